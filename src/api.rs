@@ -1,0 +1,10 @@
+//! The HTTP API. Handlers extract, call a use case and map its answer.
+
+pub mod admin;
+pub mod allocations;
+pub mod error;
+pub mod extract;
+pub mod health;
+pub mod openapi;
+pub mod router;
+pub mod sandboxes;

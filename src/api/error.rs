@@ -1,0 +1,458 @@
+//! The one error shape of the API, and the only place that knows status codes.
+
+use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::{
+    ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, example::ExampleBuilder},
+};
+
+use crate::{
+    broker::BrokerError, csp::CspError, jobs::sync::SyncError, middleware::request_log,
+    store::StoreError,
+};
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// A required header is missing or empty.
+    MissingHeader,
+    /// A header's value cannot be used.
+    InvalidHeader,
+    /// A query parameter cannot be used.
+    InvalidParameter,
+    /// No valid bearer token.
+    Unauthorized,
+    /// A valid token of the wrong role.
+    Forbidden,
+    /// The sandbox belongs to another caller, or to nobody.
+    NotSandboxOwner,
+    /// The allocation and its grace period are over.
+    AllocationExpired,
+    /// There is no such sandbox.
+    SandboxNotFound,
+    /// There is no such route.
+    NotFound,
+    /// The route has no such method.
+    MethodNotAllowed,
+    /// No matching sandbox is available.
+    NoSandboxesAvailable,
+    /// The body is too large.
+    PayloadTooLarge,
+    /// A defect of the broker.
+    InternalError,
+    /// CSP refuses what the broker asks.
+    CspError,
+    /// CSP does not answer, or limits the rate.
+    CspUnavailable,
+    /// There are sandboxes, but too many ask for them at once.
+    PoolContended,
+    /// The database does not answer.
+    StoreUnavailable,
+    /// The request took too long.
+    RequestTimeout,
+}
+
+impl ErrorCode {
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::MissingHeader | Self::InvalidHeader | Self::InvalidParameter => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::NotSandboxOwner | Self::AllocationExpired => {
+                StatusCode::FORBIDDEN
+            }
+            Self::SandboxNotFound | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoSandboxesAvailable => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::CspError => StatusCode::BAD_GATEWAY,
+            Self::CspUnavailable
+            | Self::PoolContended
+            | Self::StoreUnavailable
+            | Self::RequestTimeout => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingHeader => "MISSING_HEADER",
+            Self::InvalidHeader => "INVALID_HEADER",
+            Self::InvalidParameter => "INVALID_PARAMETER",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotSandboxOwner => "NOT_SANDBOX_OWNER",
+            Self::AllocationExpired => "ALLOCATION_EXPIRED",
+            Self::SandboxNotFound => "SANDBOX_NOT_FOUND",
+            Self::NotFound => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::NoSandboxesAvailable => "NO_SANDBOXES_AVAILABLE",
+            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Self::InternalError => "INTERNAL_ERROR",
+            Self::CspError => "CSP_ERROR",
+            Self::CspUnavailable => "CSP_UNAVAILABLE",
+            Self::PoolContended => "POOL_CONTENDED",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::RequestTimeout => "REQUEST_TIMEOUT",
+        }
+    }
+
+    /// How long a client should wait before it tries again, in seconds; `None` if trying again does not help.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::NoSandboxesAvailable => Some(30),
+            Self::CspUnavailable => Some(60),
+            Self::PoolContended | Self::RequestTimeout => Some(1),
+            Self::StoreUnavailable => Some(5),
+            _ => None,
+        }
+    }
+
+    /// What an error with this code says when nothing more can be said.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::MissingHeader => {
+                "The header X-Instruqt-Sandbox-ID (or X-Track-ID) is required and says who asks."
+            }
+            Self::InvalidHeader => {
+                "The header X-Instruqt-Sandbox-ID has 300 characters; at most 256 are allowed."
+            }
+            Self::InvalidParameter => "The query cannot be read: force must be true or false.",
+            Self::Unauthorized => {
+                "The Authorization header is missing; send 'Authorization: Bearer <token>'."
+            }
+            Self::Forbidden => "The token is valid, but not for this endpoint.",
+            Self::NotSandboxOwner => "The sandbox belongs to another caller, or to nobody.",
+            Self::AllocationExpired => {
+                "The allocation and its grace period are over; the sandbox will be deleted."
+            }
+            Self::SandboxNotFound => "There is no such sandbox.",
+            Self::NotFound => "There is no such route; /v1/docs lists those there are.",
+            Self::MethodNotAllowed => {
+                "This route has no such method; /v1/docs lists those there are."
+            }
+            Self::NoSandboxesAvailable => "No matching sandbox is available; try again later.",
+            Self::PayloadTooLarge => {
+                "The body is larger than 16384 bytes, or broke off; no endpoint needs one."
+            }
+            Self::InternalError => {
+                "The broker failed; the log has the cause under this request_id."
+            }
+            Self::CspError => {
+                "CSP refuses what the broker asks; the log has the cause under this request_id."
+            }
+            Self::CspUnavailable => "CSP does not answer as it should; try again later.",
+            Self::PoolContended => {
+                "Sandboxes are available, but too many callers ask for them; repeat the request."
+            }
+            Self::StoreUnavailable => "The database is unavailable; repeat the request.",
+            Self::RequestTimeout => "The request was not done within 30 s; repeat it.",
+        }
+    }
+}
+
+/// An error answer.
+#[derive(Debug)]
+pub struct ApiError {
+    code: ErrorCode,
+    message: String,
+    retry_after: Option<u64>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The error itself.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What went wrong, for programs.
+    pub code: ErrorCode,
+    /// What went wrong and what to do, for people.
+    pub message: String,
+    /// The id under which the log has this request.
+    pub request_id: String,
+    /// Seconds to wait before trying again; absent if trying again does not help. Also in the header `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+    /// The same again: scripts written for the predecessor of this service read it here.
+    pub detail: ErrorDetail,
+}
+
+impl ApiError {
+    /// An error with a message of its own.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retry_after: code.retry_after(),
+            cause: None,
+        }
+    }
+
+    fn caused(code: ErrorCode, cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self {
+            cause: Some(Box::new(cause)),
+            ..Self::from(code)
+        }
+    }
+}
+
+impl From<ErrorCode> for ApiError {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable { .. }
+            | StoreError::TableMissing { .. }
+            | StoreError::Denied { .. } => ErrorCode::StoreUnavailable,
+            StoreError::Unexpected { .. } => ErrorCode::InternalError,
+        };
+        Self::caused(code, error)
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::NoSandboxes => ErrorCode::NoSandboxesAvailable.into(),
+            BrokerError::Contended => ErrorCode::PoolContended.into(),
+            BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
+            BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
+            BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
+            BrokerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::Store(error) => error.into(),
+            SyncError::Csp(CspError::RateLimited {
+                retry_after: Some(pause),
+            }) => Self {
+                retry_after: Some(pause.max(Duration::from_secs(1)).as_secs()),
+                ..Self::caused(ErrorCode::CspUnavailable, error)
+            },
+            SyncError::Csp(CspError::RateLimited { .. } | CspError::Unavailable { .. }) => {
+                Self::caused(ErrorCode::CspUnavailable, error)
+            }
+            SyncError::Csp(
+                CspError::Unauthorized { .. }
+                | CspError::Rejected { .. }
+                | CspError::InvalidId { .. },
+            ) => Self::caused(ErrorCode::CspError, error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self {
+            code,
+            message,
+            retry_after,
+            cause,
+        } = self;
+        let request_id = request_log::request_id();
+        request_log::note_outcome(code.as_str());
+        if let Some(cause) = cause {
+            let cause: &(dyn StdError + 'static) = &*cause;
+            tracing::error!(
+                request_id,
+                code = code.as_str(),
+                cause = chain(cause),
+                "request failed"
+            );
+        }
+        let error = ErrorDetail {
+            code,
+            message,
+            request_id,
+            retry_after,
+        };
+        let body = ErrorBody {
+            error: error.clone(),
+            detail: error,
+        };
+        let mut response = (code.status(), Json(body)).into_response();
+        if let Some(seconds) = retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        if code == ErrorCode::Unauthorized {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An error and what it came from, in one line.
+#[must_use]
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+/// What every endpoint that takes a token may fail with.
+const COMMON: [ErrorCode; 4] = [
+    ErrorCode::Unauthorized,
+    ErrorCode::Forbidden,
+    ErrorCode::PayloadTooLarge,
+    ErrorCode::InternalError,
+];
+
+/// The OpenAPI responses for `codes` and [`COMMON`]: one a status, with an example a code.
+#[must_use]
+pub fn responses(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();
+    for code in COMMON.iter().chain(codes) {
+        by_status.entry(code.status()).or_default().push(*code);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, codes)| {
+            let names: Vec<_> = codes
+                .iter()
+                .map(|code| format!("`{}`", code.as_str()))
+                .collect();
+            let examples = codes.iter().map(|code| {
+                (
+                    code.as_str(),
+                    ExampleBuilder::new().value(Some(example(*code))),
+                )
+            });
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("ErrorBody")))
+                .examples_from_iter(examples)
+                .build();
+            let mut response = ResponseBuilder::new()
+                .description(names.join(", "))
+                .content("application/json", content);
+            if codes.iter().any(|code| code.retry_after().is_some()) {
+                response = response.header(
+                    "Retry-After",
+                    super::openapi::response_header("Seconds to wait before trying again.", true),
+                );
+            }
+            if codes.contains(&ErrorCode::Unauthorized) {
+                response = response.header(
+                    "WWW-Authenticate",
+                    super::openapi::response_header("The scheme to use: `Bearer`.", false),
+                );
+            }
+            (status.as_str().to_owned(), response.build().into())
+        })
+        .collect()
+}
+
+fn example(code: ErrorCode) -> serde_json::Value {
+    let mut error = json!({
+        "code": code.as_str(),
+        "message": code.message(),
+        "request_id": "5f0c7a52-3a0e-4a55-9d0e-8a7b6c5d4e3f",
+    });
+    if let Some(seconds) = code.retry_after() {
+        error["retry_after"] = json!(seconds);
+    }
+    json!({ "error": error, "detail": error })
+}
+
+/// A named set of error codes that `#[utoipa::path(responses(…))]` takes.
+macro_rules! error_set {
+    ($(#[$doc:meta])* $name:ident: $($code:ident),+) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl utoipa::IntoResponses for $name {
+            fn responses()
+            -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::response::Response>> {
+                $crate::api::error::responses(&[$($crate::api::error::ErrorCode::$code),+])
+            }
+        }
+    };
+}
+pub(super) use error_set;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_code_is_the_same_in_answers_and_in_the_log() {
+        use ErrorCode as E;
+        for code in [
+            E::MissingHeader,
+            E::InvalidHeader,
+            E::InvalidParameter,
+            E::Unauthorized,
+            E::Forbidden,
+            E::NotSandboxOwner,
+            E::AllocationExpired,
+            E::SandboxNotFound,
+            E::NotFound,
+            E::MethodNotAllowed,
+            E::NoSandboxesAvailable,
+            E::PayloadTooLarge,
+            E::InternalError,
+            E::CspError,
+            E::CspUnavailable,
+            E::PoolContended,
+            E::StoreUnavailable,
+            E::RequestTimeout,
+        ] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn every_409_and_503_says_when_to_try_again() {
+        for code in [
+            ErrorCode::NoSandboxesAvailable,
+            ErrorCode::PoolContended,
+            ErrorCode::StoreUnavailable,
+        ] {
+            let response = ApiError::from(code).into_response();
+            assert!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                "{code:?}"
+            );
+        }
+    }
+}

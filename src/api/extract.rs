@@ -1,0 +1,263 @@
+//! What handlers take: each extractor's type says who may call and what is known of the request.
+
+use axum::{
+    extract::{FromRequestParts, Path, Query},
+    http::{HeaderMap, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::{ObjectBuilder, Type},
+    },
+};
+
+use super::error::{ApiError, ErrorCode};
+use crate::{
+    broker::AllocateRequest,
+    middleware::{auth::Role, request_log},
+    sandbox::{CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, SandboxId},
+};
+
+const CALLER: &str = "X-Instruqt-Sandbox-ID";
+const LEGACY_CALLER: &str = "X-Track-ID";
+const LAB: &str = "X-Instruqt-Track-ID";
+const PREFIX: &str = "X-Sandbox-Name-Prefix";
+const KEY: &str = "Idempotency-Key";
+
+fn require(parts: &Parts, role: Role, whose: &str) -> Result<(), ApiError> {
+    if parts.extensions.get() == Some(&role) {
+        return Ok(());
+    }
+    let message = format!("The token is valid, but this endpoint takes {whose} token.");
+    Err(ApiError::new(ErrorCode::Forbidden, message))
+}
+
+/// The one value of a header; a header that is there twice with different values is refused, because what is in front
+/// of the broker may have read the other one.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().trim_ascii());
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.any(|other| other != first) {
+        let message = format!("The header {name} is there more than once, with different values.");
+        return Err(ApiError::new(ErrorCode::InvalidHeader, message));
+    }
+    Ok(Some(first))
+}
+
+fn invalid(name: &str, fault: &InvalidText) -> ApiError {
+    ApiError::new(
+        ErrorCode::InvalidHeader,
+        format!("The header {name} {fault}."),
+    )
+}
+
+/// A header that may be absent; an empty one counts as absent, as scripts with an unset variable send it.
+fn optional<T>(headers: &HeaderMap, name: &str) -> Result<Option<T>, ApiError>
+where
+    T: for<'a> TryFrom<&'a [u8], Error = InvalidText>,
+{
+    match single(headers, name)?.map(T::try_from) {
+        None | Some(Err(InvalidText::Empty)) => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(fault)) => Err(invalid(name, &fault)),
+    }
+}
+
+/// A lab play with a track token.
+#[derive(Clone, Debug)]
+pub struct TrackCaller(pub CallerId);
+
+impl<S: Sync> FromRequestParts<S> for TrackCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        require(parts, Role::Track, "a track")?;
+        let headers = &parts.headers;
+        let caller = match optional(headers, CALLER)? {
+            Some(caller) => caller,
+            None => optional(headers, LEGACY_CALLER)?.ok_or_else(|| missing_caller(headers))?,
+        };
+        request_log::note_caller(&caller);
+        Ok(Self(caller))
+    }
+}
+
+fn missing_caller(headers: &HeaderMap) -> ApiError {
+    let empty = [CALLER, LEGACY_CALLER]
+        .into_iter()
+        .find(|name| headers.contains_key(*name));
+    let message = match empty {
+        Some(name) => format!(
+            "The header {name} is empty; it says who asks, one value for each student's play."
+        ),
+        None => format!(
+            "The header {CALLER} (or {LEGACY_CALLER}) is missing; it says who asks, one value for each \
+                         student's play."
+        ),
+    };
+    ApiError::new(ErrorCode::MissingHeader, message)
+}
+
+impl IntoParams for TrackCaller {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            header_parameter(
+                CALLER,
+                "Who asks: one value for each student's play, the same on every retry. 1 to 256 visible ASCII \
+                 characters. Required, unless `X-Track-ID` is sent.",
+                "play-7f3a91",
+            ),
+            header_parameter(
+                LEGACY_CALLER,
+                "The older name of `X-Instruqt-Sandbox-ID`, which wins if both are sent.",
+                "play-7f3a91",
+            ),
+        ]
+    }
+}
+
+/// A lab play that asks for a sandbox.
+#[derive(Clone, Debug)]
+pub struct AllocateHeaders(pub AllocateRequest);
+
+impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let TrackCaller(caller) =
+            <TrackCaller as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let headers = &parts.headers;
+        let key = optional(headers, KEY)?.unwrap_or_else(|| IdempotencyKey::from(&caller));
+        let lab = optional::<LabId>(headers, LAB)?;
+        let prefix = optional::<NamePrefix>(headers, PREFIX)?;
+        Ok(Self(AllocateRequest {
+            holder: Holder { caller, key, lab },
+            prefix,
+        }))
+    }
+}
+
+impl IntoParams for AllocateHeaders {
+    fn into_params(location: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = TrackCaller::into_params(location);
+        parameters.extend([
+            header_parameter(LAB, "The lab; stored as `track_name`.", "cloud-security-101"),
+            header_parameter(PREFIX, "Only a sandbox whose name begins with this will do.", "lab-"),
+            header_parameter(
+                KEY,
+                "What makes two requests of one caller the same request; the caller's id if absent. A caller gets \
+                 one sandbox for each key.",
+                "play-7f3a91",
+            ),
+        ]);
+        parameters
+    }
+}
+
+fn header_parameter(name: &str, description: &str, example: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .max_length(Some(crate::sandbox::MAX_TEXT)),
+        ))
+        .example(Some(example.into()))
+        .build()
+}
+
+/// An admin.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin;
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        require(parts, Role::Admin, "an admin").map(|()| Self)
+    }
+}
+
+/// The sandbox that the path names. Text that cannot be an id names none.
+#[derive(Clone, Debug)]
+pub struct SandboxPath(pub SandboxId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SandboxPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(text)| SandboxId::parse(text).ok());
+        let id = id.ok_or_else(|| ApiError::from(ErrorCode::SandboxNotFound))?;
+        request_log::note_sandbox(&id);
+        Ok(Self(id))
+    }
+}
+
+/// The query, or an error in the API's own shape.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(query) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| {
+                ApiError::new(
+                    ErrorCode::InvalidParameter,
+                    format!("The query cannot be read: {}.", rejection.body_text()),
+                )
+            })?;
+        Ok(Self(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn a_repeated_header_counts_once_if_it_says_the_same() {
+        let same = headers(&[("x-track-id", "a"), ("x-track-id", " a ")]);
+        assert_eq!(single(&same, LEGACY_CALLER).unwrap(), Some(b"a".as_slice()));
+        assert!(
+            single(
+                &headers(&[("x-track-id", "a"), ("x-track-id", "b")]),
+                LEGACY_CALLER
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn an_empty_optional_header_counts_as_absent() {
+        let empty = headers(&[("idempotency-key", " ")]);
+        assert_eq!(optional::<IdempotencyKey>(&empty, KEY).unwrap(), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! The OpenAPI document: what the handlers do not say themselves.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::http::Method;
+use utoipa::{
+    OpenApi,
+    openapi::{
+        Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
+        RefOr,
+        header::{Header, HeaderBuilder},
+        path::Operation,
+        schema::{ObjectBuilder, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+
+use super::error::{ErrorBody, ErrorCode, ErrorDetail};
+
+const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
+    Every answer carries `X-Request-ID`, which also stands in the log and in every error. Every error has the same \
+    body: `error.code` for programs, `error.message` for people. 409 and 503 carry `Retry-After`. Times are Unix \
+    seconds.";
+
+#[derive(OpenApi)]
+#[openapi(components(schemas(ErrorBody, ErrorDetail, ErrorCode)))]
+struct Schemas;
+
+/// The document before any route is added.
+#[must_use]
+pub fn base() -> Document {
+    let bearer = |description: &str| {
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some(description.to_owned()))
+                .build(),
+        )
+    };
+    let mut components = Schemas::openapi()
+        .components
+        .unwrap_or_else(Components::new);
+    components.add_security_scheme(
+        "track_token",
+        bearer("The token of Instruqt tracks (`BROKER_API_TOKEN`)."),
+    );
+    components.add_security_scheme(
+        "admin_token",
+        bearer("The token of admins (`BROKER_ADMIN_TOKEN`)."),
+    );
+    let tag = |name: &str, description: &str| {
+        TagBuilder::new()
+            .name(name)
+            .description(Some(description))
+            .build()
+    };
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Sandbox Broker")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(DESCRIPTION))
+                .license(Some(
+                    LicenseBuilder::new()
+                        .name("MIT")
+                        .identifier(Some("MIT"))
+                        .build(),
+                )),
+        )
+        .components(Some(components))
+        .tags(Some([
+            tag("Tracks", "For the setup and cleanup scripts of lab plays."),
+            tag("Admin", "For admins and schedulers."),
+            tag("Health", "For load balancers. No token needed."),
+        ]))
+        .build()
+}
+
+/// A header of an answer.
+pub(super) fn response_header(description: &str, is_number: bool) -> Header {
+    let kind = if is_number {
+        Type::Integer
+    } else {
+        Type::String
+    };
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(kind).build()))
+        .description(Some(description))
+        .build()
+}
+
+fn operations(
+    document: &mut Document,
+) -> impl Iterator<Item = (&String, HttpMethod, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        [
+            (HttpMethod::Get, item.get.as_mut()),
+            (HttpMethod::Post, item.post.as_mut()),
+        ]
+        .into_iter()
+        .filter_map(move |(method, operation)| operation.map(|operation| (path, method, operation)))
+    })
+}
+
+/// Adds what holds for every answer.
+pub fn complete(document: &mut Document) {
+    for (_, _, operation) in operations(document) {
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                let description = "The id of the request: the client's own, or a new one.";
+                response.headers.insert(
+                    "X-Request-ID".to_owned(),
+                    response_header(description, false).into(),
+                );
+            }
+        }
+    }
+}
+
+/// The names of the operations, for the log.
+#[derive(Clone, Debug)]
+pub struct Actions(Arc<HashMap<(Method, String), String>>);
+
+impl Actions {
+    /// Those of `document`.
+    #[must_use]
+    pub fn of(document: &mut Document) -> Self {
+        let names = operations(document)
+            .filter_map(|(path, method, operation)| {
+                let method = if method == HttpMethod::Post {
+                    Method::POST
+                } else {
+                    Method::GET
+                };
+                Some(((method, path.clone()), operation.operation_id.clone()?))
+            })
+            .collect();
+        Self(Arc::new(names))
+    }
+
+    /// The name of the operation at a route.
+    #[must_use]
+    pub fn name(&self, method: &Method, path: &str) -> &str {
+        self.0
+            .get(&(method.clone(), path.to_owned()))
+            .map_or("other", String::as_str)
+    }
+}

@@ -1,0 +1,91 @@
+//! The routes and the order of the layers.
+
+use axum::{
+    Router, middleware,
+    response::{IntoResponse, Response},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
+
+use super::{
+    admin, allocations,
+    error::{ApiError, ErrorCode},
+    health,
+    openapi::{self, Actions},
+    sandboxes,
+};
+use crate::{
+    app::AppState,
+    middleware::{auth, body, request_log},
+};
+
+/// What answers every request, and its description.
+///
+/// Layers, from the outside: the log, then panics caught, then on the routes that take a token: authentication, the
+/// body's bound and, jobs excepted, the time's.
+#[must_use]
+pub fn build(state: AppState) -> (Router, Document) {
+    let timed = OpenApiRouter::new()
+        .routes(routes!(allocations::allocate))
+        .routes(routes!(sandboxes::list_sandboxes))
+        .routes(routes!(sandboxes::get_sandbox))
+        .routes(routes!(sandboxes::mark_for_deletion))
+        .routes(routes!(admin::stats))
+        .layer(middleware::from_fn(body::limit_time));
+    let protected = timed
+        .routes(routes!(admin::sync))
+        .layer(middleware::from_fn(body::limit_body))
+        .layer(middleware::from_fn_with_state(
+            state.auth.clone(),
+            auth::authenticate,
+        ));
+    let open = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(health::service))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz));
+    let base_path = state.base_path.clone();
+    let all = if base_path.is_empty() {
+        open.merge(protected)
+    } else {
+        open.nest(&base_path, protected)
+    };
+    let (router, mut document) = all.with_state(state).split_for_parts();
+    openapi::complete(&mut document);
+    let actions = Actions::of(&mut document);
+    let swagger = SwaggerUi::new(format!("{base_path}/docs"))
+        .url(format!("{base_path}/openapi.json"), document.clone())
+        .config(
+            SwaggerConfig::default()
+                .try_it_out_enabled(true)
+                .persist_authorization(false),
+        );
+    let router = router
+        .merge(swagger)
+        .fallback(async || ApiError::from(ErrorCode::NotFound))
+        .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(
+            actions,
+            request_log::log_request,
+        ));
+    (router, document)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that CatchPanicLayer asks for"
+)]
+fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        request_id = request_log::request_id(),
+        panic = text,
+        "a handler panicked"
+    );
+    ApiError::from(ErrorCode::InternalError).into_response()
+}

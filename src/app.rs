@@ -1,0 +1,420 @@
+//! Puts the parts together: what `serve` runs, what the jobs run in, and what the tests boot.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use thiserror::Error;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[cfg(feature = "simulator")]
+use crate::csp::simulator::Simulator;
+#[cfg(feature = "embedded")]
+use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
+use crate::{
+    api::{health::Readiness, router},
+    backoff::Backoff,
+    broker::Broker,
+    candidates::Candidates,
+    clock::Clock,
+    config::{Config, CspMode, Engine, HttpConfig},
+    csp::{CspClient, CspError},
+    jobs::sync::{SyncError, SyncJob},
+    middleware::auth::Authenticator,
+    server,
+    store::{PoolStore, SCHEMA_VERSION, StoreError},
+    supply::Supply,
+};
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The use cases.
+    pub broker: Arc<Broker>,
+    /// The sync job.
+    pub sync: Arc<SyncJob>,
+    /// The valid tokens.
+    pub auth: Authenticator,
+    /// The check of the database.
+    pub readiness: Arc<Readiness>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where tasks are spawned that shutdown waits for.
+    pub tasks: TaskTracker,
+    /// The path of the API, without a slash at the end.
+    pub base_path: Arc<str>,
+}
+
+/// Why the broker cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address is in use, or not this machine's.
+    #[error("cannot listen on {address}; stop what uses it, or set HOST and PORT")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The embedded engine cannot start.
+    #[cfg(feature = "embedded")]
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database cannot be used.
+    #[error("the table {table} cannot be used")]
+    Store {
+        /// The table's name.
+        table: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The table was written by a newer broker.
+    #[error(
+        "the table {table} has schema version {found}; this broker knows up to {SCHEMA_VERSION}, so upgrade it"
+    )]
+    NewerSchema {
+        /// The table's name.
+        table: String,
+        /// Its version.
+        found: u32,
+    },
+    /// The simulator cannot start.
+    #[error("the CSP simulator cannot start")]
+    Simulator(#[source] std::io::Error),
+    /// The CSP client cannot be made.
+    #[error(transparent)]
+    Csp(#[from] CspError),
+    /// The first sync with the simulator failed.
+    #[error("the pool cannot be filled from the CSP simulator")]
+    FirstSync(#[source] SyncError),
+}
+
+/// The parts below the API. Everything that runs in the background stops with [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct App {
+    state: AppState,
+    store: PoolStore,
+    supply: Supply,
+    stop: CancellationToken,
+    #[cfg(feature = "simulator")]
+    simulator: Option<Simulator>,
+    #[cfg(feature = "embedded")]
+    engine: Option<EmbeddedEngine>,
+}
+
+/// The database, and the engine behind it if it is in this process.
+#[derive(Debug)]
+pub struct Storage {
+    /// The pool.
+    pub store: PoolStore,
+    #[cfg(feature = "embedded")]
+    engine: Option<EmbeddedEngine>,
+}
+
+impl Storage {
+    /// Opens the database that `config` names; on the embedded engine the table is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        #[cfg(feature = "embedded")]
+        if config.store.engine == Engine::Embedded {
+            let engine = EmbeddedEngine::start(&config.store.data_dir)?;
+            let store = PoolStore::connect(&config.store, Some(engine.endpoint())).await;
+            store
+                .create_table()
+                .await
+                .map_err(|source| unusable(config, source))?;
+            return Ok(Self {
+                store,
+                engine: Some(engine),
+            });
+        }
+        Ok(Self {
+            store: PoolStore::connect(&config.store, config.store.endpoint.as_deref()).await,
+            #[cfg(feature = "embedded")]
+            engine: None,
+        })
+    }
+}
+
+fn unusable(config: &Config, source: StoreError) -> StartError {
+    StartError::Store {
+        table: config.store.table.name.clone(),
+        source,
+    }
+}
+
+impl App {
+    /// Opens the database, migrates its table if need be, and gets ready to work. `seed` decides what is random.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let storage = Storage::open(config).await?;
+        let store = storage.store.clone();
+        migrate_once(config, &store, &*clock).await?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let csp_end = CspEnd::open(config, &tasks, &stop).await?;
+        let csp = CspClient::new(&config.csp, &csp_end.base_url, csp_end.token.clone())?;
+        let supply = Supply::new(
+            store.clone(),
+            Candidates::new(config.allocation.index_capacity, seed),
+            tasks.clone(),
+        );
+        let backoff =
+            |stream: u64| Backoff::new(config.allocation.backoff, seed.wrapping_add(stream));
+        let broker = Broker::new(
+            store.clone(),
+            supply.clone(),
+            config.terms,
+            config.allocation,
+            backoff(1),
+            Arc::clone(&clock),
+        );
+        let sync = SyncJob {
+            store: store.clone(),
+            csp,
+            supply: supply.clone(),
+            terms: config.terms,
+            config: config.sync,
+            backoff: backoff(2),
+            clock: Arc::clone(&clock),
+        };
+        let state = AppState {
+            broker: Arc::new(broker),
+            sync: Arc::new(sync),
+            auth: Authenticator::new(&config.auth),
+            readiness: Arc::new(Readiness::new(store.clone())),
+            clock,
+            tasks,
+            base_path: config.http.base_path.as_str().into(),
+        };
+        Ok(Self {
+            state,
+            store,
+            supply,
+            stop,
+            #[cfg(feature = "simulator")]
+            simulator: csp_end.simulator,
+            #[cfg(feature = "embedded")]
+            engine: storage.engine,
+        })
+    }
+
+    /// Fills the index; with the simulator, whose accounts cost nothing, the pool too.
+    async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
+        if config.csp.mode == CspMode::Simulated {
+            self.state
+                .sync
+                .run_once(false)
+                .await
+                .map_err(StartError::FirstSync)?;
+        }
+        self.supply
+            .fill()
+            .await
+            .map_err(|source| unusable(config, source))
+    }
+
+    /// What handlers and jobs use.
+    #[must_use]
+    pub const fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// The pool.
+    #[must_use]
+    pub const fn store(&self) -> &PoolStore {
+        &self.store
+    }
+
+    /// Waits for the tasks under way, at most until `deadline`, and stops what runs in the background.
+    pub async fn stop(self, deadline: Instant) {
+        self.stop.cancel();
+        self.state.tasks.close();
+        if tokio::time::timeout_at(deadline, self.state.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = self.state.tasks.len(),
+                "stopped before every task was done"
+            );
+        }
+        #[cfg(feature = "embedded")]
+        if let Some(engine) = self.engine {
+            // Joins the engine's thread, so not on a thread of this runtime.
+            let _ = tokio::task::spawn_blocking(|| engine.stop()).await;
+        }
+    }
+}
+
+/// A table that the FastAPI service wrote has sandboxes only; their holders need claims.
+async fn migrate_once(
+    config: &Config,
+    store: &PoolStore,
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
+    let version = store
+        .schema_version()
+        .await
+        .map_err(|source| unusable(config, source))?;
+    match version {
+        Some(found) if found > SCHEMA_VERSION => Err(StartError::NewerSchema {
+            table: config.store.table.name.clone(),
+            found,
+        }),
+        Some(_) => Ok(()),
+        None => {
+            let migration = store
+                .migrate(config.terms, clock.now())
+                .await
+                .map_err(|source| unusable(config, source))?;
+            tracing::info!(
+                allocated = migration.allocated,
+                claims_written = migration.claims_written,
+                duplicates = migration.duplicates,
+                "migrated the table"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Where CSP is: the simulator in this process, or the real one.
+struct CspEnd {
+    base_url: String,
+    token: SecretString,
+    #[cfg(feature = "simulator")]
+    simulator: Option<Simulator>,
+}
+
+impl CspEnd {
+    #[cfg_attr(
+        not(feature = "simulator"),
+        expect(clippy::unused_async, unused_variables, reason = "see the feature")
+    )]
+    async fn open(
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        #[cfg(feature = "simulator")]
+        if config.csp.mode == CspMode::Simulated {
+            return Self::simulate(config, tasks, stop)
+                .await
+                .map_err(StartError::Simulator);
+        }
+        Ok(Self {
+            base_url: config.csp.base_url.clone(),
+            // `Config` refuses live mode without a token.
+            token: config.csp.token.clone().unwrap_or_default(),
+            #[cfg(feature = "simulator")]
+            simulator: None,
+        })
+    }
+
+    #[cfg(feature = "simulator")]
+    async fn simulate(
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> std::io::Result<Self> {
+        let accounts = config.csp.simulated_accounts as u64;
+        // On the embedded engine the pool survives a restart, so its CSP has to as well.
+        let simulator = if config.store.engine == Engine::Embedded {
+            Simulator::open(
+                &config.store.data_dir.join("csp-simulator.json"),
+                accounts,
+                SIMULATOR_SEED,
+            )?
+        } else {
+            Simulator::new(accounts, SIMULATOR_SEED)
+        };
+        let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        tasks.spawn(simulator.clone().serve(listener, stop.clone()));
+        Ok(Self {
+            base_url,
+            token: "simulated".into(),
+            simulator: Some(simulator),
+        })
+    }
+}
+
+#[cfg(feature = "simulator")]
+const SIMULATOR_SEED: u64 = 1;
+
+/// The broker, listening.
+#[derive(Debug)]
+pub struct Running {
+    app: App,
+    address: SocketAddr,
+    server: server::Handle,
+    shutdown_timeout: Duration,
+}
+
+impl Running {
+    /// Starts everything that `serve` runs; ready when it returns.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let listener = listen(&config.http)?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.http.address(),
+            source,
+        })?;
+        let app = App::start(config, clock, seed).await?;
+        app.warm_up(config).await?;
+        let (router, _) = router::build(app.state.clone());
+        let server = server::serve(listener, router, &app.state.tasks);
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            app,
+            address,
+            server,
+            shutdown_timeout: config.http.shutdown_timeout,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The simulator, if it runs in this process.
+    #[cfg(feature = "simulator")]
+    #[must_use]
+    pub const fn simulator(&self) -> Option<&Simulator> {
+        self.app.simulator.as_ref()
+    }
+
+    /// Stops accepting, finishes what is running, and returns at the deadline at the latest.
+    pub async fn stop(self) {
+        let deadline = Instant::now() + self.shutdown_timeout;
+        self.server.stop(deadline).await;
+        self.app.stop(deadline).await;
+        tracing::info!("stopped");
+    }
+}
+
+fn listen(config: &HttpConfig) -> Result<TcpListener, StartError> {
+    let address = config.address();
+    server::listen(address).map_err(|source| StartError::Listen { address, source })
+}

@@ -1,0 +1,279 @@
+//! The use cases: allocate, release, get, list. No HTTP here, and no AWS.
+//!
+//! Promises, kept whatever retries, other brokers and crashes do:
+//!
+//! * A. A sandbox has at most one holder.
+//! * B. A (caller, key) pair holds at most one sandbox.
+//! * C. [`BrokerError::NoSandboxes`] means that no matching sandbox is available.
+//! * D. A fresh allocation costs one database round trip when the index is warm.
+//! * E. A sandbox that had a holder is never handed out again.
+//!
+//! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    backoff::Backoff,
+    candidates::{Candidate, CheckOut},
+    clock::{Clock, UnixSeconds},
+    config::AllocationConfig,
+    sandbox::{CallerId, Holder, LeaseTerms, NamePrefix, Sandbox, SandboxId, Status},
+    store::{Claim, Counts, Guard, Pointer, PoolStore, Release, StoreError},
+    supply::{Refreshed, Supply},
+};
+
+/// A request for a sandbox.
+#[derive(Clone, Debug)]
+pub struct AllocateRequest {
+    /// Who asks, under which key, for which lab.
+    pub holder: Holder,
+    /// What the sandbox's name must begin with.
+    pub prefix: Option<NamePrefix>,
+}
+
+/// A sandbox in the hands of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Allocated by this request.
+    New(Sandbox),
+    /// Allocated by an earlier request with the same caller and key.
+    Replayed(Sandbox),
+}
+
+/// Why a use case did not get what was asked for.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// No sandbox with the prefix is available.
+    #[error("no matching sandbox is available")]
+    NoSandboxes,
+    /// The request met nothing but contention until its time was up.
+    #[error("the pool is contended")]
+    Contended,
+    /// There is no such sandbox.
+    #[error("no such sandbox")]
+    NotFound,
+    /// The caller is not the holder.
+    #[error("the sandbox belongs to another caller")]
+    NotOwner,
+    /// The allocation and its grace period are over.
+    #[error("the allocation has expired")]
+    Expired {
+        /// When it expired.
+        expires_at: Option<UnixSeconds>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The broker.
+#[derive(Debug)]
+pub struct Broker {
+    store: PoolStore,
+    supply: Supply,
+    terms: LeaseTerms,
+    allocation: AllocationConfig,
+    backoff: Backoff,
+    clock: Arc<dyn Clock>,
+}
+
+/// What is known of the (caller, key) pair's claim.
+enum Resolved {
+    /// The pair holds this sandbox.
+    Holds(Sandbox),
+    /// It holds none; an allocation may write over this.
+    Free(Guard),
+}
+
+impl Broker {
+    /// A broker over `store`, which takes its candidates from `supply`.
+    #[must_use]
+    pub fn new(
+        store: PoolStore,
+        supply: Supply,
+        terms: LeaseTerms,
+        allocation: AllocationConfig,
+        backoff: Backoff,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            supply,
+            terms,
+            allocation,
+            backoff,
+            clock,
+        }
+    }
+
+    /// Gives the caller a sandbox, or the one it has under this key already.
+    ///
+    /// # Errors
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller
+    /// may hold a sandbox without knowing it; the same request tells.
+    pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
+        let deadline = Instant::now() + self.allocation.timeout;
+        timeout_at(deadline, self.allocate_in_time(request))
+            .await
+            .unwrap_or(Err(BrokerError::Contended))
+    }
+
+    async fn allocate_in_time(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
+        let AllocateRequest { holder, prefix } = request;
+        let mut guard = Guard::New;
+        let mut conflicts = 0;
+        loop {
+            let Some(candidate) = self.supply.check_out(prefix.as_ref()) else {
+                match self.supply.refresh(prefix.as_ref()).await? {
+                    Refreshed::Found => {}
+                    Refreshed::Busy => self.pause(&mut conflicts).await,
+                    Refreshed::Empty => return self.replay_or_refuse(holder).await,
+                }
+                continue;
+            };
+            let attempt = self
+                .store
+                .claim(
+                    candidate.candidate(),
+                    holder,
+                    &guard,
+                    self.terms,
+                    self.clock.now(),
+                )
+                .await?;
+            match attempt {
+                Claim::Won(sandbox) => {
+                    candidate.won();
+                    return Ok(Allocation::New(sandbox));
+                }
+                Claim::Lost(now) => self.drop_lost(candidate, now),
+                Claim::Conflict => {
+                    candidate.put_back();
+                    self.pause(&mut conflicts).await;
+                }
+                Claim::Held(pointer) => {
+                    candidate.put_back();
+                    match self.resolve(holder, pointer).await? {
+                        Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(sandbox)),
+                        Resolved::Free(next) => guard = next,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, conflicts: &mut u32) {
+        sleep(self.backoff.pause(*conflicts)).await;
+        *conflicts += 1;
+    }
+
+    /// Nobody can have a new sandbox, but a retry must still get the one it has.
+    async fn replay_or_refuse(&self, holder: &Holder) -> Result<Allocation, BrokerError> {
+        let pointer = self.store.find_claim(&holder.caller, &holder.key).await?;
+        match self.resolve(holder, pointer).await? {
+            Resolved::Holds(sandbox) => Ok(Allocation::Replayed(sandbox)),
+            Resolved::Free(_) => Err(BrokerError::NoSandboxes),
+        }
+    }
+
+    /// A candidate that was not what the index said.
+    fn drop_lost(&self, candidate: CheckOut<'_>, now: Option<Sandbox>) {
+        match now {
+            // Renamed or replaced by a sync of another broker: it can be taken under what it is called now.
+            Some(sandbox) if sandbox.status == Status::Available => {
+                drop(candidate);
+                self.supply
+                    .candidates()
+                    .add(vec![Candidate::from(&sandbox.account)]);
+            }
+            // CSP may list it again.
+            Some(sandbox) if sandbox.status == Status::Stale => drop(candidate),
+            _ => candidate.lost(),
+        }
+    }
+
+    /// A claim only points; the sandbox says who holds it.
+    async fn resolve(
+        &self,
+        holder: &Holder,
+        pointer: Option<Pointer>,
+    ) -> Result<Resolved, BrokerError> {
+        let Some(pointer) = pointer else {
+            return Ok(Resolved::Free(Guard::New));
+        };
+        let leftover = Resolved::Free(Guard::Leftover(pointer.sandbox_id.clone()));
+        let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
+            return Ok(leftover);
+        };
+        let Some(sandbox) = self.store.get(&id).await? else {
+            return Ok(leftover);
+        };
+        let is_this_allocation = sandbox.status == Status::Allocated
+            && sandbox.allocated_at.0 == pointer.allocated_at
+            && sandbox
+                .holder
+                .as_ref()
+                .is_some_and(|has| has.caller == holder.caller && has.key == holder.key);
+        if !is_this_allocation {
+            return Ok(leftover);
+        }
+        let now = self.clock.now();
+        if sandbox.is_overdue(now, self.terms.grace) {
+            // What the expiry job would do, so that the pair never holds two.
+            self.store.expire(&id, sandbox.allocated_at, now).await?;
+            return Ok(leftover);
+        }
+        Ok(Resolved::Holds(sandbox))
+    }
+
+    /// A sandbox that belongs to the caller.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Store`].
+    pub async fn get(&self, id: &SandboxId, caller: &CallerId) -> Result<Sandbox, BrokerError> {
+        let sandbox = self.store.get(id).await?.ok_or(BrokerError::NotFound)?;
+        if sandbox.belongs_to(caller) {
+            Ok(sandbox)
+        } else {
+            Err(BrokerError::NotOwner)
+        }
+    }
+
+    /// The sandboxes that the caller holds.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn held_by(&self, caller: &CallerId) -> Result<Vec<Sandbox>, BrokerError> {
+        Ok(self.store.held_by(caller).await?)
+    }
+
+    /// Gives a sandbox back; doing it again is no error.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Expired`], [`BrokerError::Store`].
+    pub async fn release(&self, id: &SandboxId, caller: &CallerId) -> Result<Sandbox, BrokerError> {
+        match self
+            .store
+            .release(id, caller, self.terms, self.clock.now())
+            .await?
+        {
+            Release::Released(sandbox) => Ok(sandbox),
+            Release::Expired(sandbox) => Err(BrokerError::Expired {
+                expires_at: sandbox.expires_at(),
+            }),
+            Release::NotOwner => Err(BrokerError::NotOwner),
+            Release::NotFound => Err(BrokerError::NotFound),
+        }
+    }
+
+    /// How many sandboxes are in each state.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn stats(&self) -> Result<Counts, BrokerError> {
+        Ok(self.store.counts().await?)
+    }
+}

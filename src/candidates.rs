@@ -1,0 +1,473 @@
+//! The in-memory index of sandboxes that may be available.
+//!
+//! It only proposes: the conditional write decides. A wrong entry therefore costs one lost write, never a wrong
+//! allocation, and a missing one costs a refresh from the table, never a refusal.
+
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+use crate::sandbox::{Account, NamePrefix, SandboxId};
+
+/// What an allocation needs to know of a sandbox before it has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// The account's name; first, because candidates are kept in the order of their names.
+    pub name: Box<str>,
+    /// The sandbox's id.
+    pub id: SandboxId,
+    /// CSP's resource id.
+    pub external_id: Box<str>,
+    /// The Salesforce account, where CSP knows one.
+    pub sfdc_account_id: Option<Box<str>>,
+}
+
+impl From<&Account> for Candidate {
+    fn from(account: &Account) -> Self {
+        Self {
+            name: account.name.as_str().into(),
+            id: account.sandbox_id.clone(),
+            external_id: account.external_id.as_str().into(),
+            sfdc_account_id: account.sfdc_account_id.as_deref().map(Into::into),
+        }
+    }
+}
+
+impl Candidate {
+    fn matches(&self, prefix: Option<&NamePrefix>) -> bool {
+        prefix.is_none_or(|prefix| self.name.starts_with(prefix.as_str()))
+    }
+}
+
+/// A candidate and the last pass over the table that showed it.
+#[derive(Debug)]
+struct Entry {
+    candidate: Arc<Candidate>,
+    seen: u64,
+}
+
+/// One reading of the available sandboxes in the table, from the first page on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass(u64);
+
+/// What a page of the table brought for a prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Candidates with the prefix that may be taken now.
+    pub takeable: usize,
+    /// Candidates with the prefix that a request of this process is trying to claim right now.
+    pub checked_out: usize,
+}
+
+/// The index: a vector in the order of the names, so that the matches of a prefix are one range of it and a random
+/// one is an index into that range.
+#[derive(Debug)]
+pub struct Candidates {
+    inner: Mutex<Inner>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    free: Vec<Entry>,
+    checked_out: HashSet<SandboxId>,
+    spent: Spent,
+    pass: u64,
+    lost: usize,
+    rng: SmallRng,
+}
+
+/// Sandboxes that have, or had, a holder. They never become available again, but an index of the table that lags
+/// behind may go on showing them. Bounded: two generations of at most `limit` ids, the older one dropped whole.
+#[derive(Debug, Default)]
+struct Spent {
+    young: HashSet<SandboxId>,
+    old: HashSet<SandboxId>,
+}
+
+impl Spent {
+    fn insert(&mut self, id: SandboxId, limit: usize) {
+        if self.young.len() >= limit {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id);
+    }
+
+    fn contains(&self, id: &SandboxId) -> bool {
+        self.young.contains(id) || self.old.contains(id)
+    }
+}
+
+impl Inner {
+    fn matching(&self, prefix: Option<&NamePrefix>) -> Range<usize> {
+        let Some(prefix) = prefix.map(NamePrefix::as_str) else {
+            return 0..self.free.len();
+        };
+        let start = self
+            .free
+            .partition_point(|entry| &*entry.candidate.name < prefix);
+        let matches =
+            self.free[start..].partition_point(|entry| entry.candidate.name.starts_with(prefix));
+        start..start + matches
+    }
+
+    fn sort(&mut self) {
+        // Newest first among equals, so that dedup keeps what was seen last.
+        self.free.sort_by(|a, b| {
+            (&a.candidate.name, &a.candidate.id, b.seen).cmp(&(
+                &b.candidate.name,
+                &b.candidate.id,
+                a.seen,
+            ))
+        });
+        self.free.dedup_by(|a, b| {
+            a.candidate.id == b.candidate.id && a.candidate.name == b.candidate.name
+        });
+    }
+
+    /// Drops random candidates that lack `prefix`, then random ones that have it, until `capacity` is kept.
+    fn shrink(&mut self, capacity: usize, prefix: Option<&NamePrefix>) {
+        while self.free.len() > capacity {
+            let wanted = if prefix.is_some() {
+                self.matching(prefix)
+            } else {
+                0..0
+            };
+            let others = self.free.len() - wanted.len();
+            let at = if others == 0 {
+                self.rng.random_range(0..self.free.len())
+            } else {
+                let at = self.rng.random_range(0..others);
+                if at < wanted.start {
+                    at
+                } else {
+                    at + wanted.len()
+                }
+            };
+            self.free.remove(at);
+        }
+    }
+}
+
+impl Candidates {
+    /// An empty index of at most `capacity` candidates. `seed` decides which candidate is taken when.
+    #[must_use]
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                free: Vec::new(),
+                checked_out: HashSet::new(),
+                spent: Spent::default(),
+                pass: 0,
+                lost: 0,
+                rng: SmallRng::seed_from_u64(seed),
+            }),
+            capacity,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code under the lock leaves it half-changed, so a panic elsewhere does not spoil it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a random candidate out of those with the prefix. Random, so that several brokers rarely try for the
+    /// same one.
+    #[must_use]
+    pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
+        let mut inner = self.lock();
+        let range = inner.matching(prefix);
+        if range.is_empty() {
+            return None;
+        }
+        let at = inner.rng.random_range(range);
+        let candidate = inner.free.remove(at).candidate;
+        inner.checked_out.insert(candidate.id.clone());
+        Some(CheckOut {
+            candidates: self,
+            candidate,
+        })
+    }
+
+    /// Whether there is a candidate with the prefix.
+    #[must_use]
+    pub fn has(&self, prefix: Option<&NamePrefix>) -> bool {
+        !self.lock().matching(prefix).is_empty()
+    }
+
+    /// How many candidates there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().free.len()
+    }
+
+    /// Whether there is no candidate.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most candidates that are kept.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many candidates turned out to be taken by another broker since the last pass began.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.lock().lost
+    }
+
+    /// Begins a pass over the table.
+    pub fn begin_pass(&self) -> Pass {
+        let mut inner = self.lock();
+        inner.pass += 1;
+        inner.lost = 0;
+        Pass(inner.pass)
+    }
+
+    /// Takes in one page of a pass; when the index is full, candidates with `prefix` are kept before others.
+    pub fn offer(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
+        let mut offered = Offered::default();
+        let mut inner = self.lock();
+        for candidate in page {
+            let wanted = candidate.matches(prefix);
+            if inner.spent.contains(&candidate.id) {
+                continue;
+            }
+            if inner.checked_out.contains(&candidate.id) {
+                offered.checked_out += usize::from(wanted);
+                continue;
+            }
+            if !wanted && inner.free.len() >= self.capacity {
+                continue;
+            }
+            offered.takeable += usize::from(wanted);
+            inner.free.push(Entry {
+                candidate: Arc::new(candidate),
+                seen: pass.0,
+            });
+        }
+        inner.sort();
+        inner.shrink(self.capacity, prefix);
+        offered
+    }
+
+    /// Ends a pass that read to the last page, or filled the index: what it did not see is no longer available.
+    pub fn finish_pass(&self, pass: Pass) {
+        self.lock().free.retain(|entry| entry.seen >= pass.0);
+    }
+
+    /// Takes in sandboxes that have just become available.
+    pub fn add(&self, candidates: Vec<Candidate>) {
+        let pass = Pass(self.lock().pass);
+        self.offer(candidates, pass, None);
+    }
+
+    /// Removes sandboxes that are not available any more, though they may be again.
+    pub fn remove(&self, ids: &HashSet<SandboxId>) {
+        self.lock()
+            .free
+            .retain(|entry| !ids.contains(&entry.candidate.id));
+    }
+}
+
+/// A candidate in the hands of one request; no other request of this process gets it meanwhile. Dropped without a
+/// word (a request that was cut off in the middle of its write), it is forgotten until a pass shows it again.
+#[derive(Debug)]
+pub struct CheckOut<'a> {
+    candidates: &'a Candidates,
+    candidate: Arc<Candidate>,
+}
+
+impl CheckOut<'_> {
+    /// The candidate.
+    #[must_use]
+    pub fn candidate(&self) -> &Candidate {
+        &self.candidate
+    }
+
+    /// It was not touched: back into the index.
+    pub fn put_back(self) {
+        let mut inner = self.candidates.lock();
+        inner.checked_out.remove(&self.candidate.id);
+        let seen = inner.pass;
+        let at = inner.free.partition_point(|entry| {
+            (&entry.candidate.name, &entry.candidate.id)
+                < (&self.candidate.name, &self.candidate.id)
+        });
+        inner.free.insert(
+            at,
+            Entry {
+                candidate: Arc::clone(&self.candidate),
+                seen,
+            },
+        );
+    }
+
+    /// It has a holder now, who is a caller of this process.
+    pub fn won(self) {
+        let limit = self.candidates.capacity;
+        self.candidates
+            .lock()
+            .spent
+            .insert(self.candidate.id.clone(), limit);
+    }
+
+    /// Somebody else got it.
+    pub fn lost(self) {
+        let limit = self.candidates.capacity;
+        let mut inner = self.candidates.lock();
+        inner.lost += 1;
+        inner.spent.insert(self.candidate.id.clone(), limit);
+    }
+}
+
+impl Drop for CheckOut<'_> {
+    fn drop(&mut self) {
+        self.candidates
+            .lock()
+            .checked_out
+            .remove(&self.candidate.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str) -> Candidate {
+        Candidate {
+            name: name.into(),
+            id: SandboxId::parse(format!("id-{name}")).unwrap(),
+            external_id: "identity/accounts/x".into(),
+            sfdc_account_id: None,
+        }
+    }
+
+    fn index(capacity: usize, names: &[&str]) -> Candidates {
+        let index = Candidates::new(capacity, 7);
+        index.add(names.iter().map(|name| candidate(name)).collect());
+        index
+    }
+
+    fn prefix(text: &str) -> NamePrefix {
+        NamePrefix::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_gets_every_match_once_and_nothing_else() {
+        let index = index(10, &["a-1", "b-1", "b-2", "b-3", "c-1"]);
+        let b = prefix("b-");
+        let mut taken = Vec::new();
+        while let Some(out) = index.check_out(Some(&b)) {
+            taken.push(out.candidate().name.to_string());
+            out.won();
+        }
+        taken.sort();
+        assert_eq!(taken, ["b-1", "b-2", "b-3"]);
+        assert_eq!(index.len(), 2);
+    }
+
+    #[test]
+    fn every_candidate_can_be_the_first() {
+        let names = ["a", "b", "c", "d"];
+        let firsts: HashSet<_> = (0..100)
+            .map(|seed| {
+                let index = Candidates::new(10, seed);
+                index.add(names.iter().map(|name| candidate(name)).collect());
+                index.check_out(None).unwrap().candidate().name.to_string()
+            })
+            .collect();
+        assert_eq!(firsts.len(), names.len());
+    }
+
+    #[test]
+    fn a_candidate_that_is_checked_out_is_reported_but_not_offered_twice() {
+        let index = index(10, &["a"]);
+        let out = index.check_out(None).unwrap();
+        let pass = index.begin_pass();
+        assert_eq!(
+            index.offer(vec![candidate("a")], pass, None),
+            Offered {
+                takeable: 0,
+                checked_out: 1
+            }
+        );
+        assert!(index.check_out(None).is_none());
+        out.put_back();
+        assert!(index.has(None));
+        index.finish_pass(pass);
+        assert!(
+            index.has(None),
+            "put back during the pass, so the pass does not drop it"
+        );
+    }
+
+    #[test]
+    fn a_candidate_that_was_won_or_lost_is_never_offered_again() {
+        let index = index(10, &["a", "b"]);
+        index.check_out(None).unwrap().won();
+        index.check_out(None).unwrap().lost();
+        assert_eq!(index.lost(), 1);
+        let pass = index.begin_pass();
+        assert_eq!(
+            index.offer(vec![candidate("a"), candidate("b")], pass, None),
+            Offered::default()
+        );
+        assert_eq!(index.lost(), 0);
+    }
+
+    #[test]
+    fn a_candidate_dropped_in_the_middle_of_a_write_comes_back_with_the_next_pass() {
+        let index = index(10, &["a"]);
+        drop(index.check_out(None));
+        assert!(index.is_empty());
+        let pass = index.begin_pass();
+        assert_eq!(index.offer(vec![candidate("a")], pass, None).takeable, 1);
+    }
+
+    #[test]
+    fn a_full_index_makes_room_for_the_prefix_that_is_wanted() {
+        let index = index(3, &["a", "b", "c"]);
+        let pass = index.begin_pass();
+        index.offer(
+            vec![candidate("z-1"), candidate("z-2")],
+            pass,
+            Some(&prefix("z-")),
+        );
+        assert_eq!(index.len(), 3);
+        assert_eq!(index.lock().matching(Some(&prefix("z-"))).len(), 2);
+    }
+
+    #[test]
+    fn a_finished_pass_drops_what_it_did_not_see() {
+        let index = index(10, &["a", "b"]);
+        let pass = index.begin_pass();
+        index.offer(vec![candidate("b")], pass, None);
+        index.add(vec![candidate("new")]);
+        index.finish_pass(pass);
+        let names: Vec<_> = index
+            .lock()
+            .free
+            .iter()
+            .map(|entry| entry.candidate.name.to_string())
+            .collect();
+        assert_eq!(names, ["b", "new"]);
+    }
+
+    #[test]
+    fn the_memory_of_spent_sandboxes_is_bounded() {
+        let mut spent = Spent::default();
+        for n in 0..1000 {
+            spent.insert(SandboxId::parse(n.to_string()).unwrap(), 10);
+        }
+        assert!(spent.young.len() + spent.old.len() <= 20);
+        assert!(spent.contains(&SandboxId::parse("999").unwrap()));
+    }
+}

@@ -1,0 +1,76 @@
+//! The subcommands.
+
+#[cfg(feature = "simulator")]
+use std::net::IpAddr;
+
+use clap::{Parser, Subcommand};
+
+/// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
+///
+/// Settings come from the environment and from the file .env; `check-config` shows them.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do; `serve` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker.
+    Serve,
+    /// Run a job once; the exit code says how it went, a line of JSON on stdout what it did.
+    #[command(subcommand)]
+    Job(Job),
+    /// Make or migrate the table.
+    #[command(subcommand)]
+    Table(Table),
+    /// Run a CSP that exists only here, for tests and demonstrations.
+    #[cfg(feature = "simulator")]
+    CspSimulator(SimulatorArguments),
+    /// Show every setting in force, or every one that cannot be used.
+    CheckConfig,
+}
+
+/// The jobs.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Job {
+    /// Bring the pool in step with CSP.
+    Sync {
+        /// Mark stale whatever is missing from CSP's list, however much that is.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What to do with the table.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Table {
+    /// Make the table, its indexes and its TTL, as far as they are not there.
+    Create,
+    /// Write what a table of the FastAPI service lacks: a claim for every allocated sandbox. Safe to run again.
+    Migrate,
+}
+
+/// The simulator's arguments.
+#[cfg(feature = "simulator")]
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulatorArguments {
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, default_value_t = 8081)]
+    pub port: u16,
+    /// How many accounts to begin with.
+    #[arg(long, default_value_t = 200)]
+    pub accounts: u64,
+    /// Decides the accounts' names and ids.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A file that keeps the state over a restart.
+    #[arg(long)]
+    pub state: Option<std::path::PathBuf>,
+}

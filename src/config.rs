@@ -1,0 +1,693 @@
+//! The configuration: one struct a concern, read from the environment once, at the start.
+
+mod reader;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use axum::http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use self::reader::Reader;
+pub use self::reader::{Fault, REDACTED, Setting, Variables};
+use crate::{sandbox::LeaseTerms, store::TableNames};
+
+/// What `BROKER_API_TOKEN` is on a laptop.
+pub const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
+/// What `BROKER_ADMIN_TOKEN` is on a laptop.
+pub const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
+
+/// Variables of the FastAPI service that have no effect here, and why.
+const RETIRED: [(&str, &str); 4] = [
+    (
+        "K_CANDIDATES",
+        "a candidate is taken from an index of the whole pool",
+    ),
+    ("WEB_CONCURRENCY", "one process uses every core"),
+    ("UVICORN_HOST", "HOST says where to listen"),
+    ("UVICORN_PORT", "PORT says where to listen"),
+];
+
+/// Which engine holds the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The one in this process, over SQLite in `DATA_DIR`.
+    Embedded,
+    /// DynamoDB, or the server at `DDB_ENDPOINT_URL`.
+    DynamoDb,
+}
+
+/// Which CSP the pool is kept in step with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CspMode {
+    /// The simulator in this process.
+    Simulated,
+    /// The one at `CSP_BASE_URL`.
+    Live,
+}
+
+/// How log events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Where the API listens, and under which path.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `HOST`.
+    pub host: IpAddr,
+    /// `PORT`; 0 takes any free one.
+    pub port: u16,
+    /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
+    pub base_path: String,
+    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+impl HttpConfig {
+    /// The address to listen on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// `BROKER_API_TOKEN`.
+    pub track_tokens: Vec<SecretString>,
+    /// `BROKER_ADMIN_TOKEN`.
+    pub admin_tokens: Vec<SecretString>,
+}
+
+/// Where the table is.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `STORE`.
+    pub engine: Engine,
+    /// `DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// `DDB_TABLE_NAME` and the `DDB_GSI…_NAME`s.
+    pub table: TableNames,
+    /// `DDB_ENDPOINT_URL`.
+    pub endpoint: Option<String>,
+    /// `AWS_REGION`.
+    pub region: String,
+}
+
+/// Which CSP, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct CspConfig {
+    /// `CSP_MODE`.
+    pub mode: CspMode,
+    /// `CSP_BASE_URL`, without a slash at the end.
+    pub base_url: String,
+    /// `CSP_API_TOKEN`.
+    pub token: Option<SecretString>,
+    /// `CSP_TIMEOUT_CONNECT_SEC`.
+    pub connect_timeout: Duration,
+    /// `CSP_TIMEOUT_READ_SEC`: the longest silence within an answer.
+    pub read_timeout: Duration,
+    /// `SIMULATOR_ACCOUNTS`: how many accounts the simulator in this process begins with.
+    pub simulated_accounts: usize,
+}
+
+/// How allocation behaves under contention.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocationConfig {
+    /// `ALLOCATE_TIMEOUT_MS`: when a request that met nothing but contention gives up.
+    pub timeout: Duration,
+    /// `CANDIDATE_INDEX_CAPACITY`.
+    pub index_capacity: usize,
+    /// `BACKOFF_BASE_MS` and `BACKOFF_MAX_MS`.
+    pub backoff: BackoffConfig,
+}
+
+/// The bounds of exponential back-off.
+#[derive(Clone, Copy, Debug)]
+pub struct BackoffConfig {
+    /// The bound of the first pause.
+    pub base: Duration,
+    /// The bound of every pause.
+    pub max: Duration,
+}
+
+/// How the sync job behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncConfig {
+    /// `MAX_STALE_FRACTION`: the part of the available sandboxes that one sync may mark stale.
+    pub max_stale_fraction: f64,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// `LOG_LEVEL`.
+    pub level: tracing::Level,
+    /// `LOG_FORMAT`.
+    pub format: LogFormat,
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API listens.
+    pub http: HttpConfig,
+    /// Who may call.
+    pub auth: AuthConfig,
+    /// Where the table is.
+    pub store: StoreConfig,
+    /// Which CSP.
+    pub csp: CspConfig,
+    /// How long an allocation lasts.
+    pub terms: LeaseTerms,
+    /// Allocation under contention.
+    pub allocation: AllocationConfig,
+    /// The sync job.
+    pub sync: SyncConfig,
+    /// Logging.
+    pub log: LogConfig,
+    settings: Vec<Setting>,
+    warnings: Vec<String>,
+}
+
+/// The environment has no usable configuration.
+#[derive(Debug, Error)]
+pub struct ConfigError {
+    /// Every fault there is.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} variable(s) cannot be used:", self.faults.len())?;
+        self.faults
+            .iter()
+            .try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl Config {
+    /// Reads the configuration from `variables`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists every variable at fault.
+    pub fn from_variables(variables: &Variables) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(variables);
+        let http = read_http(&mut reader);
+        let store = read_store(&mut reader);
+        let auth = read_auth(&mut reader);
+        let csp = read_csp(&mut reader, &store);
+        let terms = LeaseTerms {
+            lab_duration_hours: reader.number("LAB_DURATION_HOURS", 4, 1..=720),
+            grace: reader.duration("GRACE_PERIOD_MINUTES", 30, 0..=10_080, Duration::from_mins),
+        };
+        let allocation = read_allocation(&mut reader);
+        let sync = SyncConfig {
+            max_stale_fraction: reader.number("MAX_STALE_FRACTION", 0.5, 0.0..=1.0),
+        };
+        let log = read_log(&mut reader, store.engine);
+        refuse_unsafe(&mut reader, &http, &store, &auth, &csp);
+        let warnings = RETIRED
+            .into_iter()
+            .filter(|(variable, _)| reader.raw(variable).is_some())
+            .map(|(variable, reason)| format!("{variable} has no effect any more: {reason}"))
+            .collect();
+        let (faults, settings) = reader.finish();
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(Self {
+            http,
+            auth,
+            store,
+            csp,
+            terms,
+            allocation,
+            sync,
+            log,
+            settings,
+            warnings,
+        })
+    }
+
+    /// Every setting in force, secrets redacted.
+    #[must_use]
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// What the operator should know but need not change.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
+    HttpConfig {
+        host: reader.parsed(
+            "HOST",
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::to_string,
+            |text| {
+                text.parse()
+                    .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0".to_owned())
+            },
+        ),
+        port: reader.number("PORT", 8080, 0..=u16::MAX),
+        base_path: reader.parsed(
+            "API_BASE_PATH",
+            "/v1".to_owned(),
+            Clone::clone,
+            parse_base_path,
+        ),
+        shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT_SEC", 25, 1..=600, Duration::from_secs),
+    }
+}
+
+fn parse_base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let segments_are_plain = path.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/').all(|segment| {
+            !segment.is_empty()
+                && segment
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+        })
+    });
+    if path.is_empty() || segments_are_plain {
+        Ok(path.to_owned())
+    } else {
+        Err(
+            "a path of letters, digits, '-', '_', '.' and '~', such as /v1, or / for none"
+                .to_owned(),
+        )
+    }
+}
+
+fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
+    StoreConfig {
+        engine: reader.choice(
+            "STORE",
+            if cfg!(feature = "embedded") {
+                Engine::Embedded
+            } else {
+                Engine::DynamoDb
+            },
+            if cfg!(feature = "embedded") {
+                &[
+                    ("embedded", Engine::Embedded),
+                    ("dynamodb", Engine::DynamoDb),
+                ]
+            } else {
+                &[("dynamodb", Engine::DynamoDb)]
+            },
+        ),
+        data_dir: reader.text("DATA_DIR", "./data").into(),
+        table: TableNames {
+            name: reader.parsed(
+                "DDB_TABLE_NAME",
+                "SandboxPool".to_owned(),
+                Clone::clone,
+                parse_table_name,
+            ),
+            status_index: reader.parsed(
+                "DDB_GSI1_NAME",
+                "StatusIndex".to_owned(),
+                Clone::clone,
+                parse_table_name,
+            ),
+            track_index: reader.parsed(
+                "DDB_GSI2_NAME",
+                "TrackIndex".to_owned(),
+                Clone::clone,
+                parse_table_name,
+            ),
+            idempotency_index: reader.parsed(
+                "DDB_GSI3_NAME",
+                "IdempotencyIndex".to_owned(),
+                Clone::clone,
+                parse_table_name,
+            ),
+        },
+        endpoint: reader.optional("DDB_ENDPOINT_URL", parse_url),
+        region: reader.text("AWS_REGION", "us-east-1"),
+    }
+}
+
+/// DynamoDB's own rule for the names of tables and indexes.
+fn parse_table_name(text: &str) -> Result<String, String> {
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    ((3..=255).contains(&text.len()) && plain)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "3 to 255 letters, digits, '-', '_' and '.'".to_owned())
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let takes = || "an http or https URL, such as http://127.0.0.1:8000".to_owned();
+    let uri: Uri = text.parse().map_err(|_| takes())?;
+    let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.query().is_none();
+    is_url
+        .then(|| text.trim_end_matches('/').to_owned())
+        .ok_or_else(takes)
+}
+
+/// Whether a URL leads to this machine only.
+#[must_use]
+pub fn is_loopback_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return false;
+    };
+    uri.host().is_some_and(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+fn read_auth(reader: &mut Reader<'_>) -> AuthConfig {
+    AuthConfig {
+        track_tokens: reader.secrets("BROKER_API_TOKEN", DEFAULT_TRACK_TOKEN),
+        admin_tokens: reader.secrets("BROKER_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN),
+    }
+}
+
+fn read_csp(reader: &mut Reader<'_>, store: &StoreConfig) -> CspConfig {
+    let simulated = cfg!(feature = "simulator") && store.engine == Engine::Embedded;
+    CspConfig {
+        mode: reader.choice(
+            "CSP_MODE",
+            if simulated {
+                CspMode::Simulated
+            } else {
+                CspMode::Live
+            },
+            if cfg!(feature = "simulator") {
+                &[("simulated", CspMode::Simulated), ("live", CspMode::Live)]
+            } else {
+                &[("live", CspMode::Live)]
+            },
+        ),
+        base_url: reader.parsed(
+            "CSP_BASE_URL",
+            "https://csp.infoblox.com/v2".to_owned(),
+            Clone::clone,
+            parse_url,
+        ),
+        token: reader.secret("CSP_API_TOKEN"),
+        connect_timeout: reader.duration(
+            "CSP_TIMEOUT_CONNECT_SEC",
+            5,
+            1..=300,
+            Duration::from_secs,
+        ),
+        read_timeout: reader.duration("CSP_TIMEOUT_READ_SEC", 15, 1..=300, Duration::from_secs),
+        simulated_accounts: reader.number("SIMULATOR_ACCOUNTS", 200, 0..=1_000_000),
+    }
+}
+
+fn read_allocation(reader: &mut Reader<'_>) -> AllocationConfig {
+    let backoff = BackoffConfig {
+        base: reader.duration("BACKOFF_BASE_MS", 25, 1..=10_000, Duration::from_millis),
+        max: reader.duration("BACKOFF_MAX_MS", 1_000, 1..=60_000, Duration::from_millis),
+    };
+    if backoff.base > backoff.max {
+        let got = format!("{} ms, more than BACKOFF_MAX_MS", backoff.base.as_millis());
+        reader.refuse(
+            "BACKOFF_BASE_MS",
+            got,
+            format!("at most {} ms", backoff.max.as_millis()),
+        );
+    }
+    AllocationConfig {
+        timeout: reader.duration(
+            "ALLOCATE_TIMEOUT_MS",
+            10_000,
+            100..=25_000,
+            Duration::from_millis,
+        ),
+        index_capacity: reader.number("CANDIDATE_INDEX_CAPACITY", 10_000, 100..=1_000_000),
+        backoff,
+    }
+}
+
+fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
+    use tracing::Level;
+    LogConfig {
+        // The FastAPI service took Python's names.
+        level: reader.choice(
+            "LOG_LEVEL",
+            Level::INFO,
+            &[
+                ("error", Level::ERROR),
+                ("critical", Level::ERROR),
+                ("warn", Level::WARN),
+                ("warning", Level::WARN),
+                ("info", Level::INFO),
+                ("debug", Level::DEBUG),
+                ("trace", Level::TRACE),
+            ],
+        ),
+        format: reader.choice(
+            "LOG_FORMAT",
+            if engine == Engine::Embedded {
+                LogFormat::Pretty
+            } else {
+                LogFormat::Json
+            },
+            &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+        ),
+    }
+}
+
+/// Refuses what would open a shared pool to anyone, or fill it with sandboxes that do not exist.
+fn refuse_unsafe(
+    reader: &mut Reader<'_>,
+    http: &HttpConfig,
+    store: &StoreConfig,
+    auth: &AuthConfig,
+    csp: &CspConfig,
+) {
+    let is_shared =
+        store.engine == Engine::DynamoDb && !store.endpoint.as_deref().is_some_and(is_loopback_url);
+    let has = |tokens: &[SecretString], token: &str| {
+        tokens.iter().any(|known| known.expose_secret() == token)
+    };
+    for (variable, tokens, default) in [
+        ("BROKER_API_TOKEN", &auth.track_tokens, DEFAULT_TRACK_TOKEN),
+        (
+            "BROKER_ADMIN_TOKEN",
+            &auth.admin_tokens,
+            DEFAULT_ADMIN_TOKEN,
+        ),
+    ] {
+        if !has(tokens, default) {
+            continue;
+        }
+        if is_shared {
+            reader.refuse(
+                variable,
+                "the default token",
+                "a token of your own with STORE=dynamodb",
+            );
+        } else if !http.host.is_loopback() {
+            reader.refuse(
+                variable,
+                "the default token",
+                "a token of your own unless HOST is a loopback address",
+            );
+        }
+    }
+    if auth
+        .track_tokens
+        .iter()
+        .any(|token| has(&auth.admin_tokens, token.expose_secret()))
+    {
+        reader.refuse(
+            "BROKER_ADMIN_TOKEN",
+            "a token that BROKER_API_TOKEN has too",
+            "tokens that tracks do not have",
+        );
+    }
+    if csp.mode == CspMode::Live && csp.token.is_none() {
+        reader.refuse(
+            "CSP_API_TOKEN",
+            "nothing",
+            "the API token of the CSP account, with CSP_MODE=live",
+        );
+    }
+    if csp.mode == CspMode::Simulated && is_shared {
+        reader.refuse(
+            "CSP_MODE",
+            "\"simulated\"",
+            "\"live\" unless DDB_ENDPOINT_URL is a loopback address",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn faulty(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+        match Config::from_variables(&variables(pairs)) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.faults.iter().map(|fault| fault.variable).collect(),
+        }
+    }
+
+    const PRODUCTION: [(&str, &str); 4] = [
+        ("STORE", "dynamodb"),
+        ("BROKER_API_TOKEN", "track-1,track-2"),
+        ("BROKER_ADMIN_TOKEN", "admin-1"),
+        ("CSP_API_TOKEN", "csp"),
+    ];
+
+    fn production_with(pairs: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+        let mut all = variables(&PRODUCTION);
+        all.extend(variables(pairs));
+        match Config::from_variables(&all) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.faults.iter().map(|fault| fault.variable).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_set_is_a_laptop() {
+        let config = Config::from_variables(&Variables::new()).unwrap();
+        assert_eq!(config.store.engine, Engine::Embedded);
+        assert_eq!(config.csp.mode, CspMode::Simulated);
+        assert_eq!(config.http.address(), "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.http.base_path, "/v1");
+        assert_eq!(config.terms.lab_duration_hours, 4);
+    }
+
+    #[test]
+    fn production_takes_several_tokens() {
+        let config = Config::from_variables(&variables(&PRODUCTION)).unwrap();
+        assert_eq!(config.auth.track_tokens.len(), 2);
+        assert_eq!(config.csp.mode, CspMode::Live);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_what_it_takes() {
+        let pairs = [
+            ("PORT", "80800"),
+            ("STORE", "redis"),
+            ("LAB_DURATION_HOURS", "0"),
+            ("HOST", "here"),
+        ];
+        let error = Config::from_variables(&variables(&pairs)).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.faults.len(), 4, "{text}");
+        assert!(
+            text.contains("PORT: got \"80800\"; it takes a number from 0 to 65535"),
+            "{text}"
+        );
+        assert!(
+            text.contains("STORE: got \"redis\"; it takes one of embedded, dynamodb"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_would_open_a_shared_pool_is_refused() {
+        assert!(production_with(&[]).is_empty());
+        assert_eq!(
+            production_with(&[("BROKER_API_TOKEN", "")]),
+            ["BROKER_API_TOKEN"]
+        );
+        assert_eq!(
+            production_with(&[("BROKER_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN)]),
+            ["BROKER_ADMIN_TOKEN"]
+        );
+        assert_eq!(
+            production_with(&[("BROKER_API_TOKEN", " , ")]),
+            ["BROKER_API_TOKEN"]
+        );
+        assert_eq!(
+            production_with(&[("BROKER_ADMIN_TOKEN", "track-2")]),
+            ["BROKER_ADMIN_TOKEN"]
+        );
+        assert_eq!(production_with(&[("CSP_API_TOKEN", "")]), ["CSP_API_TOKEN"]);
+        assert_eq!(production_with(&[("CSP_MODE", "simulated")]), ["CSP_MODE"]);
+        assert_eq!(
+            production_with(&[
+                ("DDB_ENDPOINT_URL", "http://10.0.0.1:8000"),
+                ("CSP_MODE", "simulated")
+            ]),
+            ["CSP_MODE"]
+        );
+        assert!(
+            production_with(&[
+                ("DDB_ENDPOINT_URL", "http://[::1]:8000"),
+                ("CSP_MODE", "simulated")
+            ])
+            .is_empty()
+        );
+        assert_eq!(
+            faulty(&[("HOST", "0.0.0.0")]),
+            ["BROKER_API_TOKEN", "BROKER_ADMIN_TOKEN"]
+        );
+        assert!(
+            faulty(&[
+                ("STORE", "dynamodb"),
+                ("DDB_ENDPOINT_URL", "http://localhost:8000"),
+                ("CSP_MODE", "simulated")
+            ])
+            .is_empty()
+        );
+        assert_eq!(faulty(&[("CSP_MODE", "live")]), ["CSP_API_TOKEN"]);
+    }
+
+    #[test]
+    fn secrets_are_neither_shown_nor_told_in_faults() {
+        let config = Config::from_variables(&variables(&PRODUCTION)).unwrap();
+        let shown = format!("{:?} {config:?}", config.settings());
+        let mut pairs = variables(&PRODUCTION);
+        pairs.insert("BROKER_API_TOKEN".into(), "geheim✓".into());
+        let told = Config::from_variables(&pairs).unwrap_err().to_string();
+        for secret in ["track-1", "track-2", "admin-1", "geheim"] {
+            assert!(
+                !shown.contains(secret) && !told.contains(secret),
+                "{secret}"
+            );
+        }
+    }
+
+    #[test]
+    fn retired_variables_are_accepted_with_a_warning() {
+        let config = Config::from_variables(&variables(&[("K_CANDIDATES", "15")])).unwrap();
+        assert!(config.warnings()[0].starts_with("K_CANDIDATES has no effect any more"));
+    }
+
+    #[test]
+    fn the_base_path_may_be_the_root() {
+        assert_eq!(parse_base_path("/").unwrap(), "");
+        assert_eq!(parse_base_path("/api/v1/").unwrap(), "/api/v1");
+        assert!(parse_base_path("v1").is_err());
+        assert!(parse_base_path("/{id}").is_err());
+    }
+}

@@ -1,0 +1,389 @@
+//! The part of the CSP API that the broker uses.
+
+use std::{collections::HashSet, time::Duration};
+
+use reqwest::{Response, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::{
+    clock::UnixSeconds,
+    config::CspConfig,
+    sandbox::{Account, SandboxId},
+};
+
+/// The largest answer that is read, in bytes: a list of some 200,000 accounts.
+const MAX_ANSWER: usize = 64 << 20;
+/// The longest that one call may take as a whole.
+const CALL_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// A CSP call failed.
+#[derive(Debug, Error)]
+pub enum CspError {
+    /// No answer, a broken one, a server error, or something that is not CSP in front of it. May pass.
+    #[error("CSP is unavailable: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// The HTTP client's account of it.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
+    /// Too many requests.
+    #[error("CSP limits the rate of requests")]
+    RateLimited {
+        /// How long CSP asks to wait, if it says.
+        retry_after: Option<Duration>,
+    },
+    /// The API token is not accepted. Nothing will work until it is replaced.
+    #[error(
+        "CSP refuses the API token (HTTP {status}); CSP_API_TOKEN must be valid for the account"
+    )]
+    Unauthorized {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// The account's id cannot be part of a URL, so no request was made.
+    #[error("the account id {external_id:?} is not of the form identity/accounts/<uuid>")]
+    InvalidId {
+        /// The id.
+        external_id: String,
+    },
+    /// The request is refused for good.
+    #[error("CSP refuses the request (HTTP {status})")]
+    Rejected {
+        /// The status code.
+        status: u16,
+    },
+}
+
+impl CspError {
+    fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+    }
+}
+
+impl From<reqwest::Error> for CspError {
+    fn from(error: reqwest::Error) -> Self {
+        let reason = if error.is_timeout() {
+            "no answer in time"
+        } else if error.is_connect() {
+            "no connection"
+        } else {
+            "the answer broke off"
+        };
+        // The URL holds no secret, but it is the operator's, not the reader's of an error.
+        Self::Unavailable {
+            reason: reason.to_owned(),
+            source: Some(error.without_url()),
+        }
+    }
+}
+
+/// What CSP lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountList {
+    /// The active sandbox accounts, one for each id.
+    pub accounts: Vec<Account>,
+    /// Ids of entries that are broken otherwise: they are listed, so their sandboxes are not gone.
+    pub broken: HashSet<SandboxId>,
+    /// Entries that were skipped because they are broken.
+    pub skipped: usize,
+    /// Entries that were skipped because their id had been listed before.
+    pub duplicates: usize,
+}
+
+/// A client of one CSP account.
+#[derive(Clone, Debug)]
+pub struct CspClient {
+    http: reqwest::Client,
+    base_url: String,
+    token: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    results: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: String,
+    name: String,
+    csp_id: Value,
+    account_type: String,
+    state: String,
+    created_at: Option<String>,
+    sfdc_account_id: Option<String>,
+}
+
+impl CspClient {
+    /// A client for the CSP at `base_url`.
+    ///
+    /// # Errors
+    /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
+    pub fn new(config: &CspConfig, base_url: &str, token: SecretString) -> Result<Self, CspError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(config.connect_timeout)
+            .read_timeout(config.read_timeout)
+            .timeout(CALL_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("sandbox-broker/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            http,
+            base_url: base_url.to_owned(),
+            token,
+        })
+    }
+
+    /// The accounts that the token's owner may use: active sandboxes only.
+    ///
+    /// # Errors
+    /// [`CspError`].
+    pub async fn list_accounts(&self) -> Result<AccountList, CspError> {
+        let answer = self
+            .http
+            .get(format!("{}/current_user/accounts", self.base_url))
+            .header(header::AUTHORIZATION, self.authorization()?)
+            .header(header::ACCEPT, "application/json")
+            .send()
+            .await?;
+        let body = read_body(checked(answer)?).await?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|fault| {
+            CspError::unavailable(format!(
+                "the account list is no JSON of the agreed form: {fault}"
+            ))
+        })?;
+        Ok(read_entries(answer.results))
+    }
+
+    /// Deletes an account; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// [`CspError`].
+    pub async fn delete_account(&self, external_id: &str) -> Result<(), CspError> {
+        let uuid = external_id.rsplit('/').next().unwrap_or_default();
+        if uuid.is_empty()
+            || !uuid
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            return Err(CspError::InvalidId {
+                external_id: external_id.to_owned(),
+            });
+        }
+        let answer = self
+            .http
+            .delete(format!("{}/sandbox/accounts/{uuid}", self.base_url))
+            .header(header::AUTHORIZATION, self.authorization()?)
+            .header(header::ACCEPT, "application/json")
+            .send()
+            .await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        // A 200 with a web page comes from something in front of CSP, which has not deleted anything.
+        let body = read_body(checked(answer)?).await?;
+        if body.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
+            Ok(())
+        } else {
+            Err(CspError::unavailable("the answer to a deletion is no JSON"))
+        }
+    }
+
+    fn authorization(&self) -> Result<header::HeaderValue, CspError> {
+        let mut value =
+            header::HeaderValue::try_from(format!("Token {}", self.token.expose_secret()))
+                .map_err(|_| CspError::Unauthorized {
+                    status: StatusCode::UNAUTHORIZED.as_u16(),
+                })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// Sorts an answer by its status code.
+fn checked(answer: Response) -> Result<Response, CspError> {
+    let status = answer.status();
+    match status {
+        _ if status.is_success() => Ok(answer),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(CspError::Unauthorized {
+            status: status.as_u16(),
+        }),
+        StatusCode::TOO_MANY_REQUESTS => Err(CspError::RateLimited {
+            retry_after: retry_after(&answer),
+        }),
+        StatusCode::REQUEST_TIMEOUT => Err(CspError::unavailable("HTTP 408")),
+        _ if status.is_server_error() || status.is_redirection() => {
+            Err(CspError::unavailable(format!("HTTP {}", status.as_u16())))
+        }
+        _ => Err(CspError::Rejected {
+            status: status.as_u16(),
+        }),
+    }
+}
+
+/// `Retry-After` in seconds; CSP does not send the form with a date.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(CspError::unavailable(format!(
+                "the answer is larger than {MAX_ANSWER} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn read_entries(entries: Vec<Value>) -> AccountList {
+    let mut list = AccountList::default();
+    let mut seen = HashSet::new();
+    for entry in entries {
+        let id = entry.get("csp_id").and_then(read_id);
+        match read_entry(entry) {
+            Ok(None) => {}
+            Ok(Some(account)) if seen.insert(account.sandbox_id.clone()) => {
+                list.accounts.push(account)
+            }
+            Ok(Some(_)) => list.duplicates += 1,
+            Err(fault) => {
+                tracing::warn!(
+                    csp_id = id.as_ref().map(SandboxId::as_str),
+                    fault,
+                    "skipped a broken CSP account"
+                );
+                list.skipped += 1;
+                list.broken.extend(id);
+            }
+        }
+    }
+    list
+}
+
+/// `None` for an account that is no active sandbox.
+fn read_entry(entry: Value) -> Result<Option<Account>, String> {
+    let entry: Entry = serde_json::from_value(entry).map_err(|fault| fault.to_string())?;
+    if entry.account_type != "sandbox" || entry.state != "active" {
+        return Ok(None);
+    }
+    let name = entry.name.trim();
+    if name.is_empty() || entry.id.trim().is_empty() {
+        return Err("the name or the id is empty".to_owned());
+    }
+    if name.len() > 1024 || entry.id.len() > 1024 {
+        return Err("the name or the id is longer than 1,024 bytes".to_owned());
+    }
+    Ok(Some(Account {
+        sandbox_id: read_id(&entry.csp_id)
+            .ok_or("csp_id is neither a number nor a text that can be an id")?,
+        name: name.to_owned(),
+        external_id: entry.id.trim().to_owned(),
+        sfdc_account_id: entry.sfdc_account_id.filter(|sfdc| !sfdc.is_empty()),
+        created_at: entry
+            .created_at
+            .and_then(|at| at.parse().ok())
+            .map(|at: jiff::Timestamp| UnixSeconds(at.as_second())),
+    }))
+}
+
+fn read_id(csp_id: &Value) -> Option<SandboxId> {
+    match csp_id {
+        Value::Number(number) => SandboxId::parse(number.to_string()).ok(),
+        Value::String(text) => SandboxId::parse(text).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(csp_id: Value) -> Value {
+        json!({
+            "id": "identity/accounts/3f2a", "name": "lab-adventure-0087", "csp_id": csp_id,
+            "account_type": "sandbox", "state": "active", "created_at": "2025-03-27T16:53:47.605459Z",
+        })
+    }
+
+    fn with(mut entry: Value, name: &str, value: Value) -> Value {
+        entry[name] = value;
+        entry
+    }
+
+    #[test]
+    fn an_account_becomes_a_sandbox_named_by_its_csp_id() {
+        let list = read_entries(vec![entry(json!(2_009_521)), entry(json!("2009522"))]);
+        let ids: Vec<_> = list
+            .accounts
+            .iter()
+            .map(|account| account.sandbox_id.as_str())
+            .collect();
+        assert_eq!(ids, ["2009521", "2009522"]);
+        assert_eq!(list.accounts[0].external_id, "identity/accounts/3f2a");
+        assert_eq!(
+            list.accounts[0].created_at,
+            Some(UnixSeconds(1_743_094_427))
+        );
+    }
+
+    #[test]
+    fn only_active_sandboxes_count() {
+        let list = read_entries(vec![
+            with(entry(json!(1)), "state", json!("disabled")),
+            with(entry(json!(2)), "account_type", json!("standard")),
+        ]);
+        assert_eq!(list, AccountList::default());
+    }
+
+    #[test]
+    fn broken_and_repeated_entries_are_skipped_and_counted() {
+        let list = read_entries(vec![
+            entry(json!(1)),
+            entry(json!(1)),
+            json!("nonsense"),
+            json!(null),
+            with(entry(json!(2)), "name", json!(null)),
+            with(entry(json!(3)), "name", json!("  ")),
+            entry(json!({"no": "id"})),
+            entry(json!("an id with spaces")),
+        ]);
+        assert_eq!(
+            (list.accounts.len(), list.duplicates, list.skipped),
+            (1, 1, 6)
+        );
+        let mut broken: Vec<_> = list.broken.iter().map(SandboxId::as_str).collect();
+        broken.sort_unstable();
+        assert_eq!(broken, ["2", "3"]);
+    }
+
+    #[test]
+    fn a_creation_time_that_cannot_be_read_costs_nothing_else() {
+        let list = read_entries(vec![with(
+            entry(json!(1)),
+            "created_at",
+            json!("yesterday"),
+        )]);
+        assert_eq!(list.accounts[0].created_at, None);
+    }
+}

@@ -1,0 +1,196 @@
+//! The binary: reads arguments and settings, starts what they ask for, and says how it went.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use clap::Parser;
+use sandbox_broker::{
+    app::{App, Running, Storage},
+    cli::{Cli, Command, Job, Table},
+    clock::{Clock, SystemClock},
+    config::{Config, Engine, Variables},
+    shutdown, telemetry,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command.unwrap_or(Command::Serve)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // Before any thread is started: the AWS SDK reads its own variables from the environment.
+    if let Err(error) = dotenvy::dotenv()
+        && !error.not_found()
+    {
+        return Err(error).context(".env cannot be read");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads to run on")?;
+    #[cfg(feature = "simulator")]
+    if let Command::CspSimulator(arguments) = command {
+        return runtime
+            .block_on(simulate_csp(arguments))
+            .map(|()| ExitCode::SUCCESS);
+    }
+    let config = Config::from_variables(&variables())?;
+    if matches!(command, Command::CheckConfig) {
+        check_config(&config);
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::init(config.log);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve(&config).await,
+            Command::Job(Job::Sync { force }) => sync(&config, force).await,
+            Command::Table(table) => change_table(&config, table).await,
+            #[cfg(feature = "simulator")]
+            Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
+            Command::CheckConfig => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// Variables that are not UTF-8 are none of the broker's.
+fn variables() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn check_config(config: &Config) {
+    for setting in config.settings() {
+        let note = if setting.is_default {
+            "  (default)"
+        } else {
+            ""
+        };
+        println!("{}={}{note}", setting.variable, setting.value);
+    }
+    for warning in config.warnings() {
+        println!("warning: {warning}");
+    }
+}
+
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::requested();
+    let running = Running::start(config, Arc::new(SystemClock), rand::random()).await?;
+    if config.store.engine == Engine::Embedded {
+        print!("{}", banner(config, &running).await?);
+    }
+    let signal = stop.await.context("cannot listen for signals")?;
+    tracing::info!(signal, "stopping");
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
+    use sandbox_broker::config::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN};
+    use secrecy::ExposeSecret;
+
+    let stats = running.app().state().broker.stats().await?;
+    let base = format!("http://{}", running.address());
+    let path = &config.http.base_path;
+    // Only the well-known tokens of a laptop are shown.
+    let shown = |tokens: &[secrecy::SecretString], default: &'static str, variable: &str| {
+        let is_default = tokens.iter().any(|token| token.expose_secret() == default);
+        if is_default {
+            default.to_owned()
+        } else {
+            format!("${variable}")
+        }
+    };
+    let track_token = shown(
+        &config.auth.track_tokens,
+        DEFAULT_TRACK_TOKEN,
+        "BROKER_API_TOKEN",
+    );
+    let admin_token = shown(
+        &config.auth.admin_tokens,
+        DEFAULT_ADMIN_TOKEN,
+        "BROKER_ADMIN_TOKEN",
+    );
+    Ok(format!(
+        "\nSandbox Broker {version}: {available} of {total} sandboxes available\n\n  \
+         API          {base}{path}\n  \
+         Swagger      {base}{path}/docs\n  \
+         Track token  {track_token}\n  \
+         Admin token  {admin_token}\n\n\
+         Get a sandbox:\n\n  \
+         curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        available = stats.available,
+        total = stats.total(),
+    ))
+}
+
+async fn sync(config: &Config, force: bool) -> anyhow::Result<ExitCode> {
+    let app = App::start(config, Arc::new(SystemClock), rand::random()).await?;
+    let report = app.state().sync.run_once(force).await;
+    app.stop(tokio::time::Instant::now() + config.http.shutdown_timeout)
+        .await;
+    println!("{}", serde_json::to_string(&report?)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn change_table(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
+    let storage = Storage::open(config).await?;
+    let name = &config.store.table.name;
+    match table {
+        Table::Create => {
+            let creation = storage
+                .store
+                .create_table()
+                .await
+                .with_context(|| format!("table {name}"))?;
+            println!(
+                "{}",
+                serde_json::json!({ "table": name, "result": creation })
+            );
+        }
+        Table::Migrate => {
+            let migration = storage
+                .store
+                .migrate(config.terms, SystemClock.now())
+                .await
+                .with_context(|| format!("table {name}"))?;
+            println!("{}", serde_json::to_string(&migration)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "simulator")]
+async fn simulate_csp(arguments: sandbox_broker::cli::SimulatorArguments) -> anyhow::Result<()> {
+    use sandbox_broker::csp::simulator::Simulator;
+    use tokio_util::sync::CancellationToken;
+
+    let simulator = match &arguments.state {
+        Some(file) => Simulator::open(file, arguments.accounts, arguments.seed)?,
+        None => Simulator::new(arguments.accounts, arguments.seed),
+    };
+    let address = (arguments.host, arguments.port).into();
+    let (base_url, listener) = Simulator::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    println!(
+        "CSP simulator with {} accounts\n\n  CSP_BASE_URL={base_url}",
+        simulator.accounts().len()
+    );
+    let stop = CancellationToken::new();
+    tokio::select! {
+        served = simulator.serve(listener, stop) => served?,
+        signal = shutdown::requested() => { signal?; }
+    }
+    Ok(())
+}

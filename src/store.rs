@@ -1,0 +1,427 @@
+//! The pool in DynamoDB, or in anything that speaks its API.
+//!
+//! Nothing is read, changed in memory and put back. Each write to a sandbox names the state it leaves as its
+//! condition, so two writers, a retry or a crash between two calls cannot undo one another.
+
+mod claim;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+mod error;
+mod item;
+mod schema;
+mod sync;
+
+use std::{sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::{
+    Client,
+    config::Credentials,
+    operation::update_item::UpdateItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
+};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use self::item::{number, string};
+pub use self::{
+    claim::{Claim, Guard},
+    error::StoreError,
+    item::{Item, ItemFault, Pointer, read_sandbox},
+    schema::{Creation, Migration, SCHEMA_VERSION},
+    sync::{Inserted, SandboxPage},
+};
+use crate::{
+    candidates::Candidate,
+    clock::UnixSeconds,
+    config::StoreConfig,
+    sandbox::{
+        CallerId, IdempotencyKey, LeaseTerms, Sandbox, SandboxId, Status, Transition, lab_duration,
+    },
+};
+
+/// Requests under way at once. More only queue up in the database, where they time out; here they wait.
+const CONCURRENCY: usize = 128;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+const ATTEMPTS: u32 = 3;
+
+/// The table's and its indexes' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableNames {
+    /// The table.
+    pub name: String,
+    /// The index by `status`.
+    pub status_index: String,
+    /// The index by `allocated_to_track`.
+    pub track_index: String,
+    /// The index by `idempotency_key`.
+    pub idempotency_index: String,
+}
+
+impl TableNames {
+    /// Each index with its hash attribute.
+    fn indexes(&self) -> [(&str, &'static str); 3] {
+        [
+            (&self.status_index, "status"),
+            (&self.track_index, "allocated_to_track"),
+            (&self.idempotency_index, "idempotency_key"),
+        ]
+    }
+}
+
+/// How giving a sandbox back ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It is now, or was already, on its way out; as the table has it.
+    Released(Sandbox),
+    /// Its allocation and grace period were over.
+    Expired(Sandbox),
+    /// The caller does not hold it and was not its last holder.
+    NotOwner,
+    /// There is no such sandbox.
+    NotFound,
+}
+
+/// How many sandboxes there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// [`Status::Available`].
+    pub available: u64,
+    /// [`Status::Allocated`].
+    pub allocated: u64,
+    /// [`Status::PendingDeletion`].
+    pub pending_deletion: u64,
+    /// [`Status::Stale`].
+    pub stale: u64,
+    /// [`Status::DeletionFailed`].
+    pub deletion_failed: u64,
+}
+
+impl Counts {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.available + self.allocated + self.pending_deletion + self.stale + self.deletion_failed
+    }
+}
+
+/// The pool. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PoolStore {
+    client: Client,
+    table: Arc<TableNames>,
+    slots: Arc<Semaphore>,
+}
+
+impl PoolStore {
+    /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
+    pub async fn connect(config: &StoreConfig, endpoint: Option<&str>) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_timeout(OPERATION_TIMEOUT)
+                    .build(),
+            );
+        if let Some(endpoint) = endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if endpoint.is_some_and(crate::config::is_loopback_url) {
+            // Emulators take any credentials; looking for real ones would take seconds and may find some.
+            loader = loader
+                .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
+        }
+        Self::new(Client::new(&loader.load().await), config.table.clone())
+    }
+
+    /// A store over `client`.
+    #[must_use]
+    pub fn new(client: Client, table: TableNames) -> Self {
+        Self {
+            client,
+            table: Arc::new(table),
+            slots: Arc::new(Semaphore::new(CONCURRENCY)),
+        }
+    }
+
+    /// Waits for a turn; see [`CONCURRENCY`].
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed, so never an error.
+        self.slots.acquire().await.ok()
+    }
+
+    /// Reads an item, or logs why it is no sandbox.
+    fn read_or_skip(&self, item: Item) -> Option<Sandbox> {
+        let key = item.get("PK").and_then(|key| key.as_s().ok()).cloned();
+        match read_sandbox(item) {
+            Ok(sandbox) => Some(sandbox),
+            Err(fault) => {
+                tracing::warn!(key, %fault, table = self.table.name, "skipped an item that cannot be read");
+                None
+            }
+        }
+    }
+
+    /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get(&self, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
+        let _slot = self.slot().await;
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .set_key(Some(item::sandbox_key(id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
+        Ok(answer.item.and_then(|item| self.read_or_skip(item)))
+    }
+
+    /// The claim of a (caller, key) pair.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_claim(
+        &self,
+        caller: &CallerId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Pointer>, StoreError> {
+        let _slot = self.slot().await;
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .set_key(Some(item::claim_key(caller, key)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
+        Ok(answer
+            .item
+            .and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok()))
+    }
+
+    /// The available sandboxes, a page at a time. The index lags behind the table by a moment.
+    pub fn available_pages(
+        &self,
+    ) -> impl Stream<Item = Result<Vec<Candidate>, StoreError>> + Send + use<> {
+        let pages = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(&self.table.status_index)
+            .key_condition_expression("#status = :available")
+            .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":available", string(Status::Available.as_str()))
+            .into_paginator()
+            .send();
+        let store = self.clone();
+        stream::unfold(pages, |mut pages| async {
+            pages.next().await.map(|page| (page, pages))
+        })
+        .map(move |page| {
+            let page = page.map_err(|error| StoreError::from_sdk("Query", error))?;
+            let sandboxes = page
+                .items
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|item| store.read_or_skip(item));
+            Ok(sandboxes
+                .map(|sandbox| Candidate::from(&sandbox.account))
+                .collect())
+        })
+    }
+
+    /// The sandboxes that `caller` holds, oldest first. The index lags behind the table by a moment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held_by(&self, caller: &CallerId) -> Result<Vec<Sandbox>, StoreError> {
+        let _slot = self.slot().await;
+        let mut items = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(&self.table.track_index)
+            .key_condition_expression("allocated_to_track = :caller")
+            .filter_expression("#status = :allocated")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":caller", string(caller.as_str()))
+            .expression_attribute_values(":allocated", string(Status::Allocated.as_str()))
+            .into_paginator()
+            .items()
+            .send();
+        let mut held = Vec::new();
+        while let Some(item) = items.next().await {
+            held.extend(
+                self.read_or_skip(item.map_err(|error| StoreError::from_sdk("Query", error))?),
+            );
+        }
+        Ok(held)
+    }
+
+    /// How many sandboxes are in each state, over all pages of the index.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        let (available, allocated, pending_deletion, stale, deletion_failed) = tokio::try_join!(
+            self.count(Status::Available),
+            self.count(Status::Allocated),
+            self.count(Status::PendingDeletion),
+            self.count(Status::Stale),
+            self.count(Status::DeletionFailed),
+        )?;
+        Ok(Counts {
+            available,
+            allocated,
+            pending_deletion,
+            stale,
+            deletion_failed,
+        })
+    }
+
+    async fn count(&self, status: Status) -> Result<u64, StoreError> {
+        let _slot = self.slot().await;
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(&self.table.status_index)
+            .key_condition_expression("#status = :status")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":status", string(status.as_str()))
+            .select(Select::Count)
+            .into_paginator()
+            .send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            count += u64::try_from(
+                page.map_err(|error| StoreError::from_sdk("Query", error))?
+                    .count,
+            )
+            .unwrap_or(0);
+        }
+        Ok(count)
+    }
+
+    /// Gives a sandbox back: one conditional write if its allocation has the configured length.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether the sandbox was given back is then not known, and asking again is safe.
+    pub async fn release(
+        &self,
+        id: &SandboxId,
+        caller: &CallerId,
+        terms: LeaseTerms,
+        now: UnixSeconds,
+    ) -> Result<Release, StoreError> {
+        let mut hours = terms.lab_duration_hours;
+        loop {
+            let oldest = now - lab_duration(hours) - terms.grace;
+            let answer = self
+                .retire(id, now)
+                .condition_expression(
+                    "#status = :from AND allocated_to_track = :caller AND lab_duration_hours = :hours \
+                     AND allocated_at >= :oldest",
+                )
+                .expression_attribute_values(":caller", string(caller.as_str()))
+                .expression_attribute_values(":hours", number(hours))
+                .expression_attribute_values(":oldest", number(oldest.0));
+            let sandbox = match self.retired(answer).await? {
+                Retired::Done(sandbox) => return Ok(Release::Released(sandbox)),
+                Retired::Refused(None) => return Ok(Release::NotFound),
+                Retired::Refused(Some(sandbox)) => sandbox,
+            };
+            return Ok(match sandbox.status {
+                _ if !sandbox.belongs_to(caller) => Release::NotOwner,
+                Status::PendingDeletion | Status::DeletionFailed => Release::Released(sandbox),
+                Status::Allocated if sandbox.is_overdue(now, terms.grace) => {
+                    Release::Expired(sandbox)
+                }
+                Status::Allocated if sandbox.lab_duration_hours != hours => {
+                    // Allocated under another LAB_DURATION_HOURS: its own is what counts.
+                    hours = sandbox.lab_duration_hours;
+                    continue;
+                }
+                Status::Allocated | Status::Available | Status::Stale => Release::NotOwner,
+            });
+        }
+    }
+
+    /// Retires an allocation whose time is up, if it is still the one made at `allocated_at`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire(
+        &self,
+        id: &SandboxId,
+        allocated_at: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let update = self
+            .retire(id, now)
+            .condition_expression("#status = :from AND allocated_at = :allocated_at")
+            .expression_attribute_values(":allocated_at", number(allocated_at.0));
+        Ok(matches!(self.retired(update).await?, Retired::Done(_)))
+    }
+
+    fn retire(
+        &self,
+        id: &SandboxId,
+        now: UnixSeconds,
+    ) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(item::sandbox_key(id)))
+            .update_expression("SET #status = :to, deletion_requested_at = :now, updated_at = :now")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":from", string(Transition::Retire.from().as_str()))
+            .expression_attribute_values(":to", string(Transition::Retire.to().as_str()))
+            .expression_attribute_values(":now", number(now.0))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+    }
+
+    async fn retired(
+        &self,
+        update: aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder,
+    ) -> Result<Retired, StoreError> {
+        const OPERATION: &str = "UpdateItem";
+        let _slot = self.slot().await;
+        match update.send().await {
+            Ok(answer) => {
+                let sandbox = read_sandbox(answer.attributes.unwrap_or_default())
+                    .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+                Ok(Retired::Done(sandbox))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
+                    Ok(Retired::Refused(
+                        refusal
+                            .item()
+                            .cloned()
+                            .and_then(|item| self.read_or_skip(item)),
+                    ))
+                }
+                _ => Err(StoreError::from_sdk(OPERATION, error)),
+            },
+        }
+    }
+}
+
+enum Retired {
+    Done(Sandbox),
+    Refused(Option<Sandbox>),
+}

@@ -1,0 +1,225 @@
+//! The one write that allocates: a sandbox leaves `available` and a claim points at it, both or neither.
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{
+        CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    },
+};
+
+use super::{
+    PoolStore, StoreError,
+    error::is_transient,
+    item::{self, Pointer, number, string},
+};
+use crate::{
+    candidates::Candidate,
+    clock::UnixSeconds,
+    sandbox::{Account, Holder, LeaseTerms, Sandbox, SandboxId, Transition, lab_duration},
+};
+
+/// How long a claim outlives its allocation before the table's TTL may remove it. An allocation that nothing expired
+/// for so long is a fault of the installation, and only then does a lost claim cost a second sandbox.
+const CLAIM_RETENTION: std::time::Duration = std::time::Duration::from_hours(7 * 24);
+
+/// Which claim an allocation may write over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// None: the (caller, key) pair must be new.
+    New,
+    /// The one that points at this sandbox, which the pair no longer holds.
+    Leftover(String),
+}
+
+/// How an attempt to allocate ended.
+#[derive(Debug)]
+pub enum Claim {
+    /// The caller holds the sandbox now.
+    Won(Sandbox),
+    /// The (caller, key) pair has a claim already; `None` if it vanished meanwhile.
+    Held(Option<Pointer>),
+    /// The sandbox is not what the candidate says; what it is now, if it still exists and can be read.
+    Lost(Option<Sandbox>),
+    /// Another transaction, or the database's capacity, was in the way. Nothing was written.
+    Conflict,
+}
+
+impl PoolStore {
+    /// Tries to allocate `candidate` to `holder`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether the write took effect is then not known.
+    pub async fn claim(
+        &self,
+        candidate: &Candidate,
+        holder: &Holder,
+        guard: &Guard,
+        terms: LeaseTerms,
+        now: UnixSeconds,
+    ) -> Result<Claim, StoreError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let allocate = self
+            .allocate_sandbox(candidate, holder, terms, now)
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let point = self
+            .point_claim(candidate, holder, guard, terms, now)
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let _slot = self.slot().await;
+        let answer = self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().update(allocate).build())
+            .transact_items(TransactWriteItem::builder().put(point).build())
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(Claim::Won(Sandbox {
+                account: Account {
+                    sandbox_id: candidate.id.clone(),
+                    name: candidate.name.to_string(),
+                    external_id: candidate.external_id.to_string(),
+                    sfdc_account_id: candidate.sfdc_account_id.as_deref().map(str::to_owned),
+                    created_at: None,
+                },
+                status: Transition::Allocate.to(),
+                holder: Some(holder.clone()),
+                allocated_at: now,
+                lab_duration_hours: terms.lab_duration_hours,
+                deletion_requested_at: None,
+            })),
+            Err(SdkError::ServiceError(context)) => match context.err() {
+                TransactWriteItemsError::TransactionCanceledException(cancelled) => self
+                    .read_cancellation(cancelled.cancellation_reasons())
+                    .map_or_else(
+                        || {
+                            Err(StoreError::from_sdk(
+                                OPERATION,
+                                SdkError::ServiceError(context),
+                            ))
+                        },
+                        Ok,
+                    ),
+                TransactWriteItemsError::TransactionInProgressException(_) => Ok(Claim::Conflict),
+                _ => Err(StoreError::from_sdk(
+                    OPERATION,
+                    SdkError::ServiceError(context),
+                )),
+            },
+            Err(error) => Err(StoreError::from_sdk(OPERATION, error)),
+        }
+    }
+
+    /// Besides the status, the name and the external id must be those of the candidate: the answer to the caller is
+    /// made from them, and the name has to have the prefix that was asked for.
+    fn allocate_sandbox(
+        &self,
+        candidate: &Candidate,
+        holder: &Holder,
+        terms: LeaseTerms,
+        now: UnixSeconds,
+    ) -> Result<Update, aws_sdk_dynamodb::error::BuildError> {
+        const SET: &str = "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
+                           allocated_at = :now, lab_duration_hours = :hours, updated_at = :now";
+        let update = match &holder.lab {
+            Some(lab) => Update::builder()
+                .update_expression(format!("{SET}, track_name = :lab"))
+                .expression_attribute_values(":lab", string(lab.as_str())),
+            None => Update::builder().update_expression(SET),
+        };
+        update
+            .table_name(&self.table.name)
+            .set_key(Some(item::sandbox_key(&candidate.id)))
+            .condition_expression(
+                "#status = :from AND #name = :name AND external_id = :external_id",
+            )
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":from", string(Transition::Allocate.from().as_str()))
+            .expression_attribute_values(":to", string(Transition::Allocate.to().as_str()))
+            .expression_attribute_values(":caller", string(holder.caller.as_str()))
+            .expression_attribute_values(":key", string(holder.key.as_str()))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":hours", number(terms.lab_duration_hours))
+            .expression_attribute_values(":name", string(&*candidate.name))
+            .expression_attribute_values(":external_id", string(&*candidate.external_id))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+    }
+
+    fn point_claim(
+        &self,
+        candidate: &Candidate,
+        holder: &Holder,
+        guard: &Guard,
+        terms: LeaseTerms,
+        now: UnixSeconds,
+    ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
+        let put = Put::builder()
+            .table_name(&self.table.name)
+            .set_item(Some(claim_item(&candidate.id, holder, terms, now)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match guard {
+            Guard::New => put.condition_expression("attribute_not_exists(PK)"),
+            Guard::Leftover(sandbox_id) => put
+                .condition_expression("sandbox_id = :leftover")
+                .expression_attribute_values(":leftover", string(sandbox_id)),
+        }
+        .build()
+    }
+
+    /// `None` if the transaction failed for a reason that is no outcome of a race.
+    fn read_cancellation(&self, reasons: &[CancellationReason]) -> Option<Claim> {
+        let [sandbox, claim] = reasons else {
+            return None;
+        };
+        let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
+        if failed(claim) {
+            let pointer = claim
+                .item()
+                .cloned()
+                .and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok());
+            return Some(Claim::Held(pointer));
+        }
+        if failed(sandbox) {
+            return Some(Claim::Lost(
+                sandbox
+                    .item()
+                    .cloned()
+                    .and_then(|item| self.read_or_skip(item)),
+            ));
+        }
+        let passing = |reason: &CancellationReason| {
+            reason.code().is_none_or(|code| {
+                matches!(
+                    code,
+                    "None"
+                        | "TransactionConflict"
+                        | "ThrottlingError"
+                        | "ProvisionedThroughputExceeded"
+                ) || is_transient(code)
+            })
+        };
+        reasons.iter().all(passing).then_some(Claim::Conflict)
+    }
+}
+
+/// The claim of one allocation.
+pub(super) fn claim_item(
+    sandbox: &SandboxId,
+    holder: &Holder,
+    terms: LeaseTerms,
+    at: UnixSeconds,
+) -> item::Item {
+    let expires_at = at + lab_duration(terms.lab_duration_hours) + terms.grace;
+    let mut claim = item::claim_key(&holder.caller, &holder.key);
+    claim.extend([
+        ("caller".to_owned(), string(holder.caller.as_str())),
+        ("key".to_owned(), string(holder.key.as_str())),
+        ("sandbox_id".to_owned(), string(sandbox.as_str())),
+        ("allocated_at".to_owned(), number(at.0)),
+        ("expires_at".to_owned(), number(expires_at.0)),
+        ("ttl".to_owned(), number((expires_at + CLAIM_RETENTION).0)),
+    ]);
+    claim
+}

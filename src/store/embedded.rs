@@ -1,0 +1,184 @@
+//! The DynamoDB engine in this process: dynoxide over SQLite, spoken to through the SDK like any other.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use dynoxide::Database;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+/// The engine's SQLite calls block, so it has threads of its own; SQLite writes one at a time anyway.
+const THREADS: usize = 2;
+const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Why the engine cannot start.
+#[derive(Debug, Error)]
+pub enum EmbeddedError {
+    /// `DATA_DIR` cannot be used.
+    #[error("DATA_DIR {path} cannot be used")]
+    DataDir {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another broker uses it.
+    #[error(
+        "DATA_DIR {path} is in use by another broker; stop that one, or give this one a DATA_DIR of its own"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// SQLite cannot open the database.
+    #[error("the database {path} cannot be opened: {reason}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The engine's threads or port cannot be had.
+    #[error("the embedded engine cannot start")]
+    Start(#[source] io::Error),
+}
+
+/// A running engine. It stops when it is dropped or [`stop`](Self::stop)ped.
+#[derive(Debug)]
+pub struct EmbeddedEngine {
+    endpoint: String,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+    /// Locked for as long as the engine runs; the system unlocks it however the process ends.
+    _lock: Option<File>,
+}
+
+impl EmbeddedEngine {
+    /// Starts the engine over the database in `data_dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub fn start(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            |source| EmbeddedError::DataDir { path, source }
+        };
+        fs::create_dir_all(data_dir).map_err(unusable(data_dir))?;
+        let lock_path = data_dir.join("lock");
+        let lock = File::create(&lock_path).map_err(unusable(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(EmbeddedError::InUse {
+                    path: data_dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(&lock_path)(source)),
+        }
+        let path = data_dir.join("pool.sqlite");
+        let text = path.to_str().ok_or_else(|| EmbeddedError::DataDir {
+            path: path.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8"),
+        })?;
+        let database = Database::new(text).map_err(|fault| EmbeddedError::Database {
+            path: path.clone(),
+            reason: fault.to_string(),
+        })?;
+        Self::serve(database, Some(lock))
+    }
+
+    /// Starts the engine over memory.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub fn in_memory() -> Result<Self, EmbeddedError> {
+        let database = Database::memory().map_err(|fault| EmbeddedError::Database {
+            path: ":memory:".into(),
+            reason: fault.to_string(),
+        })?;
+        Self::serve(database, None)
+    }
+
+    fn serve(database: Database, lock: Option<File>) -> Result<Self, EmbeddedError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(EmbeddedError::Start)?;
+        listener
+            .set_nonblocking(true)
+            .map_err(EmbeddedError::Start)?;
+        let endpoint = format!(
+            "http://{}",
+            listener.local_addr().map_err(EmbeddedError::Start)?
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("embedded-engine")
+            .enable_all()
+            .build()
+            .map_err(EmbeddedError::Start)?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = thread::Builder::new()
+            .name("embedded-engine".to_owned())
+            .spawn(move || runtime.block_on(run(listener, database, stopped)))
+            .map_err(EmbeddedError::Start)?;
+        Ok(Self {
+            endpoint,
+            stop,
+            thread: Some(thread),
+            _lock: lock,
+        })
+    }
+
+    /// The URL it speaks the DynamoDB API at.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Stops it, after the requests under way, and closes the database.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for EmbeddedEngine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedded engine panicked");
+        }
+    }
+}
+
+async fn run(listener: TcpListener, database: Database, stop: CancellationToken) {
+    let sweeping = database.clone();
+    let sweep = async {
+        let mut interval = tokio::time::interval(TTL_SWEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            if let Err(fault) = sweeping.sweep_ttl() {
+                tracing::warn!(%fault, "the embedded engine could not remove expired items");
+            }
+        }
+    };
+    let serve = async {
+        let listener =
+            tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+        dynoxide::server::serve_with_shutdown(listener, database, stop.cancelled_owned()).await
+    };
+    tokio::select! {
+        result = serve => {
+            if let Err(reason) = result {
+                tracing::error!(reason, "the embedded engine failed");
+            }
+        }
+        () = sweep => {}
+    }
+}

@@ -1,0 +1,289 @@
+//! The items of the table, to and from the words of the domain.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{
+    clock::UnixSeconds,
+    sandbox::{Account, CallerId, Holder, IdempotencyKey, LabId, Sandbox, SandboxId, Status},
+};
+
+/// One item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The FastAPI service's `LAB_DURATION_HOURS`, for items it wrote without one.
+const DEFAULT_LAB_DURATION_HOURS: u32 = 4;
+
+pub(super) const SANDBOX_PREFIX: &str = "SBX#";
+pub(super) const SANDBOX_SORT: &str = "META";
+
+/// Why a stored item is no sandbox.
+#[derive(Debug, Error)]
+pub enum ItemFault {
+    /// An attribute is missing or of another type.
+    #[error(transparent)]
+    Shape(#[from] serde_dynamo::Error),
+    /// An attribute's value makes no sense.
+    #[error("{attribute}: {fault}")]
+    Value {
+        /// The attribute's name.
+        attribute: &'static str,
+        /// What is wrong with it.
+        fault: String,
+    },
+}
+
+/// A sandbox item, attribute by attribute. Attributes that only jobs write are not read here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    sandbox_id: String,
+    name: String,
+    external_id: String,
+    status: String,
+    #[serde(default)]
+    allocated_at: i64,
+    #[serde(default = "default_lab_duration_hours")]
+    lab_duration_hours: u32,
+    #[serde(default)]
+    deletion_retry_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocated_to_track: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deletion_requested_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sfdc_account_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<i64>,
+}
+
+const fn default_lab_duration_hours() -> u32 {
+    DEFAULT_LAB_DURATION_HOURS
+}
+
+/// The primary key of a sandbox.
+pub(super) fn sandbox_key(id: &SandboxId) -> Item {
+    key(format!("{SANDBOX_PREFIX}{id}"), SANDBOX_SORT)
+}
+
+/// The primary key of the tombstone of a sandbox.
+pub(super) fn tombstone_key(id: &SandboxId) -> Item {
+    key(format!("GONE#{id}"), "GONE")
+}
+
+/// The primary key of the claim of a (caller, key) pair. Hashed, so that its length is bounded and no pair can be
+/// written as another: the separator cannot occur in either.
+pub(super) fn claim_key(caller: &CallerId, key_text: &IdempotencyKey) -> Item {
+    let digest = Sha256::new()
+        .chain_update(caller.as_str())
+        .chain_update([0])
+        .chain_update(key_text.as_str())
+        .finalize();
+    key(format!("CLAIM#{}", URL_SAFE_NO_PAD.encode(digest)), "CLAIM")
+}
+
+/// The primary key of the schema item.
+pub(super) fn schema_key() -> Item {
+    key("SCHEMA".to_owned(), "SCHEMA")
+}
+
+fn key(partition: String, sort: &str) -> Item {
+    HashMap::from([
+        ("PK".to_owned(), AttributeValue::S(partition)),
+        ("SK".to_owned(), AttributeValue::S(sort.to_owned())),
+    ])
+}
+
+/// Reads a sandbox item.
+///
+/// # Errors
+/// [`ItemFault`] if the item cannot be a sandbox; the caller skips it.
+pub fn read_sandbox(item: Item) -> Result<Sandbox, ItemFault> {
+    // boto3 writes None as NULL, which serde would refuse for an attribute with a default.
+    let present: Item = item
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    let row: Row = serde_dynamo::aws_sdk_dynamodb_1::from_item(present)?;
+    let status: Status = parsed("status", row.status.parse())?;
+    let holder = match row.allocated_to_track {
+        Some(caller) => Some(read_holder(&caller, row.idempotency_key, row.track_name)?),
+        None if status == Status::Allocated => {
+            return Err(ItemFault::Value {
+                attribute: "allocated_to_track",
+                fault: "is missing from an allocated sandbox".to_owned(),
+            });
+        }
+        None => None,
+    };
+    Ok(Sandbox {
+        account: Account {
+            sandbox_id: parsed("sandbox_id", SandboxId::parse(row.sandbox_id))?,
+            name: row.name,
+            external_id: row.external_id,
+            sfdc_account_id: row.sfdc_account_id,
+            created_at: row.created_at.map(UnixSeconds),
+        },
+        status,
+        holder,
+        allocated_at: UnixSeconds(row.allocated_at),
+        lab_duration_hours: row.lab_duration_hours,
+        deletion_requested_at: row.deletion_requested_at.map(UnixSeconds),
+    })
+}
+
+fn read_holder(
+    caller: &str,
+    key: Option<String>,
+    lab: Option<String>,
+) -> Result<Holder, ItemFault> {
+    let caller: CallerId = parsed("allocated_to_track", CallerId::parse(caller))?;
+    let key = match key {
+        Some(key) => parsed("idempotency_key", IdempotencyKey::parse(key))?,
+        None => IdempotencyKey::from(&caller),
+    };
+    // A lab's name decides nothing, so one that the API would refuse is no reason to lose the sandbox.
+    let lab = lab.and_then(|lab| LabId::parse(lab).ok());
+    Ok(Holder { caller, key, lab })
+}
+
+fn parsed<T, E: std::fmt::Display>(
+    attribute: &'static str,
+    value: Result<T, E>,
+) -> Result<T, ItemFault> {
+    value.map_err(|fault| ItemFault::Value {
+        attribute,
+        fault: fault.to_string(),
+    })
+}
+
+/// The item of a new, available sandbox.
+pub(super) fn new_sandbox(
+    account: &Account,
+    lab_duration_hours: u32,
+    now: UnixSeconds,
+) -> Result<Item, ItemFault> {
+    let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row {
+        sandbox_id: account.sandbox_id.to_string(),
+        name: account.name.clone(),
+        external_id: account.external_id.clone(),
+        status: Status::Available.to_string(),
+        allocated_at: 0,
+        lab_duration_hours,
+        deletion_retry_count: 0,
+        allocated_to_track: None,
+        idempotency_key: None,
+        track_name: None,
+        deletion_requested_at: None,
+        sfdc_account_id: account.sfdc_account_id.clone(),
+        created_at: account.created_at.map(|at| at.0),
+    })?;
+    item.extend(sandbox_key(&account.sandbox_id));
+    item.insert("updated_at".to_owned(), number(now.0));
+    item.insert("last_synced".to_owned(), number(now.0));
+    Ok(item)
+}
+
+/// A claim: which sandbox a (caller, key) pair was given, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// The `allocated_at` of that allocation, in Unix seconds.
+    pub allocated_at: i64,
+}
+
+pub(super) fn string(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(super) fn number(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn available() -> Item {
+        let account = Account {
+            sandbox_id: SandboxId::parse("2009521").unwrap(),
+            name: "lab-adventure-0087".into(),
+            external_id: "identity/accounts/3f".into(),
+            sfdc_account_id: None,
+            created_at: Some(UnixSeconds(1_743_094_427)),
+        };
+        new_sandbox(&account, 4, UnixSeconds(1_774_000_000)).unwrap()
+    }
+
+    #[test]
+    fn a_new_sandbox_reads_back() {
+        let sandbox = read_sandbox(available()).unwrap();
+        assert_eq!(sandbox.id().as_str(), "2009521");
+        assert_eq!(sandbox.status, Status::Available);
+        assert_eq!(sandbox.expires_at(), None);
+        assert_eq!(sandbox.account.created_at, Some(UnixSeconds(1_743_094_427)));
+    }
+
+    #[test]
+    fn a_null_attribute_counts_as_absent() {
+        let mut item = available();
+        for name in [
+            "sfdc_account_id",
+            "allocated_to_track",
+            "allocated_at",
+            "lab_duration_hours",
+        ] {
+            item.insert(name.to_owned(), AttributeValue::Null(true));
+        }
+        let sandbox = read_sandbox(item).unwrap();
+        assert_eq!(
+            (sandbox.allocated_at, sandbox.lab_duration_hours),
+            (UnixSeconds(0), 4)
+        );
+    }
+
+    #[test]
+    fn an_item_that_is_no_sandbox_is_a_fault_that_names_the_attribute() {
+        for (name, value) in [
+            ("status", string("lost")),
+            ("status", string("allocated")),
+            ("sandbox_id", string("a b")),
+            ("name", number(1)),
+            ("allocated_at", string("yesterday")),
+        ] {
+            let mut item = available();
+            item.insert(name.to_owned(), value);
+            assert!(read_sandbox(item).is_err(), "{name}");
+        }
+        let mut item = available();
+        item.remove("external_id");
+        assert!(
+            read_sandbox(item)
+                .unwrap_err()
+                .to_string()
+                .contains("external_id")
+        );
+    }
+
+    #[test]
+    fn claims_of_different_pairs_have_different_keys() {
+        let key_of = |caller: &str, key: &str| {
+            claim_key(
+                &CallerId::parse(caller).unwrap(),
+                &IdempotencyKey::parse(key).unwrap(),
+            )["PK"]
+                .clone()
+        };
+        assert_ne!(key_of("ab", "c"), key_of("a", "bc"));
+        assert_eq!(key_of("ab", "c"), key_of("ab", "c"));
+    }
+}
