@@ -7,6 +7,8 @@ use thiserror::Error;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(any(feature = "embedded", feature = "simulator"))]
+use crate::config::Engine;
 #[cfg(feature = "simulator")]
 use crate::csp::simulator::Simulator;
 #[cfg(feature = "embedded")]
@@ -17,7 +19,7 @@ use crate::{
     broker::Broker,
     candidates::Candidates,
     clock::Clock,
-    config::{Config, CspMode, Engine, HttpConfig},
+    config::{Config, CspMode, HttpConfig},
     csp::{CspClient, CspError},
     jobs::sync::{SyncError, SyncJob},
     middleware::auth::Authenticator,

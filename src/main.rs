@@ -14,7 +14,7 @@ use sandbox_broker::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command.unwrap_or(Command::Serve)) {
+    match run(&cli.command.unwrap_or(Command::Serve)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
     // Before any thread is started: the AWS SDK reads its own variables from the environment.
     if let Err(error) = dotenvy::dotenv()
         && !error.not_found()
@@ -52,8 +52,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Serve => serve(&config).await,
-            Command::Job(Job::Sync { force }) => sync(&config, force).await,
-            Command::Table(table) => change_table(&config, table).await,
+            Command::Job(Job::Sync { force }) => sync(&config, *force).await,
+            Command::Table(table) => change_table(&config, *table).await,
             #[cfg(feature = "simulator")]
             Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
             Command::CheckConfig => Ok(ExitCode::SUCCESS),
@@ -171,7 +171,7 @@ async fn change_table(config: &Config, table: Table) -> anyhow::Result<ExitCode>
 }
 
 #[cfg(feature = "simulator")]
-async fn simulate_csp(arguments: sandbox_broker::cli::SimulatorArguments) -> anyhow::Result<()> {
+async fn simulate_csp(arguments: &sandbox_broker::cli::SimulatorArguments) -> anyhow::Result<()> {
     use sandbox_broker::csp::simulator::Simulator;
     use tokio_util::sync::CancellationToken;
 

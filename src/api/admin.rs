@@ -74,7 +74,10 @@ pub struct SyncParams {
     responses((status = 200, description = "The counts", body = StatsBody), StatsErrors),
     security(("admin_token" = [])),
 )]
-pub async fn stats(State(state): State<AppState>, _: Admin) -> Result<Json<StatsBody>, ApiError> {
+pub(super) async fn stats(
+    State(state): State<AppState>,
+    _: Admin,
+) -> Result<Json<StatsBody>, ApiError> {
     Ok(Json(state.broker.stats().await?.into()))
 }
 
@@ -89,7 +92,7 @@ pub async fn stats(State(state): State<AppState>, _: Admin) -> Result<Json<Stats
     responses((status = 200, description = "What it did", body = SyncReport), SyncErrors),
     security(("admin_token" = [])),
 )]
-pub async fn sync(
+pub(super) async fn sync(
     State(state): State<AppState>,
     _: Admin,
     ApiQuery(SyncParams { force }): ApiQuery<SyncParams>,

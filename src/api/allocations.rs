@@ -74,7 +74,7 @@ impl From<Sandbox> for AllocationBody {
     ),
     security(("track_token" = [])),
 )]
-pub async fn allocate(
+pub(super) async fn allocate(
     State(state): State<AppState>,
     AllocateHeaders(request): AllocateHeaders,
 ) -> Result<Response, ApiError> {

@@ -337,7 +337,7 @@ const COMMON: [ErrorCode; 4] = [
     ErrorCode::InternalError,
 ];
 
-/// The OpenAPI responses for `codes` and [`COMMON`]: one a status, with an example a code.
+/// The OpenAPI responses for `codes` and what every endpoint may fail with: one a status, with an example a code.
 #[must_use]
 pub fn responses(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();

@@ -93,7 +93,7 @@ impl Readiness {
     tag = "Health",
     responses((status = 200, description = "It is", body = HealthBody)),
 )]
-pub async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
+pub(super) async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
     Json(HealthBody {
         status: "healthy",
         timestamp: state.clock.now(),
@@ -114,7 +114,7 @@ pub async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
          })),
     ),
 )]
-pub async fn readyz(State(state): State<AppState>) -> Response {
+pub(super) async fn readyz(State(state): State<AppState>) -> Response {
     let check = Arc::clone(&state.readiness).check().await;
     let (code, status) = if check.is_ok() {
         (StatusCode::OK, "ready")
@@ -141,7 +141,7 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
     tag = "Health",
     responses((status = 200, description = "Its name, version and documentation", body = ServiceBody)),
 )]
-pub async fn service(State(state): State<AppState>) -> Json<ServiceBody> {
+pub(super) async fn service(State(state): State<AppState>) -> Json<ServiceBody> {
     Json(ServiceBody {
         service: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),

@@ -25,7 +25,6 @@ use crate::{
 ///
 /// Layers, from the outside: the log, then panics caught, then on the routes that take a token: authentication, the
 /// body's bound and, jobs excepted, the time's.
-#[must_use]
 pub fn build(state: AppState) -> (Router, Document) {
     let timed = OpenApiRouter::new()
         .routes(routes!(allocations::allocate))
@@ -88,4 +87,29 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
         "a handler panicked"
     );
     ApiError::from(ErrorCode::InternalError).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, extract::Request, http::StatusCode, routing::get};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_in_the_envelope() {
+        let router: Router = Router::new()
+            .route("/", get(async || -> () { panic!("secret detail") }))
+            .layer(CatchPanicLayer::custom(answer_panic));
+        let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            text.contains("INTERNAL_ERROR") && !text.contains("secret detail"),
+            "{text}"
+        );
+    }
 }

@@ -79,6 +79,15 @@ impl From<Sandbox> for SandboxBody {
 
 /// What a caller holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "sandboxes": [{
+        "sandbox_id": "2009521", "name": "lab-adventure-0087",
+        "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "allocated",
+        "allocated_to_track": "play-7f3a91", "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400,
+        "track_name": "cloud-security-101", "sfdc_account_id": null
+    }],
+    "count": 1
+}))]
 pub struct SandboxesBody {
     /// The sandboxes, oldest allocation first.
     pub sandboxes: Vec<SandboxBody>,
@@ -111,7 +120,7 @@ pub struct ReleaseBody {
     responses((status = 200, description = "The sandbox", body = SandboxBody), GetErrors),
     security(("track_token" = [])),
 )]
-pub async fn get_sandbox(
+pub(super) async fn get_sandbox(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
     SandboxPath(id): SandboxPath,
@@ -130,7 +139,7 @@ pub async fn get_sandbox(
     responses((status = 200, description = "What the caller holds", body = SandboxesBody), ListErrors),
     security(("track_token" = [])),
 )]
-pub async fn list_sandboxes(
+pub(super) async fn list_sandboxes(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
 ) -> Result<Json<SandboxesBody>, ApiError> {
@@ -158,7 +167,7 @@ pub async fn list_sandboxes(
     responses((status = 200, description = "It is on its way out", body = ReleaseBody), ReleaseErrors),
     security(("track_token" = [])),
 )]
-pub async fn mark_for_deletion(
+pub(super) async fn mark_for_deletion(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
     SandboxPath(id): SandboxPath,

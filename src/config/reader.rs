@@ -84,10 +84,10 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn show(&mut self, variable: &'static str, value: impl ToString, is_default: bool) {
+    fn show(&mut self, variable: &'static str, value: String, is_default: bool) {
         self.settings.push(Setting {
             variable,
-            value: value.to_string(),
+            value,
             is_default,
         });
     }
@@ -163,14 +163,14 @@ impl<'a> Reader<'a> {
         unit(self.number(variable, default, range))
     }
 
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T>(
         &mut self,
         variable: &'static str,
         default: T,
         choices: &[(&'static str, T)],
     ) -> T
     where
-        T: PartialEq,
+        T: Copy + PartialEq,
     {
         let name_of = |value: &T| {
             choices
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
     /// A comma-separated list of secrets.
     pub(super) fn secrets(&mut self, variable: &'static str, default: &str) -> Vec<SecretString> {
         let text = self.raw(variable);
-        self.show(variable, REDACTED, text.is_none());
+        self.show(variable, REDACTED.to_owned(), text.is_none());
         let secrets: Vec<_> = text
             .unwrap_or(default)
             .split(',')
@@ -221,11 +221,8 @@ impl<'a> Reader<'a> {
 
     pub(super) fn secret(&mut self, variable: &'static str) -> Option<SecretString> {
         let text = self.raw(variable);
-        self.show(
-            variable,
-            if text.is_some() { REDACTED } else { "(none)" },
-            text.is_none(),
-        );
+        let shown = if text.is_some() { REDACTED } else { "(none)" };
+        self.show(variable, shown.to_owned(), text.is_none());
         text.map(SecretString::from)
     }
 }

@@ -262,7 +262,7 @@ fn read_entries(entries: Vec<Value>) -> AccountList {
         match read_entry(entry) {
             Ok(None) => {}
             Ok(Some(account)) if seen.insert(account.sandbox_id.clone()) => {
-                list.accounts.push(account)
+                list.accounts.push(account);
             }
             Ok(Some(_)) => list.duplicates += 1,
             Err(fault) => {
@@ -319,7 +319,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(csp_id: Value) -> Value {
+    fn entry(csp_id: impl Into<Value>) -> Value {
+        let csp_id = csp_id.into();
         json!({
             "id": "identity/accounts/3f2a", "name": "lab-adventure-0087", "csp_id": csp_id,
             "account_type": "sandbox", "state": "active", "created_at": "2025-03-27T16:53:47.605459Z",
@@ -333,7 +334,7 @@ mod tests {
 
     #[test]
     fn an_account_becomes_a_sandbox_named_by_its_csp_id() {
-        let list = read_entries(vec![entry(json!(2_009_521)), entry(json!("2009522"))]);
+        let list = read_entries(vec![entry(2_009_521), entry("2009522")]);
         let ids: Vec<_> = list
             .accounts
             .iter()
@@ -350,8 +351,8 @@ mod tests {
     #[test]
     fn only_active_sandboxes_count() {
         let list = read_entries(vec![
-            with(entry(json!(1)), "state", json!("disabled")),
-            with(entry(json!(2)), "account_type", json!("standard")),
+            with(entry(1), "state", json!("disabled")),
+            with(entry(2), "account_type", json!("standard")),
         ]);
         assert_eq!(list, AccountList::default());
     }
@@ -359,14 +360,14 @@ mod tests {
     #[test]
     fn broken_and_repeated_entries_are_skipped_and_counted() {
         let list = read_entries(vec![
-            entry(json!(1)),
-            entry(json!(1)),
+            entry(1),
+            entry(1),
             json!("nonsense"),
             json!(null),
-            with(entry(json!(2)), "name", json!(null)),
-            with(entry(json!(3)), "name", json!("  ")),
+            with(entry(2), "name", json!(null)),
+            with(entry(3), "name", json!("  ")),
             entry(json!({"no": "id"})),
-            entry(json!("an id with spaces")),
+            entry("an id with spaces"),
         ]);
         assert_eq!(
             (list.accounts.len(), list.duplicates, list.skipped),
@@ -379,11 +380,7 @@ mod tests {
 
     #[test]
     fn a_creation_time_that_cannot_be_read_costs_nothing_else() {
-        let list = read_entries(vec![with(
-            entry(json!(1)),
-            "created_at",
-            json!("yesterday"),
-        )]);
+        let list = read_entries(vec![with(entry(1), "created_at", json!("yesterday"))]);
         assert_eq!(list.accounts[0].created_at, None);
     }
 }

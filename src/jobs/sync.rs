@@ -332,14 +332,14 @@ impl Difference {
                 self.available += 1;
                 match account {
                     Some(account) if differs(&sandbox.account, &account) => {
-                        self.changed.push(account)
+                        self.changed.push(account);
                     }
                     None if !is_listed => self.gone.push(sandbox.account.sandbox_id),
                     _ => {}
                 }
             }
             (Status::Stale, Some(account)) if sandbox.expires_at().is_none() => {
-                self.back.push(account)
+                self.back.push(account);
             }
             _ => {}
         }

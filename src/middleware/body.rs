@@ -8,40 +8,59 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use tokio::time::timeout;
 
 use crate::api::error::{ApiError, ErrorCode};
 
 /// The largest request body, in bytes. No endpoint needs one at all.
-pub const MAX_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 16 * 1024;
 /// The longest that a request may take, jobs excepted.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the body before the handler runs, so that its size is known whether or not the client declares it.
 pub async fn limit_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match to_bytes(body, MAX_BODY).await {
-        Ok(bytes) => {
+    match timeout(REQUEST_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => {
             next.run(Request::from_parts(parts, Body::from(bytes)))
                 .await
         }
-        Err(_) => {
-            let message = format!(
-                "The body is larger than {MAX_BODY} bytes, or broke off; no endpoint needs one."
-            );
-            ApiError::new(ErrorCode::PayloadTooLarge, message).into_response()
-        }
+        Ok(Err(_)) => ApiError::from(ErrorCode::PayloadTooLarge).into_response(),
+        Err(_) => ApiError::from(ErrorCode::RequestTimeout).into_response(),
     }
 }
 
 /// Ends a request that takes too long.
 pub async fn limit_time(request: Request, next: Next) -> Response {
-    tokio::time::timeout(REQUEST_TIMEOUT, next.run(request))
+    timeout(REQUEST_TIMEOUT, next.run(request))
         .await
-        .unwrap_or_else(|_| {
-            let message = format!(
-                "The request was not done within {} s; repeat it.",
-                REQUEST_TIMEOUT.as_secs()
-            );
-            ApiError::new(ErrorCode::RequestTimeout, message).into_response()
-        })
+        .unwrap_or_else(|_| ApiError::from(ErrorCode::RequestTimeout).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, http::StatusCode, middleware::from_fn, routing::get};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_never_ends_is_ended() {
+        let router = Router::new()
+            .route("/", get(async || std::future::pending::<()>().await))
+            .layer(from_fn(limit_time));
+        let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_ended() {
+        let router = Router::new()
+            .route("/", get(async || ()))
+            .layer(from_fn(limit_body));
+        let endless =
+            Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>());
+        let answer = router.oneshot(Request::new(endless)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

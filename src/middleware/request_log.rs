@@ -44,7 +44,7 @@ struct Notes {
 fn note(write: impl FnOnce(&mut Notes)) {
     // Outside of a request there is nobody to tell.
     let _ = CURRENT.try_with(|context| {
-        write(&mut context.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        write(&mut context.notes.lock().unwrap_or_else(PoisonError::into_inner));
     });
 }
 

@@ -1,0 +1,341 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::join_all;
+use sandbox_broker::sandbox::{SandboxId, Status};
+
+use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one};
+
+/// Sends one request for each caller, all at once, spread over the brokers.
+async fn burst(
+    brokers: &[BrokerClient],
+    callers: usize,
+    prefix: Option<&str>,
+) -> Vec<(String, Answer)> {
+    join_all((0..callers).map(|n| async move {
+        let broker = &brokers[n % brokers.len()];
+        let caller = format!("play-{n}");
+        let mut request = broker.allocation(&caller);
+        if let Some(prefix) = prefix {
+            request = request.header("X-Sandbox-Name-Prefix", prefix);
+        }
+        (caller, broker.send(request).await)
+    }))
+    .await
+}
+
+fn given(answers: &[(String, Answer)]) -> BTreeMap<String, Vec<String>> {
+    let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (caller, answer) in answers {
+        assert!(answer.status.is_success(), "{caller}: {answer:?}");
+        given
+            .entry(caller.clone())
+            .or_default()
+            .push(answer.sandbox_id());
+    }
+    given
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_of_a_thousand_gets_a_thousand_different_sandboxes() {
+    let pool = Pool::of(1000).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    let answers = burst(&[a.client.clone(), b.client.clone()], 1000, None).await;
+    assert!(answers.iter().all(|(_, answer)| answer.status == 201));
+    assert_eq!(assert_each_has_one(&given(&answers)), 1000);
+    assert_eq!(
+        pool.holdings().await,
+        given(&answers),
+        "the table says what the answers said"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_with_a_prefix_gets_every_match_and_nothing_else() {
+    let pool = Pool::with_names((0..700).map(|n| format!("other-{n}"))).await;
+    pool.add((0..300).map(|n| format!("cloud-{n}"))).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    let answers = burst(&[a.client.clone(), b.client.clone()], 300, Some("cloud-")).await;
+    let given = given(&answers);
+    assert_eq!(assert_each_has_one(&given), 300);
+    assert!(
+        given
+            .values()
+            .flatten()
+            .all(|name| name.starts_with("cloud-")),
+        "{given:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn matches_on_the_last_pages_of_the_index_are_found_by_a_small_candidate_index() {
+    let pool = Pool::new().await;
+    // Long external ids, so that 1,500 sandboxes fill more than one page of 1 MB.
+    for names in (0..1500)
+        .map(|n| format!("a-other-{n:04}"))
+        .collect::<Vec<_>>()
+        .chunks(50)
+    {
+        let accounts: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let mut account = account(name);
+                account.external_id.push_str(&"x".repeat(900));
+                account
+            })
+            .collect();
+        pool.store.insert(&accounts, 4, START).await.unwrap();
+    }
+    pool.add((0..200).map(|n| format!("z-wanted-{n:03}"))).await;
+    let broker = pool
+        .broker_with(&[("CANDIDATE_INDEX_CAPACITY", "1000")])
+        .await;
+    let answers = burst(std::slice::from_ref(&broker.client), 200, Some("z-wanted-")).await;
+    assert_eq!(assert_each_has_one(&given(&answers)), 200);
+    let refused = broker
+        .client
+        .allocation("late")
+        .header("X-Sandbox-Name-Prefix", "z-wanted-");
+    assert_eq!(
+        broker.client.send(refused).await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+    assert_eq!(
+        broker.client.allocate("late").await.status,
+        201,
+        "the others are still there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_gets_the_same_sandbox() {
+    let pool = Pool::of(10).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    let first = a.client.allocate("play-1").await;
+    assert_eq!(first.status, 201);
+    for client in [&a.client, &b.client] {
+        let again = client.allocate("play-1").await;
+        assert_eq!(again.status, 200);
+        assert_eq!(again.json(), first.json());
+    }
+    assert_eq!(pool.holdings().await["play-1"].len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_at_the_same_moment_on_two_brokers_get_one_sandbox() {
+    let pool = Pool::of(1000).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    let answers = join_all((0..200).flat_map(|n| {
+        [&a.client, &b.client].map(|client| async move {
+            let caller = format!("play-{n}");
+            let answer = client.allocate(&caller).await;
+            (caller, answer)
+        })
+    }))
+    .await;
+    for (caller, sandboxes) in given(&answers) {
+        assert_eq!(sandboxes.len(), 2, "{caller}");
+        assert_eq!(sandboxes[0], sandboxes[1], "{caller}");
+    }
+    let created = answers
+        .iter()
+        .filter(|(_, answer)| answer.status == 201)
+        .count();
+    assert_eq!(created, 200);
+    assert_eq!(assert_each_has_one(&pool.holdings().await), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_gets_one_sandbox_a_key_and_shares_its_keys_with_nobody() {
+    let pool = Pool::of(10).await;
+    let broker = pool.broker().await;
+    let mut ids = Vec::new();
+    for (caller, key) in [
+        ("play-1", "a"),
+        ("play-1", "b"),
+        ("play-2", "a"),
+        ("play-1", "a"),
+    ] {
+        let answer = broker
+            .client
+            .send(
+                broker
+                    .client
+                    .allocation(caller)
+                    .header("Idempotency-Key", key),
+            )
+            .await;
+        ids.push(answer.sandbox_id());
+    }
+    assert_eq!(ids[0], ids[3]);
+    ids.pop();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_pool_refuses_the_new_and_still_answers_those_who_hold() {
+    let pool = Pool::of(2).await;
+    let broker = pool.broker().await;
+    let first = broker.client.allocate("play-1").await;
+    broker.client.allocate("play-2").await;
+    let refused = broker.client.allocate("play-3").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (409, "NO_SANDBOXES_AVAILABLE")
+    );
+    assert_eq!(refused.header("retry-after"), Some("30"));
+    let again = broker.client.allocate("play-1").await;
+    assert_eq!(
+        (again.status.as_u16(), again.sandbox_id()),
+        (200, first.sandbox_id())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_sandboxes_go_to_somebody_whatever_the_crowd() {
+    let pool = Pool::of(20).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    let answers = burst(&[a.client.clone(), b.client.clone()], 200, None).await;
+    let (won, refused): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .partition(|(_, answer)| answer.status == 201);
+    assert_eq!(assert_each_has_one(&given(&won)), 20);
+    assert!(
+        refused
+            .iter()
+            .all(|(_, answer)| answer.code() == "NO_SANDBOXES_AVAILABLE")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_was_given_back_is_never_handed_out_again() {
+    let pool = Pool::of(3).await;
+    let broker = pool.broker().await;
+    let mut used = Vec::new();
+    for _ in 0..3 {
+        let answer = broker.client.allocate("play-1").await;
+        assert_eq!(
+            answer.status, 201,
+            "a key whose sandbox was given back gets a new one"
+        );
+        used.push(answer.sandbox_id());
+        assert_eq!(
+            broker
+                .client
+                .release(&answer.sandbox_id(), "play-1")
+                .await
+                .status,
+            200
+        );
+    }
+    used.sort();
+    used.dedup();
+    assert_eq!(used.len(), 3);
+    assert_eq!(
+        broker.client.allocate("play-1").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_after_the_time_is_up_gets_a_new_sandbox_and_retires_the_old_one() {
+    let pool = Pool::of(3).await;
+    let broker = pool.broker().await;
+    let old = broker.client.allocate("play-1").await.sandbox_id();
+    broker.clock.advance(Duration::from_mins(4 * 60 + 30));
+    assert_eq!(
+        broker.client.allocate("play-1").await.sandbox_id(),
+        old,
+        "within the grace period"
+    );
+    broker.clock.advance(Duration::from_secs(1));
+    let new = broker.client.allocate("play-1").await;
+    assert_eq!(new.status, 201);
+    assert_ne!(new.sandbox_id(), old);
+    let old = pool
+        .store
+        .get(&SandboxId::parse(&old).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(old.status, Status::PendingDeletion);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocation_records_who_holds_it_and_until_when() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker_with(&[("LAB_DURATION_HOURS", "2")]).await;
+    let request = broker
+        .client
+        .allocation("play-1")
+        .header("X-Instruqt-Track-ID", "cloud-101");
+    let body = broker.client.send(request).await.json();
+    assert_eq!(body["allocated_at"], START.0);
+    assert_eq!(body["expires_at"], START.0 + 2 * 3600);
+    assert_eq!(body["name"], "lab-adventure-0000");
+    assert_eq!(body["external_id"], "identity/accounts/lab-adventure-0000");
+    let shown = broker
+        .client
+        .get("lab-adventure-0000", "play-1")
+        .await
+        .json();
+    assert_eq!(shown["status"], "allocated");
+    assert_eq!(shown["track_name"], "cloud-101");
+    assert_eq!(shown["allocated_to_track"], "play-1");
+    assert_eq!(shown["expires_at"], body["expires_at"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_renamed_behind_the_brokers_back_is_given_under_its_new_name_only() {
+    let pool = Pool::with_names(["cloud-1"]).await;
+    let broker = pool.broker().await;
+    let mut renamed = account("cloud-1");
+    renamed.name = "legacy-1".into();
+    pool.store.update_account(&renamed, START).await.unwrap();
+    let cloud = broker
+        .client
+        .allocation("play-1")
+        .header("X-Sandbox-Name-Prefix", "cloud-");
+    assert_eq!(
+        broker.client.send(cloud).await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+    let legacy = broker
+        .client
+        .allocation("play-1")
+        .header("X-Sandbox-Name-Prefix", "legacy-");
+    assert_eq!(broker.client.send(legacy).await.json()["name"], "legacy-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_cannot_be_read_fails_nobody() {
+    use aws_sdk_dynamodb::types::AttributeValue::S;
+    let pool = Pool::of(2).await;
+    for (id, status) in [("broken-1", "available"), ("broken-2", "lost")] {
+        pool.client
+            .put_item()
+            .table_name(&pool.table)
+            .item("PK", S(format!("SBX#{id}")))
+            .item("SK", S("META".into()))
+            .item("status", S(status.into()))
+            .item(
+                "allocated_at",
+                aws_sdk_dynamodb::types::AttributeValue::N("0".into()),
+            )
+            .send()
+            .await
+            .unwrap();
+    }
+    let broker = pool.broker().await;
+    let answers = burst(std::slice::from_ref(&broker.client), 2, None).await;
+    assert_eq!(assert_each_has_one(&given(&answers)), 2);
+    assert_eq!(
+        broker.client.allocate("play-3").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+    assert_eq!(
+        broker.client.get("broken-1", "play-1").await.code(),
+        "SANDBOX_NOT_FOUND"
+    );
+}

@@ -1,0 +1,93 @@
+//! The OpenAPI document is what clients are built against, so a change of it has to be meant.
+
+use std::{fs, path::Path};
+
+use crate::support::Pool;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_is_the_one_in_the_repository() {
+    let pool = Pool::new().await;
+    let broker = pool.broker().await;
+    let document = broker.client.plain("/v1/openapi.json").await.json();
+    let served = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, &served).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        served == kept,
+        "docs/openapi.json differs; run the tests with UPDATE_SNAPSHOTS=1 and look at the difference"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_and_answer_is_described_and_has_an_example() {
+    let pool = Pool::new().await;
+    let broker = pool.broker().await;
+    let document = broker.client.plain("/v1/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let place = format!("{method} {path}");
+            assert!(operation["summary"].is_string(), "{place}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(parameter["description"].is_string(), "{place}: {parameter}");
+            }
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let content = &response["content"]["application/json"];
+                let schema = content["schema"]["$ref"]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("{place} {status}"));
+                let name = schema.rsplit('/').next().unwrap();
+                let of_schema = &document["components"]["schemas"][name];
+                assert!(
+                    of_schema.is_object(),
+                    "{place} {status}: {name} is not defined"
+                );
+                let has_example = content["example"].is_object()
+                    || content["examples"].is_object()
+                    || of_schema["example"].is_object();
+                assert!(has_example, "{place} {status} has no example");
+                assert!(
+                    response["headers"]["X-Request-ID"].is_object(),
+                    "{place} {status}"
+                );
+                if ["409", "503"].contains(&status.as_str()) && path != "/readyz" {
+                    assert!(
+                        response["headers"]["Retry-After"].is_object(),
+                        "{place} {status}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_swagger_page_asks_no_other_host() {
+    let pool = Pool::new().await;
+    let broker = pool.broker().await;
+    let page = broker.client.plain("/v1/docs/").await.text;
+    let sources: Vec<_> = page
+        .split(['"', '\''])
+        .filter(|text| text.starts_with("http") || text.starts_with("//"))
+        .collect();
+    assert!(sources.is_empty(), "{sources:?}");
+    for file in [
+        "swagger-ui-bundle.js",
+        "swagger-ui.css",
+        "swagger-initializer.js",
+    ] {
+        assert!(page.contains(file), "{file}");
+        assert_eq!(
+            broker
+                .client
+                .plain(&format!("/v1/docs/{file}"))
+                .await
+                .status,
+            200,
+            "{file}"
+        );
+    }
+}

@@ -1,0 +1,351 @@
+use reqwest::{Method, header::HeaderValue};
+
+use crate::support::{ADMIN, Answer, BrokerClient, Pool, TRACK};
+
+/// Headers, the code of the error, and what its message says.
+type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str, &'a str);
+
+async fn broker() -> (Pool, crate::support::TestBroker) {
+    let pool = Pool::of(5).await;
+    let broker = pool.broker().await;
+    (pool, broker)
+}
+
+fn error(answer: &Answer) -> (u16, String) {
+    (answer.status.as_u16(), answer.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_bad_header_has_an_error_of_its_own() {
+    let (_pool, broker) = broker().await;
+    let long = "x".repeat(257);
+    let cases: [Case; 13] = [
+        (&[], "MISSING_HEADER", "is missing"),
+        (
+            &[("X-Instruqt-Sandbox-ID", b"")],
+            "MISSING_HEADER",
+            "X-Instruqt-Sandbox-ID is empty",
+        ),
+        (
+            &[("X-Track-ID", b"  ")],
+            "MISSING_HEADER",
+            "X-Track-ID is empty",
+        ),
+        (
+            &[("X-Instruqt-Sandbox-ID", long.as_bytes())],
+            "INVALID_HEADER",
+            "257 characters; at most 256",
+        ),
+        (
+            &[("X-Instruqt-Sandbox-ID", "café".as_bytes())],
+            "INVALID_HEADER",
+            "position 4",
+        ),
+        (
+            &[("X-Instruqt-Sandbox-ID", b"a b")],
+            "INVALID_HEADER",
+            "position 2",
+        ),
+        (
+            &[
+                ("X-Instruqt-Sandbox-ID", b"a"),
+                ("X-Instruqt-Sandbox-ID", b"b"),
+            ],
+            "INVALID_HEADER",
+            "more than once",
+        ),
+        (
+            &[("X-Track-ID", b"p"), ("Idempotency-Key", long.as_bytes())],
+            "INVALID_HEADER",
+            "Idempotency-Key",
+        ),
+        (
+            &[("X-Track-ID", b"p"), ("Idempotency-Key", b"\xff")],
+            "INVALID_HEADER",
+            "Idempotency-Key",
+        ),
+        (
+            &[
+                ("X-Track-ID", b"p"),
+                ("X-Instruqt-Track-ID", long.as_bytes()),
+            ],
+            "INVALID_HEADER",
+            "X-Instruqt-Track-ID",
+        ),
+        (
+            &[("X-Track-ID", b"p"), ("X-Instruqt-Track-ID", b"\xe2\x82")],
+            "INVALID_HEADER",
+            "X-Instruqt-Track-ID",
+        ),
+        (
+            &[
+                ("X-Track-ID", b"p"),
+                ("X-Sandbox-Name-Prefix", long.as_bytes()),
+            ],
+            "INVALID_HEADER",
+            "X-Sandbox-Name-Prefix",
+        ),
+        (
+            &[("X-Track-ID", b"p"), ("X-Sandbox-Name-Prefix", b"a\tb")],
+            "INVALID_HEADER",
+            "X-Sandbox-Name-Prefix",
+        ),
+    ];
+    for (headers, code, told) in cases {
+        let mut request = broker
+            .client
+            .request(Method::POST, "/v1/allocate")
+            .bearer_auth(TRACK);
+        for (name, value) in headers {
+            request = request.header(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let answer = broker.client.send(request).await;
+        assert_eq!(error(&answer), (400, code.to_owned()), "{headers:?}");
+        assert!(
+            answer.message().contains(told),
+            "{headers:?}: {}",
+            answer.message()
+        );
+    }
+    assert_eq!(
+        broker.client.stats().await["available"],
+        5,
+        "nothing was given away"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_caller_header_wins_and_an_empty_one_does_not_count() {
+    let (_pool, broker) = broker().await;
+    let send = async |pairs: &[(&str, &str)]| {
+        let mut request = broker
+            .client
+            .request(Method::POST, "/v1/allocate")
+            .bearer_auth(TRACK);
+        for (name, value) in pairs {
+            request = request.header(*name, *value);
+        }
+        broker.client.send(request).await.sandbox_id()
+    };
+    let new = send(&[("X-Instruqt-Sandbox-ID", "new"), ("X-Track-ID", "old")]).await;
+    assert_eq!(send(&[("X-Track-ID", "new")]).await, new);
+    assert_ne!(send(&[("X-Track-ID", "old")]).await, new);
+    assert_eq!(
+        send(&[("X-Instruqt-Sandbox-ID", ""), ("X-Track-ID", " new ")]).await,
+        new
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_of_the_token_has_an_error_of_its_own() {
+    let (_pool, broker) = broker().await;
+    let send = async |authorization: Option<&str>, method: Method, path: &str| {
+        let mut request = broker
+            .client
+            .request(method, path)
+            .header("X-Track-ID", "play-1");
+        if let Some(value) = authorization {
+            request = request.header("Authorization", value);
+        }
+        broker.client.send(request).await
+    };
+    let bearer = |token: &str| format!("Bearer {token}");
+    for (authorization, told) in [
+        (None, "is missing"),
+        (Some("Basic dXNlcjpwYXNz".to_owned()), "another scheme"),
+        (Some(TRACK.to_owned()), "another scheme"),
+        (Some(bearer("")), "not valid"),
+        (Some(bearer("wrong")), "not valid"),
+        (Some(bearer(&TRACK[..TRACK.len() - 1])), "not valid"),
+    ] {
+        let answer = send(authorization.as_deref(), Method::POST, "/v1/allocate").await;
+        assert_eq!(
+            error(&answer),
+            (401, "UNAUTHORIZED".into()),
+            "{authorization:?}"
+        );
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        assert!(
+            answer.message().contains(told),
+            "{authorization:?}: {}",
+            answer.message()
+        );
+        assert!(!answer.text.contains(TRACK));
+    }
+    let wrong_role = [
+        (ADMIN, Method::POST, "/v1/allocate"),
+        (ADMIN, Method::GET, "/v1/sandboxes"),
+        (ADMIN, Method::GET, "/v1/sandboxes/1"),
+        (ADMIN, Method::POST, "/v1/sandboxes/1/mark-for-deletion"),
+        (TRACK, Method::GET, "/v1/admin/stats"),
+        (TRACK, Method::POST, "/v1/admin/sync"),
+    ];
+    for (token, method, path) in wrong_role {
+        assert_eq!(
+            error(&send(Some(&bearer(token)), method, path).await),
+            (403, "FORBIDDEN".into()),
+            "{path}"
+        );
+    }
+    let lower_case = format!("bearer {TRACK}");
+    assert_eq!(
+        send(Some(&lower_case), Method::POST, "/v1/allocate")
+            .await
+            .status,
+        201
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tokens_may_be_valid_at_once() {
+    let pool = Pool::of(2).await;
+    let broker = pool
+        .broker_with(&[("BROKER_API_TOKEN", "old-token, new-token")])
+        .await;
+    for (token, status) in [
+        ("old-token", 201),
+        ("new-token", 200),
+        ("old-token, new-token", 401),
+    ] {
+        let request = broker
+            .client
+            .request(Method::POST, "/v1/allocate")
+            .bearer_auth(token)
+            .header("X-Track-ID", "p");
+        assert_eq!(broker.client.send(request).await.status, status, "{token}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_routes_and_methods_are_errors_of_the_same_shape() {
+    let (_pool, broker) = broker().await;
+    for path in [
+        "/nope",
+        "/v1/nope",
+        "/v1",
+        "/v1/sandboxes/1/2/3",
+        "//",
+        "/v2/allocate",
+    ] {
+        assert_eq!(
+            error(&broker.client.plain(path).await),
+            (404, "NOT_FOUND".into()),
+            "{path}"
+        );
+    }
+    let request = broker
+        .client
+        .request(Method::DELETE, "/v1/allocate")
+        .bearer_auth(TRACK);
+    let answer = broker.client.send(request).await;
+    assert_eq!(error(&answer), (405, "METHOD_NOT_ALLOWED".into()));
+    assert_eq!(answer.header("allow"), Some("POST"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_bounded_whether_its_length_is_declared_or_not() {
+    let (_pool, broker) = broker().await;
+    let just_right = broker
+        .client
+        .allocation("play-1")
+        .body(vec![b'x'; 16 * 1024]);
+    assert_eq!(broker.client.send(just_right).await.status, 201);
+    let declared = broker
+        .client
+        .allocation("play-2")
+        .body(vec![b'x'; 16 * 1024 + 1]);
+    assert_eq!(
+        error(&broker.client.send(declared).await),
+        (413, "PAYLOAD_TOO_LARGE".into())
+    );
+    let head = format!(
+        "POST /v1/allocate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TRACK}\r\nX-Track-ID: p\r\n\
+         Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    );
+    let chunks = format!(
+        "4000\r\n{}\r\n4000\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(0x4000),
+        "x".repeat(0x4000)
+    );
+    let answer = raw(&broker.client, &format!("{head}{chunks}")).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+async fn raw(client: &BrokerClient, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = client.base.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
+    let (_pool, broker) = broker().await;
+    let send = async |id: &str| {
+        let request = broker
+            .client
+            .request(Method::GET, "/healthz")
+            .header("X-Request-ID", id);
+        broker
+            .client
+            .send(request)
+            .await
+            .header("x-request-id")
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(send("trace-1.2:3").await, "trace-1.2:3");
+    for id in ["a b", "{\"x\":1}", &"x".repeat(129)] {
+        let answered = send(id).await;
+        assert_ne!(answered, id);
+        assert_eq!(answered.len(), 36, "a UUID");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_the_root_need_no_token() {
+    let (_pool, broker) = broker().await;
+    let health = broker.client.plain("/healthz").await.json();
+    assert_eq!(health["status"], "healthy");
+    assert!(health["timestamp"].is_u64());
+    let ready = broker.client.plain("/readyz").await;
+    assert_eq!(
+        (ready.status.as_u16(), &ready.json()["checks"]["dynamodb"]),
+        (200, &"ok".into())
+    );
+    let root = broker.client.plain("/").await.json();
+    assert_eq!(
+        (&root["service"], &root["docs"]),
+        (&"sandbox-broker".into(), &"/v1/docs".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_moves_with_its_base_path() {
+    let pool = Pool::of(1).await;
+    for base in ["/api/broker", "/"] {
+        let broker = pool.broker_with(&[("API_BASE_PATH", base)]).await;
+        let path = base.trim_end_matches('/');
+        let request = broker
+            .client
+            .request(Method::POST, &format!("{path}/allocate"));
+        let answer = broker
+            .client
+            .send(request.bearer_auth(TRACK).header("X-Track-ID", "p"))
+            .await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        let document = broker
+            .client
+            .plain(&format!("{path}/openapi.json"))
+            .await
+            .json();
+        assert!(document["paths"][format!("{path}/allocate")].is_object());
+        assert_eq!(
+            broker.client.plain(&format!("{path}/docs/")).await.status,
+            200
+        );
+    }
+}

@@ -1,0 +1,140 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue::{N, Null, S};
+use sandbox_broker::{clock::Clock, sandbox::LeaseTerms};
+
+use crate::support::{Pool, START};
+
+/// A sandbox item as the FastAPI service writes it: no claim, and NULL for what is not set.
+async fn put_as_fastapi(
+    pool: &Pool,
+    id: &str,
+    caller: Option<&str>,
+    key: Option<&str>,
+    allocated_at: i64,
+) {
+    let mut item: HashMap<String, _> = HashMap::from([
+        ("PK".into(), S(format!("SBX#{id}"))),
+        ("SK".into(), S("META".into())),
+        ("sandbox_id".into(), S(id.into())),
+        ("name".into(), S(format!("lab-{id}"))),
+        ("external_id".into(), S(format!("identity/accounts/{id}"))),
+        (
+            "status".into(),
+            S(if caller.is_some() {
+                "allocated"
+            } else {
+                "available"
+            }
+            .into()),
+        ),
+        ("allocated_at".into(), N(allocated_at.to_string())),
+        ("lab_duration_hours".into(), N("4".into())),
+        ("deletion_retry_count".into(), N("0".into())),
+        ("deletion_requested_at".into(), Null(true)),
+        ("track_name".into(), Null(true)),
+    ]);
+    item.extend(caller.map(|caller| ("allocated_to_track".to_owned(), S(caller.into()))));
+    item.extend(key.map(|key| ("idempotency_key".to_owned(), S(key.into()))));
+    pool.client
+        .put_item()
+        .table_name(&pool.table)
+        .set_item(Some(item))
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holders_of_a_fastapi_table_keep_their_sandboxes() {
+    let pool = Pool::new().await;
+    for n in 0..30 {
+        let caller = format!("play-{n}");
+        // The service's key is the caller's id unless the client sent one; older items have none.
+        let key = (n % 2 == 0).then_some(caller.as_str());
+        put_as_fastapi(
+            &pool,
+            &format!("held-{n}"),
+            Some(&caller),
+            key,
+            START.0 - 60,
+        )
+        .await;
+        put_as_fastapi(&pool, &format!("free-{n}"), None, None, 0).await;
+    }
+    let broker = pool.broker().await;
+    for n in 0..30 {
+        let answer = broker.client.allocate(&format!("play-{n}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.sandbox_id()),
+            (200, format!("held-{n}"))
+        );
+        assert_eq!(answer.json()["expires_at"], START.0 - 60 + 4 * 3600);
+    }
+    assert_eq!(broker.client.allocate("newcomer").await.status, 201);
+    assert_eq!(broker.client.release("held-3", "play-3").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_again_changes_nothing() {
+    let pool = Pool::new().await;
+    put_as_fastapi(&pool, "held", Some("play-1"), Some("key-1"), START.0).await;
+    let terms = LeaseTerms {
+        lab_duration_hours: 4,
+        grace: std::time::Duration::ZERO,
+    };
+    let first = pool.store.migrate(terms, START).await.unwrap();
+    assert_eq!(
+        (first.allocated, first.claims_written, first.duplicates),
+        (1, 1, 0)
+    );
+    let second = pool.store.migrate(terms, START).await.unwrap();
+    assert_eq!(
+        (second.allocated, second.claims_written, second.duplicates),
+        (1, 0, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_student_whom_the_fastapi_service_gave_two_sandboxes_keeps_the_newer_one() {
+    let pool = Pool::new().await;
+    put_as_fastapi(
+        &pool,
+        "older",
+        Some("play-1"),
+        Some("play-1"),
+        START.0 - 100,
+    )
+    .await;
+    put_as_fastapi(&pool, "newer", Some("play-1"), Some("play-1"), START.0 - 50).await;
+    let broker = pool.broker().await;
+    assert_eq!(broker.client.allocate("play-1").await.sandbox_id(), "newer");
+    for id in ["older", "newer"] {
+        assert_eq!(
+            broker.client.release(id, "play-1").await.status,
+            200,
+            "both can be given back"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_a_newer_broker_is_left_alone() {
+    let pool = Pool::new().await;
+    pool.client
+        .put_item()
+        .table_name(&pool.table)
+        .item("PK", S("SCHEMA".into()))
+        .item("SK", S("SCHEMA".into()))
+        .item("version", N("99".into()))
+        .send()
+        .await
+        .unwrap();
+    let config = sandbox_broker::config::Config::from_variables(&pool.variables(&[])).unwrap();
+    let clock: std::sync::Arc<dyn Clock> =
+        std::sync::Arc::new(sandbox_broker::clock::ManualClock::new(START));
+    let error = sandbox_broker::app::Running::start(&config, clock, 1)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("schema version 99"), "{error}");
+}

@@ -1,0 +1,387 @@
+//! What only real processes can show: two brokers side by side, `kill -9`, signals, the command line.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{BrokerProcess, Pool, assert_each_has_one, command, simulated_csp};
+
+fn laptop(data: &Path) -> BTreeMap<String, String> {
+    let data = data.to_str().unwrap();
+    [
+        ("DATA_DIR", data),
+        ("BROKER_API_TOKEN", crate::support::TRACK),
+        ("BROKER_ADMIN_TOKEN", crate::support::ADMIN),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_give_every_caller_one_sandbox_and_the_same_one() {
+    let pool = Pool::of(1000).await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[]);
+    let (a, b) = (
+        BrokerProcess::serve(directory.path(), &variables),
+        BrokerProcess::serve(directory.path(), &variables),
+    );
+    let both = join_all((0..200).map(|n| {
+        let (a, b) = (&a.client, &b.client);
+        async move {
+            let caller = format!("play-{n}");
+            tokio::join!(a.allocate(&caller), b.allocate(&caller))
+        }
+    }))
+    .await;
+    for (of_a, of_b) in &both {
+        assert_eq!(of_a.sandbox_id(), of_b.sandbox_id());
+        assert_eq!(
+            of_a.status.as_u16() + of_b.status.as_u16(),
+            401,
+            "one 201 and one 200"
+        );
+    }
+    assert_eq!(assert_each_has_one(&pool.holdings().await), 200);
+    let rest = join_all((200..1000).map(|n| {
+        let client = if n % 2 == 0 { &a.client } else { &b.client };
+        async move { client.allocate(&format!("play-{n}")).await.status.as_u16() }
+    }))
+    .await;
+    assert!(rest.iter().all(|status| *status == 201), "{rest:?}");
+    assert_eq!(assert_each_has_one(&pool.holdings().await), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_loses_a_sandbox_or_gets_two_when_the_embedded_store_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let mut variables = laptop(data.path());
+    variables.insert("SIMULATOR_ACCOUNTS".into(), "600".into());
+    let answered: Arc<Mutex<BTreeMap<String, Vec<String>>>> = Arc::default();
+    for round in 0..3 {
+        let broker = BrokerProcess::serve(data.path(), &variables);
+        let so_far = answered.lock().unwrap().clone();
+        for (caller, sandboxes) in so_far {
+            let again = broker.client.allocate(&caller).await;
+            assert_eq!(
+                (again.status.as_u16(), again.sandbox_id()),
+                (200, sandboxes[0].clone()),
+                "{caller}"
+            );
+        }
+        let enough = Arc::new(tokio::sync::Semaphore::new(0));
+        let requests: Vec<_> = (0..150)
+            .map(|n| {
+                let (client, answered, enough) = (
+                    broker.client.clone(),
+                    Arc::clone(&answered),
+                    Arc::clone(&enough),
+                );
+                tokio::spawn(async move {
+                    let caller = format!("play-{round}-{n}");
+                    if let Ok(answer) = client.try_send(client.allocation(&caller)).await {
+                        answered
+                            .lock()
+                            .unwrap()
+                            .insert(caller, vec![answer.sandbox_id()]);
+                        enough.add_permits(1);
+                    }
+                })
+            })
+            .collect();
+        let _ = enough.acquire_many(40).await.unwrap();
+        broker.kill();
+        join_all(requests).await;
+    }
+    let answered = answered.lock().unwrap().clone();
+    assert!(answered.len() < 450, "the kills came in the middle");
+    assert_each_has_one(&answered);
+    let broker = BrokerProcess::serve(data.path(), &variables);
+    // Those who got no answer may hold a sandbox: the same request tells, and gives them no second one.
+    let mut held = answered;
+    for round in 0..3 {
+        for n in 0..150 {
+            let caller = format!("play-{round}-{n}");
+            let id = broker.client.allocate(&caller).await.sandbox_id();
+            assert_eq!(
+                held.entry(caller).or_insert_with(|| vec![id.clone()])[0],
+                id
+            );
+        }
+    }
+    assert_eq!(assert_each_has_one(&held), 450);
+    assert_eq!(broker.client.stats().await["allocated"], 450);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_broker_on_the_same_data_is_told_so() {
+    let data = tempfile::tempdir().unwrap();
+    let variables = laptop(data.path());
+    let _first = BrokerProcess::serve(data.path(), &variables);
+    let second = command(data.path(), &variables)
+        .env("PORT", "0")
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let told = String::from_utf8(second.stderr).unwrap();
+    assert!(told.contains("in use by another broker"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_told_so() {
+    let data = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = command(data.path(), &laptop(data.path()))
+        .env("PORT", &port)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_the_pool_and_the_simulated_csp() {
+    let data = tempfile::tempdir().unwrap();
+    let variables = laptop(data.path());
+    let mut first = BrokerProcess::serve(data.path(), &variables);
+    let id = first.client.allocate("play-1").await.sandbox_id();
+    first.signal("INT");
+    assert!(first.wait().success());
+    let second = BrokerProcess::serve(data.path(), &variables);
+    assert_eq!(second.client.allocate("play-1").await.sandbox_id(), id);
+    assert_eq!(second.client.stats().await["total"], 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
+    use sandbox_broker::csp::simulator::{Fault, Misbehaviour};
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(40).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut broker = BrokerProcess::serve(
+        directory.path(),
+        &pool.variables(&[("CSP_BASE_URL", &base_url)]),
+    );
+    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 1000 })]);
+    let client = broker.client.clone();
+    let running = tokio::spawn(async move { client.admin(Method::POST, "/v1/admin/sync").await });
+    while simulator.calls().list == 0 {
+        tokio::task::yield_now().await;
+    }
+    broker.signal("TERM");
+    broker.events_until(|event| event["message"] == "stopping");
+    let answer = running.await.unwrap();
+    assert_eq!(answer.json()["inserted"], 40);
+    assert!(broker.wait().success());
+    assert!(
+        broker
+            .client
+            .try_send(broker.client.allocation("late"))
+            .await
+            .unwrap_err()
+            .is_connect()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_longer_than_its_deadline() {
+    use sandbox_broker::csp::simulator::{Fault, Misbehaviour};
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("SHUTDOWN_TIMEOUT_SEC", "1")]);
+    let mut broker = BrokerProcess::serve(directory.path(), &variables);
+    simulator.misbehave([Fault::always(Misbehaviour::Hang)]);
+    let client = broker.client.clone();
+    tokio::spawn(async move {
+        let request = client
+            .request(Method::POST, "/v1/admin/sync")
+            .bearer_auth(crate::support::ADMIN);
+        client.try_send(request).await
+    });
+    while simulator.calls().list == 0 {
+        tokio::task::yield_now().await;
+    }
+    let began = std::time::Instant::now();
+    broker.signal("TERM");
+    broker.wait();
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_is_one_json_event_and_no_token_is_ever_logged() {
+    let pool = Pool::of(3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut broker = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
+    let client = &broker.client;
+    let allocated = client.allocate("play-1").await;
+    client.allocate("play-1").await;
+    client.release(&allocated.sandbox_id(), "play-1").await;
+    client.get("unknown", "play-1").await;
+    client
+        .send(
+            client
+                .request(Method::POST, "/v1/allocate")
+                .bearer_auth("wrong-secret")
+                .header("X-Track-ID", "x"),
+        )
+        .await;
+    client.plain("/nowhere").await;
+    broker.signal("TERM");
+    let events = broker.events_until(|event| event["message"] == "stopped");
+    assert!(broker.wait().success());
+    let requests: Vec<_> = events
+        .iter()
+        .filter(|event| event["message"] == "request")
+        .collect();
+    let shown: Vec<_> = requests
+        .iter()
+        .map(|event| {
+            let text = |name: &str| event[name].as_str().unwrap_or("-").to_owned();
+            (
+                text("action"),
+                text("outcome"),
+                event["status"].as_u64().unwrap(),
+                text("track_id"),
+                text("sandbox_id"),
+            )
+        })
+        .collect();
+    let id = allocated.sandbox_id();
+    let expected = [
+        ("allocate", "allocated", 201, "play-1", id.as_str()),
+        ("allocate", "replayed", 200, "play-1", &id),
+        ("mark_for_deletion", "success", 200, "play-1", &id),
+        ("get_sandbox", "SANDBOX_NOT_FOUND", 404, "play-1", "unknown"),
+        ("allocate", "UNAUTHORIZED", 401, "-", "-"),
+        ("unknown_route", "NOT_FOUND", 404, "-", "-"),
+    ]
+    .map(|(action, outcome, status, track, sandbox)| {
+        (
+            action.to_owned(),
+            outcome.to_owned(),
+            status,
+            track.to_owned(),
+            sandbox.to_owned(),
+        )
+    });
+    assert_eq!(shown, expected);
+    for event in &requests {
+        for field in [
+            "timestamp",
+            "level",
+            "message",
+            "request_id",
+            "action",
+            "outcome",
+            "status",
+            "latency_ms",
+        ] {
+            assert!(!event[field].is_null(), "{field}: {event}");
+        }
+    }
+    assert_eq!(
+        requests[0]["request_id"].as_str(),
+        allocated.header("x-request-id")
+    );
+    let log = events.iter().map(Value::to_string).collect::<String>();
+    for secret in [
+        crate::support::TRACK,
+        crate::support::ADMIN,
+        "csp-token",
+        "wrong-secret",
+    ] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_say_what_they_did_and_exit_accordingly() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(25).await;
+    let directory = tempfile::tempdir().unwrap();
+    let table = format!("{}-made", pool.table);
+    let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("DDB_TABLE_NAME", &table)]);
+    let run = async |arguments: &[&str]| {
+        let mut command = command(directory.path(), &variables);
+        command.args(arguments);
+        // The simulator answers from this runtime, so its threads must stay free.
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, _, told) = run(&["serve"]).await;
+    assert_eq!(code, 1);
+    assert!(told.contains("table create"), "{told}");
+    let json = |text: &str| serde_json::from_str::<Value>(text.trim()).unwrap();
+    let (code, said, _) = run(&["table", "create"]).await;
+    assert_eq!((code, &json(&said)["result"]), (0, &"created".into()));
+    let (code, said, _) = run(&["table", "create"]).await;
+    assert_eq!((code, &json(&said)["result"]), (0, &"existed".into()));
+    let (code, said, _) = run(&["job", "sync"]).await;
+    assert_eq!((code, &json(&said)["inserted"]), (0, &25.into()));
+    let (code, said, _) = run(&["table", "migrate"]).await;
+    assert_eq!((code, &json(&said)["allocated"]), (0, &0.into()));
+    simulator.misbehave([sandbox_broker::csp::simulator::Fault::always(
+        sandbox_broker::csp::simulator::Misbehaviour::Status { code: 401 },
+    )]);
+    let (code, said, told) = run(&["job", "sync"]).await;
+    assert_eq!((code, said.as_str()), (1, ""));
+    assert!(told.contains("CSP_API_TOKEN"), "{told}");
+}
+
+#[test]
+fn check_config_shows_the_settings_without_the_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join(".env"),
+        "PORT=9999\nBROKER_API_TOKEN=from-dot-env\n",
+    )
+    .unwrap();
+    let none = BTreeMap::new();
+    let output = command(directory.path(), &none)
+        .arg("check-config")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(shown.contains("PORT=9999\n"), "{shown}");
+    assert!(shown.contains("BROKER_API_TOKEN=[redacted]\n"), "{shown}");
+    assert!(
+        shown.contains("LAB_DURATION_HOURS=4  (default)\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains("from-dot-env"), "{shown}");
+    let wrong = command(directory.path(), &none)
+        .env("STORE", "redis")
+        .env("PORT", "x")
+        .arg("check-config")
+        .output();
+    let output = wrong.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("STORE: got \"redis\"") && told.contains("PORT: got \"x\""),
+        "{told}"
+    );
+}

@@ -1,0 +1,111 @@
+//! The broker's own binary, as a process.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::BrokerClient;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sandbox-broker");
+const START_LIMIT: Duration = Duration::from_mins(1);
+
+pub struct BrokerProcess {
+    child: Child,
+    events: mpsc::Receiver<Value>,
+    pub client: BrokerClient,
+}
+
+/// The binary with these variables and no others, in a directory without a `.env`.
+pub fn command(directory: &Path, variables: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .env_clear()
+        .envs(variables)
+        .env("LOG_FORMAT", "json")
+        .current_dir(directory);
+    command
+}
+
+impl BrokerProcess {
+    /// Starts `serve` and waits until it listens.
+    pub fn serve(directory: &Path, variables: &BTreeMap<String, String>) -> Self {
+        let mut child = command(directory, variables)
+            .env("LOG_LEVEL", "info")
+            .env("PORT", "0")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (send, events) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if send.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let address = loop {
+            let event = events
+                .recv_timeout(START_LIMIT)
+                .expect("the broker did not start");
+            assert!(event.is_object(), "not a log event: {event}");
+            if event["message"] == "listening" {
+                break event["address"].as_str().unwrap().to_owned();
+            }
+        };
+        Self {
+            child,
+            events,
+            client: BrokerClient::new(format!("http://{address}")),
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// The events logged so far, up to the one that `is_last` recognises.
+    pub fn events_until(&self, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut events = Vec::new();
+        loop {
+            events.push(
+                self.events
+                    .recv_timeout(START_LIMIT)
+                    .expect("the event did not come"),
+            );
+            if events.last().is_some_and(&is_last) {
+                return events;
+            }
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

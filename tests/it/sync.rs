@@ -1,0 +1,399 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::Method;
+use sandbox_broker::{
+    csp::simulator::{Call, Fault, Misbehaviour, Simulator},
+    sandbox::{SandboxId, Status},
+};
+use serde_json::Value;
+
+use crate::support::{Pool, Proxy, TestBroker, simulated_csp};
+
+async fn broker_with_csp(accounts: u64) -> (Pool, Simulator, TestBroker) {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(accounts).await;
+    let broker = pool
+        .broker_with(&[
+            ("CSP_BASE_URL", &base_url),
+            ("CSP_TIMEOUT_READ_SEC", "1"),
+            ("BACKOFF_MAX_MS", "25"),
+        ])
+        .await;
+    (pool, simulator, broker)
+}
+
+async fn sync(broker: &TestBroker) -> Value {
+    let answer = broker.client.admin(Method::POST, "/v1/admin/sync").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn by_status(pool: &Pool) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for sandbox in pool.sandboxes().await {
+        *counts.entry(sandbox.status.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_sync_fills_the_pool_and_its_sandboxes_can_be_had_at_once() {
+    let (_pool, simulator, broker) = broker_with_csp(60).await;
+    let report = sync(&broker).await;
+    assert_eq!(
+        (&report["status"], &report["synced"], &report["inserted"]),
+        (&"completed".into(), &60.into(), &60.into())
+    );
+    let answer = broker.client.allocate("play-1").await;
+    assert_eq!(answer.status, 201);
+    let account = simulator
+        .accounts()
+        .into_iter()
+        .find(|account| account.csp_id.to_string() == answer.sandbox_id());
+    assert_eq!(answer.json()["name"], account.unwrap().name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_finds_nothing_changed_writes_nothing() {
+    let pool = Pool::new().await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let (_simulator, base_url) = simulated_csp(60).await;
+    let broker = pool
+        .broker_with(&[
+            ("CSP_BASE_URL", &base_url),
+            ("DDB_ENDPOINT_URL", &proxy.endpoint()),
+        ])
+        .await;
+    sync(&broker).await;
+    proxy.take_calls();
+    let report = sync(&broker).await;
+    assert_eq!(
+        (&report["synced"], &report["inserted"], &report["updated"]),
+        (&60.into(), &0.into(), &0.into())
+    );
+    assert_eq!(proxy.take_calls(), [("Scan".to_owned(), 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_csp_no_longer_lists_goes_stale_and_comes_back_with_it() {
+    let (pool, simulator, broker) = broker_with_csp(10).await;
+    sync(&broker).await;
+    simulator.misbehave([Fault {
+        times: Some(1),
+        ..Fault::always(Misbehaviour::Halved)
+    }]);
+    assert_eq!(sync(&broker).await["marked_stale"], 5);
+    assert_eq!(
+        by_status(&pool).await,
+        [("available", 5), ("stale", 5)].into()
+    );
+    for n in 0..5 {
+        assert_eq!(
+            broker.client.allocate(&format!("play-{n}")).await.status,
+            201
+        );
+    }
+    assert_eq!(
+        broker.client.allocate("play-5").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+    assert_eq!(sync(&broker).await["restored"], 5);
+    assert_eq!(broker.client.allocate("play-5").await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_or_mostly_empty_answer_marks_nothing_stale_unless_forced() {
+    let (pool, simulator, broker) = broker_with_csp(12).await;
+    sync(&broker).await;
+    simulator.misbehave([Fault::always(Misbehaviour::Empty)]);
+    let report = sync(&broker).await;
+    assert_eq!(report["marked_stale"], 0);
+    assert!(
+        report["stale_guard"]
+            .as_str()
+            .unwrap()
+            .contains("force=true"),
+        "{report}"
+    );
+    for account in simulator.accounts().iter().take(7) {
+        simulator.remove_account(account.csp_id).unwrap();
+    }
+    simulator.misbehave([]);
+    assert_eq!(
+        sync(&broker).await["marked_stale"],
+        0,
+        "7 of 12 are more than half"
+    );
+    assert_eq!(by_status(&pool).await, [("available", 12)].into());
+    let forced = broker
+        .client
+        .admin(Method::POST, "/v1/admin/sync?force=true")
+        .await
+        .json();
+    assert_eq!(forced["marked_stale"], 7);
+    let refused = broker
+        .client
+        .admin(Method::POST, "/v1/admin/sync?force=maybe")
+        .await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (400, "INVALID_PARAMETER")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_never_touches_what_has_or_had_a_holder() {
+    let (pool, simulator, broker) = broker_with_csp(4).await;
+    sync(&broker).await;
+    let held = broker.client.allocate("play-1").await.sandbox_id();
+    let returned = broker.client.allocate("play-2").await.sandbox_id();
+    broker.client.release(&returned, "play-2").await;
+    let before = pool.sandboxes().await;
+    for account in simulator.accounts() {
+        if [&held, &returned].contains(&&account.csp_id.to_string()) {
+            simulator.remove_account(account.csp_id).unwrap();
+        }
+    }
+    sync(&broker).await;
+    let find = |all: &[sandbox_broker::sandbox::Sandbox], id: &str| {
+        all.iter()
+            .find(|sandbox| sandbox.id().as_str() == id)
+            .cloned()
+            .unwrap()
+    };
+    let after = pool.sandboxes().await;
+    for id in [&held, &returned] {
+        assert_eq!(find(&after, id), find(&before, id));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_sandbox_that_was_marked_stale_by_another_service_does_not_come_back() {
+    let (pool, _simulator, broker) = broker_with_csp(1).await;
+    sync(&broker).await;
+    let id = broker.client.allocate("play-1").await.sandbox_id();
+    pool.client
+        .update_item()
+        .table_name(&pool.table)
+        .key(
+            "PK",
+            aws_sdk_dynamodb::types::AttributeValue::S(format!("SBX#{id}")),
+        )
+        .key(
+            "SK",
+            aws_sdk_dynamodb::types::AttributeValue::S("META".into()),
+        )
+        .update_expression("SET #s = :stale")
+        .expression_attribute_names("#s", "status")
+        .expression_attribute_values(
+            ":stale",
+            aws_sdk_dynamodb::types::AttributeValue::S("stale".into()),
+        )
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(sync(&broker).await["restored"], 0);
+    let sandbox = pool
+        .store
+        .get(&SandboxId::parse(&id).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(sandbox.status, Status::Stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_with_a_tombstone_is_not_inserted_and_keeps_nobody_else_out() {
+    let (pool, simulator, broker) = broker_with_csp(30).await;
+    let gone = simulator.accounts()[7].csp_id.to_string();
+    pool.client
+        .put_item()
+        .table_name(&pool.table)
+        .item(
+            "PK",
+            aws_sdk_dynamodb::types::AttributeValue::S(format!("GONE#{gone}")),
+        )
+        .item(
+            "SK",
+            aws_sdk_dynamodb::types::AttributeValue::S("GONE".into()),
+        )
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(sync(&broker).await["inserted"], 29);
+    assert!(
+        pool.sandboxes()
+            .await
+            .iter()
+            .all(|sandbox| sandbox.id().as_str() != gone)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_and_duplicate_entries_are_skipped_and_counted() {
+    let (pool, simulator, broker) = broker_with_csp(20).await;
+    sync(&broker).await;
+    simulator.misbehave([
+        Fault {
+            on: Call::List,
+            times: Some(1),
+            ..Fault::always(Misbehaviour::Broken)
+        },
+        Fault {
+            on: Call::List,
+            times: Some(1),
+            ..Fault::always(Misbehaviour::Duplicates)
+        },
+    ]);
+    let report = sync(&broker).await;
+    assert_eq!(
+        (
+            &report["synced"],
+            &report["skipped"],
+            &report["marked_stale"]
+        ),
+        (&19.into(), &5.into(), &0.into())
+    );
+    let report = sync(&broker).await;
+    assert_eq!(
+        (
+            &report["synced"],
+            &report["duplicates"],
+            &report["inserted"]
+        ),
+        (&20.into(), &20.into(), &0.into())
+    );
+    assert_eq!(by_status(&pool).await, [("available", 20)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passing_fault_of_csp_is_retried() {
+    let (_pool, simulator, broker) = broker_with_csp(5).await;
+    for misbehaviour in [
+        Misbehaviour::Status { code: 500 },
+        Misbehaviour::Html,
+        Misbehaviour::Reset,
+        Misbehaviour::Hang,
+        Misbehaviour::RateLimit {
+            retry_after_sec: Some(1),
+        },
+    ] {
+        simulator.misbehave([Fault {
+            times: Some(1),
+            ..Fault::always(misbehaviour.clone())
+        }]);
+        let report = sync(&broker).await;
+        assert_eq!(report["synced"], 5, "{misbehaviour:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lasting_fault_of_csp_is_an_error_that_says_whose_it_is_and_changes_nothing() {
+    let (pool, simulator, broker) = broker_with_csp(6).await;
+    sync(&broker).await;
+    let cases = [
+        (
+            Misbehaviour::Status { code: 500 },
+            503,
+            "CSP_UNAVAILABLE",
+            "60",
+        ),
+        (
+            Misbehaviour::Status { code: 503 },
+            503,
+            "CSP_UNAVAILABLE",
+            "60",
+        ),
+        (Misbehaviour::Html, 503, "CSP_UNAVAILABLE", "60"),
+        (Misbehaviour::Hang, 503, "CSP_UNAVAILABLE", "60"),
+        (
+            Misbehaviour::RateLimit {
+                retry_after_sec: Some(900),
+            },
+            503,
+            "CSP_UNAVAILABLE",
+            "900",
+        ),
+        (Misbehaviour::Status { code: 401 }, 502, "CSP_ERROR", ""),
+        (Misbehaviour::Status { code: 403 }, 502, "CSP_ERROR", ""),
+        (Misbehaviour::Status { code: 400 }, 502, "CSP_ERROR", ""),
+    ];
+    for (misbehaviour, status, code, retry_after) in cases {
+        simulator.misbehave([Fault::always(misbehaviour.clone())]);
+        let answer = broker.client.admin(Method::POST, "/v1/admin/sync").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (status, code),
+            "{misbehaviour:?}"
+        );
+        assert_eq!(
+            answer.header("retry-after").unwrap_or_default(),
+            retry_after,
+            "{misbehaviour:?}"
+        );
+    }
+    assert_eq!(by_status(&pool).await, [("available", 6)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_does_not_stop_a_sync() {
+    let (pool, simulator, broker) = broker_with_csp(30).await;
+    simulator.misbehave([Fault {
+        times: Some(1),
+        ..Fault::always(Misbehaviour::Slow { delay_ms: 300 })
+    }]);
+    let request = broker
+        .client
+        .request(Method::POST, "/v1/admin/sync")
+        .bearer_auth(crate::support::ADMIN);
+    let hung_up = broker
+        .client
+        .try_send(request.timeout(Duration::from_millis(100)))
+        .await;
+    assert!(hung_up.unwrap_err().is_timeout());
+    // Shutdown waits for the run.
+    broker.running.stop().await;
+    assert_eq!(by_status(&pool).await, [("available", 30)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syncs_and_allocations_at_once_lose_nothing() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(300).await;
+    let variables = [("CSP_BASE_URL", base_url.as_str())];
+    let (broker, other) = (
+        pool.broker_with(&variables).await,
+        pool.broker_with(&variables).await,
+    );
+    sync(&broker).await;
+    // Half of the lists lack every second account, so sandboxes go stale and come back all the time.
+    simulator.misbehave([Fault {
+        every: Some(2),
+        ..Fault::always(Misbehaviour::Halved)
+    }]);
+    let syncs = async {
+        for _ in 0..10 {
+            tokio::join!(sync(&broker), sync(&other));
+        }
+    };
+    let allocations = async {
+        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for n in 0..150 {
+            let client = if n % 2 == 0 {
+                &broker.client
+            } else {
+                &other.client
+            };
+            let caller = format!("play-{n}");
+            let answer = client.allocate(&caller).await;
+            if answer.status.is_success() {
+                given.insert(caller, vec![answer.sandbox_id()]);
+            }
+        }
+        given
+    };
+    let ((), given) = tokio::join!(syncs, allocations);
+    assert!(!given.is_empty());
+    crate::support::assert_each_has_one(&given);
+    assert_eq!(pool.holdings().await, given);
+}
