@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// The path below which the simulator serves the CSP API, as the real one does.
 pub const API_PATH: &str = "/v2";
@@ -184,7 +183,7 @@ fn account(seed: u64, number: u64) -> SimulatedAccount {
         seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)
             .wrapping_add(number),
     );
-    let uuid = Uuid::from_u128(rng.random());
+    let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
     let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
     let noun = NOUNS[rng.random_range(0..NOUNS.len())];
     SimulatedAccount {
