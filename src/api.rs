@@ -5,6 +5,7 @@ pub mod allocations;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod jobs;
 pub mod openapi;
 pub mod router;
 pub mod sandboxes;

@@ -1,6 +1,10 @@
 //! Puts the parts together: what `serve` runs, what the jobs run in, and what the tests boot.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use thiserror::Error;
@@ -20,8 +24,17 @@ use crate::{
     candidates::Candidates,
     clock::Clock,
     config::{Config, CspMode, HttpConfig},
-    csp::{CspClient, CspError},
-    jobs::sync::{SyncError, SyncJob},
+    csp::{
+        CspClient, CspError,
+        niosxaas::NiosxaasClient,
+        throttle::{Breaker, Pace},
+    },
+    jobs::{
+        JobContext, JobError,
+        runner::{Runner, StartFault},
+        schedule,
+        sync::SyncJob,
+    },
     middleware::auth::Authenticator,
     server,
     store::{PoolStore, SCHEMA_VERSION, StoreError},
@@ -33,8 +46,8 @@ use crate::{
 pub struct AppState {
     /// The use cases.
     pub broker: Arc<Broker>,
-    /// The sync job.
-    pub sync: Arc<SyncJob>,
+    /// Starts jobs.
+    pub runner: Runner,
     /// The valid tokens.
     pub auth: Authenticator,
     /// The check of the database.
@@ -88,7 +101,10 @@ pub enum StartError {
     Csp(#[from] CspError),
     /// The first sync with the simulator failed.
     #[error("the pool cannot be filled from the CSP simulator")]
-    FirstSync(#[source] SyncError),
+    FirstSync(#[source] JobError),
+    /// The first sync with the simulator could not be started.
+    #[error("the pool cannot be filled from the CSP simulator")]
+    FirstSyncStart(#[source] StartFault),
 }
 
 /// The parts below the API. Everything that runs in the background stops with [`stop`](Self::stop).
@@ -125,6 +141,11 @@ impl Storage {
             let store = PoolStore::connect(&config.store, Some(engine.endpoint())).await;
             store
                 .create_table()
+                .await
+                .map_err(|source| unusable(config, source))?;
+            // The directory is locked, so whoever held a lease is dead.
+            store
+                .break_leases()
                 .await
                 .map_err(|source| unusable(config, source))?;
             return Ok(Self {
@@ -178,18 +199,25 @@ impl App {
             backoff(1),
             Arc::clone(&clock),
         );
-        let sync = SyncJob {
+        let context = Arc::new(JobContext {
             store: store.clone(),
             csp,
+            csp_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
+            pace: Mutex::new(Pace::new(config.jobs.pace)),
+            niosxaas: csp_end.niosxaas(config)?,
+            niosxaas_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
             supply: supply.clone(),
             terms: config.terms,
-            config: config.sync,
+            sync: config.sync,
+            jobs: config.jobs,
             backoff: backoff(2),
             clock: Arc::clone(&clock),
-        };
+        });
+        let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
         let state = AppState {
             broker: Arc::new(broker),
-            sync: Arc::new(sync),
+            runner,
             auth: Authenticator::new(&config.auth),
             readiness: Arc::new(Readiness::new(store.clone())),
             clock,
@@ -211,11 +239,16 @@ impl App {
     /// Fills the index; with the simulator, whose accounts cost nothing, the pool too.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
-            self.state
-                .sync
-                .run_once(false)
-                .await
-                .map_err(StartError::FirstSync)?;
+            let job = SyncJob {
+                context: Arc::clone(self.state.runner.context()),
+                force: false,
+            };
+            match self.state.runner.start(job).await {
+                Ok(run) => drop(run.finish().await.map_err(StartError::FirstSync)?),
+                // Another broker on the same table fills it.
+                Err(StartFault::Running { .. }) => {}
+                Err(fault) => return Err(StartError::FirstSyncStart(fault)),
+            }
         }
         self.supply
             .fill()
@@ -227,6 +260,25 @@ impl App {
     #[must_use]
     pub const fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Runs the jobs on their intervals, in the background, until [`stop`](Self::stop).
+    pub fn run_jobs(&self, config: &Config) {
+        let (runner, jobs, stop) = (self.state.runner.clone(), config.jobs, self.stop.clone());
+        self.state
+            .tasks
+            .spawn(async move { Box::pin(schedule::run(&runner, &jobs, &stop)).await });
+    }
+
+    /// Whether jobs were told to end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Tells jobs to end after the item at hand. They do so in the background.
+    pub fn interrupt(&self) {
+        self.stop.cancel();
     }
 
     /// The pool.
@@ -291,6 +343,8 @@ async fn migrate_once(
 /// Where CSP is: the simulator in this process, or the real one.
 struct CspEnd {
     base_url: String,
+    /// In place of the configured one.
+    niosxaas_base_url: Option<String>,
     token: SecretString,
     #[cfg(feature = "simulator")]
     simulator: Option<Simulator>,
@@ -314,11 +368,23 @@ impl CspEnd {
         }
         Ok(Self {
             base_url: config.csp.base_url.clone(),
+            niosxaas_base_url: None,
             // `Config` refuses live mode without a token.
             token: config.csp.token.clone().unwrap_or_default(),
             #[cfg(feature = "simulator")]
             simulator: None,
         })
+    }
+
+    /// The simulator speaks NIOSXaaS too.
+    fn niosxaas(&self, config: &Config) -> Result<Option<NiosxaasClient>, CspError> {
+        let Some(mut niosxaas) = config.niosxaas.clone() else {
+            return Ok(None);
+        };
+        if let Some(base_url) = &self.niosxaas_base_url {
+            niosxaas.base_url.clone_from(base_url);
+        }
+        NiosxaasClient::new(niosxaas, config.csp.connect_timeout).map(Some)
     }
 
     #[cfg(feature = "simulator")]
@@ -340,8 +406,12 @@ impl CspEnd {
         };
         let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         tasks.spawn(simulator.clone().serve(listener, stop.clone()));
+        let root = base_url
+            .trim_end_matches(crate::csp::simulator::API_PATH)
+            .to_owned();
         Ok(Self {
             base_url,
+            niosxaas_base_url: Some(root),
             token: "simulated".into(),
             simulator: Some(simulator),
         })
@@ -379,6 +449,9 @@ impl Running {
         app.warm_up(config).await?;
         let (router, _) = router::build(app.state.clone());
         let server = server::serve(listener, router, &app.state.tasks);
+        if config.jobs.run_in_serve {
+            app.run_jobs(config);
+        }
         tracing::info!(%address, "listening");
         Ok(Self {
             app,
@@ -410,6 +483,8 @@ impl Running {
     /// Stops accepting, finishes what is running, and returns at the deadline at the latest.
     pub async fn stop(self) {
         let deadline = Instant::now() + self.shutdown_timeout;
+        // Requests that wait for a job end with it.
+        self.app.interrupt();
         self.server.stop(deadline).await;
         self.app.stop(deadline).await;
         tracing::info!("stopped");

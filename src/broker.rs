@@ -83,7 +83,7 @@ pub struct Broker {
 /// What is known of the (caller, key) pair's claim.
 enum Resolved {
     /// The pair holds this sandbox.
-    Holds(Sandbox),
+    Holds(Box<Sandbox>),
     /// It holds none; an allocation may write over this.
     Free(Guard),
 }
@@ -157,7 +157,7 @@ impl Broker {
                 Claim::Held(pointer) => {
                     candidate.put_back();
                     match self.resolve(holder, pointer).await? {
-                        Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(sandbox)),
+                        Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
                         Resolved::Free(next) => guard = next,
                     }
                 }
@@ -174,7 +174,7 @@ impl Broker {
     async fn replay_or_refuse(&self, holder: &Holder) -> Result<Allocation, BrokerError> {
         let pointer = self.store.find_claim(&holder.caller, &holder.key).await?;
         match self.resolve(holder, pointer).await? {
-            Resolved::Holds(sandbox) => Ok(Allocation::Replayed(sandbox)),
+            Resolved::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
             Resolved::Free(_) => Err(BrokerError::NoSandboxes),
         }
     }
@@ -226,7 +226,7 @@ impl Broker {
             self.store.expire(&id, sandbox.allocated_at, now).await?;
             return Ok(leftover);
         }
-        Ok(Resolved::Holds(sandbox))
+        Ok(Resolved::Holds(Box::new(sandbox)))
     }
 
     /// A sandbox that belongs to the caller.

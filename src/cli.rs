@@ -21,7 +21,10 @@ pub struct Cli {
 pub enum Command {
     /// Run the broker.
     Serve,
-    /// Run a job once; the exit code says how it went, a line of JSON on stdout what it did.
+    /// Run the jobs on their intervals, and nothing else.
+    Worker,
+    /// Run a job once. The exit code is 0 if it was done, 75 if it runs elsewhere, 1 if it failed; a line of JSON on
+    /// stdout says what it did.
     #[command(subcommand)]
     Job(Job),
     /// Make or migrate the table.
@@ -42,6 +45,20 @@ pub enum Job {
         /// Mark stale whatever is missing from CSP's list, however much that is.
         #[arg(long)]
         force: bool,
+    },
+    /// Delete from CSP what was given back.
+    Cleanup {
+        /// First put every `deletion_failed` sandbox back in line.
+        #[arg(long)]
+        retry_failed: bool,
+    },
+    /// Retire allocations whose time is up.
+    AutoExpire,
+    /// Remove what has been stale for long.
+    AutoDeleteStale {
+        /// For how long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.
+        #[arg(long)]
+        grace_period_hours: Option<u16>,
     },
 }
 

@@ -1,6 +1,11 @@
 //! The binary: reads arguments and settings, starts what they ask for, and says how it went.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -9,8 +14,16 @@ use sandbox_broker::{
     cli::{Cli, Command, Job, Table},
     clock::{Clock, SystemClock},
     config::{Config, Engine, Variables},
+    jobs::{
+        cleanup::CleanupJob,
+        expiry::ExpiryJob,
+        runner::{self, Report, StartFault},
+        stale::{Removal, RemovalJob},
+        sync::SyncJob,
+    },
     shutdown, telemetry,
 };
+use tokio::time::Instant;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -52,7 +65,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Serve => serve(&config).await,
-            Command::Job(Job::Sync { force }) => sync(&config, *force).await,
+            Command::Worker => worker(&config).await,
+            Command::Job(job) => run_job(&config, *job).await,
             Command::Table(table) => change_table(&config, *table).await,
             #[cfg(feature = "simulator")]
             Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
@@ -134,13 +148,90 @@ async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
     ))
 }
 
-async fn sync(config: &Config, force: bool) -> anyhow::Result<ExitCode> {
+async fn worker(config: &Config) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::requested();
     let app = App::start(config, Arc::new(SystemClock), rand::random()).await?;
-    let report = app.state().sync.run_once(force).await;
-    app.stop(tokio::time::Instant::now() + config.http.shutdown_timeout)
+    app.run_jobs(config);
+    tracing::info!("working");
+    let signal = stop.await.context("cannot listen for signals")?;
+    tracing::info!(signal, "stopping");
+    app.stop(Instant::now() + config.http.shutdown_timeout)
         .await;
-    println!("{}", serde_json::to_string(&report?)?);
+    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// `EX_TEMPFAIL` of sysexits.h: nothing is wrong, try again later.
+const RUNS_ELSEWHERE: u8 = 75;
+
+async fn run_job(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
+    let app = App::start(config, Arc::new(SystemClock), rand::random()).await?;
+    let context = Arc::clone(app.state().runner.context());
+    let done = match job {
+        Job::Sync { force } => run_once(&app, SyncJob { context, force }).await,
+        Job::Cleanup { retry_failed } => {
+            run_once(
+                &app,
+                CleanupJob {
+                    context,
+                    retry_failed,
+                },
+            )
+            .await
+        }
+        Job::AutoExpire => run_once(&app, ExpiryJob { context }).await,
+        Job::AutoDeleteStale { grace_period_hours } => {
+            let grace = grace_period_hours.map_or(config.jobs.stale_grace, |hours| {
+                Duration::from_hours(hours.into())
+            });
+            run_once(
+                &app,
+                RemovalJob {
+                    context,
+                    removal: Removal::StaleFor(grace),
+                },
+            )
+            .await
+        }
+    };
+    app.stop(Instant::now() + config.http.shutdown_timeout)
+        .await;
+    done
+}
+
+async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode> {
+    let started = match app.state().runner.start(job).await {
+        Ok(started) => started,
+        Err(fault @ StartFault::Running { .. }) => {
+            eprintln!("{fault}");
+            return Ok(ExitCode::from(RUNS_ELSEWHERE));
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    let progress = Arc::clone(&started.progress);
+    let mut run = std::pin::pin!(started.finish());
+    let mut signal = std::pin::pin!(shutdown::requested());
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    let is_watched = std::io::stderr().is_terminal();
+    let report = loop {
+        tokio::select! {
+            report = &mut run => break report?,
+            _ = &mut signal, if !app.is_interrupted() => app.interrupt(),
+            _ = look.tick(), if is_watched => {
+                let so_far = progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                eprint!("\r\x1b[K{}", serde_json::to_string(&so_far)?);
+            }
+        }
+    };
+    if is_watched {
+        eprint!("\r\x1b[K");
+    }
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(if report.is_interrupted() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 async fn change_table(config: &Config, table: Table) -> anyhow::Result<ExitCode> {

@@ -197,6 +197,10 @@ pub enum Transition {
     MarkStale,
     /// CSP lists it again.
     Restore,
+    /// CSP refuses its deletion, or the attempts are used up.
+    GiveUp,
+    /// An admin has its deletion tried again.
+    RetryDeletion,
 }
 
 impl Transition {
@@ -207,6 +211,8 @@ impl Transition {
             Self::Allocate | Self::MarkStale => Status::Available,
             Self::Retire => Status::Allocated,
             Self::Restore => Status::Stale,
+            Self::GiveUp => Status::PendingDeletion,
+            Self::RetryDeletion => Status::DeletionFailed,
         }
     }
 
@@ -215,7 +221,8 @@ impl Transition {
     pub const fn to(self) -> Status {
         match self {
             Self::Allocate => Status::Allocated,
-            Self::Retire => Status::PendingDeletion,
+            Self::Retire | Self::RetryDeletion => Status::PendingDeletion,
+            Self::GiveUp => Status::DeletionFailed,
             Self::MarkStale => Status::Stale,
             Self::Restore => Status::Available,
         }
@@ -272,6 +279,49 @@ pub struct Sandbox {
     pub lab_duration_hours: u32,
     /// When it was given back or expired.
     pub deletion_requested_at: Option<UnixSeconds>,
+    /// What the jobs note on it.
+    pub upkeep: Upkeep,
+}
+
+/// What the jobs note on a sandbox, for the next run and for admins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Attempts to delete it from CSP that failed.
+    pub deletion_retry_count: u32,
+    /// When the next attempt is due; at once if absent.
+    pub next_deletion_at: Option<UnixSeconds>,
+    /// Why the last attempt failed.
+    pub deletion_error: Option<String>,
+    /// When a sync last wrote it.
+    pub last_synced: Option<UnixSeconds>,
+    /// When anything last wrote it.
+    pub updated_at: Option<UnixSeconds>,
+    /// When its NIOSXaaS services were deleted.
+    pub niosxaas_cleaned_at: Option<UnixSeconds>,
+    /// Why its NIOSXaaS services were left alone.
+    pub niosxaas_cleanup_skipped: Option<String>,
+    /// Why its NIOSXaaS services could not be deleted.
+    pub niosxaas_cleanup_failed_reason: Option<String>,
+}
+
+/// What became of the NIOSXaaS services in a sandbox's account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NiosxaasOutcome {
+    /// So many were deleted.
+    Cleaned {
+        /// How many.
+        services: usize,
+    },
+    /// They were left alone on purpose.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// They could not be deleted.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Sandbox {

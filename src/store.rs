@@ -3,13 +3,15 @@
 //! Nothing is read, changed in memory and put back. Each write to a sandbox names the state it leaves as its
 //! condition, so two writers, a retry or a crash between two calls cannot undo one another.
 
+mod change;
 mod claim;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
 mod item;
+mod lease;
+mod scan;
 mod schema;
-mod sync;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,11 +27,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::item::{number, string};
 pub use self::{
+    change::{Change, DeletionOutcome},
     claim::{Claim, Guard},
     error::StoreError,
-    item::{Item, ItemFault, Pointer, read_sandbox},
+    item::{Item, ItemFault, Pointer, Tombstone, read_sandbox},
+    lease::{Acquired, Fence, JobName, LEASE, RunId, RunRecord, RunState},
+    scan::{Listing, SandboxPage, position_values, read_position},
     schema::{Creation, Migration, SCHEMA_VERSION},
-    sync::{Inserted, SandboxPage},
 };
 use crate::{
     candidates::Candidate,

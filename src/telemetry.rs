@@ -1,6 +1,6 @@
 //! Log events, on stderr: stdout is for what a command answers.
 
-use std::io;
+use std::{error::Error, io};
 
 use tracing::Level;
 use tracing_subscriber::{
@@ -38,4 +38,17 @@ pub fn init(config: LogConfig) {
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init();
+}
+
+/// An error and what it came from, in one line.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
 }

@@ -15,8 +15,12 @@ use utoipa::{
 };
 
 use crate::{
-    broker::BrokerError, csp::CspError, jobs::sync::SyncError, middleware::request_log,
+    broker::BrokerError,
+    csp::CspError,
+    jobs::{JobError, runner::StartFault},
+    middleware::request_log,
     store::StoreError,
+    telemetry::chain,
 };
 
 /// What went wrong, for programs.
@@ -45,6 +49,12 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// No matching sandbox is available.
     NoSandboxesAvailable,
+    /// A run of the job is under way already.
+    JobRunning,
+    /// There is no such run.
+    RunNotFound,
+    /// The cursor is not one of this listing.
+    InvalidCursor,
     /// The body is too large.
     PayloadTooLarge,
     /// A defect of the broker.
@@ -59,6 +69,8 @@ pub enum ErrorCode {
     StoreUnavailable,
     /// The request took too long.
     RequestTimeout,
+    /// Another run took over from this one.
+    JobInterrupted,
 }
 
 impl ErrorCode {
@@ -66,23 +78,25 @@ impl ErrorCode {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::MissingHeader | Self::InvalidHeader | Self::InvalidParameter => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::MissingHeader
+            | Self::InvalidHeader
+            | Self::InvalidParameter
+            | Self::InvalidCursor => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::NotSandboxOwner | Self::AllocationExpired => {
                 StatusCode::FORBIDDEN
             }
-            Self::SandboxNotFound | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::SandboxNotFound | Self::RunNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoSandboxesAvailable => StatusCode::CONFLICT,
+            Self::NoSandboxesAvailable | Self::JobRunning => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::CspError => StatusCode::BAD_GATEWAY,
             Self::CspUnavailable
             | Self::PoolContended
             | Self::StoreUnavailable
-            | Self::RequestTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::RequestTimeout
+            | Self::JobInterrupted => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -101,6 +115,10 @@ impl ErrorCode {
             Self::NotFound => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::NoSandboxesAvailable => "NO_SANDBOXES_AVAILABLE",
+            Self::JobRunning => "JOB_RUNNING",
+            Self::RunNotFound => "RUN_NOT_FOUND",
+            Self::InvalidCursor => "INVALID_CURSOR",
+            Self::JobInterrupted => "JOB_INTERRUPTED",
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::InternalError => "INTERNAL_ERROR",
             Self::CspError => "CSP_ERROR",
@@ -115,7 +133,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::NoSandboxesAvailable => Some(30),
+            Self::NoSandboxesAvailable | Self::JobRunning | Self::JobInterrupted => Some(30),
             Self::CspUnavailable => Some(60),
             Self::PoolContended | Self::RequestTimeout => Some(1),
             Self::StoreUnavailable => Some(5),
@@ -148,6 +166,16 @@ impl ErrorCode {
                 "This route has no such method; /v1/docs lists those there are."
             }
             Self::NoSandboxesAvailable => "No matching sandbox is available; try again later.",
+            Self::JobRunning => {
+                "A run of the job is under way already; look at it, or try again later."
+            }
+            Self::RunNotFound => "There is no such run; /v1/admin/jobs lists the recent ones.",
+            Self::InvalidCursor => {
+                "The cursor is not one of this listing; begin again without one."
+            }
+            Self::JobInterrupted => {
+                "Another run of the job has taken over; look at it, or try again later."
+            }
             Self::PayloadTooLarge => {
                 "The body is larger than 16384 bytes, or broke off; no endpoint needs one."
             }
@@ -173,6 +201,7 @@ pub struct ApiError {
     code: ErrorCode,
     message: String,
     retry_after: Option<u64>,
+    run_id: Option<String>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -188,6 +217,9 @@ pub struct ErrorDetail {
     /// Seconds to wait before trying again; absent if trying again does not help. Also in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// With `JOB_RUNNING`: the run that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
 }
 
 /// The body of every error answer.
@@ -207,6 +239,7 @@ impl ApiError {
             code,
             message: message.into(),
             retry_after: code.retry_after(),
+            run_id: None,
             cause: None,
         }
     }
@@ -231,6 +264,8 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable { .. }
             | StoreError::TableMissing { .. }
             | StoreError::Denied { .. } => ErrorCode::StoreUnavailable,
+            // The other run does what this one did not.
+            StoreError::Superseded => ErrorCode::JobInterrupted,
             StoreError::Unexpected { .. } => ErrorCode::InternalError,
         };
         Self::caused(code, error)
@@ -250,24 +285,50 @@ impl From<BrokerError> for ApiError {
     }
 }
 
-impl From<SyncError> for ApiError {
-    fn from(error: SyncError) -> Self {
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
         match error {
-            SyncError::Store(error) => error.into(),
-            SyncError::Csp(CspError::RateLimited {
+            JobError::Store(error) => error.into(),
+            JobError::Panicked => Self::caused(ErrorCode::InternalError, error),
+            JobError::Csp(error) => error.into(),
+        }
+    }
+}
+
+impl From<CspError> for ApiError {
+    fn from(error: CspError) -> Self {
+        match error {
+            CspError::RateLimited {
                 retry_after: Some(pause),
-            }) => Self {
+            } => Self {
                 retry_after: Some(pause.max(Duration::from_secs(1)).as_secs()),
                 ..Self::caused(ErrorCode::CspUnavailable, error)
             },
-            SyncError::Csp(CspError::RateLimited { .. } | CspError::Unavailable { .. }) => {
+            CspError::RateLimited { .. } | CspError::Unavailable { .. } => {
                 Self::caused(ErrorCode::CspUnavailable, error)
             }
-            SyncError::Csp(
-                CspError::Unauthorized { .. }
-                | CspError::Rejected { .. }
-                | CspError::InvalidId { .. },
-            ) => Self::caused(ErrorCode::CspError, error),
+            CspError::Unauthorized { .. }
+            | CspError::Rejected { .. }
+            | CspError::InvalidId { .. } => Self::caused(ErrorCode::CspError, error),
+        }
+    }
+}
+
+impl From<StartFault> for ApiError {
+    fn from(fault: StartFault) -> Self {
+        match fault {
+            StartFault::Store(error) => error.into(),
+            StartFault::Running { job, run_id } => {
+                let which = run_id.unwrap_or_else(|| "unknown".to_owned());
+                let message = format!(
+                    "A run of {job} is under way already: {which}. Look at it, or try again later."
+                );
+                Self {
+                    run_id: Some(which),
+                    ..Self::new(ErrorCode::JobRunning, message)
+                }
+            }
+            StartFault::NotDue { .. } => ErrorCode::JobRunning.into(),
         }
     }
 }
@@ -278,6 +339,7 @@ impl IntoResponse for ApiError {
             code,
             message,
             retry_after,
+            run_id,
             cause,
         } = self;
         let request_id = request_log::request_id();
@@ -296,6 +358,7 @@ impl IntoResponse for ApiError {
             message,
             request_id,
             retry_after,
+            run_id,
         };
         let body = ErrorBody {
             error: error.clone(),
@@ -314,19 +377,6 @@ impl IntoResponse for ApiError {
         }
         response
     }
-}
-
-/// An error and what it came from, in one line.
-#[must_use]
-pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }
 
 /// What every endpoint that takes a token may fail with.
@@ -436,6 +486,10 @@ mod tests {
             E::PoolContended,
             E::StoreUnavailable,
             E::RequestTimeout,
+            E::JobRunning,
+            E::RunNotFound,
+            E::InvalidCursor,
+            E::JobInterrupted,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }

@@ -162,7 +162,7 @@ impl IntoParams for AllocateHeaders {
     }
 }
 
-fn header_parameter(name: &str, description: &str, example: &str) -> Parameter {
+pub(super) fn header_parameter(name: &str, description: &str, example: &str) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)

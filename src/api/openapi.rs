@@ -71,7 +71,11 @@ pub fn base() -> Document {
         .components(Some(components))
         .tags(Some([
             tag("Tracks", "For the setup and cleanup scripts of lab plays."),
-            tag("Admin", "For admins and schedulers."),
+            tag("Admin", "Looking at the pool, for admins."),
+            tag(
+                "Jobs",
+                "What keeps the pool healthy, for admins and schedulers.",
+            ),
             tag("Health", "For load balancers. No token needed."),
         ]))
         .build()

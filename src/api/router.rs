@@ -12,7 +12,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 use super::{
     admin, allocations,
     error::{ApiError, ErrorCode},
-    health,
+    health, jobs,
     openapi::{self, Actions},
     sandboxes,
 };
@@ -32,9 +32,16 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(sandboxes::get_sandbox))
         .routes(routes!(sandboxes::mark_for_deletion))
         .routes(routes!(admin::stats))
+        .routes(routes!(admin::list_all))
+        .routes(routes!(jobs::list_runs))
+        .routes(routes!(jobs::get_run))
         .layer(middleware::from_fn(body::limit_time));
     let protected = timed
-        .routes(routes!(admin::sync))
+        .routes(routes!(jobs::sync))
+        .routes(routes!(jobs::cleanup))
+        .routes(routes!(jobs::auto_expire))
+        .routes(routes!(jobs::auto_delete_stale))
+        .routes(routes!(jobs::bulk_delete))
         .layer(middleware::from_fn(body::limit_body))
         .layer(middleware::from_fn_with_state(
             state.auth.clone(),

@@ -190,6 +190,26 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A text for which empty is a value of its own.
+    pub(super) fn text_or_empty(&mut self, variable: &'static str, default: &str) -> String {
+        let text = self.variables.get(variable).map(|text| text.trim());
+        let value = text.unwrap_or(default).to_owned();
+        self.show(variable, value.clone(), text.is_none());
+        value
+    }
+
+    pub(super) fn flag(&mut self, variable: &'static str, default: bool) -> bool {
+        let choices = [
+            ("true", true),
+            ("false", false),
+            ("1", true),
+            ("0", false),
+            ("yes", true),
+            ("no", false),
+        ];
+        self.choice(variable, default, &choices)
+    }
+
     /// A comma-separated list of secrets.
     pub(super) fn secrets(&mut self, variable: &'static str, default: &str) -> Vec<SecretString> {
         let text = self.raw(variable);

@@ -60,10 +60,19 @@ pub enum CspError {
 }
 
 impl CspError {
-    fn unavailable(reason: impl Into<String>) -> Self {
+    pub(super) fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable {
             reason: reason.into(),
             source: None,
+        }
+    }
+
+    /// How long CSP asks to wait, if it says.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            _ => None,
         }
     }
 
@@ -72,6 +81,20 @@ impl CspError {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
     }
+}
+
+/// An HTTP client with time-outs.
+///
+/// # Errors
+/// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
+pub(super) fn http_client(connect: Duration, read: Duration) -> Result<reqwest::Client, CspError> {
+    Ok(reqwest::Client::builder()
+        .connect_timeout(connect)
+        .read_timeout(read)
+        .timeout(CALL_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("sandbox-broker/", env!("CARGO_PKG_VERSION")))
+        .build()?)
 }
 
 impl From<reqwest::Error> for CspError {
@@ -134,13 +157,7 @@ impl CspClient {
     /// # Errors
     /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
     pub fn new(config: &CspConfig, base_url: &str, token: SecretString) -> Result<Self, CspError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.read_timeout)
-            .timeout(CALL_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("sandbox-broker/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let http = http_client(config.connect_timeout, config.read_timeout)?;
         Ok(Self {
             http,
             base_url: base_url.to_owned(),
@@ -215,7 +232,7 @@ impl CspClient {
 }
 
 /// Sorts an answer by its status code.
-fn checked(answer: Response) -> Result<Response, CspError> {
+pub(super) fn checked(answer: Response) -> Result<Response, CspError> {
     let status = answer.status();
     match status {
         _ if status.is_success() => Ok(answer),
@@ -241,7 +258,7 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {
+pub(super) async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         if body.len() + chunk.len() > MAX_ANSWER {

@@ -1,7 +1,9 @@
-//! A CSP to develop and test against: a real HTTP server with the two calls that the broker makes, which keeps its
+//! A CSP to develop and test against: a real HTTP server with the calls that the broker makes, which keeps its
 //! accounts, and misbehaves on request.
 //!
 //! Accounts are a function of the seed and their number, so its whole state is how many it made and which are gone.
+
+mod services;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -16,7 +18,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Path as UrlPath, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{delete, get},
@@ -27,6 +29,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use self::services::Services;
 
 /// The path below which the simulator serves the CSP API, as the real one does.
 pub const API_PATH: &str = "/v2";
@@ -73,6 +77,8 @@ pub enum Misbehaviour {
     Hang,
     /// Do what was asked, but drop the connection in the middle of the answer.
     Reset,
+    /// Answer a deletion as if it were done, but go on listing the account.
+    Forget,
     /// List every account twice.
     Duplicates,
     /// Mix broken entries into the list.
@@ -87,13 +93,15 @@ pub enum Misbehaviour {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    /// Both.
+    /// All.
     #[default]
     Any,
     /// `GET /current_user/accounts`.
     List,
     /// `DELETE /sandbox/accounts/<uuid>`.
     Delete,
+    /// The calls of NIOSXaaS: sign in, switch, list, delete.
+    Niosxaas,
 }
 
 /// A fault that is in force until its count is used up or it is replaced.
@@ -161,7 +169,11 @@ pub struct Calls {
     pub list: u64,
     /// Deletions asked for.
     pub delete: u64,
-    /// Calls of either kind that a fault was applied to.
+    /// Calls of NIOSXaaS.
+    pub niosxaas: u64,
+    /// Sign-ins to NIOSXaaS among them.
+    pub sign_ins: u64,
+    /// Calls of any kind that a fault was applied to.
     pub faulty: u64,
 }
 
@@ -172,6 +184,7 @@ struct Inner {
     faults: VecDeque<(Fault, u64)>,
     calls: Calls,
     file: Option<PathBuf>,
+    services: Services,
 }
 
 /// The simulator; cheap to clone, all clones are the same CSP.
@@ -246,13 +259,14 @@ impl Simulator {
             .filter(|number| !saved.deleted.contains(number))
             .map(|number| account(saved.seed, number))
             .collect();
-        let (faults, calls) = (VecDeque::new(), Calls::default());
+        let (faults, calls, services) = (VecDeque::new(), Calls::default(), Services::default());
         Self(Arc::new(Mutex::new(Inner {
             saved,
             accounts,
             faults,
             calls,
             file,
+            services,
         })))
     }
 
@@ -321,6 +335,7 @@ impl Simulator {
             .route("/calls", get(show_calls));
         let router = Router::new()
             .nest(API_PATH, api)
+            .merge(services::routes(&self))
             .nest("/simulator", control)
             .with_state(self);
         // A hung request would hold a graceful shutdown for as long as it hangs.
@@ -328,6 +343,65 @@ impl Simulator {
         tokio::select! {
             result = serve => result,
             () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    /// Counts a call and lets it go wrong as told.
+    async fn misbehave_or_serve(&self, call: Call, mut request: Request, next: Next) -> Response {
+        let fault = {
+            let mut inner = self.lock();
+            match call {
+                Call::Delete => inner.calls.delete += 1,
+                Call::Niosxaas => inner.calls.niosxaas += 1,
+                Call::List | Call::Any => inner.calls.list += 1,
+            }
+            inner.next_fault(call)
+        };
+        match fault {
+            None => next.run(request).await,
+            Some(Misbehaviour::Status { code }) => error(
+                StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                "simulated",
+            ),
+            Some(Misbehaviour::RateLimit { retry_after_sec }) => {
+                let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "simulated");
+                if let Some(seconds) = retry_after_sec {
+                    answer
+                        .headers_mut()
+                        .insert(header::RETRY_AFTER, seconds.into());
+                }
+                answer
+            }
+            Some(Misbehaviour::Html) => {
+                Html("<!doctype html><title>Sign in</title><p>Please sign in.").into_response()
+            }
+            Some(Misbehaviour::Forget) => StatusCode::NO_CONTENT.into_response(),
+            Some(Misbehaviour::Slow { delay_ms }) => {
+                tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                next.run(request).await
+            }
+            Some(Misbehaviour::Hang) => {
+                let answer = next.run(request).await;
+                tokio::time::sleep(HANG).await;
+                answer
+            }
+            Some(Misbehaviour::Reset) => {
+                next.run(request).await;
+                let broken: [Result<Bytes, io::Error>; 2] = [
+                    Ok(Bytes::from_static(b"{")),
+                    Err(io::Error::new(io::ErrorKind::ConnectionReset, "simulated")),
+                ];
+                Response::new(Body::from_stream(stream::iter(broken)))
+            }
+            Some(
+                of_the_list @ (Misbehaviour::Duplicates
+                | Misbehaviour::Broken
+                | Misbehaviour::Empty
+                | Misbehaviour::Halved),
+            ) => {
+                request.extensions_mut().insert(of_the_list);
+                next.run(request).await
+            }
         }
     }
 
@@ -385,7 +459,7 @@ fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": [{"message": message}]}))).into_response()
 }
 
-/// Checks the token, counts the call and lets it go wrong as told.
+/// Checks the token of a CSP call, and lets it go wrong as told.
 async fn gate(
     State(simulator): State<Simulator>,
     headers: HeaderMap,
@@ -404,65 +478,12 @@ async fn gate(
             "the Authorization header must be 'Token <API token>'",
         );
     }
-    let call = if request.method() == axum::http::Method::DELETE {
+    let call = if request.method() == Method::DELETE {
         Call::Delete
     } else {
         Call::List
     };
-    let fault = {
-        let mut inner = simulator.lock();
-        match call {
-            Call::Delete => inner.calls.delete += 1,
-            Call::List | Call::Any => inner.calls.list += 1,
-        }
-        inner.next_fault(call)
-    };
-    let Some(fault) = fault else {
-        return next.run(request).await;
-    };
-    match fault {
-        Misbehaviour::Status { code } => error(
-            StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            "simulated",
-        ),
-        Misbehaviour::RateLimit { retry_after_sec } => {
-            let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "simulated");
-            if let Some(seconds) = retry_after_sec {
-                answer
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, seconds.into());
-            }
-            answer
-        }
-        Misbehaviour::Html => {
-            Html("<!doctype html><title>Sign in</title><p>Please sign in.").into_response()
-        }
-        Misbehaviour::Slow { delay_ms } => {
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-            next.run(request).await
-        }
-        Misbehaviour::Hang => {
-            let answer = next.run(request).await;
-            tokio::time::sleep(HANG).await;
-            answer
-        }
-        Misbehaviour::Reset => {
-            next.run(request).await;
-            let broken: [Result<Bytes, io::Error>; 2] = [
-                Ok(Bytes::from_static(b"{")),
-                Err(io::Error::new(io::ErrorKind::ConnectionReset, "simulated")),
-            ];
-            Response::new(Body::from_stream(stream::iter(broken)))
-        }
-        Misbehaviour::Duplicates
-        | Misbehaviour::Broken
-        | Misbehaviour::Empty
-        | Misbehaviour::Halved => {
-            let mut request = request;
-            request.extensions_mut().insert(fault);
-            next.run(request).await
-        }
-    }
+    simulator.misbehave_or_serve(call, request, next).await
 }
 
 async fn list(State(simulator): State<Simulator>, request: Request) -> Json<Value> {

@@ -9,71 +9,49 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::StreamExt;
 use serde::Serialize;
-use thiserror::Error;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::{
+    JobContext, JobError,
+    runner::{Job, Report, ReportStatus, Run},
+};
 use crate::{
-    backoff::Backoff,
     candidates::Candidate,
-    clock::{Clock, UnixSeconds},
-    config::SyncConfig,
-    csp::{AccountList, CspClient, CspError},
-    sandbox::{Account, LeaseTerms, Sandbox, SandboxId, Status},
-    store::{Inserted, PoolStore, StoreError},
-    supply::Supply,
+    clock::UnixSeconds,
+    csp::{AccountList, CspError},
+    sandbox::{Account, Sandbox, SandboxId, Status},
+    store::{Change, JobName, StoreError, Tombstone},
 };
 
-/// Sandboxes inserted by one transaction: two of its at most 100 actions each.
-const INSERT_BATCH: usize = 25;
-const WRITE_CONCURRENCY: usize = 16;
+/// Changes between two looks at whether to stop.
+const CHUNK: usize = 200;
 const LIST_ATTEMPTS: u32 = 3;
 /// A pause that CSP asks for is kept up to this long; beyond it the run gives up.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Fewer available sandboxes than this are too few for a fraction of them to mean anything.
 const GUARD_FROM: usize = 5;
 
-/// What one run needs.
+/// The job.
 #[derive(Debug)]
 pub struct SyncJob {
-    /// The pool.
-    pub store: PoolStore,
-    /// Where the accounts are.
-    pub csp: CspClient,
-    /// The index that is told of new sandboxes.
-    pub supply: Supply,
-    /// For new sandboxes.
-    pub terms: LeaseTerms,
-    /// Its settings.
-    pub config: SyncConfig,
-    /// Between attempts to get the list.
-    pub backoff: Backoff,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
-
-/// Why a run failed.
-#[derive(Debug, Error)]
-pub enum SyncError {
-    /// CSP did not give its list.
-    #[error(transparent)]
-    Csp(#[from] CspError),
-    /// The pool could not be read or written. What was written stays; the next run goes on.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// What it works with.
+    pub context: Arc<JobContext>,
+    /// Mark stale whatever is missing from CSP's list, however much that is.
+    pub force: bool,
 }
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2,
+    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
     "skipped": 0, "duplicates": 0, "unreadable": 0, "duration_ms": 412
 }))]
 pub struct SyncReport {
-    /// `completed`.
-    pub status: &'static str,
+    /// How it ended.
+    pub status: ReportStatus,
     /// Active sandbox accounts that CSP lists.
     pub synced: usize,
     /// New sandboxes put into the pool.
@@ -84,6 +62,8 @@ pub struct SyncReport {
     pub restored: usize,
     /// Available sandboxes that CSP no longer lists.
     pub marked_stale: usize,
+    /// Deleted sandboxes that CSP still lists after an hour, put back in line for deletion.
+    pub reinstated: usize,
     /// Entries of CSP's list that are broken.
     pub skipped: usize,
     /// Entries of CSP's list that repeat an id.
@@ -97,6 +77,12 @@ pub struct SyncReport {
     pub duration_ms: u64,
 }
 
+impl Report for SyncReport {
+    fn is_interrupted(&self) -> bool {
+        self.status == ReportStatus::Interrupted
+    }
+}
+
 /// What differs between CSP and the pool.
 #[derive(Debug, Default)]
 struct Difference {
@@ -104,78 +90,69 @@ struct Difference {
     changed: Vec<Account>,
     back: Vec<Account>,
     gone: Vec<SandboxId>,
+    haunting: Vec<(Tombstone, Account)>,
     available: usize,
 }
 
-/// A change of a sandbox that ends up available.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    Update,
-    Restore,
-}
+impl Job for SyncJob {
+    type Report = SyncReport;
 
-impl SyncJob {
-    /// One run. `force` marks stale whatever is missing from CSP's list, however much that is.
-    ///
-    /// # Errors
-    /// [`SyncError`].
-    pub async fn run_once(&self, force: bool) -> Result<SyncReport, SyncError> {
+    fn name(&self) -> JobName {
+        JobName::Sync
+    }
+
+    async fn run_once(&self, run: &Run<SyncReport>) -> Result<SyncReport, JobError> {
         let began = Instant::now();
-        let now = self.clock.now();
-        let list = self.list_accounts().await?;
+        let now = self.context.clock.now();
+        let list = self.list_accounts(run).await?;
         let mut report = SyncReport {
-            status: "completed",
             synced: list.accounts.len(),
             skipped: list.skipped,
             duplicates: list.duplicates,
             ..SyncReport::default()
         };
-        let mut difference = self.compare(list, &mut report).await?;
-        if let Some(reason) = self.guard(report.synced, &difference).filter(|_| !force) {
+        run.progress(&report);
+        let mut difference = self.compare(list, now, &mut report).await?;
+        if let Some(reason) = self
+            .guard(report.synced, &difference)
+            .filter(|_| !self.force)
+        {
             tracing::warn!(
                 missing = difference.gone.len(),
                 available = difference.available,
                 reason,
-                "sync guard"
+                "nothing is marked stale"
             );
             difference.gone.clear();
             report.stale_guard = Some(reason);
         }
-        report.inserted = self.insert(difference.new, now).await?;
-        report.updated = self.write(Change::Update, difference.changed, now).await?;
-        report.restored = self.write(Change::Restore, difference.back, now).await?;
-        report.marked_stale = self.mark_stale(difference.gone, now).await?;
+        report.status = if self.write_all(run, difference, now, &mut report).await? {
+            ReportStatus::Completed
+        } else {
+            ReportStatus::Interrupted
+        };
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(
-            action = "sync",
-            synced = report.synced,
-            inserted = report.inserted,
-            updated = report.updated,
-            restored = report.restored,
-            marked_stale = report.marked_stale,
-            skipped = report.skipped,
-            unreadable = report.unreadable,
-            latency_ms = report.duration_ms,
-            "sync completed"
-        );
         Ok(report)
     }
+}
 
-    async fn list_accounts(&self) -> Result<AccountList, CspError> {
+impl SyncJob {
+    async fn list_accounts(&self, run: &Run<SyncReport>) -> Result<AccountList, CspError> {
         let mut attempt = 0;
         loop {
-            let error = match self.csp.list_accounts().await {
+            let error = match self.context.csp.list_accounts().await {
                 Ok(list) => return Ok(list),
                 Err(error) => error,
             };
             attempt += 1;
-            let pause = match &error {
-                CspError::RateLimited {
-                    retry_after: Some(pause),
-                } => *pause,
-                _ => self.backoff.pause(attempt),
-            };
-            if attempt == LIST_ATTEMPTS || !error.is_transient() || pause > LONGEST_PAUSE {
+            let pause = error
+                .retry_after()
+                .unwrap_or_else(|| self.context.backoff.pause(attempt));
+            if attempt == LIST_ATTEMPTS
+                || !error.is_transient()
+                || pause > LONGEST_PAUSE
+                || run.is_stopped()
+            {
                 return Err(error);
             }
             tracing::warn!(
@@ -183,13 +160,14 @@ impl SyncJob {
                 error = &error as &dyn std::error::Error,
                 "CSP did not list its accounts"
             );
-            tokio::time::sleep(pause).await;
+            run.pause(pause).await;
         }
     }
 
     async fn compare(
         &self,
         list: AccountList,
+        now: UnixSeconds,
         report: &mut SyncReport,
     ) -> Result<Difference, StoreError> {
         let mut listed: HashMap<SandboxId, Account> = list
@@ -197,8 +175,9 @@ impl SyncJob {
             .into_iter()
             .map(|account| (account.sandbox_id.clone(), account))
             .collect();
+        let mut tombstones: HashMap<String, Tombstone> = HashMap::new();
         let mut difference = Difference::default();
-        let mut pages = self.store.sandbox_pages();
+        let mut pages = self.context.store.sandbox_pages();
         while let Some(page) = pages.next().await {
             let page = page?;
             report.unreadable += page.unreadable.len();
@@ -211,8 +190,21 @@ impl SyncJob {
                 let is_listed = account.is_some() || list.broken.contains(sandbox.id());
                 difference.sort(sandbox, account, is_listed);
             }
+            tombstones.extend(
+                page.tombstones
+                    .into_iter()
+                    .map(|one| (one.sandbox_id.clone(), one)),
+            );
         }
-        difference.new.extend(listed.into_values());
+        let patience = self.context.sync.tombstone_retry;
+        for account in listed.into_values() {
+            match tombstones.remove(account.sandbox_id.as_str()) {
+                None => difference.new.push(account),
+                // CSP may be slow to forget it.
+                Some(tombstone) if UnixSeconds(tombstone.deleted_at) + patience > now => {}
+                Some(tombstone) => difference.haunting.push((tombstone, account)),
+            }
+        }
         Ok(difference)
     }
 
@@ -220,108 +212,102 @@ impl SyncJob {
     fn guard(&self, listed: usize, difference: &Difference) -> Option<String> {
         let (gone, available) = (difference.gone.len(), difference.available);
         if listed == 0 && gone > 0 {
-            return Some("CSP lists no account at all; if they are really gone, run the sync with force=true".to_owned());
+            return Some(
+                "CSP lists no account at all; if they are really gone, run the sync with force=true".to_owned(),
+            );
         }
+        let fraction = self.context.sync.max_stale_fraction;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a pool has fewer than 2^52 sandboxes"
         )]
-        let too_many = available >= GUARD_FROM
-            && gone as f64 > available as f64 * self.config.max_stale_fraction;
+        let too_many = available >= GUARD_FROM && gone as f64 > available as f64 * fraction;
         too_many.then(|| {
             format!(
-                "CSP's list lacks {gone} of {available} available sandboxes, more than MAX_STALE_FRACTION = {}; if they \
-                 are really gone, run the sync with force=true",
-                self.config.max_stale_fraction
+                "CSP's list lacks {gone} of {available} available sandboxes, more than MAX_STALE_FRACTION = \
+                 {fraction}; if they are really gone, run the sync with force=true"
             )
         })
     }
 
-    async fn insert(&self, accounts: Vec<Account>, now: UnixSeconds) -> Result<usize, StoreError> {
-        let batches: Vec<Vec<Account>> = accounts
-            .chunks(INSERT_BATCH)
-            .map(<[Account]>::to_vec)
+    /// Whether everything was written before the order to stop.
+    async fn write_all(
+        &self,
+        run: &Run<SyncReport>,
+        difference: Difference,
+        now: UnixSeconds,
+        report: &mut SyncReport,
+    ) -> Result<bool, StoreError> {
+        let Difference {
+            new,
+            changed,
+            back,
+            gone,
+            haunting,
+            ..
+        } = difference;
+        let changes: Vec<Change> = (new.into_iter().map(Change::Insert))
+            .chain(back.into_iter().map(Change::Restore))
+            .chain(changed.into_iter().map(Change::Update))
+            .chain(gone.into_iter().map(Change::MarkStale))
+            .chain(
+                haunting
+                    .into_iter()
+                    .map(|(tombstone, account)| Change::Reinstate(Box::new(tombstone), account)),
+            )
             .collect();
-        stream::iter(batches)
-            .map(|batch| self.insert_batch(batch, now))
-            .buffer_unordered(WRITE_CONCURRENCY)
-            .try_fold(0, async |sum, inserted| Ok(sum + inserted))
-            .await
+        for chunk in changes.chunks(CHUNK) {
+            if run.is_stopped() {
+                return Ok(false);
+            }
+            let hours = self.context.terms.lab_duration_hours;
+            let made = self
+                .context
+                .store
+                .apply(Some(run.fence()), chunk, hours, now)
+                .await?;
+            self.note(
+                chunk
+                    .iter()
+                    .zip(made)
+                    .filter(|(_, made)| *made)
+                    .map(|(change, _)| change),
+                report,
+            );
+            run.progress(report);
+        }
+        Ok(true)
     }
 
-    /// All at once; one by one if that does not go, as when one of them was deleted a moment ago.
-    async fn insert_batch(
-        &self,
-        batch: Vec<Account>,
-        now: UnixSeconds,
-    ) -> Result<usize, StoreError> {
-        let hours = self.terms.lab_duration_hours;
-        if self.store.insert(&batch, hours, now).await? == Inserted::All {
-            self.supply
-                .candidates()
-                .add(batch.iter().map(Candidate::from).collect());
-            return Ok(batch.len());
-        }
-        let mut inserted = 0;
-        for account in &batch {
-            if self
-                .store
-                .insert(std::slice::from_ref(account), hours, now)
-                .await?
-                == Inserted::All
-            {
-                self.supply.candidates().add(vec![Candidate::from(account)]);
-                inserted += 1;
+    /// Counts what was written, and tells the index of it.
+    fn note<'a>(&self, made: impl Iterator<Item = &'a Change>, report: &mut SyncReport) {
+        let (mut available, mut outdated) = (Vec::new(), HashSet::new());
+        for change in made {
+            match change {
+                Change::Insert(account) => {
+                    report.inserted += 1;
+                    available.push(Candidate::from(account));
+                }
+                Change::Restore(account) => {
+                    report.restored += 1;
+                    available.push(Candidate::from(account));
+                }
+                Change::Update(account) => {
+                    report.updated += 1;
+                    outdated.insert(account.sandbox_id.clone());
+                    available.push(Candidate::from(account));
+                }
+                Change::MarkStale(id) => {
+                    report.marked_stale += 1;
+                    outdated.insert(id.clone());
+                }
+                Change::Reinstate(..) => report.reinstated += 1,
+                _ => {}
             }
         }
-        Ok(inserted)
-    }
-
-    /// Writes sandboxes one by one; those whose condition held go into the index as they are now.
-    async fn write(
-        &self,
-        change: Change,
-        accounts: Vec<Account>,
-        now: UnixSeconds,
-    ) -> Result<usize, StoreError> {
-        let written: Vec<Account> = stream::iter(accounts)
-            .map(|account| async move {
-                let held = match change {
-                    Change::Update => self.store.update_account(&account, now).await?,
-                    Change::Restore => self.store.restore(&account, now).await?,
-                };
-                Ok::<_, StoreError>(held.then_some(account))
-            })
-            .buffer_unordered(WRITE_CONCURRENCY)
-            .try_filter_map(async |account| Ok(account))
-            .try_collect()
-            .await?;
-        let candidates = self.supply.candidates();
-        candidates.remove(
-            &written
-                .iter()
-                .map(|account| account.sandbox_id.clone())
-                .collect(),
-        );
-        candidates.add(written.iter().map(Candidate::from).collect());
-        Ok(written.len())
-    }
-
-    async fn mark_stale(
-        &self,
-        gone: Vec<SandboxId>,
-        now: UnixSeconds,
-    ) -> Result<usize, StoreError> {
-        let marked: HashSet<SandboxId> = stream::iter(gone)
-            .map(|id| async move {
-                Ok::<_, StoreError>(self.store.mark_stale(&id, now).await?.then_some(id))
-            })
-            .buffer_unordered(WRITE_CONCURRENCY)
-            .try_filter_map(async |id| Ok(id))
-            .try_collect()
-            .await?;
-        self.supply.candidates().remove(&marked);
-        Ok(marked.len())
+        let candidates = self.context.supply.candidates();
+        candidates.remove(&outdated);
+        candidates.add(available);
     }
 }
 

@@ -10,13 +10,13 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, StoreError,
-    error::is_transient,
+    error::is_passing,
     item::{self, Pointer, number, string},
 };
 use crate::{
     candidates::Candidate,
     clock::UnixSeconds,
-    sandbox::{Account, Holder, LeaseTerms, Sandbox, SandboxId, Transition, lab_duration},
+    sandbox::{Account, Holder, LeaseTerms, Sandbox, SandboxId, Transition, Upkeep, lab_duration},
 };
 
 /// How long a claim outlives its allocation before the table's TTL may remove it. An allocation that nothing expired
@@ -87,6 +87,7 @@ impl PoolStore {
                 allocated_at: now,
                 lab_duration_hours: terms.lab_duration_hours,
                 deletion_requested_at: None,
+                upkeep: Upkeep::default(),
             })),
             Err(SdkError::ServiceError(context)) => match context.err() {
                 TransactWriteItemsError::TransactionCanceledException(cancelled) => self
@@ -189,18 +190,7 @@ impl PoolStore {
                     .and_then(|item| self.read_or_skip(item)),
             ));
         }
-        let passing = |reason: &CancellationReason| {
-            reason.code().is_none_or(|code| {
-                matches!(
-                    code,
-                    "None"
-                        | "TransactionConflict"
-                        | "ThrottlingError"
-                        | "ProvisionedThroughputExceeded"
-                ) || is_transient(code)
-            })
-        };
-        reasons.iter().all(passing).then_some(Claim::Conflict)
+        reasons.iter().all(is_passing).then_some(Claim::Conflict)
     }
 }
 

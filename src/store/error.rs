@@ -2,7 +2,10 @@
 
 use std::error::Error as StdError;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    types::CancellationReason,
+};
 use thiserror::Error;
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -37,6 +40,9 @@ pub enum StoreError {
         /// The SDK's account of it.
         source: Source,
     },
+    /// Another run of the job has taken over its lease. Nothing was written.
+    #[error("another run of the job has taken over")]
+    Superseded,
     /// Anything else: a defect of the broker or of the table.
     #[error("{operation}: unexpected answer from the database")]
     Unexpected {
@@ -97,7 +103,7 @@ impl StoreError {
 }
 
 /// DynamoDB's error codes that stand for a passing condition.
-pub(super) fn is_transient(code: &str) -> bool {
+fn is_transient(code: &str) -> bool {
     matches!(
         code,
         "InternalServerError"
@@ -111,4 +117,14 @@ pub(super) fn is_transient(code: &str) -> bool {
             | "TransactionConflictException"
             | "TransactionInProgressException"
     )
+}
+
+/// Whether a transaction was cancelled for something that passes, or not on account of this action at all.
+pub(super) fn is_passing(reason: &CancellationReason) -> bool {
+    reason.code().is_none_or(|code| {
+        matches!(
+            code,
+            "None" | "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
+        ) || is_transient(code)
+    })
 }

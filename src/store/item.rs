@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
     clock::UnixSeconds,
-    sandbox::{Account, CallerId, Holder, IdempotencyKey, LabId, Sandbox, SandboxId, Status},
+    sandbox::{
+        Account, CallerId, Holder, IdempotencyKey, LabId, NiosxaasOutcome, Sandbox, SandboxId,
+        Status, Upkeep,
+    },
 };
 
 /// One item as the SDK has it.
@@ -38,7 +41,8 @@ pub enum ItemFault {
     },
 }
 
-/// A sandbox item, attribute by attribute. Attributes that only jobs write are not read here.
+/// A sandbox item, attribute by attribute. What only informs people is read if it can be, so that no other service's
+/// way of writing it loses the sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     sandbox_id: String,
@@ -49,7 +53,7 @@ struct Row {
     allocated_at: i64,
     #[serde(default = "default_lab_duration_hours")]
     lab_duration_hours: u32,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_or_default")]
     deletion_retry_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     allocated_to_track: Option<String>,
@@ -61,8 +65,96 @@ struct Row {
     deletion_requested_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sfdc_account_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     created_at: Option<i64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    updated_at: Option<i64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    last_synced: Option<i64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    next_deletion_at: Option<i64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    deletion_error: Option<String>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    niosxaas_cleaned_at: Option<i64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    niosxaas_cleanup_skipped: Option<Text>,
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    niosxaas_cleanup_failed_reason: Option<String>,
+}
+
+/// A text, or a flag where the FastAPI service writes one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Flag(bool),
+}
+
+impl Text {
+    fn into_reason(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Flag(true) => Some("skipped".to_owned()),
+            Self::Flag(false) => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lenient<T> {
+    Readable(T),
+    Other(IgnoredAny),
+}
+
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Readable(value) => Some(value),
+        Lenient::Other(IgnoredAny) => None,
+    })
+}
+
+fn lenient_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    lenient(deserializer).map(Option::unwrap_or_default)
 }
 
 const fn default_lab_duration_hours() -> u32 {
@@ -95,7 +187,8 @@ pub(super) fn schema_key() -> Item {
     key("SCHEMA".to_owned(), "SCHEMA")
 }
 
-fn key(partition: String, sort: &str) -> Item {
+/// A primary key.
+pub(super) fn key(partition: String, sort: &str) -> Item {
     HashMap::from([
         ("PK".to_owned(), AttributeValue::S(partition)),
         ("SK".to_owned(), AttributeValue::S(sort.to_owned())),
@@ -137,6 +230,16 @@ pub fn read_sandbox(item: Item) -> Result<Sandbox, ItemFault> {
         allocated_at: UnixSeconds(row.allocated_at),
         lab_duration_hours: row.lab_duration_hours,
         deletion_requested_at: row.deletion_requested_at.map(UnixSeconds),
+        upkeep: Upkeep {
+            deletion_retry_count: row.deletion_retry_count,
+            next_deletion_at: row.next_deletion_at.map(UnixSeconds),
+            deletion_error: row.deletion_error,
+            last_synced: row.last_synced.map(UnixSeconds),
+            updated_at: row.updated_at.map(UnixSeconds),
+            niosxaas_cleaned_at: row.niosxaas_cleaned_at.map(UnixSeconds),
+            niosxaas_cleanup_skipped: row.niosxaas_cleanup_skipped.and_then(Text::into_reason),
+            niosxaas_cleanup_failed_reason: row.niosxaas_cleanup_failed_reason,
+        },
     })
 }
 
@@ -165,17 +268,13 @@ fn parsed<T, E: std::fmt::Display>(
     })
 }
 
-/// The item of a new, available sandbox.
-pub(super) fn new_sandbox(
-    account: &Account,
-    lab_duration_hours: u32,
-    now: UnixSeconds,
-) -> Result<Item, ItemFault> {
-    let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row {
+/// A row of an account that nobody has held.
+fn row(account: &Account, status: Status, lab_duration_hours: u32, now: UnixSeconds) -> Row {
+    Row {
         sandbox_id: account.sandbox_id.to_string(),
         name: account.name.clone(),
         external_id: account.external_id.clone(),
-        status: Status::Available.to_string(),
+        status: status.to_string(),
         allocated_at: 0,
         lab_duration_hours,
         deletion_retry_count: 0,
@@ -185,11 +284,121 @@ pub(super) fn new_sandbox(
         deletion_requested_at: None,
         sfdc_account_id: account.sfdc_account_id.clone(),
         created_at: account.created_at.map(|at| at.0),
-    })?;
-    item.extend(sandbox_key(&account.sandbox_id));
-    item.insert("updated_at".to_owned(), number(now.0));
-    item.insert("last_synced".to_owned(), number(now.0));
+        updated_at: Some(now.0),
+        last_synced: Some(now.0),
+        next_deletion_at: None,
+        deletion_error: None,
+        niosxaas_cleaned_at: None,
+        niosxaas_cleanup_skipped: None,
+        niosxaas_cleanup_failed_reason: None,
+    }
+}
+
+fn sandbox_item(row: Row, id: &SandboxId) -> Result<Item, ItemFault> {
+    let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(row)?;
+    item.extend(sandbox_key(id));
     Ok(item)
+}
+
+/// The item of a new, available sandbox.
+pub(super) fn new_sandbox(
+    account: &Account,
+    lab_duration_hours: u32,
+    now: UnixSeconds,
+) -> Result<Item, ItemFault> {
+    sandbox_item(
+        row(account, Status::Available, lab_duration_hours, now),
+        &account.sandbox_id,
+    )
+}
+
+/// What is kept of a used sandbox after its deletion, so that it cannot come back as a new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// When it was deleted, in Unix seconds.
+    pub deleted_at: i64,
+    external_id: String,
+    allocated_at: i64,
+    lab_duration_hours: u32,
+    // Not under the names that the indexes go by: only sandboxes are in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_caller: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_lab: Option<String>,
+    ttl: i64,
+}
+
+/// The tombstone of a sandbox.
+pub(super) fn tombstone(
+    sandbox: &Sandbox,
+    now: UnixSeconds,
+    until: UnixSeconds,
+) -> Result<Item, ItemFault> {
+    let holder = sandbox.holder.as_ref();
+    let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Tombstone {
+        sandbox_id: sandbox.id().to_string(),
+        deleted_at: now.0,
+        external_id: sandbox.account.external_id.clone(),
+        allocated_at: sandbox.allocated_at.0,
+        lab_duration_hours: sandbox.lab_duration_hours,
+        last_caller: holder.map(|holder| holder.caller.to_string()),
+        last_key: holder.map(|holder| holder.key.to_string()),
+        last_lab: holder
+            .and_then(|holder| holder.lab.as_ref())
+            .map(LabId::to_string),
+        ttl: until.0,
+    })?;
+    item.extend(tombstone_key(sandbox.id()));
+    Ok(item)
+}
+
+/// The item of a deleted sandbox that CSP still lists.
+pub(super) fn reinstated(
+    tombstone: &Tombstone,
+    account: &Account,
+    now: UnixSeconds,
+) -> Result<Item, ItemFault> {
+    let row = Row {
+        allocated_at: tombstone.allocated_at,
+        allocated_to_track: tombstone.last_caller.clone(),
+        idempotency_key: tombstone.last_key.clone(),
+        track_name: tombstone.last_lab.clone(),
+        deletion_requested_at: Some(now.0),
+        ..row(
+            account,
+            Status::PendingDeletion,
+            tombstone.lab_duration_hours,
+            now,
+        )
+    };
+    sandbox_item(row, &account.sandbox_id)
+}
+
+/// The record of what became of an account's NIOSXaaS services.
+pub(super) fn niosxaas_record(
+    id: &SandboxId,
+    outcome: &NiosxaasOutcome,
+    now: UnixSeconds,
+    until: UnixSeconds,
+) -> Item {
+    let mut item = key(format!("NIOSXAAS#{id}"), "CLEANUP");
+    let (name, detail) = match outcome {
+        NiosxaasOutcome::Cleaned { services } => ("cleaned", services.to_string()),
+        NiosxaasOutcome::Skipped { reason } => ("skipped", reason.clone()),
+        NiosxaasOutcome::Failed { reason } => ("failed", reason.clone()),
+    };
+    item.extend([
+        ("sandbox_id".to_owned(), string(id.as_str())),
+        ("outcome".to_owned(), string(name)),
+        ("detail".to_owned(), string(detail)),
+        ("deleted_at".to_owned(), number(now.0)),
+        ("ttl".to_owned(), number(until.0)),
+    ]);
+    item
 }
 
 /// A claim: which sandbox a (caller, key) pair was given, and when.

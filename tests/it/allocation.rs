@@ -1,7 +1,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
-use sandbox_broker::sandbox::{SandboxId, Status};
+use sandbox_broker::{
+    sandbox::{SandboxId, Status},
+    store::Change,
+};
 
 use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one};
 
@@ -70,21 +73,12 @@ async fn a_class_with_a_prefix_gets_every_match_and_nothing_else() {
 async fn matches_on_the_last_pages_of_the_index_are_found_by_a_small_candidate_index() {
     let pool = Pool::new().await;
     // Long external ids, so that 1,500 sandboxes fill more than one page of 1 MB.
-    for names in (0..1500)
-        .map(|n| format!("a-other-{n:04}"))
-        .collect::<Vec<_>>()
-        .chunks(50)
-    {
-        let accounts: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let mut account = account(name);
-                account.external_id.push_str(&"x".repeat(900));
-                account
-            })
-            .collect();
-        pool.store.insert(&accounts, 4, START).await.unwrap();
-    }
+    let others = (0..1500).map(|n| {
+        let mut account = account(&format!("a-other-{n:04}"));
+        account.external_id.push_str(&"x".repeat(900));
+        account
+    });
+    pool.insert(others.collect()).await;
     pool.add((0..200).map(|n| format!("z-wanted-{n:03}"))).await;
     let broker = pool
         .broker_with(&[("CANDIDATE_INDEX_CAPACITY", "1000")])
@@ -292,7 +286,7 @@ async fn a_sandbox_renamed_behind_the_brokers_back_is_given_under_its_new_name_o
     let broker = pool.broker().await;
     let mut renamed = account("cloud-1");
     renamed.name = "legacy-1".into();
-    pool.store.update_account(&renamed, START).await.unwrap();
+    pool.apply(vec![Change::Update(renamed)]).await;
     let cloud = broker
         .client
         .allocation("play-1")

@@ -11,12 +11,16 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "nobody depends on this crate")]
 
+mod admin;
 mod allocation;
+mod cleanup;
 mod contract;
 mod http;
+mod jobs;
 mod migration;
 mod outage;
 mod processes;
 mod release;
 mod support;
 mod sync;
+mod together;

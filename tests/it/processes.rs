@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{BrokerProcess, Pool, assert_each_has_one, command, simulated_csp};
+use crate::support::{BrokerProcess, Pool, Proxy, assert_each_has_one, command, simulated_csp};
 
 fn laptop(data: &Path) -> BTreeMap<String, String> {
     let data = data.to_str().unwrap();
@@ -165,33 +165,29 @@ async fn a_restart_keeps_the_pool_and_the_simulated_csp() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
-    use sandbox_broker::csp::simulator::{Fault, Misbehaviour};
-    let pool = Pool::new().await;
-    let (simulator, base_url) = simulated_csp(40).await;
+    let pool = Pool::of(1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let directory = tempfile::tempdir().unwrap();
-    let mut broker = BrokerProcess::serve(
-        directory.path(),
-        &pool.variables(&[("CSP_BASE_URL", &base_url)]),
-    );
-    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 1000 })]);
+    let variables = pool.variables(&[("DDB_ENDPOINT_URL", &proxy.endpoint())]);
+    let mut broker = BrokerProcess::serve(directory.path(), &variables);
+    let held = proxy.hold("TransactWriteItems");
     let client = broker.client.clone();
-    let running = tokio::spawn(async move { client.admin(Method::POST, "/v1/admin/sync").await });
-    while simulator.calls().list == 0 {
-        tokio::task::yield_now().await;
-    }
+    let running = tokio::spawn(async move { client.allocate("play-1").await });
+    held.wait_for_one().await;
     broker.signal("TERM");
     broker.events_until(|event| event["message"] == "stopping");
-    let answer = running.await.unwrap();
-    assert_eq!(answer.json()["inserted"], 40);
-    assert!(broker.wait().success());
-    assert!(
-        broker
+    let health = || broker.client.request(Method::GET, "/healthz");
+    let is_refused = async || {
+        let answer = broker
             .client
-            .try_send(broker.client.allocation("late"))
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+            .try_send(health().header("Connection", "close"))
+            .await;
+        answer.is_err_and(|error| error.is_connect())
+    };
+    while !is_refused().await {}
+    held.let_go();
+    assert_eq!(running.await.unwrap().status, 201);
+    assert!(broker.wait().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

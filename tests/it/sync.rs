@@ -23,9 +23,7 @@ async fn broker_with_csp(accounts: u64) -> (Pool, Simulator, TestBroker) {
 }
 
 async fn sync(broker: &TestBroker) -> Value {
-    let answer = broker.client.admin(Method::POST, "/v1/admin/sync").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
+    broker.client.job("sync").await
 }
 
 async fn by_status(pool: &Pool) -> BTreeMap<&'static str, usize> {
@@ -71,7 +69,18 @@ async fn a_sync_that_finds_nothing_changed_writes_nothing() {
         (&report["synced"], &report["inserted"], &report["updated"]),
         (&60.into(), &0.into(), &0.into())
     );
-    assert_eq!(proxy.take_calls(), [("Scan".to_owned(), 1)].into());
+    let calls = proxy.take_calls();
+    assert_eq!(calls.get("TransactWriteItems"), None, "{calls:?}");
+    let bookkeeping = [
+        ("PutItem".to_owned(), 2),
+        ("Scan".to_owned(), 1),
+        ("UpdateItem".to_owned(), 2),
+    ];
+    assert_eq!(
+        calls,
+        bookkeeping.into(),
+        "the lease and the record of the run, and no more"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,8 +360,7 @@ async fn a_client_that_hangs_up_does_not_stop_a_sync() {
         .try_send(request.timeout(Duration::from_millis(100)))
         .await;
     assert!(hung_up.unwrap_err().is_timeout());
-    // Shutdown waits for the run.
-    broker.running.stop().await;
+    broker.client.finished_runs().await;
     assert_eq!(by_status(&pool).await, [("available", 30)].into());
 }
 
@@ -372,8 +380,9 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
         ..Fault::always(Misbehaviour::Halved)
     }]);
     let syncs = async {
-        for _ in 0..10 {
-            tokio::join!(sync(&broker), sync(&other));
+        for _ in 0..20 {
+            sync(&broker).await;
+            sync(&other).await;
         }
     };
     let allocations = async {

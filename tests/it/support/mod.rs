@@ -22,7 +22,7 @@ use sandbox_broker::{
     config::{Config, Variables},
     csp::simulator::Simulator,
     sandbox::{Account, Sandbox, SandboxId, Status},
-    store::{PoolStore, embedded::EmbeddedEngine, read_sandbox},
+    store::{Change, PoolStore, embedded::EmbeddedEngine, read_sandbox},
 };
 use serde_json::Value;
 
@@ -115,9 +115,17 @@ impl Pool {
             .into_iter()
             .map(|name| account(name.as_ref()))
             .collect();
-        for batch in accounts.chunks(50) {
-            self.store.insert(batch, 4, START).await.unwrap();
-        }
+        self.insert(accounts).await;
+    }
+
+    pub async fn insert(&self, accounts: Vec<Account>) {
+        self.apply(accounts.into_iter().map(Change::Insert).collect())
+            .await;
+    }
+
+    pub async fn apply(&self, changes: Vec<Change>) {
+        let made = self.store.apply(None, &changes, 4, START).await.unwrap();
+        assert!(made.iter().all(|made| *made));
     }
 
     pub fn variables(&self, more: &[(&str, &str)]) -> Variables {
@@ -209,8 +217,11 @@ pub struct TestBroker {
 
 impl TestBroker {
     pub async fn boot(variables: Variables) -> Self {
+        Self::boot_at(variables, Arc::new(ManualClock::new(START))).await
+    }
+
+    pub async fn boot_at(variables: Variables, clock: Arc<ManualClock>) -> Self {
         let config = Config::from_variables(&variables).unwrap();
-        let clock = Arc::new(ManualClock::new(START));
         let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, 1)
             .await
             .unwrap();
@@ -346,6 +357,24 @@ impl BrokerClient {
     pub async fn admin(&self, method: Method, path: &str) -> Answer {
         self.send(self.request(method, path).bearer_auth(ADMIN))
             .await
+    }
+
+    /// Runs a job to its end and returns its report.
+    pub async fn job(&self, path: &str) -> Value {
+        let answer = self.admin(Method::POST, &format!("/v1/admin/{path}")).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    /// Waits until no run is under way, and returns the recent ones.
+    pub async fn finished_runs(&self) -> Vec<Value> {
+        loop {
+            let body = self.admin(Method::GET, "/v1/admin/jobs").await.json();
+            let runs = body["runs"].as_array().unwrap();
+            if runs.iter().all(|run| run["state"] != "running") {
+                return runs.clone();
+            }
+        }
     }
 
     pub async fn stats(&self) -> Value {

@@ -36,8 +36,27 @@ pub fn command(directory: &Path, variables: &BTreeMap<String, String>) -> Comman
 impl BrokerProcess {
     /// Starts `serve` and waits until it listens.
     pub fn serve(directory: &Path, variables: &BTreeMap<String, String>) -> Self {
+        Self::start(directory, variables, "serve", "listening")
+    }
+
+    /// Starts a command and waits until it logs `ready`.
+    pub fn start(
+        directory: &Path,
+        variables: &BTreeMap<String, String>,
+        name: &str,
+        ready: &str,
+    ) -> Self {
+        let level = if variables
+            .get("LOG_LEVEL")
+            .is_some_and(|level| level == "debug")
+        {
+            "debug"
+        } else {
+            "info"
+        };
         let mut child = command(directory, variables)
-            .env("LOG_LEVEL", "info")
+            .arg(name)
+            .env("LOG_LEVEL", level)
             .env("PORT", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -58,8 +77,8 @@ impl BrokerProcess {
                 .recv_timeout(START_LIMIT)
                 .expect("the broker did not start");
             assert!(event.is_object(), "not a log event: {event}");
-            if event["message"] == "listening" {
-                break event["address"].as_str().unwrap().to_owned();
+            if event["message"] == ready {
+                break event["address"].as_str().unwrap_or_default().to_owned();
             }
         };
         Self {

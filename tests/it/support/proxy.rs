@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -21,6 +21,37 @@ struct Shared {
     target: String,
     http: reqwest::Client,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
+    gate: Arc<Gate>,
+}
+
+/// Holds calls back until it is opened.
+#[derive(Default)]
+pub struct Gate {
+    /// The operation that is held back.
+    shut_for: Mutex<Option<&'static str>>,
+    arrived: Notify,
+    opened: Notify,
+}
+
+impl Gate {
+    async fn pass(&self, operation: &str) {
+        let opened = self.opened.notified();
+        let is_shut = *self.shut_for.lock().unwrap() == Some(operation);
+        if is_shut {
+            self.arrived.notify_one();
+            opened.await;
+        }
+    }
+
+    /// Waits until a call is held back.
+    pub async fn wait_for_one(&self) {
+        self.arrived.notified().await;
+    }
+
+    pub fn let_go(&self) {
+        *self.shut_for.lock().unwrap() = None;
+        self.opened.notify_waiters();
+    }
 }
 
 pub struct Proxy {
@@ -36,6 +67,7 @@ impl Proxy {
             target: target.to_owned(),
             http,
             calls: Arc::default(),
+            gate: Arc::default(),
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -79,6 +111,12 @@ impl Proxy {
         self.serve(listener);
     }
 
+    /// From now on calls of this operation are held back.
+    pub fn hold(&self, operation: &'static str) -> Arc<Gate> {
+        *self.shared.gate.shut_for.lock().unwrap() = Some(operation);
+        Arc::clone(&self.shared.gate)
+    }
+
     /// The calls since the last time, by operation.
     pub fn take_calls(&self) -> BTreeMap<String, usize> {
         std::mem::take(&mut *self.shared.calls.lock().unwrap())
@@ -88,16 +126,18 @@ impl Proxy {
 async fn forward(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body: Bytes = to_bytes(body, usize::MAX).await.unwrap();
-    if let Some(target) = parts.headers.get("x-amz-target") {
-        let operation = target
-            .to_str()
-            .unwrap()
-            .rsplit('.')
-            .next()
-            .unwrap()
-            .to_owned();
-        *shared.calls.lock().unwrap().entry(operation).or_default() += 1;
-    }
+    let target = parts
+        .headers
+        .get("x-amz-target")
+        .map_or("", |target| target.to_str().unwrap());
+    let operation = target.rsplit('.').next().unwrap().to_owned();
+    *shared
+        .calls
+        .lock()
+        .unwrap()
+        .entry(operation.clone())
+        .or_default() += 1;
+    shared.gate.pass(&operation).await;
     let mut headers = parts.headers;
     headers.remove("host");
     let sent = shared

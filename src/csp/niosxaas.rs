@@ -1,0 +1,211 @@
+//! NIOSXaaS: the universal services that a student may have left in a sandbox's account.
+//!
+//! They are found and deleted as the account's user: sign in, switch to the account, list, delete.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::{
+    CspError,
+    client::{checked, read_body},
+};
+use crate::config::NiosxaasConfig;
+
+/// What became of an account's services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cleaned {
+    /// So many were deleted; there are no more.
+    Deleted(usize),
+    /// In shadow mode: so many would have been deleted.
+    Shadow(usize),
+}
+
+/// A client with the credentials of one user.
+#[derive(Clone, Debug)]
+pub struct NiosxaasClient {
+    http: reqwest::Client,
+    config: Arc<NiosxaasConfig>,
+}
+
+/// One sign-in, shared by the calls of a run. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    client: NiosxaasClient,
+    token: Arc<Mutex<Option<SecretString>>>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    jwt: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Services {
+    results: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    id: String,
+    name: String,
+}
+
+impl NiosxaasClient {
+    /// A client for `config`.
+    ///
+    /// # Errors
+    /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
+    pub fn new(config: NiosxaasConfig, connect_timeout: Duration) -> Result<Self, CspError> {
+        let http = super::client::http_client(connect_timeout, config.timeout)?;
+        Ok(Self {
+            http,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Begins a run. Signs in with the first call.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session {
+            client: self.clone(),
+            token: Arc::default(),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.config.base_url))
+            .timeout(self.config.timeout)
+    }
+
+    async fn send<T: serde::de::DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, CspError> {
+        let body = read_body(checked(request.send().await?)?).await?;
+        serde_json::from_slice(&body).map_err(|fault| {
+            CspError::unavailable(format!(
+                "an answer of NIOSXaaS is no JSON of the agreed form: {fault}"
+            ))
+        })
+    }
+
+    async fn sign_in(&self) -> Result<SecretString, CspError> {
+        let body = json!({
+            "email": self.config.email,
+            "password": self.config.password.as_ref().map(ExposeSecret::expose_secret),
+        });
+        let token: Token = self
+            .send(
+                self.request(Method::POST, "/v2/session/users/sign_in")
+                    .json(&body),
+            )
+            .await?;
+        Ok(token.jwt)
+    }
+
+    async fn switch(
+        &self,
+        token: &SecretString,
+        external_id: &str,
+    ) -> Result<SecretString, CspError> {
+        let uuid = external_id.rsplit('/').next().unwrap_or_default();
+        let body = json!({ "id": format!("identity/accounts/{uuid}") });
+        let request = self
+            .request(Method::POST, "/v2/session/account_switch")
+            .bearer_auth(token.expose_secret());
+        let token: Token = self.send(request.json(&body)).await?;
+        Ok(token.jwt)
+    }
+
+    async fn services(&self, token: &SecretString) -> Result<Vec<Service>, CspError> {
+        let request = self
+            .request(Method::GET, SERVICES)
+            .bearer_auth(token.expose_secret());
+        let services: Services = self.send(request).await?;
+        let wanted = |service: &Service| {
+            self.config.service_name.is_empty() || service.name == self.config.service_name
+        };
+        let readable = services
+            .results
+            .into_iter()
+            .filter_map(|entry| serde_json::from_value(entry).ok());
+        Ok(readable.filter(wanted).collect())
+    }
+
+    async fn delete(&self, token: &SecretString, service: &Service) -> Result<(), CspError> {
+        let uuid = service.id.rsplit('/').next().unwrap_or_default();
+        if uuid.is_empty()
+            || !uuid
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            return Err(CspError::InvalidId {
+                external_id: service.id.clone(),
+            });
+        }
+        let request = self
+            .request(Method::DELETE, &format!("{SERVICES}/{uuid}"))
+            .bearer_auth(token.expose_secret());
+        let answer = request.send().await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            Ok(())
+        } else {
+            checked(answer).map(drop)
+        }
+    }
+}
+
+const SERVICES: &str = "/api/universalinfra/v1/universalservices";
+
+impl Session {
+    /// Deletes the services of an account, or counts them in shadow mode.
+    ///
+    /// # Errors
+    /// [`CspError`]; [`CspError::Unauthorized`] also after a new sign-in.
+    pub async fn clean(&self, external_id: &str) -> Result<Cleaned, CspError> {
+        let token = self.token(None).await?;
+        match self.clean_with(&token, external_id).await {
+            Err(CspError::Unauthorized { status: 401 }) => {
+                let renewed = self.token(Some(&token)).await?;
+                self.clean_with(&renewed, external_id).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The token of the run; a new one in place of `refused`.
+    async fn token(&self, refused: Option<&SecretString>) -> Result<SecretString, CspError> {
+        let mut token = self.token.lock().await;
+        let is_refused = |known: &SecretString| {
+            refused.is_some_and(|bad| bad.expose_secret() == known.expose_secret())
+        };
+        if let Some(known) = token.as_ref().filter(|known| !is_refused(known)) {
+            return Ok(known.clone());
+        }
+        let fresh = self.client.sign_in().await?;
+        *token = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    async fn clean_with(
+        &self,
+        token: &SecretString,
+        external_id: &str,
+    ) -> Result<Cleaned, CspError> {
+        let token = self.client.switch(token, external_id).await?;
+        let services = self.client.services(&token).await?;
+        if self.client.config.shadow_mode {
+            return Ok(Cleaned::Shadow(services.len()));
+        }
+        for service in &services {
+            self.client.delete(&token, service).await?;
+        }
+        Ok(Cleaned::Deleted(services.len()))
+    }
+}

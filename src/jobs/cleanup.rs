@@ -1,0 +1,352 @@
+//! Cleanup: deletes from CSP, and then from the table, what was given back or expired.
+//!
+//! The order makes it safe to end anywhere: a sandbox that CSP has deleted but the table has not is tried again, CSP
+//! answers 404, and that counts as deleted.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use rand::RngExt;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{
+    JobContext, JobError,
+    runner::{Job, Report, ReportStatus, Run},
+};
+use crate::{
+    clock::UnixSeconds,
+    csp::{
+        CspError,
+        niosxaas::{Cleaned, Session},
+        throttle::{Admission, Pace},
+    },
+    sandbox::{NiosxaasOutcome, Sandbox, Status},
+    store::{Change, DeletionOutcome, JobName},
+    telemetry::chain,
+};
+
+/// The wait before the second attempt to delete a sandbox; it doubles with each further one.
+const FIRST_RETRY: Duration = Duration::from_mins(1);
+const LONGEST_RETRY: Duration = Duration::from_hours(1);
+/// A pause that CSP asks for is kept up to this long; beyond it the run ends and the rest is deferred.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// The longest reason that is noted on a sandbox, in bytes.
+const MAX_REASON: usize = 500;
+
+/// The job.
+#[derive(Debug)]
+pub struct CleanupJob {
+    /// What it works with.
+    pub context: Arc<JobContext>,
+    /// First put every `deletion_failed` sandbox back in line.
+    pub retry_failed: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "status": "completed", "due": 200, "deleted": 180, "failed": 0, "deferred": 20, "requeued": 0,
+    "niosxaas_cleaned": 0, "niosxaas_failed": 0,
+    "stopped": "CSP is unwell; deletions go on after 1774000060", "duration_ms": 41200
+}))]
+pub struct CleanupReport {
+    /// How it ended.
+    pub status: ReportStatus,
+    /// Sandboxes whose deletion was due.
+    pub due: usize,
+    /// Sandboxes deleted.
+    pub deleted: usize,
+    /// Sandboxes that CSP refuses to delete, or whose attempts are used up: now `deletion_failed`.
+    pub failed: usize,
+    /// Sandboxes left for a later run.
+    pub deferred: usize,
+    /// Failed sandboxes put back in line at the start.
+    pub requeued: usize,
+    /// Sandboxes whose NIOSXaaS services were deleted.
+    pub niosxaas_cleaned: usize,
+    /// Sandboxes whose NIOSXaaS services could not be deleted.
+    pub niosxaas_failed: usize,
+    /// Why the run ended before everything was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// How long the run took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Report for CleanupReport {
+    fn is_interrupted(&self) -> bool {
+        self.status == ReportStatus::Interrupted
+    }
+}
+
+/// What became of one sandbox.
+struct Attempt {
+    sandbox: Sandbox,
+    niosxaas: Option<NiosxaasOutcome>,
+    result: Result<(), CspError>,
+}
+
+impl Job for CleanupJob {
+    type Report = CleanupReport;
+
+    fn name(&self) -> JobName {
+        JobName::Cleanup
+    }
+
+    async fn run_once(&self, run: &Run<CleanupReport>) -> Result<CleanupReport, JobError> {
+        let began = Instant::now();
+        let mut report = CleanupReport::default();
+        if self.retry_failed {
+            report.requeued = self.requeue(run).await?;
+        }
+        let due = self
+            .context
+            .store
+            .due_for_deletion(self.context.clock.now())
+            .await?;
+        report.due = due.len();
+        run.progress(&report);
+        let ended = self.delete_all(run, due.into(), &mut report).await;
+        report.deferred = report.due - report.deleted - report.failed;
+        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        run.progress(&report);
+        ended?;
+        Ok(report)
+    }
+}
+
+impl CleanupJob {
+    async fn requeue(&self, run: &Run<CleanupReport>) -> Result<usize, JobError> {
+        let context = &self.context;
+        let failed = context.store.in_status(Status::DeletionFailed).await?;
+        let changes: Vec<_> = failed
+            .into_iter()
+            .map(|sandbox| Change::RetryDeletion(sandbox.account.sandbox_id))
+            .collect();
+        let now = context.clock.now();
+        let made = context
+            .store
+            .apply(
+                Some(run.fence()),
+                &changes,
+                context.terms.lab_duration_hours,
+                now,
+            )
+            .await?;
+        Ok(made.into_iter().filter(|made| *made).count())
+    }
+
+    async fn delete_all(
+        &self,
+        run: &Run<CleanupReport>,
+        mut queue: VecDeque<Sandbox>,
+        report: &mut CleanupReport,
+    ) -> Result<(), JobError> {
+        let context = &self.context;
+        let session = context
+            .niosxaas
+            .as_ref()
+            .map(crate::csp::niosxaas::NiosxaasClient::session);
+        while !queue.is_empty() {
+            if run.is_stopped() {
+                report.status = ReportStatus::Interrupted;
+                return Ok(());
+            }
+            let size = match context.csp_breaker.admit() {
+                Admission::Free => self.pace().batch(),
+                Admission::Probe => 1,
+                Admission::Refused(until) => {
+                    report.stopped = Some(format!("CSP is unwell; deletions go on after {until}"));
+                    break;
+                }
+            };
+            let item_delay = self.pace().item_delay();
+            let batch = queue.drain(..size.min(queue.len()));
+            let attempts = join_all(batch.enumerate().map(|(at, sandbox)| {
+                let delay = item_delay * u32::try_from(at).unwrap_or(u32::MAX);
+                self.attempt(run, session.as_ref(), sandbox, delay)
+            }))
+            .await;
+            let asked = self.settle(run, attempts, report).await?;
+            run.progress(report);
+            if asked.is_some_and(|pause| pause > LONGEST_PAUSE) {
+                report.stopped = Some("CSP asks for a longer pause than a run waits".to_owned());
+                break;
+            }
+            if !queue.is_empty() {
+                let delay = self.pace().take_delay();
+                run.pause(delay).await;
+            }
+        }
+        report.status = ReportStatus::Completed;
+        Ok(())
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.context
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn attempt(
+        &self,
+        run: &Run<CleanupReport>,
+        session: Option<&Session>,
+        sandbox: Sandbox,
+        delay: Duration,
+    ) -> Attempt {
+        run.pause(delay).await;
+        let niosxaas = match session {
+            Some(session) if sandbox.upkeep.niosxaas_cleaned_at.is_none() => {
+                Some(self.clean_services(session, &sandbox).await)
+            }
+            _ => None,
+        };
+        let result = self
+            .context
+            .csp
+            .delete_account(&sandbox.account.external_id)
+            .await;
+        match &result {
+            Err(error) if error.is_transient() => {
+                self.context.csp_breaker.failed(error.retry_after());
+            }
+            _ => self.context.csp_breaker.succeeded(),
+        }
+        Attempt {
+            sandbox,
+            niosxaas,
+            result,
+        }
+    }
+
+    /// Whatever becomes of the services, the account is deleted all the same.
+    async fn clean_services(&self, session: &Session, sandbox: &Sandbox) -> NiosxaasOutcome {
+        let breaker = &self.context.niosxaas_breaker;
+        if let Admission::Refused(until) = breaker.admit() {
+            return NiosxaasOutcome::Skipped {
+                reason: format!("NIOSXaaS is unwell until {until}"),
+            };
+        }
+        match session.clean(&sandbox.account.external_id).await {
+            Ok(Cleaned::Deleted(services)) => {
+                breaker.succeeded();
+                NiosxaasOutcome::Cleaned { services }
+            }
+            Ok(Cleaned::Shadow(services)) => {
+                breaker.succeeded();
+                NiosxaasOutcome::Skipped {
+                    reason: format!("shadow mode: {services} service(s) would be deleted"),
+                }
+            }
+            Err(error) => {
+                breaker.failed(error.retry_after());
+                NiosxaasOutcome::Failed {
+                    reason: reason(&error),
+                }
+            }
+        }
+    }
+
+    /// Writes what became of a batch. Returns the longest pause that CSP asked for.
+    async fn settle(
+        &self,
+        run: &Run<CleanupReport>,
+        attempts: Vec<Attempt>,
+        report: &mut CleanupReport,
+    ) -> Result<Option<Duration>, JobError> {
+        let context = &self.context;
+        let now = context.clock.now();
+        let mut changes = Vec::with_capacity(attempts.len());
+        let (mut troubles, mut asked, mut unauthorized) = (0_usize, None, None);
+        for Attempt {
+            sandbox,
+            niosxaas,
+            result,
+        } in attempts
+        {
+            match &niosxaas {
+                Some(NiosxaasOutcome::Cleaned { .. }) => report.niosxaas_cleaned += 1,
+                Some(NiosxaasOutcome::Failed { .. }) => report.niosxaas_failed += 1,
+                Some(NiosxaasOutcome::Skipped { .. }) | None => {}
+            }
+            let outcome = match result {
+                Ok(()) => DeletionOutcome::Deleted,
+                // The token is at fault, not the sandbox.
+                Err(error @ CspError::Unauthorized { .. }) => {
+                    unauthorized = Some(error);
+                    continue;
+                }
+                Err(error) if error.is_transient() => {
+                    troubles += 1;
+                    asked = asked.max(error.retry_after());
+                    self.defer_or_give_up(&sandbox, &error, now)
+                }
+                Err(error) => DeletionOutcome::GivenUp {
+                    error: reason(&error),
+                },
+            };
+            changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
+        }
+        match troubles {
+            0 => self.pace().went_well(),
+            _ => self.pace().met_trouble(asked),
+        }
+        let made = context
+            .store
+            .apply(
+                Some(run.fence()),
+                &changes,
+                context.terms.lab_duration_hours,
+                now,
+            )
+            .await?;
+        for (change, made) in changes.iter().zip(made) {
+            match change {
+                // Whoever removed it meanwhile, it is gone.
+                Change::Deletion(_, DeletionOutcome::Deleted, _) => report.deleted += 1,
+                Change::Deletion(_, DeletionOutcome::GivenUp { .. }, _) if made => {
+                    report.failed += 1;
+                }
+                _ => {}
+            }
+        }
+        unauthorized.map_or(Ok(asked), |error| Err(error.into()))
+    }
+
+    fn defer_or_give_up(
+        &self,
+        sandbox: &Sandbox,
+        error: &CspError,
+        now: UnixSeconds,
+    ) -> DeletionOutcome {
+        let attempts = sandbox.upkeep.deletion_retry_count.saturating_add(1);
+        if attempts >= self.context.jobs.deletion_max_attempts {
+            return DeletionOutcome::GivenUp {
+                error: reason(error),
+            };
+        }
+        let wait = FIRST_RETRY
+            .saturating_mul(2_u32.saturating_pow(attempts - 1))
+            .min(LONGEST_RETRY);
+        // Up to a quarter more, so that what failed together is not tried together.
+        let wait = wait.mul_f64(rand::rng().random_range(1.0..1.25));
+        DeletionOutcome::Deferred {
+            until: now + wait.max(error.retry_after().unwrap_or_default()),
+            error: reason(error),
+        }
+    }
+}
+
+fn reason(error: &CspError) -> String {
+    let mut text = chain(error);
+    text.truncate(text.floor_char_boundary(MAX_REASON));
+    text
+}

@@ -1,0 +1,358 @@
+//! Runs a job once: takes its lease, keeps it, records what the run does, and gives the lease back.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rand::RngExt;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{JobContext, JobError};
+use crate::{
+    clock::{Clock, UnixSeconds},
+    store::{Acquired, Fence, JobName, PoolStore, RunId, RunRecord, RunState, StoreError},
+    telemetry::chain,
+};
+
+/// How often a run renews its lease and writes its counts; a fraction of the lease, so that a missed beat is no loss.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// For giving back a lease while the database is slow.
+const CLOSE_ATTEMPTS: u32 = 3;
+
+/// Something that keeps the pool healthy.
+pub trait Job: Send + Sync + 'static {
+    /// What a run did.
+    type Report: Report;
+
+    /// The job's name.
+    fn name(&self) -> JobName;
+
+    /// One run. It asks [`Run::is_stopped`] between items, tells [`Run::progress`] what it has done, and writes under
+    /// [`Run::fence`].
+    fn run_once(
+        &self,
+        run: &Run<Self::Report>,
+    ) -> impl Future<Output = Result<Self::Report, JobError>> + Send;
+}
+
+/// What a run did, or has done so far.
+pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
+    /// Whether the run ended before its work did, because it was told to stop.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// How a report says that a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportStatus {
+    /// It goes on.
+    #[default]
+    Running,
+    /// It did what there was to do.
+    Completed,
+    /// A shutdown ended it early; the next run goes on.
+    Interrupted,
+}
+
+/// A run, from the inside.
+#[derive(Debug)]
+pub struct Run<R> {
+    fence: Fence,
+    stop: CancellationToken,
+    progress: Arc<Mutex<R>>,
+}
+
+impl<R: Report> Run<R> {
+    /// What the run's writes have to require.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Whether to end after the item at hand.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Waits, but not beyond the order to stop.
+    pub async fn pause(&self, span: Duration) {
+        let _ = tokio::time::timeout(span, self.stop.cancelled()).await;
+    }
+
+    /// Tells what the run has done so far.
+    pub fn progress(&self, report: &R) {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(report);
+    }
+}
+
+/// Why a run did not start.
+#[derive(Debug, Error)]
+pub enum StartFault {
+    /// Another run of the job is under way.
+    #[error("{job} is running already")]
+    Running {
+        /// The job.
+        job: JobName,
+        /// The other run's id.
+        run_id: Option<String>,
+    },
+    /// The last run was not long enough ago.
+    #[error("{job} is not due")]
+    NotDue {
+        /// The job.
+        job: JobName,
+    },
+    /// The lease could not be asked for.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A run that was started, from the outside. Dropping it does not stop the run.
+#[derive(Debug)]
+pub struct Started<R> {
+    /// The run's id.
+    pub id: RunId,
+    /// What it has done so far.
+    pub progress: Arc<Mutex<R>>,
+    finished: oneshot::Receiver<Result<R, JobError>>,
+}
+
+impl<R> Started<R> {
+    /// Waits for the run to end.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub async fn finish(self) -> Result<R, JobError> {
+        self.finished.await.unwrap_or(Err(JobError::Panicked))
+    }
+}
+
+/// Starts runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    context: Arc<JobContext>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    owner: Arc<str>,
+}
+
+impl Runner {
+    /// Runs are spawned on `tasks` and told to stop by `stop`. `owner` says in the table who runs.
+    #[must_use]
+    pub fn new(
+        context: Arc<JobContext>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        owner: &str,
+    ) -> Self {
+        Self {
+            context,
+            tasks,
+            stop,
+            owner: owner.into(),
+        }
+    }
+
+    /// What jobs are made from.
+    #[must_use]
+    pub const fn context(&self) -> &Arc<JobContext> {
+        &self.context
+    }
+
+    /// Starts a run, if there is none.
+    ///
+    /// # Errors
+    /// [`StartFault`].
+    pub async fn start<J: Job>(&self, job: J) -> Result<Started<J::Report>, StartFault> {
+        self.start_if_due(job, None).await
+    }
+
+    /// Starts a run, if there is none and the last one started no later than `not_since`.
+    ///
+    /// # Errors
+    /// [`StartFault`].
+    pub async fn start_if_due<J: Job>(
+        &self,
+        job: J,
+        not_since: Option<UnixSeconds>,
+    ) -> Result<Started<J::Report>, StartFault> {
+        let name = job.name();
+        let now = self.context.clock.now();
+        let id = RunId::new(name, now, rand::rng().random());
+        let fence = match self
+            .context
+            .store
+            .acquire_lease(&id, &self.owner, not_since, now)
+            .await?
+        {
+            Acquired::Granted(fence) => fence,
+            Acquired::Held(run_id) => return Err(StartFault::Running { job: name, run_id }),
+            Acquired::NotDue => return Err(StartFault::NotDue { job: name }),
+        };
+        let progress = Arc::new(Mutex::new(J::Report::default()));
+        let stop = self.stop.child_token();
+        let run = Run {
+            fence: fence.clone(),
+            stop: stop.clone(),
+            progress: Arc::clone(&progress),
+        };
+        let book = Book {
+            store: self.context.store.clone(),
+            clock: Arc::clone(&self.context.clock),
+            id: id.clone(),
+            fence,
+            started_at: now,
+        };
+        book.write(RunState::Running, &J::Report::default(), None)
+            .await?;
+        let (report, finished) = oneshot::channel();
+        let watched = Arc::clone(&progress);
+        self.tasks.spawn(async move {
+            let outcome = keep(&book, &watched, &stop, async { job.run_once(&run).await }).await;
+            book.close(&watched, &outcome).await;
+            // Nobody may be waiting any more.
+            let _ = report.send(outcome);
+        });
+        Ok(Started {
+            id,
+            progress,
+            finished,
+        })
+    }
+}
+
+/// Runs the job while its lease is kept; a run whose lease is lost is told to stop, and its writes are refused.
+async fn keep<R: Report>(
+    book: &Book,
+    progress: &Mutex<R>,
+    stop: &CancellationToken,
+    job: impl Future<Output = Result<R, JobError>> + Send,
+) -> Result<R, JobError> {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.reset();
+    let mut job = std::pin::pin!(futures_util::FutureExt::catch_unwind(
+        std::panic::AssertUnwindSafe(job)
+    ));
+    loop {
+        tokio::select! {
+            outcome = &mut job => return outcome.unwrap_or(Err(JobError::Panicked)),
+            _ = beat.tick() => {
+                if book.beat(progress).await.is_err() {
+                    stop.cancel();
+                }
+            }
+        }
+    }
+}
+
+/// The record of one run.
+struct Book {
+    store: PoolStore,
+    clock: Arc<dyn Clock>,
+    id: RunId,
+    fence: Fence,
+    started_at: UnixSeconds,
+}
+
+impl Book {
+    async fn write<R: Report>(
+        &self,
+        state: RunState,
+        counts: &R,
+        error: Option<String>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let record = RunRecord {
+            id: self.id.to_string(),
+            job: self.id.job(),
+            state,
+            // A report is plain counts and texts, which always are JSON.
+            counts: serde_json::to_value(counts).unwrap_or_default(),
+            error,
+            started_at: self.started_at,
+            updated_at: now,
+            finished_at: (state != RunState::Running).then_some(now),
+        };
+        self.store.put_run(&self.id, &record).await
+    }
+
+    /// Renews the lease and writes the counts. Fails only if the lease is lost: a database that is away may come back
+    /// before the lease ends.
+    async fn beat<R: Report>(&self, progress: &Mutex<R>) -> Result<(), StoreError> {
+        let counts = progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let renewed = self.store.renew_lease(&self.fence, self.clock.now()).await;
+        let written = self.write(RunState::Running, &counts, None).await;
+        match renewed.and(written) {
+            Err(StoreError::Superseded) => {
+                tracing::warn!(run_id = self.id.as_str(), "another run has taken over");
+                Err(StoreError::Superseded)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    run_id = self.id.as_str(),
+                    cause = chain(&error),
+                    "a heartbeat failed"
+                );
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn close<R: Report>(&self, progress: &Mutex<R>, outcome: &Result<R, JobError>) {
+        let last = progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (state, counts, error) = match outcome {
+            Ok(report) if report.is_interrupted() => (RunState::Interrupted, report, None),
+            Ok(report) => (RunState::Succeeded, report, None),
+            Err(JobError::Store(StoreError::Superseded)) => (
+                RunState::Interrupted,
+                &last,
+                Some("another run has taken over".to_owned()),
+            ),
+            Err(error) => (RunState::Failed, &last, Some(chain(error))),
+        };
+        let counts_json = serde_json::to_string(counts).unwrap_or_default();
+        match &error {
+            None => tracing::info!(
+                action = self.id.job().as_str(),
+                run_id = self.id.as_str(),
+                counts = counts_json,
+                "job done"
+            ),
+            Some(error) => tracing::error!(
+                action = self.id.job().as_str(),
+                run_id = self.id.as_str(),
+                counts = counts_json,
+                error,
+                "job failed"
+            ),
+        }
+        for _ in 0..CLOSE_ATTEMPTS {
+            let written = self.write(state, counts, error.clone()).await;
+            match self.store.release_lease(&self.fence).await.and(written) {
+                Ok(()) | Err(StoreError::Superseded) => return,
+                Err(fault) => tracing::warn!(
+                    run_id = self.id.as_str(),
+                    cause = chain(&fault),
+                    "could not close a run"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! Leases, so that a job runs once at a time over all tasks, and the records of its runs.
+
+use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+
+use aws_sdk_dynamodb::{
+    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    PoolStore, StoreError,
+    item::{self, Item, number, string},
+};
+use crate::clock::UnixSeconds;
+
+/// How long a lease lasts unless it is renewed: a dead holder's job can be started again after that.
+pub const LEASE: Duration = Duration::from_secs(45);
+/// How long a run is remembered.
+const RUN_TTL: Duration = Duration::from_hours(30 * 24);
+
+/// The jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobName {
+    /// Brings the pool in step with CSP.
+    Sync,
+    /// Deletes from CSP what was given back.
+    Cleanup,
+    /// Retires allocations whose time is up.
+    AutoExpire,
+    /// Removes what has been stale for long.
+    AutoDeleteStale,
+    /// Removes what an admin names.
+    BulkDelete,
+}
+
+impl JobName {
+    /// Every job.
+    pub const ALL: [Self; 5] = [
+        Self::Sync,
+        Self::Cleanup,
+        Self::AutoExpire,
+        Self::AutoDeleteStale,
+        Self::BulkDelete,
+    ];
+
+    /// The name in the table, the API and the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Cleanup => "cleanup",
+            Self::AutoExpire => "auto-expire",
+            Self::AutoDeleteStale => "auto-delete-stale",
+            Self::BulkDelete => "bulk-delete",
+        }
+    }
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The id of a run. It begins with the job's name, so that a run can be found by its id alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct RunId {
+    text: String,
+    #[serde(skip)]
+    job: JobName,
+}
+
+impl RunId {
+    /// A new id; ids of one job are in the order of their start.
+    #[must_use]
+    pub fn new(job: JobName, started_at: UnixSeconds, random: u32) -> Self {
+        Self {
+            text: format!(
+                "{job}-{started_at:011}-{random:08x}",
+                started_at = started_at.0
+            ),
+            job,
+        }
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The job.
+    #[must_use]
+    pub const fn job(&self) -> JobName {
+        self.job
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let rest_of = |job: JobName| text.strip_prefix(job.as_str())?.strip_prefix('-');
+        let job = JobName::ALL
+            .into_iter()
+            .find(|job| {
+                rest_of(*job)
+                    .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+            })
+            .ok_or(())?;
+        let plain = text.len() <= 64
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain
+            .then(|| Self {
+                text: text.to_owned(),
+                job,
+            })
+            .ok_or(())
+    }
+}
+
+/// What proves that a run still holds its job's lease: every take-over raises the generation, and the writes of a run
+/// require its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    pub(super) job: JobName,
+    pub(super) generation: i64,
+}
+
+/// How an attempt to start a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The run may begin.
+    Granted(Fence),
+    /// Another run holds the lease; its id.
+    Held(Option<String>),
+    /// The last run started not long enough ago.
+    NotDue,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It runs.
+    Running,
+    /// It did what it should.
+    Succeeded,
+    /// It failed; `error` says why.
+    Failed,
+    /// A shutdown or a take-over ended it early. The next run goes on.
+    Interrupted,
+}
+
+/// A run of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": "cleanup-01774000000-1f0c7a52", "job": "cleanup", "state": "running",
+    "counts": { "status": "running", "due": 200, "deleted": 120, "failed": 0, "deferred": 0 },
+    "error": null, "started_at": 1_774_000_000, "updated_at": 1_774_000_045, "finished_at": null
+}))]
+pub struct RunRecord {
+    /// Its id.
+    pub id: String,
+    /// The job.
+    pub job: JobName,
+    /// How it stands.
+    pub state: RunState,
+    /// What it has done so far: the job's report.
+    #[schema(value_type = Object)]
+    pub counts: serde_json::Value,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it began, in Unix seconds.
+    pub started_at: UnixSeconds,
+    /// When this record was last written, in Unix seconds.
+    pub updated_at: UnixSeconds,
+    /// When it ended, in Unix seconds.
+    pub finished_at: Option<UnixSeconds>,
+}
+
+fn partition(job: JobName) -> String {
+    format!("JOB#{job}")
+}
+
+/// The primary key of a job's lease.
+pub(super) fn lease_key(job: JobName) -> Item {
+    item::key(partition(job), "LEASE")
+}
+
+fn run_key(id: &RunId) -> Item {
+    item::key(partition(id.job), &format!("RUN#{id}"))
+}
+
+impl PoolStore {
+    /// Takes the lease of a job for a run, if nobody holds it. With `not_since`, only if the last run started no later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn acquire_lease(
+        &self,
+        run: &RunId,
+        owner: &str,
+        not_since: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<Acquired, StoreError> {
+        const OPERATION: &str = "UpdateItem";
+        let free = "(attribute_not_exists(lease_until) OR lease_until < :now)";
+        let mut request = self
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(lease_key(run.job)))
+            .update_expression(
+                "SET #owner = :owner, run_id = :run, lease_until = :until, started_at = :now, \
+                 generation = if_not_exists(generation, :zero) + :one",
+            )
+            .condition_expression(free)
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":owner", string(owner))
+            .expression_attribute_values(":run", string(run.as_str()))
+            .expression_attribute_values(":until", number((now + LEASE).0))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":zero", number(0))
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if let Some(not_since) = not_since {
+            request = request
+                .condition_expression(format!(
+                    "{free} AND (attribute_not_exists(started_at) OR started_at <= :since)"
+                ))
+                .expression_attribute_values(":since", number(not_since.0));
+        }
+        match request.send().await {
+            Ok(answer) => integer(answer.attributes.as_ref(), "generation")
+                .map(|generation| {
+                    Acquired::Granted(Fence {
+                        job: run.job,
+                        generation,
+                    })
+                })
+                .ok_or_else(|| StoreError::unexpected(OPERATION, "the lease has no generation")),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
+                    let lease = refusal.item();
+                    Ok(
+                        if integer(lease, "lease_until").is_some_and(|until| until >= now.0) {
+                            Acquired::Held(
+                                lease.and_then(|lease| lease.get("run_id")?.as_s().ok().cloned()),
+                            )
+                        } else {
+                            Acquired::NotDue
+                        },
+                    )
+                }
+                _ => Err(StoreError::from_sdk(OPERATION, error)),
+            },
+        }
+    }
+
+    /// Makes the lease last [`LEASE`] from `now` on.
+    ///
+    /// # Errors
+    /// [`StoreError::Superseded`] if another run has it; any other [`StoreError`].
+    pub async fn renew_lease(&self, fence: &Fence, now: UnixSeconds) -> Result<(), StoreError> {
+        self.set_lease_until(fence, now + LEASE).await
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    /// As [`renew_lease`](Self::renew_lease).
+    pub async fn release_lease(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.set_lease_until(fence, UnixSeconds(0)).await
+    }
+
+    async fn set_lease_until(&self, fence: &Fence, until: UnixSeconds) -> Result<(), StoreError> {
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(lease_key(fence.job)))
+            .update_expression("SET lease_until = :until")
+            .condition_expression("generation = :generation")
+            .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":generation", number(fence.generation))
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
+            {
+                Err(StoreError::Superseded)
+            }
+            Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
+        }
+    }
+
+    /// Ends every lease at once: for a store that only this process can use, where a lease can only be of a dead one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn break_leases(&self) -> Result<(), StoreError> {
+        for job in JobName::ALL {
+            let answer = self
+                .client
+                .update_item()
+                .table_name(&self.table.name)
+                .set_key(Some(lease_key(job)))
+                .update_expression("SET lease_until = :zero ADD generation :one")
+                .condition_expression("attribute_exists(PK)")
+                .expression_attribute_values(":zero", number(0))
+                .expression_attribute_values(":one", number(1))
+                .send()
+                .await;
+            match answer {
+                Err(error)
+                    if !error
+                        .as_service_error()
+                        .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
+                {
+                    return Err(StoreError::from_sdk("UpdateItem", error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last run of a job started.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_started(&self, job: JobName) -> Result<Option<UnixSeconds>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .set_key(Some(lease_key(job)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
+        Ok(integer(answer.item.as_ref(), "started_at").map(UnixSeconds))
+    }
+
+    /// Writes the record of a run. A record that says how the run ended is not written over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_run(&self, id: &RunId, record: &RunRecord) -> Result<(), StoreError> {
+        const OPERATION: &str = "PutItem";
+        let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(record)
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        item.extend(run_key(id));
+        item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&self.table.name)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(PK) OR #state = :running")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":running", string("running"))
+            .send()
+            .await;
+        match answer {
+            Err(error)
+                if !error
+                    .as_service_error()
+                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+            {
+                Err(StoreError::from_sdk(OPERATION, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The record of a run.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .set_key(Some(run_key(id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
+        Ok(answer.item.and_then(read_run))
+    }
+
+    /// The last runs of a job, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recent_runs(
+        &self,
+        job: JobName,
+        limit: i32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("PK = :job AND begins_with(SK, :run)")
+            .expression_attribute_values(":job", string(partition(job)))
+            .expression_attribute_values(":run", string("RUN#"))
+            .scan_index_forward(false)
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("Query", error))?;
+        Ok(answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(read_run)
+            .collect())
+    }
+}
+
+fn read_run(item: Item) -> Option<RunRecord> {
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
+        Ok(record) => Some(record),
+        Err(fault) => {
+            tracing::warn!(%fault, "skipped a run record that cannot be read");
+            None
+        }
+    }
+}
+
+fn integer(item: Option<&HashMap<String, AttributeValue>>, name: &str) -> Option<i64> {
+    item?.get(name)?.as_n().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_reads_back_and_names_its_job() {
+        for job in JobName::ALL {
+            let id = RunId::new(job, UnixSeconds(1_774_000_000), 0xdead_beef);
+            assert_eq!(id.as_str().parse::<RunId>(), Ok(id.clone()));
+            assert_eq!(id.job(), job);
+        }
+        for not_an_id in [
+            "", "sync", "sync-", "sync-x", "reboot-1", "sync-1#2", "sync-1/2",
+        ] {
+            assert!(not_an_id.parse::<RunId>().is_err(), "{not_an_id}");
+        }
+    }
+}

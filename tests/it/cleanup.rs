@@ -1,0 +1,468 @@
+use std::time::Duration;
+
+use reqwest::Method;
+use sandbox_broker::{
+    csp::simulator::{Call, Fault, Misbehaviour, Simulator},
+    sandbox::Status,
+};
+use serde_json::Value;
+
+use crate::support::{Pool, Proxy, TestBroker, simulated_csp};
+
+/// The pace is for production; the tests' own CSP may be pressed.
+const FAST: [(&str, &str); 3] = [
+    ("CLEANUP_BATCH_DELAY_SEC", "0"),
+    ("CSP_TIMEOUT_READ_SEC", "1"),
+    ("BACKOFF_MAX_MS", "25"),
+];
+
+async fn broker_with_csp(accounts: u64, more: &[(&str, &str)]) -> (Pool, Simulator, TestBroker) {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(accounts).await;
+    let variables: Vec<_> = FAST
+        .into_iter()
+        .chain(more.iter().copied())
+        .chain([("CSP_BASE_URL", base_url.as_str())])
+        .collect();
+    let broker = pool.broker_with(&variables).await;
+    broker.client.job("sync").await;
+    (pool, simulator, broker)
+}
+
+/// Has so many sandboxes allocated and given back; returns their ids.
+async fn used(broker: &TestBroker, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let caller = format!("play-{n}");
+        let id = broker.client.allocate(&caller).await.sandbox_id();
+        assert_eq!(broker.client.release(&id, &caller).await.status, 200);
+        ids.push(id);
+    }
+    ids
+}
+
+fn fault_on(on: Call, misbehaviour: Misbehaviour) -> Fault {
+    Fault {
+        on,
+        ..Fault::always(misbehaviour)
+    }
+}
+
+async fn shown(broker: &TestBroker, id: &str) -> Value {
+    let page = broker
+        .client
+        .admin(Method::GET, &format!("/v1/admin/sandboxes?q={id}"))
+        .await
+        .json();
+    page["sandboxes"][0].clone()
+}
+
+fn is_listed(simulator: &Simulator, id: &str) -> bool {
+    simulator
+        .accounts()
+        .iter()
+        .any(|account| account.csp_id.to_string() == id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_back_is_deleted_from_csp_and_from_the_table() {
+    let (pool, simulator, broker) = broker_with_csp(40, &[]).await;
+    let ids = used(&broker, 25).await;
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["due"], &report["deleted"], &report["deferred"]),
+        (&25.into(), &25.into(), &0.into())
+    );
+    assert_eq!(simulator.accounts().len(), 15);
+    assert!(ids.iter().all(|id| !is_listed(&simulator, id)));
+    assert_eq!(pool.sandboxes().await.len(), 15);
+    assert_eq!(
+        broker.client.release(&ids[0], "play-0").await.code(),
+        "SANDBOX_NOT_FOUND"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
+    let (pool, simulator, broker) = broker_with_csp(200, &[]).await;
+    used(&broker, 200).await;
+    let before = simulator.calls().delete;
+    let troubles = [
+        Misbehaviour::Status { code: 500 },
+        Misbehaviour::Html,
+        Misbehaviour::RateLimit {
+            retry_after_sec: Some(30),
+        },
+        Misbehaviour::Hang,
+        Misbehaviour::Status { code: 503 },
+    ];
+    // A run every four minutes for sixteen minutes, each meeting trouble of another kind.
+    for trouble in troubles {
+        simulator.misbehave([Fault::always(trouble)]);
+        let report = broker.client.job("cleanup").await;
+        assert_eq!(
+            (&report["deleted"], &report["failed"]),
+            (&0.into(), &0.into()),
+            "{report}"
+        );
+        broker.clock.advance(Duration::from_mins(4));
+    }
+    let during = simulator.calls().delete - before;
+    // A fixed pace tries all 200 in each of the five runs.
+    assert!(during < 5 * 200 / 10, "{during} requests");
+    simulator.misbehave([]);
+    let mut runs = 0;
+    while broker.client.stats().await["total"] != 0 {
+        runs += 1;
+        assert!(runs < 20, "{}", broker.client.stats().await);
+        let report = broker.client.job("cleanup").await;
+        assert_eq!(report["failed"], 0, "{report}");
+        broker.clock.advance(Duration::from_mins(5));
+    }
+    assert_eq!(simulator.accounts().len(), 0);
+    assert!(pool.sandboxes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
+    let (_pool, simulator, broker) =
+        broker_with_csp(1, &[("CIRCUIT_BREAKER_THRESHOLD", "1000")]).await;
+    let id = used(&broker, 1).await.remove(0);
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    for attempt in 1..8 {
+        broker.client.job("cleanup").await;
+        let sandbox = shown(&broker, &id).await;
+        assert_eq!(sandbox["status"], "pending_deletion", "{sandbox}");
+        assert_eq!(sandbox["deletion_retry_count"], attempt, "{sandbox}");
+        assert!(
+            sandbox["deletion_error"]
+                .as_str()
+                .unwrap()
+                .contains("HTTP 500"),
+            "{sandbox}"
+        );
+        assert_eq!(broker.client.job("cleanup").await["due"], 0, "not due yet");
+        broker.clock.advance(Duration::from_mins(90));
+    }
+    assert_eq!(
+        broker.client.job("cleanup").await["failed"],
+        1,
+        "the eighth attempt is the last"
+    );
+    assert_eq!(shown(&broker, &id).await["status"], "deletion_failed");
+    simulator.misbehave([]);
+    broker.clock.advance(Duration::from_mins(90));
+    assert_eq!(broker.client.job("cleanup").await["due"], 0);
+    let report = broker.client.job("cleanup?retry_failed=true").await;
+    assert_eq!(
+        (&report["requeued"], &report["deleted"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permanent_refusal_fails_that_sandbox_at_once_and_no_other() {
+    let (_pool, simulator, broker) = broker_with_csp(5, &[("CLEANUP_BATCH_SIZE", "1")]).await;
+    used(&broker, 5).await;
+    simulator.misbehave([Fault {
+        times: Some(1),
+        ..fault_on(Call::Delete, Misbehaviour::Status { code: 400 })
+    }]);
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["deleted"], &report["failed"]),
+        (&4.into(), &1.into())
+    );
+    let failed = broker
+        .client
+        .admin(Method::GET, "/v1/admin/sandboxes?status=deletion_failed")
+        .await
+        .json();
+    assert!(
+        failed["sandboxes"][0]["deletion_error"]
+            .as_str()
+            .unwrap()
+            .contains("HTTP 400"),
+        "{failed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
+    for code in [401, 403] {
+        let (pool, simulator, broker) = broker_with_csp(30, &[]).await;
+        used(&broker, 30).await;
+        let before = simulator.calls().delete;
+        simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code })]);
+        let answer = broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (502, "CSP_ERROR")
+        );
+        assert!(
+            simulator.calls().delete - before <= 10,
+            "one batch at the most"
+        );
+        for sandbox in pool.sandboxes().await {
+            assert_eq!(
+                (sandbox.status, sandbox.upkeep.deletion_retry_count),
+                (Status::PendingDeletion, 0)
+            );
+        }
+        simulator.misbehave([]);
+        assert_eq!(broker.client.job("cleanup").await["deleted"], 30);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_the_two_deletions_heals_with_the_next_run() {
+    let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
+    for id in used(&broker, 3).await {
+        // What a run leaves that died after CSP's deletion.
+        simulator.remove_account(id.parse().unwrap()).unwrap();
+    }
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 3);
+    assert!(pool.sandboxes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_whose_answer_is_lost_counts_when_it_is_tried_again() {
+    let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
+    used(&broker, 3).await;
+    simulator.misbehave([Fault {
+        times: Some(3),
+        ..fault_on(Call::Delete, Misbehaviour::Reset)
+    }]);
+    assert_eq!(broker.client.job("cleanup").await["deferred"], 3);
+    broker.clock.advance(Duration::from_mins(2));
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 3);
+    assert!(pool.sandboxes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_sandbox_does_not_come_back_with_a_list_that_was_fetched_before_its_deletion() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(2).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let syncing = pool
+        .broker_with(&[
+            ("CSP_BASE_URL", &base_url),
+            ("DDB_ENDPOINT_URL", &proxy.endpoint()),
+        ])
+        .await;
+    let cleaning = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
+    syncing.client.job("sync").await;
+    let id = used(&cleaning, 1).await.remove(0);
+    let held = proxy.hold("Scan");
+    let sync = async {
+        let client = syncing.client.clone();
+        client.job("sync").await
+    };
+    let deletion = async {
+        held.wait_for_one().await;
+        assert_eq!(cleaning.client.job("cleanup").await["deleted"], 1);
+        assert!(!is_listed(&simulator, &id));
+        held.let_go();
+    };
+    let (report, ()) = tokio::join!(sync, deletion);
+    assert_eq!(
+        (&report["synced"], &report["inserted"]),
+        (&2.into(), &0.into())
+    );
+    assert!(
+        pool.sandboxes()
+            .await
+            .iter()
+            .all(|sandbox| sandbox.id().as_str() != id)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_sandbox_that_csp_goes_on_listing_is_deleted_again_and_never_available() {
+    let (pool, simulator, broker) = broker_with_csp(2, &[]).await;
+    let id = used(&broker, 1).await.remove(0);
+    simulator.misbehave([Fault {
+        times: Some(1),
+        ..fault_on(Call::Delete, Misbehaviour::Forget)
+    }]);
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
+    assert!(is_listed(&simulator, &id));
+    for _ in 0..5 {
+        broker.clock.advance(Duration::from_mins(11));
+        let report = broker.client.job("sync").await;
+        assert_eq!(
+            (&report["inserted"], &report["reinstated"]),
+            (&0.into(), &0.into())
+        );
+    }
+    broker.clock.advance(Duration::from_mins(6));
+    assert_eq!(broker.client.job("sync").await["reinstated"], 1);
+    let sandbox = shown(&broker, &id).await;
+    assert_eq!(
+        (&sandbox["status"], &sandbox["allocated_to_track"]),
+        (&"pending_deletion".into(), &"play-0".into())
+    );
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
+    assert!(!is_listed(&simulator, &id));
+    assert_eq!(broker.client.job("sync").await["inserted"], 0);
+    assert_eq!(pool.sandboxes().await.len(), 1);
+}
+
+fn niosxaas(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    let enabled = [
+        ("NIOSXAAS_ENABLED", "true"),
+        ("NIOSXAAS_EMAIL", "broker@example.com"),
+        ("NIOSXAAS_PASSWORD", "niosxaas-password"),
+        ("NIOSXAAS_SHADOW_MODE", "false"),
+        ("NIOSXAAS_TIMEOUT_SEC", "1"),
+    ];
+    enabled.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// The broker with NIOSXaaS at the simulator, and the services there are.
+async fn with_services(more: &[(&'static str, &'static str)]) -> (Pool, Simulator, TestBroker) {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(20).await;
+    let root = base_url.trim_end_matches("/v2").to_owned();
+    let mut variables = niosxaas(more);
+    variables.extend(FAST);
+    let variables: Vec<(&str, &str)> = variables
+        .into_iter()
+        .chain([
+            ("CSP_BASE_URL", base_url.as_str()),
+            ("NIOSXAAS_BASE_URL", root.as_str()),
+        ])
+        .collect();
+    let broker = pool.broker_with(&variables).await;
+    broker.client.job("sync").await;
+    (pool, simulator, broker)
+}
+
+async fn records(pool: &Pool) -> Vec<String> {
+    let items = pool
+        .client
+        .scan()
+        .table_name(&pool.table)
+        .consistent_read(true)
+        .into_paginator()
+        .items()
+        .send();
+    let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
+    let records = items
+        .iter()
+        .filter(|item| item["PK"].as_s().unwrap().starts_with("NIOSXAAS#"));
+    let mut outcomes: Vec<_> = records
+        .map(|item| item["outcome"].as_s().unwrap().clone())
+        .collect();
+    outcomes.sort();
+    outcomes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in() {
+    let (pool, simulator, broker) = with_services(&[]).await;
+    // Deleted accounts would take their services along, so CSP keeps them here.
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Forget)]);
+    used(&broker, 20).await;
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["deleted"], &report["niosxaas_cleaned"]),
+        (&20.into(), &20.into()),
+        "{report}"
+    );
+    assert_eq!(simulator.calls().sign_ins, 1);
+    assert!(
+        simulator
+            .services()
+            .iter()
+            .all(|(_, name)| *name == "somebody-elses")
+    );
+    assert_eq!(simulator.services().len(), 4);
+    assert_eq!(records(&pool).await, vec!["cleaned"; 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_service_name_means_every_service() {
+    let (_pool, simulator, broker) = with_services(&[("NIOSXAAS_SERVICE_NAME", "")]).await;
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Forget)]);
+    used(&broker, 20).await;
+    broker.client.job("cleanup").await;
+    assert!(simulator.services().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shadow_mode_deletes_no_service_and_says_what_it_would() {
+    let (pool, simulator, broker) = with_services(&[("NIOSXAAS_SHADOW_MODE", "true")]).await;
+    let before = simulator.services().len();
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    let id = used(&broker, 1).await.remove(0);
+    broker.client.job("cleanup").await;
+    assert_eq!(simulator.services().len(), before);
+    let sandbox = shown(&broker, &id).await;
+    assert!(
+        sandbox["niosxaas_cleanup_skipped"]
+            .as_str()
+            .unwrap()
+            .contains("shadow mode"),
+        "{sandbox}"
+    );
+    assert_eq!(records(&pool).await, ["skipped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_is_renewed() {
+    let (pool, simulator, broker) = with_services(&[("CLEANUP_BATCH_SIZE", "1")]).await;
+    used(&broker, 3).await;
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Slow { delay_ms: 200 })]);
+    let ending = async {
+        while simulator.calls().delete == 0 {
+            tokio::task::yield_now().await;
+        }
+        simulator.end_sessions();
+    };
+    let (report, ()) = tokio::join!(broker.client.job("cleanup"), ending);
+    assert_eq!(
+        (&report["deleted"], &report["niosxaas_cleaned"]),
+        (&3.into(), &3.into()),
+        "{report}"
+    );
+    assert_eq!(simulator.calls().sign_ins, 2);
+    assert_eq!(records(&pool).await, vec!["cleaned"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_with_the_services_never_keeps_an_account() {
+    for trouble in [
+        Misbehaviour::Status { code: 500 },
+        Misbehaviour::Html,
+        Misbehaviour::Hang,
+    ] {
+        let (pool, simulator, broker) = with_services(&[]).await;
+        used(&broker, 20).await;
+        simulator.misbehave([fault_on(Call::Niosxaas, trouble.clone())]);
+        let report = broker.client.job("cleanup").await;
+        assert_eq!(report["deleted"], 20, "{trouble:?}: {report}");
+        assert!(simulator.accounts().is_empty());
+        let outcomes = records(&pool).await;
+        assert_eq!(outcomes.len(), 20);
+        assert!(
+            outcomes.contains(&"skipped".to_owned()),
+            "its breaker opened: {outcomes:?}"
+        );
+        assert!(simulator.calls().niosxaas <= 20, "{:?}", simulator.calls());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_are_gone_are_not_looked_for_again() {
+    let (_pool, simulator, broker) = with_services(&[]).await;
+    let id = used(&broker, 1).await.remove(0);
+    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    broker.client.job("cleanup").await;
+    assert!(shown(&broker, &id).await["niosxaas_cleaned_at"].is_u64());
+    let calls = simulator.calls().niosxaas;
+    simulator.misbehave([]);
+    broker.clock.advance(Duration::from_mins(2));
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
+    assert_eq!(simulator.calls().niosxaas, calls);
+}

@@ -1,0 +1,550 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use sandbox_broker::{
+    clock::UnixSeconds,
+    csp::simulator::{Fault, Misbehaviour},
+    sandbox::{SandboxId, Status},
+    store::{Acquired, Change, JobName, RunId, StoreError},
+};
+use serde_json::Value;
+
+use crate::support::{
+    ADMIN, BrokerProcess, Pool, START, TestBroker, account, command, simulated_csp,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_allocations_are_retired_and_others_are_not() {
+    let pool = Pool::of(30).await;
+    let broker = pool.broker().await;
+    for n in 0..10 {
+        broker.client.allocate(&format!("early-{n}")).await;
+    }
+    broker.clock.advance(Duration::from_hours(1));
+    for n in 0..10 {
+        broker.client.allocate(&format!("late-{n}")).await;
+    }
+    broker.clock.advance(Duration::from_mins(3 * 60 + 30));
+    assert_eq!(
+        broker.client.job("auto-expire").await["expired"],
+        0,
+        "the grace period is not over"
+    );
+    broker.clock.advance(Duration::from_secs(1));
+    assert_eq!(broker.client.job("auto-expire").await["expired"], 10);
+    assert_eq!(broker.client.job("auto-expire").await["expired"], 0);
+    for sandbox in pool.sandboxes().await {
+        let early = sandbox
+            .holder
+            .as_ref()
+            .is_some_and(|holder| holder.caller.as_str().starts_with("early"));
+        assert_eq!(
+            sandbox.status == Status::PendingDeletion,
+            early,
+            "{sandbox:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stale_for_long_is_removed_and_nothing_else() {
+    let pool = Pool::of(4).await;
+    let broker = pool.broker().await;
+    let stale = |name: &str| Change::MarkStale(SandboxId::parse(name).unwrap());
+    pool.apply(vec![
+        stale("lab-adventure-0000"),
+        stale("lab-adventure-0001"),
+    ])
+    .await;
+    broker.clock.advance(Duration::from_hours(23));
+    assert_eq!(broker.client.job("auto-delete-stale").await["deleted"], 0);
+    broker.clock.advance(Duration::from_hours(1));
+    assert_eq!(
+        broker
+            .client
+            .job("auto-delete-stale?grace_period_hours=25")
+            .await["deleted"],
+        0
+    );
+    let report = broker.client.job("auto-delete-stale").await;
+    assert_eq!(
+        (&report["deleted"], &report["grace_period_hours"]),
+        (&2.into(), &24.into())
+    );
+    assert_eq!(pool.sandboxes().await.len(), 2);
+    for wrong in [
+        "grace_period_hours=-1",
+        "grace_period_hours=soon",
+        "grace_period_hours=9000",
+    ] {
+        let answer = broker
+            .client
+            .admin(
+                Method::POST,
+                &format!("/v1/admin/auto-delete-stale?{wrong}"),
+            )
+            .await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (400, "INVALID_PARAMETER"),
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_delete_takes_one_of_two_states_and_keeps_used_sandboxes_out_for_good() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(3).await;
+    let broker = pool
+        .broker_with(&[
+            ("CSP_BASE_URL", &base_url),
+            ("CLEANUP_BATCH_DELAY_SEC", "0"),
+        ])
+        .await;
+    broker.client.job("sync").await;
+    let id = broker.client.allocate("play-1").await.sandbox_id();
+    broker.client.release(&id, "play-1").await;
+    for wrong in [
+        "",
+        "?status=available",
+        "?status=allocated",
+        "?status=pending_deletion",
+        "?status=x",
+    ] {
+        let answer = broker
+            .client
+            .admin(Method::POST, &format!("/v1/admin/bulk-delete{wrong}"))
+            .await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (400, "INVALID_PARAMETER"),
+            "{wrong}"
+        );
+    }
+    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 400 })]);
+    assert_eq!(broker.client.job("cleanup").await["failed"], 1);
+    simulator.misbehave([]);
+    assert_eq!(
+        broker
+            .client
+            .job("bulk-delete?status=deletion_failed")
+            .await["deleted"],
+        1
+    );
+    let report = broker.client.job("sync").await;
+    assert_eq!(
+        (&report["synced"], &report["inserted"]),
+        (&3.into(), &0.into())
+    );
+    assert_eq!(pool.sandboxes().await.len(), 2);
+    assert_eq!(
+        broker.client.job("bulk-delete?status=stale").await["deleted"],
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_once_at_a_time_and_tells_the_second_which_run_is_under_way() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(10).await;
+    let variables = [
+        ("CSP_BASE_URL", base_url.as_str()),
+        ("CSP_TIMEOUT_READ_SEC", "30"),
+    ];
+    let (a, b) = (
+        pool.broker_with(&variables).await,
+        pool.broker_with(&variables).await,
+    );
+    simulator.misbehave([Fault::always(Misbehaviour::Hang)]);
+    let request = a
+        .client
+        .request(Method::POST, "/v1/admin/sync")
+        .bearer_auth(ADMIN);
+    let accepted = a
+        .client
+        .send(request.header("Prefer", "respond-async"))
+        .await;
+    assert_eq!(accepted.status, StatusCode::ACCEPTED);
+    assert_eq!(accepted.header("preference-applied"), Some("respond-async"));
+    let run_id = accepted.json()["run_id"].as_str().unwrap().to_owned();
+    let location = accepted.header("location").unwrap();
+    assert_eq!(location, format!("/v1/admin/jobs/{run_id}"));
+    for broker in [&a, &b] {
+        let refused = broker.client.admin(Method::POST, "/v1/admin/sync").await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.code().as_str()),
+            (409, "JOB_RUNNING")
+        );
+        assert_eq!(refused.json()["error"]["run_id"], run_id.as_str());
+        let run = broker.client.admin(Method::GET, location).await.json();
+        assert_eq!(
+            (&run["state"], &run["job"]),
+            (&"running".into(), &"sync".into())
+        );
+        broker.client.job("auto-expire").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
+    let pool = Pool::of(2).await;
+    let run = RunId::new(JobName::AutoExpire, START, 1);
+    let Acquired::Granted(dead) = pool
+        .store
+        .acquire_lease(&run, "dead", None, START)
+        .await
+        .unwrap()
+    else {
+        panic!("the lease is free");
+    };
+    let broker = pool.broker().await;
+    let refused = broker
+        .client
+        .admin(Method::POST, "/v1/admin/auto-expire")
+        .await;
+    assert_eq!(
+        (refused.code().as_str(), &refused.json()["error"]["run_id"]),
+        ("JOB_RUNNING", &run.as_str().into())
+    );
+    broker.clock.advance(Duration::from_mins(1));
+    broker.client.job("auto-expire").await;
+    let change = [Change::MarkStale(
+        SandboxId::parse("lab-adventure-0000").unwrap(),
+    )];
+    let fenced = pool.store.apply(Some(&dead), &change, 4, START).await;
+    assert!(matches!(fenced, Err(StoreError::Superseded)), "{fenced:?}");
+    let renewed = pool.store.renew_lease(&dead, START).await;
+    assert!(
+        matches!(renewed, Err(StoreError::Superseded)),
+        "{renewed:?}"
+    );
+    assert!(
+        pool.sandboxes()
+            .await
+            .iter()
+            .all(|sandbox| sandbox.status == Status::Available)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_makes_every_change_that_can_be_made() {
+    let pool = Pool::of(120).await;
+    let id = |n: usize| SandboxId::parse(format!("lab-adventure-{n:04}")).unwrap();
+    pool.apply(
+        (0..120)
+            .filter(|n| n % 3 == 0)
+            .map(|n| Change::MarkStale(id(n)))
+            .collect(),
+    )
+    .await;
+    let changes: Vec<_> = (0..120)
+        .map(|n| Change::MarkStale(id(n)))
+        .chain([Change::MarkStale(id(999))])
+        .collect();
+    let made = pool.store.apply(None, &changes, 4, START).await.unwrap();
+    for (n, made) in made.iter().enumerate() {
+        assert_eq!(*made, n < 120 && n % 3 != 0, "{n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_recorded_with_its_counts_and_its_failure() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(7).await;
+    let broker = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
+    broker.client.job("sync").await;
+    broker.clock.advance(Duration::from_secs(10));
+    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 403 })]);
+    broker.client.admin(Method::POST, "/v1/admin/sync").await;
+    let runs = broker.client.finished_runs().await;
+    assert_eq!(runs.len(), 2);
+    assert_eq!(
+        (&runs[0]["state"], &runs[1]["state"]),
+        (&"failed".into(), &"succeeded".into())
+    );
+    assert!(
+        runs[0]["error"].as_str().unwrap().contains("CSP_API_TOKEN"),
+        "{}",
+        runs[0]
+    );
+    assert_eq!(
+        (&runs[1]["counts"]["inserted"], &runs[1]["error"]),
+        (&7.into(), &Value::Null)
+    );
+    assert_eq!(runs[1]["finished_at"], START.0);
+    for path in [
+        "/v1/admin/jobs/sync-1-2",
+        "/v1/admin/jobs/nonsense",
+        "/v1/admin/jobs/%ff",
+    ] {
+        let answer = broker.client.admin(Method::GET, path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (404, "RUN_NOT_FOUND"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_run_carries_its_counts_while_it_runs() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(3).await;
+    let broker = pool
+        .broker_with(&[
+            ("CSP_BASE_URL", &base_url),
+            ("CLEANUP_BATCH_SIZE", "1"),
+            ("CLEANUP_BATCH_DELAY_SEC", "0"),
+        ])
+        .await;
+    broker.client.job("sync").await;
+    broker.clock.advance(Duration::from_secs(1));
+    for n in 0..3 {
+        let caller = format!("play-{n}");
+        let id = broker.client.allocate(&caller).await.sandbox_id();
+        broker.client.release(&id, &caller).await;
+    }
+    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 4000 })]);
+    let request = broker
+        .client
+        .request(Method::POST, "/v1/admin/cleanup")
+        .bearer_auth(ADMIN);
+    let accepted = broker
+        .client
+        .send(request.header("Prefer", "respond-async"))
+        .await;
+    let location = accepted.header("location").unwrap().to_owned();
+    loop {
+        let run = broker.client.admin(Method::GET, &location).await.json();
+        let deleted = run["counts"]["deleted"].as_u64();
+        if run["state"] == "running" && deleted.is_some_and(|deleted| (1..3).contains(&deleted)) {
+            assert_eq!(run["counts"]["due"], 3);
+            break;
+        }
+        assert_eq!(
+            run["state"], "running",
+            "it ended before its counts were seen: {run}"
+        );
+    }
+    assert_eq!(
+        broker.client.finished_runs().await[0]["counts"]["deleted"],
+        3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_lets_the_item_at_hand_finish_and_records_the_run_as_interrupted() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(5).await;
+    let variables = [
+        ("CSP_BASE_URL", base_url.as_str()),
+        ("CLEANUP_BATCH_SIZE", "1"),
+        ("CLEANUP_BATCH_DELAY_SEC", "0"),
+    ];
+    let broker = pool.broker_with(&variables).await;
+    broker.client.job("sync").await;
+    broker.clock.advance(Duration::from_secs(1));
+    for n in 0..5 {
+        let caller = format!("play-{n}");
+        let id = broker.client.allocate(&caller).await.sandbox_id();
+        broker.client.release(&id, &caller).await;
+    }
+    let before = simulator.calls().delete;
+    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 300 })]);
+    let client = broker.client.clone();
+    let waiting = tokio::spawn(async move { client.job("cleanup").await });
+    while simulator.calls().delete == before {
+        tokio::task::yield_now().await;
+    }
+    broker.running.stop().await;
+    let report = waiting.await.unwrap();
+    assert_eq!(
+        (&report["status"], &report["deleted"], &report["deferred"]),
+        (&"interrupted".into(), &1.into(), &4.into())
+    );
+    simulator.misbehave([]);
+    let next = pool.broker_with(&variables).await;
+    assert_eq!(next.client.finished_runs().await[0]["state"], "interrupted");
+    assert_eq!(
+        next.client.job("cleanup").await["deleted"],
+        4,
+        "the lease was given back"
+    );
+}
+
+fn job_counts(runs: &[Value]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for run in runs {
+        *counts
+            .entry(run["job"].as_str().unwrap().to_owned())
+            .or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_that_start_at_once_run_every_job_once() {
+    let pool = Pool::new().await;
+    let (_simulator, base_url) = simulated_csp(50).await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("LOG_LEVEL", "debug")]);
+    let workers =
+        [0, 1].map(|_| BrokerProcess::start(directory.path(), &variables, "worker", "working"));
+    // Each worker has looked at each of the four jobs: it ran it, or saw that it should not.
+    for worker in &workers {
+        let mut looked = std::collections::BTreeSet::new();
+        while looked.len() < 4 {
+            let events = worker.events_until(|event| {
+                event["message"] == "job done" || event["message"] == "a job was not started"
+            });
+            looked.insert(
+                events.last().unwrap()["action"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            );
+        }
+    }
+    let broker = pool.broker().await;
+    let counts = job_counts(&broker.client.finished_runs().await);
+    let once =
+        ["sync", "cleanup", "auto-expire", "auto-delete-stale"].map(|job| (job.to_owned(), 1));
+    assert_eq!(counts, once.into());
+    assert_eq!(broker.client.stats().await["available"], 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_runs_the_jobs_only_where_it_is_told_to() {
+    let pool = Pool::new().await;
+    let (_simulator, base_url) = simulated_csp(5).await;
+    let with = pool
+        .broker_with(&[("CSP_BASE_URL", &base_url), ("RUN_JOBS", "true")])
+        .await;
+    while job_counts(&with.client.finished_runs().await).len() < 4 {}
+    let other = Pool::new().await;
+    let without = other.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
+    assert!(without.client.finished_runs().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_command_says_by_its_exit_code_how_it_went() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(4).await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[
+        ("CSP_BASE_URL", &base_url),
+        ("CLEANUP_BATCH_DELAY_SEC", "0"),
+    ]);
+    let run = async |arguments: &[&str]| {
+        let mut command = command(directory.path(), &variables);
+        command.arg("job").args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    for (arguments, field) in [
+        (["sync"].as_slice(), "inserted"),
+        (&["cleanup", "--retry-failed"], "requeued"),
+        (&["auto-expire"], "expired"),
+        (
+            &["auto-delete-stale", "--grace-period-hours", "1"],
+            "grace_period_hours",
+        ),
+    ] {
+        let (code, said, told) = run(arguments).await;
+        assert_eq!(code, 0, "{arguments:?}: {told}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let report: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            (&report["status"], report[field].is_u64()),
+            (&"completed".into(), true),
+            "{said}"
+        );
+    }
+    let id = RunId::new(JobName::Cleanup, START, 7);
+    // As if another process ran it right now.
+    let now = UnixSeconds(4_000_000_000);
+    pool.store
+        .acquire_lease(&id, "elsewhere", None, now)
+        .await
+        .unwrap();
+    let (code, said, told) = run(&["cleanup"]).await;
+    assert_eq!((code, said.as_str()), (75, ""));
+    assert!(told.contains("running already"), "{told}");
+    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 401 })]);
+    let (code, said, _) = run(&["sync"]).await;
+    assert_eq!((code, said.as_str()), (1, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_embedded_engine_does_not_wait_for_the_lease_of_its_dead_predecessor() {
+    let data = tempfile::tempdir().unwrap();
+    let variables: BTreeMap<String, String> = [
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("BROKER_API_TOKEN", crate::support::TRACK),
+        ("BROKER_ADMIN_TOKEN", ADMIN),
+        ("CLEANUP_BATCH_DELAY_SEC", "60"),
+        ("CLEANUP_BATCH_SIZE", "1"),
+        ("RUN_JOBS", "false"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let first = BrokerProcess::serve(data.path(), &variables);
+    for caller in ["play-1", "play-2"] {
+        let id = first.client.allocate(caller).await.sandbox_id();
+        first.client.release(&id, caller).await;
+    }
+    let request = first
+        .client
+        .request(Method::POST, "/v1/admin/cleanup")
+        .bearer_auth(ADMIN);
+    first
+        .client
+        .send(request.header("Prefer", "respond-async"))
+        .await;
+    first.kill();
+    let second = BrokerProcess::serve(data.path(), &variables);
+    let request = second
+        .client
+        .request(Method::POST, "/v1/admin/cleanup")
+        .bearer_auth(ADMIN);
+    assert_eq!(
+        second
+            .client
+            .send(request.header("Prefer", "respond-async"))
+            .await
+            .status,
+        StatusCode::ACCEPTED
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_changes_nothing_for_a_caller_leaves_its_sandbox_alone() {
+    let pool = Pool::with_names(["one"]).await;
+    let broker: TestBroker = pool.broker().await;
+    broker.client.allocate("play-1").await;
+    let before = pool.sandboxes().await;
+    for change in [
+        Change::Insert(account("one")),
+        Change::Update(account("one")),
+        Change::Restore(account("one")),
+        Change::MarkStale(SandboxId::parse("one").unwrap()),
+        Change::Expire(SandboxId::parse("one").unwrap(), UnixSeconds(START.0 - 1)),
+        Change::RetryDeletion(SandboxId::parse("one").unwrap()),
+    ] {
+        let shown = format!("{change:?}");
+        assert_eq!(
+            pool.store.apply(None, &[change], 4, START).await.unwrap(),
+            [false],
+            "{shown}"
+        );
+    }
+    assert_eq!(pool.sandboxes().await, before);
+}
