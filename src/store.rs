@@ -171,22 +171,28 @@ impl PoolStore {
         }
     }
 
-    /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn get(&self, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
+    /// An item as it is now.
+    async fn get_item(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let _slot = self.slot().await;
         let answer = self
             .client
             .get_item()
             .table_name(&self.table.name)
-            .set_key(Some(item::sandbox_key(id)))
+            .set_key(Some(key))
             .consistent_read(true)
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("GetItem", error))?;
-        Ok(answer.item.and_then(|item| self.read_or_skip(item)))
+        Ok(answer.item)
+    }
+
+    /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get(&self, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
+        let item = self.get_item(item::sandbox_key(id)).await?;
+        Ok(item.and_then(|item| self.read_or_skip(item)))
     }
 
     /// The claim of a (caller, key) pair.
@@ -198,19 +204,8 @@ impl PoolStore {
         caller: &CallerId,
         key: &IdempotencyKey,
     ) -> Result<Option<Pointer>, StoreError> {
-        let _slot = self.slot().await;
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table.name)
-            .set_key(Some(item::claim_key(caller, key)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
-        Ok(answer
-            .item
-            .and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok()))
+        let item = self.get_item(item::claim_key(caller, key)).await?;
+        Ok(item.and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok()))
     }
 
     /// The available sandboxes, a page at a time. The index lags behind the table by a moment.

@@ -1,6 +1,6 @@
 //! Starting jobs, and looking at their runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,13 +11,17 @@ use axum::{
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{
-    IntoParams, ToSchema,
-    openapi::path::{Parameter, ParameterIn},
+    IntoParams, IntoResponses, ToSchema,
+    openapi::{
+        self, ContentBuilder, Ref, RefOr, ResponseBuilder,
+        path::{Parameter, ParameterIn},
+    },
 };
 
 use super::{
     error::{ApiError, ErrorCode, error_set},
     extract::{Admin, ApiQuery, header_parameter},
+    openapi::response_header,
 };
 use crate::{
     app::AppState,
@@ -60,6 +64,23 @@ pub struct AcceptedBody {
     pub run_id: String,
     /// `running`.
     pub state: RunState,
+}
+
+impl IntoResponses for AcceptedBody {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("AcceptedBody")))
+            .build();
+        let response = ResponseBuilder::new()
+            .description("It goes on")
+            .content("application/json", content)
+            .header("Location", response_header("The path of the run.", false))
+            .header(
+                "Preference-Applied",
+                response_header("`respond-async`.", false),
+            );
+        BTreeMap::from([("202".to_owned(), response.build().into())])
+    }
 }
 
 /// The recent runs.
@@ -153,8 +174,7 @@ pub(super) struct SyncParams {
     params(SyncParams, Prefer),
     responses(
         (status = 200, description = "What it did", body = SyncReport),
-        (status = 202, description = "It goes on", body = AcceptedBody,
-         headers(("Location" = String, description = "The path of the run"))),
+        AcceptedBody,
         CspJobErrors,
     ),
     security(("admin_token" = [])),
@@ -190,8 +210,7 @@ pub(super) struct CleanupParams {
     params(CleanupParams, Prefer),
     responses(
         (status = 200, description = "What it did", body = CleanupReport),
-        (status = 202, description = "It goes on", body = AcceptedBody,
-         headers(("Location" = String, description = "The path of the run"))),
+        AcceptedBody,
         CspJobErrors,
     ),
     security(("admin_token" = [])),
@@ -224,8 +243,7 @@ pub(super) async fn cleanup(
     params(Prefer),
     responses(
         (status = 200, description = "What it did", body = ExpiryReport),
-        (status = 202, description = "It goes on", body = AcceptedBody,
-         headers(("Location" = String, description = "The path of the run"))),
+        AcceptedBody,
         TableJobErrors,
     ),
     security(("admin_token" = [])),
@@ -265,8 +283,7 @@ pub(super) struct StaleParams {
     params(StaleParams, Prefer),
     responses(
         (status = 200, description = "What it did", body = RemovalReport),
-        (status = 202, description = "It goes on", body = AcceptedBody,
-         headers(("Location" = String, description = "The path of the run"))),
+        AcceptedBody,
         TableJobErrors,
     ),
     security(("admin_token" = [])),
@@ -325,8 +342,7 @@ pub(super) struct BulkParams {
     params(BulkParams, Prefer),
     responses(
         (status = 200, description = "What it did", body = RemovalReport),
-        (status = 202, description = "It goes on", body = AcceptedBody,
-         headers(("Location" = String, description = "The path of the run"))),
+        AcceptedBody,
         TableJobErrors,
     ),
     security(("admin_token" = [])),

@@ -16,7 +16,10 @@ use utoipa::{
     },
 };
 
-use super::error::{ErrorBody, ErrorCode, ErrorDetail};
+use super::{
+    error::{ErrorBody, ErrorCode, ErrorDetail},
+    jobs::AcceptedBody,
+};
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
     Every answer carries `X-Request-ID`, which also stands in the log and in every error. Every error has the same \
@@ -24,7 +27,7 @@ const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to I
     seconds.";
 
 #[derive(OpenApi)]
-#[openapi(components(schemas(ErrorBody, ErrorDetail, ErrorCode)))]
+#[openapi(components(schemas(AcceptedBody, ErrorBody, ErrorDetail, ErrorCode)))]
 struct Schemas;
 
 /// The document before any route is added.

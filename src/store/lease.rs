@@ -343,23 +343,6 @@ impl PoolStore {
         Ok(())
     }
 
-    /// When the last run of a job started.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn last_started(&self, job: JobName) -> Result<Option<UnixSeconds>, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table.name)
-            .set_key(Some(lease_key(job)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
-        Ok(integer(answer.item.as_ref(), "started_at").map(UnixSeconds))
-    }
-
     /// Writes the record of a run. A record that says how the run ended is not written over.
     ///
     /// # Errors
@@ -397,16 +380,8 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table.name)
-            .set_key(Some(run_key(id)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
-        Ok(answer.item.and_then(read_run))
+        let item = self.get_item(run_key(id)).await?;
+        Ok(item.and_then(read_run))
     }
 
     /// The last runs of a job, newest first.

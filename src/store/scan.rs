@@ -263,7 +263,7 @@ pub fn read_position(values: &[String], status: Option<Status>) -> Option<Item> 
     (values.len() == names.len() && is_sandbox && is_of_status).then_some(item)
 }
 
-/// A position's values, in the order of [`position_names`].
+/// A position's values, as a cursor has them.
 #[must_use]
 pub fn position_values(position: &Item, status: Option<Status>) -> Vec<String> {
     position_names(status)

@@ -1,0 +1,148 @@
+//! When the jobs run, and how hard they press CSP.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{Engine, parse_url, reader::Reader};
+use crate::csp::throttle::{BreakerConfig, PaceConfig};
+
+/// How the sync job behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncConfig {
+    /// `MAX_STALE_FRACTION`: the part of the available sandboxes that one sync may mark stale.
+    pub max_stale_fraction: f64,
+    /// `TOMBSTONE_RETRY_SEC`: a deleted sandbox that CSP lists for longer than this is deleted again.
+    pub tombstone_retry: Duration,
+}
+
+/// When the other jobs run, and how hard they press CSP.
+#[derive(Clone, Copy, Debug)]
+pub struct JobsConfig {
+    /// `RUN_JOBS`: whether `serve` runs the jobs too.
+    pub run_in_serve: bool,
+    /// `SYNC_INTERVAL_SEC`.
+    pub sync_interval: Duration,
+    /// `CLEANUP_INTERVAL_SEC`.
+    pub cleanup_interval: Duration,
+    /// `AUTO_EXPIRY_INTERVAL_SEC`.
+    pub expiry_interval: Duration,
+    /// `AUTO_DELETE_STALE_INTERVAL_SEC`.
+    pub stale_interval: Duration,
+    /// `STALE_GRACE_PERIOD_HOURS`: how long a sandbox has to be stale before it is removed.
+    pub stale_grace: Duration,
+    /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
+    pub pace: PaceConfig,
+    /// `DELETION_RETRY_MAX_ATTEMPTS`.
+    pub deletion_max_attempts: u32,
+    /// `CIRCUIT_BREAKER_THRESHOLD` and `CIRCUIT_BREAKER_TIMEOUT_SEC`.
+    pub breaker: BreakerConfig,
+}
+
+/// The services in the accounts, and the user who may delete them.
+#[derive(Clone, Debug)]
+pub struct NiosxaasConfig {
+    /// `NIOSXAAS_BASE_URL`, without a slash at the end.
+    pub base_url: String,
+    /// `NIOSXAAS_EMAIL`.
+    pub email: String,
+    /// `NIOSXAAS_PASSWORD`.
+    pub password: Option<SecretString>,
+    /// `NIOSXAAS_SERVICE_NAME`; empty for every service.
+    pub service_name: String,
+    /// `NIOSXAAS_TIMEOUT_SEC`, for each call.
+    pub timeout: Duration,
+    /// `NIOSXAAS_SHADOW_MODE`: find them, but delete none.
+    pub shadow_mode: bool,
+}
+
+pub(super) fn read_sync(reader: &mut Reader<'_>) -> SyncConfig {
+    SyncConfig {
+        max_stale_fraction: reader.number("MAX_STALE_FRACTION", 0.5, 0.0..=1.0),
+        tombstone_retry: reader.duration(
+            "TOMBSTONE_RETRY_SEC",
+            3600,
+            60..=86_400,
+            Duration::from_secs,
+        ),
+    }
+}
+
+pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
+    let mut every =
+        |variable, default| reader.duration(variable, default, 1..=604_800, Duration::from_secs);
+    let (sync_interval, cleanup_interval) = (
+        every("SYNC_INTERVAL_SEC", 600),
+        every("CLEANUP_INTERVAL_SEC", 300),
+    );
+    let expiry_interval = every("AUTO_EXPIRY_INTERVAL_SEC", 300);
+    let stale_interval = every("AUTO_DELETE_STALE_INTERVAL_SEC", 86_400);
+    JobsConfig {
+        run_in_serve: reader.flag("RUN_JOBS", engine == Engine::Embedded),
+        sync_interval,
+        cleanup_interval,
+        expiry_interval,
+        stale_interval,
+        stale_grace: reader.duration(
+            "STALE_GRACE_PERIOD_HOURS",
+            24,
+            0..=8760,
+            Duration::from_hours,
+        ),
+        pace: PaceConfig {
+            batch: reader.number("CLEANUP_BATCH_SIZE", 10, 1..=25),
+            batch_delay: Duration::from_secs_f64(reader.number(
+                "CLEANUP_BATCH_DELAY_SEC",
+                2.0,
+                0.0..=600.0,
+            )),
+            item_delay: Duration::from_secs_f64(reader.number(
+                "CLEANUP_PER_SANDBOX_DELAY_SEC",
+                0.0,
+                0.0..=60.0,
+            )),
+        },
+        deletion_max_attempts: reader.number("DELETION_RETRY_MAX_ATTEMPTS", 8, 1..=100),
+        breaker: BreakerConfig {
+            threshold: reader.number("CIRCUIT_BREAKER_THRESHOLD", 5, 1..=1000),
+            timeout: reader.duration(
+                "CIRCUIT_BREAKER_TIMEOUT_SEC",
+                60,
+                1..=3600,
+                Duration::from_secs,
+            ),
+        },
+    }
+}
+
+pub(super) fn read_niosxaas(reader: &mut Reader<'_>) -> Option<NiosxaasConfig> {
+    let enabled = reader.flag("NIOSXAAS_ENABLED", false);
+    let config = NiosxaasConfig {
+        base_url: reader.parsed(
+            "NIOSXAAS_BASE_URL",
+            "https://csp.infoblox.com".to_owned(),
+            Clone::clone,
+            parse_url,
+        ),
+        email: reader.text("NIOSXAAS_EMAIL", ""),
+        password: reader.secret("NIOSXAAS_PASSWORD"),
+        service_name: reader.text_or_empty("NIOSXAAS_SERVICE_NAME", "Instrqt-SaaS"),
+        timeout: reader.duration("NIOSXAAS_TIMEOUT_SEC", 30, 1..=300, Duration::from_secs),
+        shadow_mode: reader.flag("NIOSXAAS_SHADOW_MODE", true),
+    };
+    if enabled && config.email.is_empty() {
+        reader.refuse(
+            "NIOSXAAS_EMAIL",
+            "nothing",
+            "the user's e-mail address, with NIOSXAAS_ENABLED=true",
+        );
+    }
+    if enabled && config.password.is_none() {
+        reader.refuse(
+            "NIOSXAAS_PASSWORD",
+            "nothing",
+            "the user's password, with NIOSXAAS_ENABLED=true",
+        );
+    }
+    enabled.then_some(config)
+}
