@@ -149,7 +149,7 @@ impl Broker {
                     candidate.won();
                     return Ok(Allocation::New(sandbox));
                 }
-                Claim::Lost(now) => self.drop_lost(candidate, now),
+                Claim::Lost(now) => self.drop_lost(candidate, now, &mut conflicts).await,
                 Claim::Conflict => {
                     candidate.put_back();
                     self.pause(&mut conflicts).await;
@@ -179,19 +179,26 @@ impl Broker {
         }
     }
 
-    /// A candidate that was not what the index said.
-    fn drop_lost(&self, candidate: CheckOut<'_>, now: Option<Sandbox>) {
+    /// A candidate that was not what the index said. Pauses unless it is certain not to be proposed again at once.
+    async fn drop_lost(&self, candidate: CheckOut<'_>, now: Option<Sandbox>, conflicts: &mut u32) {
         match now {
             // Renamed or replaced by a sync of another broker: it can be taken under what it is called now.
             Some(sandbox) if sandbox.status == Status::Available => {
                 drop(candidate);
-                self.supply
-                    .candidates()
-                    .add(vec![Candidate::from(&sandbox.account)]);
+                let renamed = Candidate::from(&sandbox.account);
+                self.supply.candidates().add(vec![renamed]);
+                self.pause(conflicts).await;
             }
-            // CSP may list it again.
-            Some(sandbox) if sandbox.status == Status::Stale => drop(candidate),
-            _ => candidate.lost(),
+            // Stale or gone: CSP may list it again. Until then the index of the table may lag behind and show it.
+            None
+            | Some(Sandbox {
+                status: Status::Stale,
+                ..
+            }) => {
+                drop(candidate);
+                self.pause(conflicts).await;
+            }
+            Some(_) => candidate.lost(),
         }
     }
 

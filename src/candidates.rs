@@ -97,6 +97,11 @@ impl Spent {
         self.young.insert(id);
     }
 
+    fn remove(&mut self, id: &SandboxId) {
+        self.young.remove(id);
+        self.old.remove(id);
+    }
+
     fn contains(&self, id: &SandboxId) -> bool {
         self.young.contains(id) || self.old.contains(id)
     }
@@ -263,9 +268,15 @@ impl Candidates {
         self.lock().free.retain(|entry| entry.seen >= pass.0);
     }
 
-    /// Takes in sandboxes that have just become available.
+    /// Takes in sandboxes that have just become available, whatever was known of them.
     pub fn add(&self, candidates: Vec<Candidate>) {
-        let pass = Pass(self.lock().pass);
+        let pass = {
+            let mut inner = self.lock();
+            for candidate in &candidates {
+                inner.spent.remove(&candidate.id);
+            }
+            Pass(inner.pass)
+        };
         self.offer(candidates, pass, None);
     }
 

@@ -325,19 +325,18 @@ impl PoolStore {
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Release, StoreError> {
-        let mut hours = terms.lab_duration_hours;
+        let oldest = now - lab_duration(terms.lab_duration_hours) - terms.grace;
+        let mut attempt = self
+            .retire(id, now)
+            .condition_expression(
+                "#status = :from AND allocated_to_track = :caller AND lab_duration_hours = :hours \
+                 AND allocated_at >= :oldest",
+            )
+            .expression_attribute_values(":caller", string(caller.as_str()))
+            .expression_attribute_values(":hours", number(terms.lab_duration_hours))
+            .expression_attribute_values(":oldest", number(oldest.0));
         loop {
-            let oldest = now - lab_duration(hours) - terms.grace;
-            let answer = self
-                .retire(id, now)
-                .condition_expression(
-                    "#status = :from AND allocated_to_track = :caller AND lab_duration_hours = :hours \
-                     AND allocated_at >= :oldest",
-                )
-                .expression_attribute_values(":caller", string(caller.as_str()))
-                .expression_attribute_values(":hours", number(hours))
-                .expression_attribute_values(":oldest", number(oldest.0));
-            let sandbox = match self.retired(answer).await? {
+            let sandbox = match self.retired(attempt).await? {
                 Retired::Done(sandbox) => return Ok(Release::Released(sandbox)),
                 Retired::Refused(None) => return Ok(Release::NotFound),
                 Retired::Refused(Some(sandbox)) => sandbox,
@@ -348,12 +347,18 @@ impl PoolStore {
                 Status::Allocated if sandbox.is_overdue(now, terms.grace) => {
                     Release::Expired(sandbox)
                 }
-                Status::Allocated if sandbox.lab_duration_hours != hours => {
-                    // Allocated under another LAB_DURATION_HOURS: its own is what counts.
-                    hours = sandbox.lab_duration_hours;
+                Status::Allocated => {
+                    // Of another length than the configured one, but in time by its own: this very allocation goes.
+                    attempt = self
+                        .retire(id, now)
+                        .condition_expression(
+                            "#status = :from AND allocated_to_track = :caller AND allocated_at = :allocated_at",
+                        )
+                        .expression_attribute_values(":caller", string(caller.as_str()))
+                        .expression_attribute_values(":allocated_at", number(sandbox.allocated_at.0));
                     continue;
                 }
-                Status::Allocated | Status::Available | Status::Stale => Release::NotOwner,
+                Status::Available | Status::Stale => Release::NotOwner,
             });
         }
     }

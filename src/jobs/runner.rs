@@ -194,7 +194,10 @@ impl Runner {
             .acquire_lease(&id, &self.owner, not_since, now)
             .await?
         {
-            Acquired::Granted(fence) => fence,
+            Acquired::Granted { fence, abandoned } => {
+                self.close_abandoned(abandoned, now).await;
+                fence
+            }
             Acquired::Held(run_id) => return Err(StartFault::Running { job: name, run_id }),
             Acquired::NotDue => return Err(StartFault::NotDue { job: name }),
         };
@@ -212,8 +215,14 @@ impl Runner {
             fence,
             started_at: now,
         };
-        book.write(RunState::Running, &J::Report::default(), None)
-            .await?;
+        if let Err(error) = book
+            .write(RunState::Running, &J::Report::default(), None)
+            .await
+        {
+            // Without a record nobody could follow the run. If this fails too, the lease ends by itself.
+            let _ = self.context.store.release_lease(&book.fence).await;
+            return Err(error.into());
+        }
         let (report, finished) = oneshot::channel();
         let watched = Arc::clone(&progress);
         self.tasks.spawn(async move {
@@ -227,6 +236,20 @@ impl Runner {
             progress,
             finished,
         })
+    }
+}
+
+impl Runner {
+    /// The record of a run whose broker died says that it runs, until its successor knows better.
+    async fn close_abandoned(&self, abandoned: Option<RunId>, now: UnixSeconds) {
+        let Some(id) = abandoned else { return };
+        if let Err(error) = self.context.store.record_abandoned(&id, now).await {
+            tracing::warn!(
+                run_id = id.as_str(),
+                cause = chain(&error),
+                "could not close an abandoned run"
+            );
+        }
     }
 }
 

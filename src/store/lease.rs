@@ -1,10 +1,10 @@
 //! Leases, so that a job runs once at a time over all tasks, and the records of its runs.
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use aws_sdk_dynamodb::{
     operation::{put_item::PutItemError, update_item::UpdateItemError},
-    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -143,7 +143,12 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// The run may begin.
-    Granted(Fence),
+    Granted {
+        /// For its writes.
+        fence: Fence,
+        /// The run that held the lease and never gave it back: its broker died, or was cut off.
+        abandoned: Option<RunId>,
+    },
     /// Another run holds the lease; its id.
     Held(Option<String>),
     /// The last run started not long enough ago.
@@ -235,7 +240,7 @@ impl PoolStore {
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1))
-            .return_values(ReturnValue::AllNew)
+            .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         if let Some(not_since) = not_since {
             request = request
@@ -245,22 +250,25 @@ impl PoolStore {
                 .expression_attribute_values(":since", number(not_since.0));
         }
         match request.send().await {
-            Ok(answer) => integer(answer.attributes.as_ref(), "generation")
-                .map(|generation| {
-                    Acquired::Granted(Fence {
+            Ok(answer) => {
+                let before = answer.attributes.as_ref();
+                let was_given_back = integer(before, "lease_until").is_none_or(|until| until == 0);
+                Ok(Acquired::Granted {
+                    fence: Fence {
                         job: run.job,
-                        generation,
-                    })
+                        generation: integer(before, "generation").unwrap_or(0) + 1,
+                    },
+                    abandoned: run_of(before)
+                        .filter(|_| !was_given_back)
+                        .and_then(|id| id.parse().ok()),
                 })
-                .ok_or_else(|| StoreError::unexpected(OPERATION, "the lease has no generation")),
+            }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
                     let lease = refusal.item();
                     Ok(
                         if integer(lease, "lease_until").is_some_and(|until| until >= now.0) {
-                            Acquired::Held(
-                                lease.and_then(|lease| lease.get("run_id")?.as_s().ok().cloned()),
-                            )
+                            Acquired::Held(run_of(lease))
                         } else {
                             Acquired::NotDue
                         },
@@ -312,7 +320,7 @@ impl PoolStore {
         }
     }
 
-    /// Ends every lease at once: for a store that only this process can use, where a lease can only be of a dead one.
+    /// Ends every lease that was not given back: for a store that only this process can use, where a lease can only be of a dead one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -323,8 +331,8 @@ impl PoolStore {
                 .update_item()
                 .table_name(&self.table.name)
                 .set_key(Some(lease_key(job)))
-                .update_expression("SET lease_until = :zero ADD generation :one")
-                .condition_expression("attribute_exists(PK)")
+                .update_expression("SET lease_until = :one ADD generation :one")
+                .condition_expression("lease_until > :zero")
                 .expression_attribute_values(":zero", number(0))
                 .expression_attribute_values(":one", number(1))
                 .send()
@@ -373,6 +381,24 @@ impl PoolStore {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Records that a run ended without a word, if its record still says that it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record_abandoned(&self, id: &RunId, now: UnixSeconds) -> Result<(), StoreError> {
+        let Some(record) = self.run(id).await? else {
+            return Ok(());
+        };
+        let ended = RunRecord {
+            state: RunState::Interrupted,
+            error: Some("its broker died, or lost the database".to_owned()),
+            updated_at: now,
+            finished_at: Some(now),
+            ..record
+        };
+        self.put_run(id, &ended).await
     }
 
     /// The record of a run.
@@ -424,7 +450,11 @@ fn read_run(item: Item) -> Option<RunRecord> {
     }
 }
 
-fn integer(item: Option<&HashMap<String, AttributeValue>>, name: &str) -> Option<i64> {
+fn run_of(lease: Option<&Item>) -> Option<String> {
+    lease?.get("run_id")?.as_s().ok().cloned()
+}
+
+fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
     item?.get(name)?.as_n().ok()?.parse().ok()
 }
 

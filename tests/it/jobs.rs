@@ -5,7 +5,7 @@ use sandbox_broker::{
     clock::UnixSeconds,
     csp::simulator::{Fault, Misbehaviour},
     sandbox::{SandboxId, Status},
-    store::{Acquired, Change, JobName, RunId, StoreError},
+    store::{Acquired, Change, JobName, RunId, RunRecord, RunState, StoreError},
 };
 use serde_json::Value;
 
@@ -190,7 +190,7 @@ async fn a_job_runs_once_at_a_time_and_tells_the_second_which_run_is_under_way()
 async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
     let pool = Pool::of(2).await;
     let run = RunId::new(JobName::AutoExpire, START, 1);
-    let Acquired::Granted(dead) = pool
+    let Acquired::Granted { fence: dead, .. } = pool
         .store
         .acquire_lease(&run, "dead", None, START)
         .await
@@ -198,6 +198,17 @@ async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
     else {
         panic!("the lease is free");
     };
+    let record = RunRecord {
+        id: run.to_string(),
+        job: JobName::AutoExpire,
+        state: RunState::Running,
+        counts: Value::Null,
+        error: None,
+        started_at: START,
+        updated_at: START,
+        finished_at: None,
+    };
+    pool.store.put_run(&run, &record).await.unwrap();
     let broker = pool.broker().await;
     let refused = broker
         .client
@@ -209,6 +220,15 @@ async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
     );
     broker.clock.advance(Duration::from_mins(1));
     broker.client.job("auto-expire").await;
+    let record = broker
+        .client
+        .admin(Method::GET, &format!("/v1/admin/jobs/{run}"))
+        .await
+        .json();
+    assert_eq!(
+        record["state"], "interrupted",
+        "nobody follows a run of a dead broker for ever"
+    );
     let change = [Change::MarkStale(
         SandboxId::parse("lab-adventure-0000").unwrap(),
     )];

@@ -138,3 +138,28 @@ async fn a_table_of_a_newer_broker_is_left_alone() {
         .unwrap_err();
     assert!(error.to_string().contains("schema version 99"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_item_without_a_duration_can_be_given_back_and_expires() {
+    let pool = Pool::new().await;
+    for (id, caller) in [("one", "play-1"), ("two", "play-2")] {
+        put_as_fastapi(&pool, id, Some(caller), None, START.0).await;
+        pool.client
+            .update_item()
+            .table_name(&pool.table)
+            .key("PK", S(format!("SBX#{id}")))
+            .key("SK", S("META".into()))
+            .update_expression("REMOVE lab_duration_hours")
+            .send()
+            .await
+            .unwrap();
+    }
+    let broker = pool.broker().await;
+    assert_eq!(broker.client.release("one", "play-1").await.status, 200);
+    broker.clock.advance(std::time::Duration::from_hours(5));
+    assert_eq!(
+        broker.client.release("two", "play-2").await.code(),
+        "ALLOCATION_EXPIRED"
+    );
+    assert_eq!(broker.client.job("auto-expire").await["expired"], 1);
+}

@@ -406,3 +406,21 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
     crate::support::assert_each_has_one(&given);
     assert_eq!(pool.holdings().await, given);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_left_the_table_unused_can_be_had_again_when_csp_lists_it_again() {
+    let (pool, _simulator, broker) = broker_with_csp(1).await;
+    sync(&broker).await;
+    // Behind the back of the broker, whose index goes on proposing it.
+    let removed = pool.sandboxes().await.remove(0);
+    pool.apply(vec![sandbox_broker::store::Change::Remove(Box::new(
+        removed,
+    ))])
+    .await;
+    assert_eq!(
+        broker.client.allocate("play-1").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+    assert_eq!(sync(&broker).await["inserted"], 1);
+    assert_eq!(broker.client.allocate("play-1").await.status, 201);
+}
