@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{BrokerProcess, Pool, Proxy, assert_each_has_one, command, simulated_csp};
+use crate::support::{
+    BrokerProcess, Pool, Proxy, Signal, assert_each_has_one, command, simulated_csp,
+};
 
 fn laptop(data: &Path) -> BTreeMap<String, String> {
     let data = data.to_str().unwrap();
@@ -156,7 +158,7 @@ async fn a_restart_keeps_the_pool_and_the_simulated_csp() {
     let variables = laptop(data.path());
     let mut first = BrokerProcess::serve(data.path(), &variables);
     let id = first.client.allocate("play-1").await.sandbox_id();
-    first.signal("INT");
+    first.signal(Signal::INT);
     assert!(first.wait().success());
     let second = BrokerProcess::serve(data.path(), &variables);
     assert_eq!(second.client.allocate("play-1").await.sandbox_id(), id);
@@ -174,7 +176,7 @@ async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
     let client = broker.client.clone();
     let running = tokio::spawn(async move { client.allocate("play-1").await });
     held.wait_for_one().await;
-    broker.signal("TERM");
+    broker.signal(Signal::TERM);
     broker.events_until(|event| event["message"] == "stopping");
     let health = || broker.client.request(Method::GET, "/healthz");
     let is_refused = async || {
@@ -210,7 +212,7 @@ async fn a_shutdown_does_not_wait_longer_than_its_deadline() {
         tokio::task::yield_now().await;
     }
     let began = std::time::Instant::now();
-    broker.signal("TERM");
+    broker.signal(Signal::TERM);
     broker.wait();
     assert!(
         began.elapsed() < std::time::Duration::from_secs(10),
@@ -238,7 +240,7 @@ async fn every_request_is_one_json_event_and_no_token_is_ever_logged() {
         )
         .await;
     client.plain("/nowhere").await;
-    broker.signal("TERM");
+    broker.signal(Signal::TERM);
     let events = broker.events_until(|event| event["message"] == "stopped");
     assert!(broker.wait().success());
     let requests: Vec<_> = events

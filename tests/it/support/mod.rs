@@ -27,7 +27,7 @@ use sandbox_broker::{
 use serde_json::Value;
 
 pub use self::{
-    process::{BrokerProcess, command},
+    process::{BrokerProcess, Signal, command},
     proxy::Proxy,
 };
 

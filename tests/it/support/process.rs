@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
 use super::BrokerClient;
@@ -88,12 +90,8 @@ impl BrokerProcess {
         }
     }
 
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// `kill -9`.
