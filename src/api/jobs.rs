@@ -133,7 +133,10 @@ impl IntoParams for Prefer {
 
 /// Starts a run and answers with its report, or at once.
 async fn run<J: Job>(state: &AppState, prefer: Prefer, job: J) -> Result<Response, ApiError> {
-    let started = state.runner.start(job).await?;
+    // Spawned, so that a client that hangs up right now does not leave a lease without a run.
+    let runner = state.runner.clone();
+    let start = state.tasks.spawn(async move { runner.start(job).await });
+    let started = start.await.map_err(|_| ErrorCode::InternalError)??;
     if !prefer.asynchronous {
         return Ok(Json(started.finish().await?).into_response());
     }
@@ -328,6 +331,7 @@ pub(super) enum BulkStatus {
 #[into_params(parameter_in = Query)]
 pub(super) struct BulkParams {
     /// The sandboxes' state.
+    #[param(inline)]
     status: BulkStatus,
 }
 

@@ -22,6 +22,23 @@ async fn the_openapi_document_is_the_one_in_the_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_reference_of_the_document_leads_somewhere() {
+    let pool = Pool::new().await;
+    let broker = pool.broker().await;
+    let document = broker.client.plain("/v1/openapi.json").await.json();
+    let text = document.to_string();
+    let references: Vec<_> = text
+        .split("\"$ref\":\"#")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(references.len() > 20, "{references:?}");
+    for reference in references {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_operation_and_answer_is_described_and_has_an_example() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
