@@ -75,7 +75,7 @@ async fn a_database_that_is_gone_is_a_503_until_it_is_back() {
         "{not_ready:?}"
     );
     assert_eq!(broker.client.plain("/healthz").await.status, 200);
-    proxy.switch_on().await;
+    proxy.switch_on();
     let again = broker.client.allocate("play-1").await;
     assert_eq!(
         (again.status.as_u16(), again.sandbox_id()),

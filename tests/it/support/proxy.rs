@@ -13,7 +13,11 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Notify,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -58,6 +62,8 @@ pub struct Proxy {
     address: SocketAddr,
     shared: Shared,
     running: Option<(CancellationToken, JoinHandle<()>)>,
+    /// Bound but not listening while switched off: connections are refused, and nobody else gets the port.
+    reserved: Option<TcpSocket>,
 }
 
 impl Proxy {
@@ -75,6 +81,7 @@ impl Proxy {
             address,
             shared,
             running: None,
+            reserved: None,
         };
         proxy.serve(listener);
         proxy
@@ -104,10 +111,14 @@ impl Proxy {
         let (stop, task) = self.running.take().unwrap();
         stop.cancel();
         task.await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.reserved = Some(socket);
     }
 
-    pub async fn switch_on(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+    pub fn switch_on(&mut self) {
+        let listener = self.reserved.take().unwrap().listen(1024).unwrap();
         self.serve(listener);
     }
 
