@@ -233,6 +233,29 @@ async fn a_sandbox_that_was_given_back_is_never_handed_out_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn retries_at_the_same_moment_after_a_release_get_one_new_sandbox() {
+    let pool = Pool::of(400).await;
+    let (a, b) = (pool.broker().await, pool.broker().await);
+    for n in 0..10 {
+        let caller = format!("play-{n}");
+        let old = a.client.allocate(&caller).await.sandbox_id();
+        a.client.release(&old, &caller).await;
+        let answers = join_all((0..20).map(|n| {
+            let client = if n % 2 == 0 { &a.client } else { &b.client };
+            let caller = caller.clone();
+            async move { (caller.clone(), client.allocate(&caller).await) }
+        }))
+        .await;
+        let mut ids = given(&answers).remove(&caller).unwrap();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "{caller}");
+        assert_ne!(ids[0], old);
+    }
+    assert_eq!(assert_each_has_one(&pool.holdings().await), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retry_after_the_time_is_up_gets_a_new_sandbox_and_retires_the_old_one() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;

@@ -4,10 +4,11 @@ use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, Misbehaviour, Simulator},
     sandbox::{SandboxId, Status},
+    store::Change,
 };
 use serde_json::Value;
 
-use crate::support::{Pool, Proxy, TestBroker, simulated_csp};
+use crate::support::{Pool, Proxy, START, TestBroker, simulated_csp};
 
 async fn broker_with_csp(accounts: u64) -> (Pool, Simulator, TestBroker) {
     let pool = Pool::new().await;
@@ -202,6 +203,12 @@ async fn a_used_sandbox_that_was_marked_stale_by_another_service_does_not_come_b
         .await
         .unwrap();
     assert_eq!(sync(&broker).await["restored"], 0);
+    let restore = [Change::Restore(crate::support::account(&id))];
+    assert_eq!(
+        pool.store.apply(None, &restore, 4, START).await.unwrap(),
+        [false],
+        "by the condition of the write too"
+    );
     let sandbox = pool
         .store
         .get(&SandboxId::parse(&id).unwrap())
@@ -413,10 +420,7 @@ async fn a_sandbox_that_left_the_table_unused_can_be_had_again_when_csp_lists_it
     sync(&broker).await;
     // Behind the back of the broker, whose index goes on proposing it.
     let removed = pool.sandboxes().await.remove(0);
-    pool.apply(vec![sandbox_broker::store::Change::Remove(Box::new(
-        removed,
-    ))])
-    .await;
+    pool.apply(vec![Change::Remove(Box::new(removed))]).await;
     assert_eq!(
         broker.client.allocate("play-1").await.code(),
         "NO_SANDBOXES_AVAILABLE"
