@@ -5,7 +5,7 @@ use sandbox_broker::{
     clock::UnixSeconds,
     csp::simulator::{Fault, Misbehaviour},
     sandbox::{SandboxId, Status},
-    store::{Acquired, Change, JobName, RunId, RunRecord, RunState, StoreError},
+    store::{Acquired, Change, DeletionOutcome, JobName, RunId, RunRecord, RunState, StoreError},
 };
 use serde_json::Value;
 
@@ -567,4 +567,50 @@ async fn a_job_that_changes_nothing_for_a_caller_leaves_its_sandbox_alone() {
         );
     }
     assert_eq!(pool.sandboxes().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_attempt_counts_once_even_if_two_runs_report_it() {
+    let pool = Pool::with_names(["one"]).await;
+    let broker = pool.broker().await;
+    broker.client.allocate("play-1").await;
+    broker.client.release("one", "play-1").await;
+    let read = Box::new(pool.sandboxes().await.remove(0));
+    let outcome = DeletionOutcome::Deferred {
+        until: UnixSeconds(START.0 + 60),
+        error: "HTTP 500".into(),
+    };
+    let report = [Change::Deletion(read, outcome, None)];
+    assert_eq!(
+        pool.store.apply(None, &report, 4, START).await.unwrap(),
+        [true]
+    );
+    assert_eq!(
+        pool.store.apply(None, &report, 4, START).await.unwrap(),
+        [false]
+    );
+    assert_eq!(pool.sandboxes().await[0].upkeep.deletion_retry_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_came_back_and_went_stale_again_meanwhile_is_not_removed() {
+    let pool = Pool::with_names(["one"]).await;
+    let id = SandboxId::parse("one").unwrap();
+    let later = UnixSeconds(START.0 + 3600);
+    pool.apply(vec![Change::MarkStale(id.clone())]).await;
+    let read = Box::new(pool.sandboxes().await.remove(0));
+    for change in [Change::Restore(account("one")), Change::MarkStale(id)] {
+        assert_eq!(
+            pool.store.apply(None, &[change], 4, later).await.unwrap(),
+            [true]
+        );
+    }
+    assert_eq!(
+        pool.store
+            .apply(None, &[Change::Remove(read)], 4, later)
+            .await
+            .unwrap(),
+        [false]
+    );
+    assert_eq!(pool.sandboxes().await.len(), 1);
 }
