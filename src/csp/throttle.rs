@@ -113,7 +113,6 @@ pub struct Pace {
     config: PaceConfig,
     /// The part of the configured pace that is kept now.
     share: f64,
-    asked: Duration,
 }
 
 const SLOWEST_SHARE: f64 = 1.0 / 64.0;
@@ -123,11 +122,7 @@ impl Pace {
     /// The configured pace.
     #[must_use]
     pub const fn new(config: PaceConfig) -> Self {
-        Self {
-            config,
-            share: 1.0,
-            asked: Duration::ZERO,
-        }
+        Self { config, share: 1.0 }
     }
 
     /// How many deletions may be started at once.
@@ -148,18 +143,17 @@ impl Pace {
         self.config.item_delay
     }
 
-    /// The pause after a batch; a pause that was asked for counts once.
+    /// The pause after a batch.
+    #[must_use]
     #[expect(
         clippy::cast_precision_loss,
         reason = "a batch is a small positive number"
     )]
-    pub fn take_delay(&mut self) -> Duration {
+    pub fn delay(&self) -> Duration {
         let of_a_full_batch = self.batch() as f64 / self.config.batch.max(1) as f64;
-        let delay = self
-            .config
+        self.config
             .batch_delay
-            .mul_f64(of_a_full_batch / self.share);
-        delay.max(std::mem::take(&mut self.asked))
+            .mul_f64(of_a_full_batch / self.share)
     }
 
     /// A batch went without trouble.
@@ -167,10 +161,9 @@ impl Pace {
         self.share = (self.share + RECOVERY_STEP).min(1.0);
     }
 
-    /// A batch met trouble; CSP may have asked for a pause.
-    pub fn met_trouble(&mut self, retry_after: Option<Duration>) {
+    /// A batch met trouble.
+    pub fn met_trouble(&mut self) {
         self.share = (self.share / 2.0).max(SLOWEST_SHARE);
-        self.asked = self.asked.max(retry_after.unwrap_or_default());
     }
 }
 
@@ -241,33 +234,25 @@ mod tests {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    fn per_second(pace: &mut Pace) -> f64 {
-        pace.batch() as f64 / pace.take_delay().as_secs_f64()
+    fn per_second(pace: &Pace) -> f64 {
+        pace.batch() as f64 / pace.delay().as_secs_f64()
     }
 
     #[test]
     fn trouble_halves_the_pace_and_success_raises_it_slowly_to_the_configured_one() {
         let mut pace = pace();
-        assert!((per_second(&mut pace) - 5.0).abs() < 1e-9);
-        pace.met_trouble(None);
-        assert!((per_second(&mut pace) - 2.5).abs() < 1e-9);
+        assert!((per_second(&pace) - 5.0).abs() < 1e-9);
+        pace.met_trouble();
+        assert!((per_second(&pace) - 2.5).abs() < 1e-9);
         for _ in 0..10 {
-            pace.met_trouble(None);
+            pace.met_trouble();
         }
-        assert!((per_second(&mut pace) - 5.0 / 64.0).abs() < 1e-9);
+        assert!((per_second(&pace) - 5.0 / 64.0).abs() < 1e-9);
         pace.went_well();
-        assert!(per_second(&mut pace) < 1.0);
+        assert!(per_second(&pace) < 1.0);
         for _ in 0..100 {
             pace.went_well();
         }
-        assert!((per_second(&mut pace) - 5.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_pause_that_was_asked_for_is_kept_once() {
-        let mut pace = pace();
-        pace.met_trouble(Some(Duration::from_secs(30)));
-        assert_eq!(pace.take_delay(), Duration::from_secs(30));
-        assert!(pace.take_delay() < Duration::from_secs(3));
+        assert!((per_second(&pace) - 5.0).abs() < 1e-9);
     }
 }

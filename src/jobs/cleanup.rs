@@ -179,9 +179,10 @@ impl CleanupJob {
                 report.stopped = Some("CSP asks for a longer pause than a run waits".to_owned());
                 break;
             }
-            if !queue.is_empty() {
-                let delay = self.pace().take_delay();
-                run.pause(delay).await;
+            // While the breaker is open there is nothing to wait for: the next look ends the run.
+            if !queue.is_empty() && !context.csp_breaker.is_open() {
+                let delay = self.pace().delay();
+                run.pause(delay.max(asked.unwrap_or_default())).await;
             }
         }
         report.status = ReportStatus::Completed;
@@ -297,7 +298,7 @@ impl CleanupJob {
         }
         match troubles {
             0 => self.pace().went_well(),
-            _ => self.pace().met_trouble(asked),
+            _ => self.pace().met_trouble(),
         }
         let made = context
             .store
