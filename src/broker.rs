@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, UnixSeconds},
     config::AllocationConfig,
     sandbox::{CallerId, Holder, LeaseTerms, NamePrefix, Sandbox, SandboxId, Status},
-    store::{Claim, Counts, Guard, Pointer, PoolStore, Release, StoreError},
+    store::{Claim, Counts, Found, Guard, PoolStore, Release, StoreError},
     supply::{Refreshed, Supply},
 };
 
@@ -154,9 +154,9 @@ impl Broker {
                     candidate.put_back();
                     self.pause(&mut conflicts).await;
                 }
-                Claim::Held(pointer) => {
+                Claim::Held(found) => {
                     candidate.put_back();
-                    match self.resolve(holder, pointer).await? {
+                    match self.resolve(holder, found).await? {
                         Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
                         Resolved::Free(next) => guard = next,
                     }
@@ -203,13 +203,11 @@ impl Broker {
     }
 
     /// A claim only points; the sandbox says who holds it.
-    async fn resolve(
-        &self,
-        holder: &Holder,
-        pointer: Option<Pointer>,
-    ) -> Result<Resolved, BrokerError> {
-        let Some(pointer) = pointer else {
-            return Ok(Resolved::Free(Guard::New));
+    async fn resolve(&self, holder: &Holder, found: Found) -> Result<Resolved, BrokerError> {
+        let pointer = match found {
+            Found::None => return Ok(Resolved::Free(Guard::New)),
+            Found::Unreadable => return Ok(Resolved::Free(Guard::Unreadable)),
+            Found::Pointer(pointer) => pointer,
         };
         let leftover = Resolved::Free(Guard::Leftover(pointer.sandbox_id.clone()));
         let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {

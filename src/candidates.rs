@@ -195,6 +195,7 @@ impl Candidates {
         Some(CheckOut {
             candidates: self,
             candidate,
+            is_marked: true,
         })
     }
 
@@ -275,7 +276,8 @@ impl Candidates {
             for candidate in &candidates {
                 inner.spent.remove(&candidate.id);
             }
-            Pass(inner.pass)
+            // The index of the table lags behind, so the next pass may not show them yet.
+            Pass(inner.pass + 1)
         };
         self.offer(candidates, pass, None);
     }
@@ -294,6 +296,8 @@ impl Candidates {
 pub struct CheckOut<'a> {
     candidates: &'a Candidates,
     candidate: Arc<Candidate>,
+    /// Whether the index has it marked as checked out by this.
+    is_marked: bool,
 }
 
 impl CheckOut<'_> {
@@ -304,21 +308,18 @@ impl CheckOut<'_> {
     }
 
     /// It was not touched: back into the index.
-    pub fn put_back(self) {
+    pub fn put_back(mut self) {
         let mut inner = self.candidates.lock();
         inner.checked_out.remove(&self.candidate.id);
-        let seen = inner.pass;
+        let seen = inner.pass + 1;
         let at = inner.free.partition_point(|entry| {
             (&entry.candidate.name, &entry.candidate.id)
                 < (&self.candidate.name, &self.candidate.id)
         });
-        inner.free.insert(
-            at,
-            Entry {
-                candidate: Arc::clone(&self.candidate),
-                seen,
-            },
-        );
+        let candidate = Arc::clone(&self.candidate);
+        inner.free.insert(at, Entry { candidate, seen });
+        // From here on another request may check it out, and its mark is not ours to remove.
+        self.is_marked = false;
     }
 
     /// It has a holder now, who is a caller of this process.
@@ -341,10 +342,12 @@ impl CheckOut<'_> {
 
 impl Drop for CheckOut<'_> {
     fn drop(&mut self) {
-        self.candidates
-            .lock()
-            .checked_out
-            .remove(&self.candidate.id);
+        if self.is_marked {
+            self.candidates
+                .lock()
+                .checked_out
+                .remove(&self.candidate.id);
+        }
     }
 }
 
@@ -457,19 +460,25 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_pass_drops_what_it_did_not_see() {
+    fn a_pass_drops_what_it_did_not_see_but_not_what_was_just_added() {
         let index = index(10, &["a", "b"]);
-        let pass = index.begin_pass();
-        index.offer(vec![candidate("b")], pass, None);
+        let names = || -> Vec<_> {
+            index
+                .lock()
+                .free
+                .iter()
+                .map(|entry| entry.candidate.name.to_string())
+                .collect()
+        };
+        let lagging = index.begin_pass();
+        index.offer(vec![candidate("b")], lagging, None);
+        index.finish_pass(lagging);
+        assert_eq!(names(), ["a", "b"]);
+        let next = index.begin_pass();
+        index.offer(vec![candidate("b")], next, None);
         index.add(vec![candidate("new")]);
-        index.finish_pass(pass);
-        let names: Vec<_> = index
-            .lock()
-            .free
-            .iter()
-            .map(|entry| entry.candidate.name.to_string())
-            .collect();
-        assert_eq!(names, ["b", "new"]);
+        index.finish_pass(next);
+        assert_eq!(names(), ["b", "new"]);
     }
 
     #[test]

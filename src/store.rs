@@ -19,7 +19,10 @@ use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutCo
 use aws_sdk_dynamodb::{
     Client,
     config::Credentials,
-    operation::update_item::UpdateItemError,
+    error::SdkError,
+    operation::update_item::{
+        UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder,
+    },
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -28,7 +31,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::item::{number, string};
 pub use self::{
     change::{Change, DeletionOutcome},
-    claim::{Claim, Guard},
+    claim::{Claim, Found, Guard},
     error::StoreError,
     item::{Item, ItemFault, Pointer, Tombstone, read_sandbox},
     lease::{Acquired, Fence, JobName, LEASE, RunId, RunRecord, RunState},
@@ -50,6 +53,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 const ATTEMPTS: u32 = 3;
+const CONFLICT_ATTEMPTS: u32 = 5;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The table's and its indexes' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +191,30 @@ impl PoolStore {
         Ok(answer.item)
     }
 
+    /// One conditional update. A transaction on the same item makes DynamoDB refuse it at once; that passes.
+    async fn update_item(
+        &self,
+        request: UpdateItemFluentBuilder,
+    ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
+        let mut attempt = 0;
+        loop {
+            let answer = {
+                let _slot = self.slot().await;
+                request.clone().send().await
+            };
+            let is_conflict = answer.as_ref().is_err_and(|error| {
+                error
+                    .as_service_error()
+                    .is_some_and(UpdateItemError::is_transaction_conflict_exception)
+            });
+            attempt += 1;
+            if !is_conflict || attempt == CONFLICT_ATTEMPTS {
+                return answer;
+            }
+            tokio::time::sleep(CONFLICT_PAUSE * 2_u32.pow(attempt)).await;
+        }
+    }
+
     /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
     ///
     /// # Errors
@@ -203,9 +232,10 @@ impl PoolStore {
         &self,
         caller: &CallerId,
         key: &IdempotencyKey,
-    ) -> Result<Option<Pointer>, StoreError> {
-        let item = self.get_item(item::claim_key(caller, key)).await?;
-        Ok(item.and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok()))
+    ) -> Result<Found, StoreError> {
+        Ok(Found::read(
+            self.get_item(item::claim_key(caller, key)).await?,
+        ))
     }
 
     /// The available sandboxes, a page at a time. The index lags behind the table by a moment.
@@ -380,11 +410,7 @@ impl PoolStore {
         Ok(matches!(self.retired(update).await?, Retired::Done(_)))
     }
 
-    fn retire(
-        &self,
-        id: &SandboxId,
-        now: UnixSeconds,
-    ) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+    fn retire(&self, id: &SandboxId, now: UnixSeconds) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
             .table_name(&self.table.name)
@@ -398,13 +424,9 @@ impl PoolStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    async fn retired(
-        &self,
-        update: aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder,
-    ) -> Result<Retired, StoreError> {
+    async fn retired(&self, update: UpdateItemFluentBuilder) -> Result<Retired, StoreError> {
         const OPERATION: &str = "UpdateItem";
-        let _slot = self.slot().await;
-        match update.send().await {
+        match self.update_item(update).await {
             Ok(answer) => {
                 let sandbox = read_sandbox(answer.attributes.unwrap_or_default())
                     .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;

@@ -329,6 +329,7 @@ impl From<StartFault> for ApiError {
                 }
             }
             StartFault::NotDue { .. } => ErrorCode::JobRunning.into(),
+            StartFault::Panicked { .. } => Self::caused(ErrorCode::InternalError, fault),
         }
     }
 }

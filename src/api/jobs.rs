@@ -133,10 +133,7 @@ impl IntoParams for Prefer {
 
 /// Starts a run and answers with its report, or at once.
 async fn run<J: Job>(state: &AppState, prefer: Prefer, job: J) -> Result<Response, ApiError> {
-    // Spawned, so that a client that hangs up right now does not leave a lease without a run.
-    let runner = state.runner.clone();
-    let start = state.tasks.spawn(async move { runner.start(job).await });
-    let started = start.await.map_err(|_| ErrorCode::InternalError)??;
+    let started = state.runner.start(job).await?;
     if !prefer.asynchronous {
         return Ok(Json(started.finish().await?).into_response());
     }

@@ -16,6 +16,8 @@ use crate::{
 
 /// The largest answer that is read, in bytes: a list of some 200,000 accounts.
 const MAX_ANSWER: usize = 64 << 20;
+/// A longer `Retry-After` is taken for a mistake.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The longest that one call may take as a whole.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -255,7 +257,10 @@ pub(super) fn checked(answer: Response) -> Result<Response, CspError> {
 /// `Retry-After` in seconds; CSP does not send the form with a date.
 fn retry_after(answer: &Response) -> Option<Duration> {
     let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    text.trim()
+        .parse()
+        .ok()
+        .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 pub(super) async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {

@@ -36,6 +36,8 @@ const FIRST_RETRY: Duration = Duration::from_mins(1);
 const LONGEST_RETRY: Duration = Duration::from_hours(1);
 /// A pause that CSP asks for is kept up to this long; beyond it the run ends and the rest is deferred.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Changes between two looks at whether to stop.
+const CHUNK: usize = 100;
 /// The longest reason that is noted on a sandbox, in bytes.
 const MAX_REASON: usize = 500;
 
@@ -129,17 +131,19 @@ impl CleanupJob {
             .into_iter()
             .map(|sandbox| Change::RetryDeletion(sandbox.account.sandbox_id))
             .collect();
-        let now = context.clock.now();
-        let made = context
-            .store
-            .apply(
-                Some(run.fence()),
-                &changes,
-                context.terms.lab_duration_hours,
-                now,
-            )
-            .await?;
-        Ok(made.into_iter().filter(|made| *made).count())
+        let mut requeued = 0;
+        for chunk in changes.chunks(CHUNK) {
+            if run.is_stopped() {
+                break;
+            }
+            let (hours, now) = (context.terms.lab_duration_hours, context.clock.now());
+            let made = context
+                .store
+                .apply(Some(run.fence()), chunk, hours, now)
+                .await?;
+            requeued += made.into_iter().filter(|made| *made).count();
+        }
+        Ok(requeued)
     }
 
     async fn delete_all(
@@ -173,6 +177,7 @@ impl CleanupJob {
                 self.attempt(run, session.as_ref(), sandbox, delay)
             }))
             .await;
+            let attempts = attempts.into_iter().flatten().collect();
             let asked = self.settle(run, attempts, report).await?;
             run.progress(report);
             if asked.is_some_and(|pause| pause > LONGEST_PAUSE) {
@@ -196,14 +201,18 @@ impl CleanupJob {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `None` if trouble, or the order to stop, came before its turn.
     async fn attempt(
         &self,
         run: &Run<CleanupReport>,
         session: Option<&Session>,
         sandbox: Sandbox,
         delay: Duration,
-    ) -> Attempt {
+    ) -> Option<Attempt> {
         run.pause(delay).await;
+        if !delay.is_zero() && (run.is_stopped() || self.context.csp_breaker.is_open()) {
+            return None;
+        }
         let niosxaas = match session {
             Some(session) if sandbox.upkeep.niosxaas_cleaned_at.is_none() => {
                 Some(self.clean_services(session, &sandbox).await)
@@ -216,16 +225,18 @@ impl CleanupJob {
             .delete_account(&sandbox.account.external_id)
             .await;
         match &result {
+            // Says nothing of how CSP is.
+            Err(CspError::Unauthorized { .. } | CspError::InvalidId { .. }) => {}
             Err(error) if error.is_transient() => {
                 self.context.csp_breaker.failed(error.retry_after());
             }
             _ => self.context.csp_breaker.succeeded(),
         }
-        Attempt {
+        Some(Attempt {
             sandbox,
             niosxaas,
             result,
-        }
+        })
     }
 
     /// Whatever becomes of the services, the account is deleted all the same.
@@ -248,7 +259,11 @@ impl CleanupJob {
                 }
             }
             Err(error) => {
-                breaker.failed(error.retry_after());
+                match error {
+                    // Of this account only.
+                    CspError::Rejected { .. } | CspError::InvalidId { .. } => breaker.succeeded(),
+                    _ => breaker.failed(error.retry_after()),
+                }
                 NiosxaasOutcome::Failed {
                     reason: reason(&error),
                 }
@@ -297,7 +312,8 @@ impl CleanupJob {
             changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
         }
         match troubles {
-            0 => self.pace().went_well(),
+            0 if unauthorized.is_none() => self.pace().went_well(),
+            0 => {}
             _ => self.pace().met_trouble(),
         }
         let made = context

@@ -2,10 +2,12 @@
 
 use std::{
     fmt::Debug,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use rand::RngExt;
 use serde::Serialize;
 use thiserror::Error;
@@ -111,6 +113,12 @@ pub enum StartFault {
         /// The job.
         job: JobName,
     },
+    /// A defect of the broker.
+    #[error("starting {job} panicked")]
+    Panicked {
+        /// The job.
+        job: JobName,
+    },
     /// The lease could not be asked for.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -185,6 +193,21 @@ impl Runner {
         job: J,
         not_since: Option<UnixSeconds>,
     ) -> Result<Started<J::Report>, StartFault> {
+        let (name, runner) = (job.name(), self.clone());
+        // Spawned, so that a caller that goes away in the middle does not leave a lease without a run.
+        let begun = self
+            .tasks
+            .spawn(async move { runner.begin(job, not_since).await });
+        begun
+            .await
+            .unwrap_or(Err(StartFault::Panicked { job: name }))
+    }
+
+    async fn begin<J: Job>(
+        &self,
+        job: J,
+        not_since: Option<UnixSeconds>,
+    ) -> Result<Started<J::Report>, StartFault> {
         let name = job.name();
         let now = self.context.clock.now();
         let id = RunId::new(name, now, rand::rng().random());
@@ -215,14 +238,9 @@ impl Runner {
             fence,
             started_at: now,
         };
-        if let Err(error) = book
-            .write(RunState::Running, &J::Report::default(), None)
-            .await
-        {
-            // Without a record nobody could follow the run. If this fails too, the lease ends by itself.
-            let _ = self.context.store.release_lease(&book.fence).await;
-            return Err(error.into());
-        }
+        // If this fails, the lease runs out by itself, and the next run closes the record.
+        book.write(RunState::Running, &J::Report::default(), None)
+            .await?;
         let (report, finished) = oneshot::channel();
         let watched = Arc::clone(&progress);
         self.tasks.spawn(async move {
@@ -260,21 +278,21 @@ async fn keep<R: Report>(
     stop: &CancellationToken,
     job: impl Future<Output = Result<R, JobError>> + Send,
 ) -> Result<R, JobError> {
-    let mut beat = tokio::time::interval(HEARTBEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beat.reset();
-    let mut job = std::pin::pin!(futures_util::FutureExt::catch_unwind(
-        std::panic::AssertUnwindSafe(job)
-    ));
-    loop {
-        tokio::select! {
-            outcome = &mut job => return outcome.unwrap_or(Err(JobError::Panicked)),
-            _ = beat.tick() => {
-                if book.beat(progress).await.is_err() {
-                    stop.cancel();
-                }
+    let beats = async {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.reset();
+        loop {
+            beat.tick().await;
+            if book.beat(progress).await.is_err() {
+                stop.cancel();
             }
         }
+    };
+    // Side by side: a slow database must not make CSP's answers look late.
+    tokio::select! {
+        outcome = AssertUnwindSafe(job).catch_unwind() => outcome.unwrap_or(Err(JobError::Panicked)),
+        never = beats => never,
     }
 }
 
@@ -366,15 +384,24 @@ impl Book {
                 "job failed"
             ),
         }
-        for _ in 0..CLOSE_ATTEMPTS {
-            let written = self.write(state, counts, error.clone()).await;
-            match self.store.release_lease(&self.fence).await.and(written) {
+        let is_due_again = state == RunState::Interrupted;
+        for attempt in 1..=CLOSE_ATTEMPTS {
+            // The record first: a lease that is given back names no run that still has to be closed.
+            let closed = match self.write(state, counts, error.clone()).await {
+                Ok(()) => self.store.release_lease(&self.fence, is_due_again).await,
+                Err(fault) => Err(fault),
+            };
+            match closed {
                 Ok(()) | Err(StoreError::Superseded) => return,
-                Err(fault) => tracing::warn!(
-                    run_id = self.id.as_str(),
-                    cause = chain(&fault),
-                    "could not close a run"
-                ),
+                Err(fault) => {
+                    tracing::warn!(
+                        run_id = self.id.as_str(),
+                        attempt,
+                        cause = chain(&fault),
+                        "could not close a run"
+                    );
+                    tokio::time::sleep(HEARTBEAT / CLOSE_ATTEMPTS).await;
+                }
             }
         }
     }

@@ -63,8 +63,8 @@ async fn repeat<J: Job>(runner: &Runner, interval: Duration, job: impl Fn() -> J
         match runner.start_if_due(job(), Some(not_since)).await {
             // How it ends is in the log and in its record.
             Ok(started) => drop(started.finish().await),
-            Err(StartFault::Store(error)) => {
-                tracing::warn!(cause = chain(&error), "a job could not be started");
+            Err(fault @ (StartFault::Store(_) | StartFault::Panicked { .. })) => {
+                tracing::warn!(cause = chain(&fault), "a job could not be started");
             }
             Err(fault @ (StartFault::Running { job, .. } | StartFault::NotDue { job })) => {
                 tracing::debug!(action = job.as_str(), reason = %fault, "a job was not started");

@@ -324,7 +324,9 @@ impl Difference {
                     _ => {}
                 }
             }
-            (Status::Stale, Some(account)) if sandbox.expires_at().is_none() => {
+            (Status::Stale, Some(account))
+                if sandbox.expires_at().is_none() && sandbox.holder.is_none() =>
+            {
                 self.back.push(account);
             }
             _ => {}

@@ -134,23 +134,20 @@ impl PoolStore {
                 }
                 return Ok(());
             };
-            let mut reasons = match cancellation_reasons(&error) {
-                Some(reasons)
-                    if reasons
-                        .iter()
-                        .all(|reason| refused(reason) || is_passing(reason)) =>
-                {
-                    reasons.iter()
-                }
-                _ => return Err(StoreError::from_sdk(OPERATION, error)),
+            let Some(reasons) = cancellation_reasons(&error) else {
+                return Err(StoreError::from_sdk(OPERATION, error));
             };
+            let mut reasons = reasons.iter();
             let before = batch.len();
             // Every action has its reason; the lease's comes last.
-            batch.retain(|(_, actions)| {
-                !reasons
-                    .by_ref()
-                    .take(actions.len())
-                    .fold(false, |any, one| any | refused(one))
+            batch.retain(|(at, actions)| {
+                let of_change: Vec<_> = reasons.by_ref().take(actions.len()).collect();
+                if let Some(fault) = of_change.iter().find(|reason| !refused(reason) && !is_passing(reason)) {
+                    // It would poison every batch that it is in.
+                    tracing::error!(change = at, reason = ?fault, "left out a change that the database does not take");
+                    return false;
+                }
+                !of_change.into_iter().any(refused)
             });
             if reasons.next().is_some_and(refused) {
                 return Err(StoreError::Superseded);
@@ -158,7 +155,7 @@ impl PoolStore {
             if batch.len() == before {
                 attempt += 1;
                 if attempt == ATTEMPTS {
-                    return Err(StoreError::from_sdk(OPERATION, error));
+                    return Err(StoreError::unavailable(OPERATION, error));
                 }
                 tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await;
             }
@@ -205,7 +202,11 @@ impl PoolStore {
             Change::Restore(account) => {
                 let update = self
                     .transition(&account.sandbox_id, Transition::Restore, now)
-                    .condition_expression("#status = :from AND allocated_at = :never")
+                    .condition_expression(
+                        "#status = :from AND (attribute_not_exists(allocated_at) OR allocated_at = :never) \
+                         AND (attribute_not_exists(allocated_to_track) OR attribute_type(allocated_to_track, :null))",
+                    )
+                    .expression_attribute_values(":null", string("NULL"))
                     .expression_attribute_values(":never", number(0));
                 vec![built(describe(update, account))?]
             }
@@ -295,7 +296,11 @@ impl PoolStore {
                 .expression_attribute_values(":seen", number(seen.0));
         }
         let mut actions = vec![TransactWriteItem::builder().delete(delete.build()?).build()];
-        if sandbox.expires_at().is_some() || sandbox.holder.is_some() {
+        // Whatever is on its way out may have been used, also where its item does not say by whom.
+        let was_never_used = sandbox.status == Status::Stale
+            && sandbox.expires_at().is_none()
+            && sandbox.holder.is_none();
+        if !was_never_used {
             actions.push(self.put_always(item::tombstone(sandbox, now, now + RECORD_TTL)?)?);
         }
         Ok(actions)

@@ -30,6 +30,34 @@ pub enum Guard {
     New,
     /// The one that points at this sandbox, which the pair no longer holds.
     Leftover(String),
+    /// Any: the one there is cannot be read.
+    Unreadable,
+}
+
+/// What the table has as the claim of a (caller, key) pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    None,
+    /// A claim.
+    Pointer(Pointer),
+    /// An item that is no claim.
+    Unreadable,
+}
+
+impl Found {
+    /// Reads a claim item, or logs why it is none.
+    pub(super) fn read(item: Option<item::Item>) -> Self {
+        let Some(item) = item else { return Self::None };
+        let key = item.get("PK").and_then(|key| key.as_s().ok()).cloned();
+        serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_or_else(
+            |fault| {
+                tracing::error!(key, %fault, "a claim cannot be read and will be written over");
+                Self::Unreadable
+            },
+            Self::Pointer,
+        )
+    }
 }
 
 /// How an attempt to allocate ended.
@@ -37,8 +65,8 @@ pub enum Guard {
 pub enum Claim {
     /// The caller holds the sandbox now.
     Won(Sandbox),
-    /// The (caller, key) pair has a claim already; `None` if it vanished meanwhile.
-    Held(Option<Pointer>),
+    /// The claim of the (caller, key) pair is not what the guard says; what it is, or nothing if it vanished.
+    Held(Found),
     /// The sandbox is not what the candidate says; what it is now, if it still exists and can be read.
     Lost(Option<Sandbox>),
     /// Another transaction, or the database's capacity, was in the way. Nothing was written.
@@ -162,6 +190,7 @@ impl PoolStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match guard {
             Guard::New => put.condition_expression("attribute_not_exists(PK)"),
+            Guard::Unreadable => put.condition_expression("attribute_exists(PK)"),
             Guard::Leftover(sandbox_id) => put
                 .condition_expression("sandbox_id = :leftover")
                 .expression_attribute_values(":leftover", string(sandbox_id)),
@@ -176,11 +205,7 @@ impl PoolStore {
         };
         let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
         if failed(claim) {
-            let pointer = claim
-                .item()
-                .cloned()
-                .and_then(|item| serde_dynamo::aws_sdk_dynamodb_1::from_item(item).ok());
-            return Some(Claim::Held(pointer));
+            return Some(Claim::Held(Found::read(claim.item().cloned())));
         }
         if failed(sandbox) {
             return Some(Claim::Lost(

@@ -93,6 +93,14 @@ impl StoreError {
         }
     }
 
+    /// A failure that passes, although the SDK does not know it.
+    pub(super) fn unavailable(operation: &'static str, source: impl Into<Source>) -> Self {
+        Self::Unavailable {
+            operation,
+            source: source.into(),
+        }
+    }
+
     /// For those who waited for an operation of someone else that failed.
     pub(crate) fn shared(operation: &'static str) -> Self {
         Self::Unavailable {

@@ -205,7 +205,15 @@ pub fn read_sandbox(item: Item) -> Result<Sandbox, ItemFault> {
         .into_iter()
         .filter(|(_, value)| !value.is_null())
         .collect();
+    let key = present.get("PK").and_then(|key| key.as_s().ok()).cloned();
     let row: Row = serde_dynamo::aws_sdk_dynamodb_1::from_item(present)?;
+    if key.is_some_and(|key| key.strip_prefix(SANDBOX_PREFIX) != Some(&row.sandbox_id)) {
+        let fault = "is another one than the item's key says".to_owned();
+        return Err(ItemFault::Value {
+            attribute: "sandbox_id",
+            fault,
+        });
+    }
     let status: Status = parsed("status", row.status.parse())?;
     let holder = match row.allocated_to_track {
         Some(caller) => Some(read_holder(&caller, row.idempotency_key, row.track_name)?),

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use aws_sdk_dynamodb::{
-    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    operation::{
+        put_item::PutItemError,
+        update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
+    },
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use serde::{Deserialize, Serialize};
@@ -222,7 +225,9 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Acquired, StoreError> {
         const OPERATION: &str = "UpdateItem";
-        let free = "(attribute_not_exists(lease_until) OR lease_until < :now)";
+        // A lease further ahead than any can be was taken by a clock that runs fast.
+        let free =
+            "(attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :absurd)";
         let mut request = self
             .client
             .update_item()
@@ -238,18 +243,21 @@ impl PoolStore {
             .expression_attribute_values(":run", string(run.as_str()))
             .expression_attribute_values(":until", number((now + LEASE).0))
             .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":absurd", number((now + LEASE * 2).0))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         if let Some(not_since) = not_since {
+            // A run that never gave its lease back did not do its work, so it is due again at once.
             request = request
                 .condition_expression(format!(
-                    "{free} AND (attribute_not_exists(started_at) OR started_at <= :since)"
+                    "{free} AND (attribute_not_exists(started_at) OR started_at <= :since OR started_at > :absurd \
+                     OR lease_until > :zero)"
                 ))
                 .expression_attribute_values(":since", number(not_since.0));
         }
-        match request.send().await {
+        match self.update_item(request).await {
             Ok(answer) => {
                 let before = answer.attributes.as_ref();
                 let was_given_back = integer(before, "lease_until").is_none_or(|until| until == 0);
@@ -266,6 +274,18 @@ impl PoolStore {
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
                     let lease = refusal.item();
+                    // The answer to the first attempt was lost, and the SDK's second one met its own lease.
+                    if run_of(lease).as_deref() == Some(run.as_str())
+                        && let Some(generation) = integer(lease, "generation")
+                    {
+                        return Ok(Acquired::Granted {
+                            fence: Fence {
+                                job: run.job,
+                                generation,
+                            },
+                            abandoned: None,
+                        });
+                    }
                     Ok(
                         if integer(lease, "lease_until").is_some_and(|until| until >= now.0) {
                             Acquired::Held(run_of(lease))
@@ -282,32 +302,40 @@ impl PoolStore {
     /// Makes the lease last [`LEASE`] from `now` on.
     ///
     /// # Errors
-    /// [`StoreError::Superseded`] if another run has it; any other [`StoreError`].
+    /// [`StoreError::Superseded`] if another run has it, or it was given back; any other [`StoreError`].
     pub async fn renew_lease(&self, fence: &Fence, now: UnixSeconds) -> Result<(), StoreError> {
-        self.set_lease_until(fence, now + LEASE).await
+        let request = self
+            .held_lease(fence)
+            .update_expression("SET lease_until = :until")
+            .expression_attribute_values(":until", number((now + LEASE).0));
+        self.update_lease(request).await
     }
 
-    /// Gives the lease back.
+    /// Gives the lease back. A job whose run did not do its work is due again at once.
     ///
     /// # Errors
     /// As [`renew_lease`](Self::renew_lease).
-    pub async fn release_lease(&self, fence: &Fence) -> Result<(), StoreError> {
-        self.set_lease_until(fence, UnixSeconds(0)).await
+    pub async fn release_lease(&self, fence: &Fence, is_due_again: bool) -> Result<(), StoreError> {
+        let request = self.held_lease(fence).update_expression(if is_due_again {
+            "SET lease_until = :zero, started_at = :zero"
+        } else {
+            "SET lease_until = :zero"
+        });
+        self.update_lease(request).await
     }
 
-    async fn set_lease_until(&self, fence: &Fence, until: UnixSeconds) -> Result<(), StoreError> {
-        let answer = self
-            .client
+    fn held_lease(&self, fence: &Fence) -> UpdateItemFluentBuilder {
+        self.client
             .update_item()
             .table_name(&self.table.name)
             .set_key(Some(lease_key(fence.job)))
-            .update_expression("SET lease_until = :until")
-            .condition_expression("generation = :generation")
-            .expression_attribute_values(":until", number(until.0))
+            .condition_expression("generation = :generation AND lease_until > :zero")
             .expression_attribute_values(":generation", number(fence.generation))
-            .send()
-            .await;
-        match answer {
+            .expression_attribute_values(":zero", number(0))
+    }
+
+    async fn update_lease(&self, request: UpdateItemFluentBuilder) -> Result<(), StoreError> {
+        match self.update_item(request).await {
             Ok(_) => Ok(()),
             Err(error)
                 if error

@@ -356,3 +356,32 @@ async fn an_item_that_cannot_be_read_fails_nobody() {
         "SANDBOX_NOT_FOUND"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_cannot_be_read_is_written_over() {
+    let pool = Pool::of(3).await;
+    let broker = pool.broker().await;
+    broker.client.allocate("play-1").await;
+    let items = pool
+        .client
+        .scan()
+        .table_name(&pool.table)
+        .into_paginator()
+        .items()
+        .send();
+    let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
+    let mut claim = items
+        .into_iter()
+        .find(|item| item["PK"].as_s().unwrap().starts_with("CLAIM#"))
+        .unwrap();
+    claim.remove("sandbox_id");
+    pool.client
+        .put_item()
+        .table_name(&pool.table)
+        .set_item(Some(claim))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(broker.client.allocate("play-1").await.status, 201);
+    assert_eq!(broker.client.allocate("play-1").await.status, 200);
+}

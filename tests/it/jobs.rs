@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use sandbox_broker::{
-    clock::UnixSeconds,
+    clock::{Clock, SystemClock, UnixSeconds},
     csp::simulator::{Fault, Misbehaviour},
     sandbox::{SandboxId, Status},
     store::{Acquired, Change, DeletionOutcome, JobName, RunId, RunRecord, RunState, StoreError},
@@ -490,7 +490,7 @@ async fn the_job_command_says_by_its_exit_code_how_it_went() {
     }
     let id = RunId::new(JobName::Cleanup, START, 7);
     // As if another process ran it right now.
-    let now = UnixSeconds(4_000_000_000);
+    let now = SystemClock.now();
     pool.store
         .acquire_lease(&id, "elsewhere", None, now)
         .await
@@ -613,4 +613,98 @@ async fn a_sandbox_that_came_back_and_went_stale_again_meanwhile_is_not_removed(
         [false]
     );
     assert_eq!(pool.sandboxes().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_grant_was_lost_on_the_way_is_granted_to_the_same_run_again() {
+    let pool = Pool::new().await;
+    let run = RunId::new(JobName::Sync, START, 1);
+    let granted = pool
+        .store
+        .acquire_lease(&run, "me", None, START)
+        .await
+        .unwrap();
+    let again = pool
+        .store
+        .acquire_lease(&run, "me", None, START)
+        .await
+        .unwrap();
+    assert!(matches!(granted, Acquired::Granted { .. }));
+    assert_eq!(granted, again);
+    let other = RunId::new(JobName::Sync, START, 2);
+    let refused = pool
+        .store
+        .acquire_lease(&other, "other", None, START)
+        .await
+        .unwrap();
+    assert_eq!(refused, Acquired::Held(Some(run.to_string())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
+    let pool = Pool::new().await;
+    let acquire = async |number: u32, not_since: i64, now: i64| {
+        let run = RunId::new(JobName::AutoDeleteStale, UnixSeconds(now), number);
+        let not_since = Some(UnixSeconds(not_since));
+        pool.store
+            .acquire_lease(&run, "worker", not_since, UnixSeconds(now))
+            .await
+            .unwrap()
+    };
+    let day = 86_400;
+    let Acquired::Granted { fence, .. } = acquire(1, START.0 - day, START.0).await else {
+        panic!("it is free")
+    };
+    let next = acquire(2, START.0 + 60 - day, START.0 + 60).await;
+    assert!(
+        matches!(
+            next,
+            Acquired::Granted {
+                abandoned: Some(_),
+                ..
+            }
+        ),
+        "its holder died: {next:?}"
+    );
+    pool.store.release_lease(&fence, false).await.unwrap_err();
+    let Acquired::Granted { fence, .. } = next else {
+        unreachable!()
+    };
+    pool.store.release_lease(&fence, false).await.unwrap();
+    assert_eq!(
+        acquire(3, START.0 + 120 - day, START.0 + 120).await,
+        Acquired::NotDue,
+        "it did its work"
+    );
+    let Acquired::Granted { .. } = acquire(4, START.0 + 10 * day, START.0 + 11 * day).await else {
+        panic!("due")
+    };
+    let after = acquire(5, START.0 + 200 - day, START.0 + 200).await;
+    assert!(
+        matches!(after, Acquired::Granted { .. }),
+        "that clock was ten days fast: {after:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_how_a_run_ended_is_not_written_over_by_a_late_heartbeat() {
+    let pool = Pool::new().await;
+    let id = RunId::new(JobName::Sync, START, 1);
+    let record = |state| RunRecord {
+        id: id.to_string(),
+        job: JobName::Sync,
+        state,
+        counts: Value::Null,
+        error: None,
+        started_at: START,
+        updated_at: START,
+        finished_at: None,
+    };
+    for state in [RunState::Running, RunState::Succeeded, RunState::Running] {
+        pool.store.put_run(&id, &record(state)).await.unwrap();
+    }
+    assert_eq!(
+        pool.store.run(&id).await.unwrap().unwrap().state,
+        RunState::Succeeded
+    );
 }

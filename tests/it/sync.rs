@@ -419,6 +419,8 @@ async fn a_sandbox_that_left_the_table_unused_can_be_had_again_when_csp_lists_it
     let (pool, _simulator, broker) = broker_with_csp(1).await;
     sync(&broker).await;
     // Behind the back of the broker, whose index goes on proposing it.
+    let id = pool.sandboxes().await[0].id().clone();
+    pool.apply(vec![Change::MarkStale(id)]).await;
     let removed = pool.sandboxes().await.remove(0);
     pool.apply(vec![Change::Remove(Box::new(removed))]).await;
     assert_eq!(
