@@ -686,6 +686,31 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_variable_and_no_other() {
+        let readme = include_str!("../README.md");
+        let config = Config::from_variables(&Variables::new()).unwrap();
+        let table = readme
+            .split("## Configuration")
+            .nth(1)
+            .and_then(|rest| rest.split("## The table").next())
+            .unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let mut listed: Vec<&str> = rows
+            .filter_map(|row| row.split('|').nth(1))
+            .flat_map(|cell| cell.split(','))
+            .map(|name| name.trim().trim_matches('`'))
+            .collect();
+        let mut read: Vec<&str> = config
+            .settings()
+            .iter()
+            .map(|setting| setting.variable)
+            .collect();
+        listed.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(listed, read);
+    }
+
+    #[test]
     fn the_base_path_may_be_the_root() {
         assert_eq!(parse_base_path("/").unwrap(), "");
         assert_eq!(parse_base_path("/api/v1/").unwrap(), "/api/v1");
