@@ -243,15 +243,9 @@ impl PoolStore {
         &self,
     ) -> impl Stream<Item = Result<Vec<Candidate>, StoreError>> + Send + use<> {
         let pages = self
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .index_name(&self.table.status_index)
-            .key_condition_expression("#status = :available")
+            .by_status(Status::Available)
             .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
-            .expression_attribute_names("#status", "status")
             .expression_attribute_names("#name", "name")
-            .expression_attribute_values(":available", string(Status::Available.as_str()))
             .into_paginator()
             .send();
         let store = self.clone();
@@ -323,13 +317,7 @@ impl PoolStore {
     async fn count(&self, status: Status) -> Result<u64, StoreError> {
         let _slot = self.slot().await;
         let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .index_name(&self.table.status_index)
-            .key_condition_expression("#status = :status")
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":status", string(status.as_str()))
+            .by_status(status)
             .select(Select::Count)
             .into_paginator()
             .send();

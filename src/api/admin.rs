@@ -318,5 +318,9 @@ mod tests {
         ] {
             assert_eq!(read_cursor(&cursor, status), None, "{cursor}");
         }
+        let endless = "a".repeat(3000);
+        for values in [["", ""], ["SBX#1", ""], ["", "META"], [&endless, "META"]] {
+            assert_eq!(read_cursor(&of(&values), None), None, "{values:?}");
+        }
     }
 }

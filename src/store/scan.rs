@@ -125,7 +125,8 @@ impl PoolStore {
         self.collect(self.by_status(status)).await
     }
 
-    fn by_status(&self, status: Status) -> QueryFluentBuilder {
+    /// The query for the sandboxes in a state; the index lags behind the table by a moment.
+    pub(super) fn by_status(&self, status: Status) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table.name)
@@ -257,10 +258,14 @@ pub fn read_position(values: &[String], status: Option<Status>) -> Option<Item> 
             Some(((*name).to_owned(), value))
         })
         .collect::<Option<_>>()?;
-    let is_sandbox = item.get("PK")?.as_s().ok()?.starts_with(SANDBOX_PREFIX) || status.is_none();
+    let (partition, sort) = (values.first()?, values.get(1)?);
+    // DynamoDB's own bounds of a key, in bytes; it takes no empty one.
+    let is_key = (1..=2048).contains(&partition.len()) && (1..=1024).contains(&sort.len());
+    let is_sandbox =
+        status.is_none() || (partition.starts_with(SANDBOX_PREFIX) && sort == SANDBOX_SORT);
     let is_of_status =
         status.is_none_or(|status| values.get(2).map(String::as_str) == Some(status.as_str()));
-    (values.len() == names.len() && is_sandbox && is_of_status).then_some(item)
+    (values.len() == names.len() && is_key && is_sandbox && is_of_status).then_some(item)
 }
 
 /// A position's values, as a cursor has them.

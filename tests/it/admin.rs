@@ -84,6 +84,7 @@ async fn a_wrong_query_is_an_error_that_says_what_it_takes() {
         (&format!("q={}", "x".repeat(257)), "INVALID_PARAMETER"),
         ("cursor=nonsense", "INVALID_CURSOR"),
         ("cursor=WyJhIl0", "INVALID_CURSOR"),
+        ("cursor=WyIiLCIiXQ", "INVALID_CURSOR"),
         ("cursor=WyJQIiwiUyJd&status=stale", "INVALID_CURSOR"),
     ] {
         let answer = broker
