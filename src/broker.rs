@@ -158,7 +158,13 @@ impl Broker {
                     candidate.put_back();
                     match self.resolve(holder, found).await? {
                         Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
-                        Resolved::Free(next) => guard = next,
+                        Resolved::Free(next) => {
+                            // The same answer twice: somebody else is changing the claim, or nobody can read it.
+                            if guard == next {
+                                self.pause(&mut conflicts).await;
+                            }
+                            guard = next;
+                        }
                     }
                 }
             }
@@ -206,7 +212,7 @@ impl Broker {
     async fn resolve(&self, holder: &Holder, found: Found) -> Result<Resolved, BrokerError> {
         let pointer = match found {
             Found::None => return Ok(Resolved::Free(Guard::New)),
-            Found::Unreadable => return Ok(Resolved::Free(Guard::Unreadable)),
+            Found::Unreadable => return self.resolve_by_index(holder).await,
             Found::Pointer(pointer) => pointer,
         };
         let leftover = Resolved::Free(Guard::Leftover(pointer.sandbox_id.clone()));
@@ -232,6 +238,21 @@ impl Broker {
             return Ok(leftover);
         }
         Ok(Resolved::Holds(Box::new(sandbox)))
+    }
+
+    /// Without a claim to point at it, the index of callers may still know what the pair holds.
+    async fn resolve_by_index(&self, holder: &Holder) -> Result<Resolved, BrokerError> {
+        for known in self.store.held_by(&holder.caller).await? {
+            let Some(sandbox) = self.store.get(known.id()).await? else {
+                continue;
+            };
+            let is_held = sandbox.status == Status::Allocated
+                && sandbox.is_held_by(&holder.caller, &holder.key);
+            if is_held && !sandbox.is_overdue(self.clock.now(), self.terms.grace) {
+                return Ok(Resolved::Holds(Box::new(sandbox)));
+            }
+        }
+        Ok(Resolved::Free(Guard::Unreadable))
     }
 
     /// A sandbox that belongs to the caller.

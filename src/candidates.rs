@@ -120,15 +120,18 @@ impl Inner {
         start..start + matches
     }
 
+    /// Where a candidate is, or would be.
+    fn position(&self, candidate: &Candidate) -> Result<usize, usize> {
+        self.free.binary_search_by(|entry| {
+            (&entry.candidate.name, &entry.candidate.id).cmp(&(&candidate.name, &candidate.id))
+        })
+    }
+
     fn sort(&mut self) {
-        // Newest first among equals, so that dedup keeps what was seen last.
         self.free.sort_by(|a, b| {
-            (&a.candidate.name, &a.candidate.id, b.seen).cmp(&(
-                &b.candidate.name,
-                &b.candidate.id,
-                a.seen,
-            ))
+            (&a.candidate.name, &a.candidate.id).cmp(&(&b.candidate.name, &b.candidate.id))
         });
+        // A page may list a candidate twice.
         self.free.dedup_by(|a, b| {
             a.candidate.id == b.candidate.id && a.candidate.name == b.candidate.name
         });
@@ -241,6 +244,7 @@ impl Candidates {
     pub fn offer(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
         let mut offered = Offered::default();
         let mut inner = self.lock();
+        let mut fresh = Vec::new();
         for candidate in page {
             let wanted = candidate.matches(prefix);
             if inner.spent.contains(&candidate.id) {
@@ -250,15 +254,21 @@ impl Candidates {
                 offered.checked_out += usize::from(wanted);
                 continue;
             }
-            if !wanted && inner.free.len() >= self.capacity {
+            if let Ok(at) = inner.position(&candidate) {
+                let entry = &mut inner.free[at];
+                entry.seen = entry.seen.max(pass.0);
+                entry.candidate = Arc::new(candidate);
+            } else if wanted || inner.free.len() + fresh.len() < self.capacity {
+                fresh.push(Entry {
+                    candidate: Arc::new(candidate),
+                    seen: pass.0,
+                });
+            } else {
                 continue;
             }
             offered.takeable += usize::from(wanted);
-            inner.free.push(Entry {
-                candidate: Arc::new(candidate),
-                seen: pass.0,
-            });
         }
+        inner.free.append(&mut fresh);
         inner.sort();
         inner.shrink(self.capacity, prefix);
         offered
@@ -312,12 +322,11 @@ impl CheckOut<'_> {
         let mut inner = self.candidates.lock();
         inner.checked_out.remove(&self.candidate.id);
         let seen = inner.pass + 1;
-        let at = inner.free.partition_point(|entry| {
-            (&entry.candidate.name, &entry.candidate.id)
-                < (&self.candidate.name, &self.candidate.id)
-        });
         let candidate = Arc::clone(&self.candidate);
-        inner.free.insert(at, Entry { candidate, seen });
+        match inner.position(&candidate) {
+            Ok(at) => inner.free[at].seen = seen,
+            Err(at) => inner.free.insert(at, Entry { candidate, seen }),
+        }
         // From here on another request may check it out, and its mark is not ours to remove.
         self.is_marked = false;
     }
@@ -479,6 +488,22 @@ mod tests {
         index.add(vec![candidate("new")]);
         index.finish_pass(next);
         assert_eq!(names(), ["b", "new"]);
+    }
+
+    #[test]
+    fn a_search_for_an_absent_prefix_leaves_a_full_index_as_it_is() {
+        let names = ["a", "b", "c", "d", "e"];
+        let index = index(3, &names);
+        for _ in 0..3 {
+            let pass = index.begin_pass();
+            let page = names.iter().map(|name| candidate(name)).collect();
+            assert_eq!(
+                index.offer(page, pass, Some(&prefix("z-"))),
+                Offered::default()
+            );
+            index.finish_pass(pass);
+            assert_eq!(index.len(), 3);
+        }
     }
 
     #[test]

@@ -218,11 +218,20 @@ impl Config {
         let niosxaas = read_niosxaas(&mut reader);
         let log = read_log(&mut reader, store.engine);
         refuse_unsafe(&mut reader, &http, &store, &auth, &csp);
-        let warnings = RETIRED
+        let mut warnings: Vec<String> = RETIRED
             .into_iter()
             .filter(|(variable, _)| reader.raw(variable).is_some())
             .map(|(variable, reason)| format!("{variable} has no effect any more: {reason}"))
             .collect();
+        if csp.mode == CspMode::Live
+            && csp.base_url.starts_with("http://")
+            && !is_loopback_url(&csp.base_url)
+        {
+            warnings.push(
+                "CSP_BASE_URL is not https, so CSP_API_TOKEN goes over the network in clear"
+                    .to_owned(),
+            );
+        }
         let (faults, settings) = reader.finish();
         if !faults.is_empty() {
             return Err(ConfigError { faults });
@@ -282,7 +291,7 @@ fn parse_base_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     let segments_are_plain = path.strip_prefix('/').is_some_and(|rest| {
         rest.split('/').all(|segment| {
-            !segment.is_empty()
+            !segment.trim_matches('.').is_empty()
                 && segment
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
@@ -344,8 +353,22 @@ fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
             ),
         },
         endpoint: reader.optional("DDB_ENDPOINT_URL", parse_url),
-        region: reader.text("AWS_REGION", "us-east-1"),
+        region: reader.parsed(
+            "AWS_REGION",
+            "us-east-1".to_owned(),
+            Clone::clone,
+            parse_region,
+        ),
     }
+}
+
+fn parse_region(text: &str) -> Result<String, String> {
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    plain
+        .then(|| text.to_owned())
+        .ok_or_else(|| "the name of an AWS region, such as eu-west-1".to_owned())
 }
 
 /// DynamoDB's own rule for the names of tables and indexes.
@@ -359,11 +382,15 @@ fn parse_table_name(text: &str) -> Result<String, String> {
 }
 
 fn parse_url(text: &str) -> Result<String, String> {
-    let takes = || "an http or https URL, such as http://127.0.0.1:8000".to_owned();
+    let takes = || {
+        "an http or https URL without user, query and fragment, such as http://127.0.0.1:8000"
+            .to_owned()
+    };
     let uri: Uri = text.parse().map_err(|_| takes())?;
     let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.host().is_some_and(|host| !host.is_empty())
-        && uri.query().is_none();
+        && uri.query().is_none()
+        && !text.contains(['@', '#']);
     is_url
         .then(|| text.trim_end_matches('/').to_owned())
         .ok_or_else(takes)
@@ -490,30 +517,38 @@ fn refuse_unsafe(
     let has = |tokens: &[SecretString], token: &str| {
         tokens.iter().any(|known| known.expose_secret() == token)
     };
-    for (variable, tokens, default) in [
-        ("BROKER_API_TOKEN", &auth.track_tokens, DEFAULT_TRACK_TOKEN),
-        (
-            "BROKER_ADMIN_TOKEN",
-            &auth.admin_tokens,
-            DEFAULT_ADMIN_TOKEN,
-        ),
+    for (variable, tokens) in [
+        ("BROKER_API_TOKEN", &auth.track_tokens),
+        ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
     ] {
-        if !has(tokens, default) {
+        if !has(tokens, DEFAULT_TRACK_TOKEN) && !has(tokens, DEFAULT_ADMIN_TOKEN) {
             continue;
         }
         if is_shared {
             reader.refuse(
                 variable,
-                "the default token",
+                "a default token",
                 "a token of your own with STORE=dynamodb",
             );
         } else if !http.host.is_loopback() {
             reader.refuse(
                 variable,
-                "the default token",
+                "a default token",
                 "a token of your own unless HOST is a loopback address",
             );
         }
+    }
+    let [first, second, third] = [
+        &store.table.status_index,
+        &store.table.track_index,
+        &store.table.idempotency_index,
+    ];
+    if first == second || first == third || second == third {
+        reader.refuse(
+            "DDB_GSI3_NAME",
+            "the name of another index",
+            "three different names for the three indexes",
+        );
     }
     if auth
         .track_tokens
@@ -634,6 +669,30 @@ mod tests {
             ["BROKER_ADMIN_TOKEN"]
         );
         assert_eq!(production_with(&[("CSP_API_TOKEN", "")]), ["CSP_API_TOKEN"]);
+        assert_eq!(
+            production_with(&[("CSP_API_TOKEN", "one\ntwo")]),
+            ["CSP_API_TOKEN"]
+        );
+        assert_eq!(
+            production_with(&[("BROKER_API_TOKEN", DEFAULT_ADMIN_TOKEN)]),
+            ["BROKER_API_TOKEN"]
+        );
+        assert_eq!(
+            production_with(&[("CSP_BASE_URL", "https://user:pw@csp.example.com/v2")]),
+            ["CSP_BASE_URL"]
+        );
+        assert_eq!(
+            production_with(&[("DDB_GSI2_NAME", "StatusIndex")]),
+            ["DDB_GSI3_NAME"]
+        );
+        assert_eq!(
+            production_with(&[("AWS_REGION", "us east")]),
+            ["AWS_REGION"]
+        );
+        assert_eq!(
+            production_with(&[("API_BASE_PATH", "/..")]),
+            ["API_BASE_PATH"]
+        );
         assert_eq!(production_with(&[("CSP_MODE", "simulated")]), ["CSP_MODE"]);
         assert_eq!(
             production_with(&[
@@ -683,6 +742,18 @@ mod tests {
     fn retired_variables_are_accepted_with_a_warning() {
         let config = Config::from_variables(&variables(&[("K_CANDIDATES", "15")])).unwrap();
         assert!(config.warnings()[0].starts_with("K_CANDIDATES has no effect any more"));
+    }
+
+    #[test]
+    fn a_token_that_goes_over_the_network_in_clear_is_warned_of() {
+        let mut pairs = variables(&PRODUCTION);
+        pairs.insert("CSP_BASE_URL".into(), "http://csp.example.com/v2".into());
+        let config = Config::from_variables(&pairs).unwrap();
+        assert!(
+            config.warnings()[0].contains("in clear"),
+            "{:?}",
+            config.warnings()
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ use sandbox_broker::{
         stale::{Removal, RemovalJob},
         sync::SyncJob,
     },
-    shutdown, telemetry,
+    shutdown::Signals,
+    telemetry,
 };
 use tokio::time::Instant;
 
@@ -75,10 +76,15 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Variables that are not UTF-8 are none of the broker's.
+/// What is not UTF-8 is kept, spoilt, so that the check of its variable refuses it.
 fn variables() -> Variables {
     std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
         .collect()
 }
 
@@ -96,13 +102,24 @@ fn check_config(config: &Config) {
     }
 }
 
+const NO_SIGNALS: &str = "cannot listen for signals";
+
+/// Nothing was promised to anyone yet, and what was written so far stays.
+fn stopped_early(signal: &str) -> ExitCode {
+    tracing::info!(signal, "stopped before the start was over");
+    ExitCode::SUCCESS
+}
+
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    let stop = shutdown::requested();
-    let running = Running::start(config, Arc::new(SystemClock), rand::random()).await?;
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
+    let running = tokio::select! {
+        running = Running::start(config, Arc::new(SystemClock), rand::random()) => running?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     if config.store.engine == Engine::Embedded {
         print!("{}", banner(config, &running).await?);
     }
-    let signal = stop.await.context("cannot listen for signals")?;
+    let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
@@ -149,11 +166,14 @@ async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
 }
 
 async fn worker(config: &Config) -> anyhow::Result<ExitCode> {
-    let stop = shutdown::requested();
-    let app = App::start(config, Arc::new(SystemClock), rand::random()).await?;
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
+    let app = tokio::select! {
+        app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     app.run_jobs(config);
     tracing::info!("working");
-    let signal = stop.await.context("cannot listen for signals")?;
+    let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     app.stop(Instant::now() + config.http.shutdown_timeout)
         .await;
@@ -210,13 +230,13 @@ async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode>
     };
     let progress = Arc::clone(&started.progress);
     let mut run = std::pin::pin!(started.finish());
-    let mut signal = std::pin::pin!(shutdown::requested());
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let mut look = tokio::time::interval(Duration::from_millis(500));
     let is_watched = std::io::stderr().is_terminal();
     let report = loop {
         tokio::select! {
             report = &mut run => break report?,
-            _ = &mut signal, if !app.is_interrupted() => app.interrupt(),
+            _ = signals.next() => app.interrupt(),
             _ = look.tick(), if is_watched => {
                 let so_far = progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 eprint!("\r\x1b[K{}", serde_json::to_string(&so_far)?);
@@ -279,9 +299,10 @@ async fn simulate_csp(arguments: &sandbox_broker::cli::SimulatorArguments) -> an
         simulator.accounts().len()
     );
     let stop = CancellationToken::new();
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
     tokio::select! {
         served = simulator.serve(listener, stop) => served?,
-        signal = shutdown::requested() => { signal?; }
+        _ = signals.next() => {}
     }
     Ok(())
 }

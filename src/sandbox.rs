@@ -345,6 +345,14 @@ impl Sandbox {
             .is_some_and(|holder| &holder.caller == caller)
     }
 
+    /// Whether it was given to this pair, and to no other since.
+    #[must_use]
+    pub fn is_held_by(&self, caller: &CallerId, key: &IdempotencyKey) -> bool {
+        self.holder
+            .as_ref()
+            .is_some_and(|holder| &holder.caller == caller && &holder.key == key)
+    }
+
     /// Whether the allocation and its grace period are over at `now`.
     #[must_use]
     pub fn is_overdue(&self, now: UnixSeconds, grace: Duration) -> bool {

@@ -140,10 +140,15 @@ impl PoolStore {
         if let Some(endpoint) = endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        if endpoint.is_some_and(crate::config::is_loopback_url) {
+        if let Some(endpoint) = endpoint.filter(|endpoint| crate::config::is_loopback_url(endpoint))
+        {
             // Emulators take any credentials; looking for real ones would take seconds and may find some.
             loader = loader
                 .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
+            if endpoint.starts_with("http://") {
+                // The default client would ask a proxy from the environment, which leads away from this machine.
+                loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
+            }
         }
         Self::new(Client::new(&loader.load().await), config.table.clone())
     }
@@ -353,7 +358,7 @@ impl PoolStore {
             .expression_attribute_values(":caller", string(caller.as_str()))
             .expression_attribute_values(":hours", number(terms.lab_duration_hours))
             .expression_attribute_values(":oldest", number(oldest.0));
-        loop {
+        for is_last in [false, true] {
             let sandbox = match self.retired(attempt).await? {
                 Retired::Done(sandbox) => return Ok(Release::Released(sandbox)),
                 Retired::Refused(None) => return Ok(Release::NotFound),
@@ -365,7 +370,7 @@ impl PoolStore {
                 Status::Allocated if sandbox.is_overdue(now, terms.grace) => {
                     Release::Expired(sandbox)
                 }
-                Status::Allocated => {
+                Status::Allocated if !is_last => {
                     // Of another length than the configured one, but in time by its own: this very allocation goes.
                     attempt = self
                         .retire(id, now)
@@ -376,9 +381,14 @@ impl PoolStore {
                         .expression_attribute_values(":allocated_at", number(sandbox.allocated_at.0));
                     continue;
                 }
+                Status::Allocated => break,
                 Status::Available | Status::Stale => Release::NotOwner,
             });
         }
+        Err(StoreError::unexpected(
+            "UpdateItem",
+            "the sandbox is its caller's, and yet it is not",
+        ))
     }
 
     /// Retires an allocation whose time is up, if it is still the one made at `allocated_at`.

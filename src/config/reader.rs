@@ -243,6 +243,12 @@ impl<'a> Reader<'a> {
         let text = self.raw(variable);
         let shown = if text.is_some() { REDACTED } else { "(none)" };
         self.show(variable, shown.to_owned(), text.is_none());
+        if text.is_some_and(|text| {
+            text.bytes()
+                .any(|byte| byte.is_ascii_control() || !byte.is_ascii())
+        }) {
+            self.refuse(variable, REDACTED, "one line of ASCII characters");
+        }
         text.map(SecretString::from)
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     clock::UnixSeconds,
-    config::CspConfig,
+    config::{CspConfig, is_loopback_url},
     sandbox::{Account, SandboxId},
 };
 
@@ -89,8 +89,19 @@ impl CspError {
 ///
 /// # Errors
 /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
-pub(super) fn http_client(connect: Duration, read: Duration) -> Result<reqwest::Client, CspError> {
-    Ok(reqwest::Client::builder()
+pub(super) fn http_client(
+    base_url: &str,
+    connect: Duration,
+    read: Duration,
+) -> Result<reqwest::Client, CspError> {
+    let builder = reqwest::Client::builder();
+    // A proxy from the environment leads away from this machine.
+    let builder = if is_loopback_url(base_url) {
+        builder.no_proxy()
+    } else {
+        builder
+    };
+    Ok(builder
         .connect_timeout(connect)
         .read_timeout(read)
         .timeout(CALL_TIMEOUT)
@@ -159,7 +170,7 @@ impl CspClient {
     /// # Errors
     /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
     pub fn new(config: &CspConfig, base_url: &str, token: SecretString) -> Result<Self, CspError> {
-        let http = http_client(config.connect_timeout, config.read_timeout)?;
+        let http = http_client(base_url, config.connect_timeout, config.read_timeout)?;
         Ok(Self {
             http,
             base_url: base_url.to_owned(),

@@ -61,7 +61,7 @@ impl NiosxaasClient {
     /// # Errors
     /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
     pub fn new(config: NiosxaasConfig, connect_timeout: Duration) -> Result<Self, CspError> {
-        let http = super::client::http_client(connect_timeout, config.timeout)?;
+        let http = super::client::http_client(&config.base_url, connect_timeout, config.timeout)?;
         Ok(Self {
             http,
             config: Arc::new(config),

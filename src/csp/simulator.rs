@@ -35,6 +35,8 @@ use self::services::Services;
 /// The path below which the simulator serves the CSP API, as the real one does.
 pub const API_PATH: &str = "/v2";
 
+/// More than any machine holds in memory.
+const MOST_ACCOUNTS: u64 = 10_000_000;
 const FIRST_CSP_ID: u64 = 2_000_001;
 const ADJECTIVES: [&str; 8] = [
     "lab", "demo", "cloud", "edge", "core", "test", "field", "north",
@@ -249,6 +251,13 @@ impl Simulator {
             },
             Err(error) => return Err(error),
         };
+        if saved.made > MOST_ACCOUNTS {
+            let message = format!(
+                "{} speaks of more than {MOST_ACCOUNTS} accounts",
+                file.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         let simulator = Self::from_saved(saved, Some(file.to_owned()));
         simulator.lock().save()?;
         Ok(simulator)

@@ -70,6 +70,15 @@ impl Authenticator {
         let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
             refuse("The Authorization header is missing; send 'Authorization: Bearer <token>'.")
         })?;
+        if headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .any(|other| other != value)
+        {
+            return Err(refuse(
+                "The Authorization header is there more than once, with different values.",
+            ));
+        }
         let value = value
             .to_str()
             .map_err(|_| refuse("The Authorization header is not visible ASCII."))?;

@@ -30,7 +30,7 @@ pub enum Guard {
     New,
     /// The one that points at this sandbox, which the pair no longer holds.
     Leftover(String),
-    /// Any: the one there is cannot be read.
+    /// The one there is, for as long as it cannot be read.
     Unreadable,
 }
 
@@ -139,8 +139,8 @@ impl PoolStore {
         }
     }
 
-    /// Besides the status, the name and the external id must be those of the candidate: the answer to the caller is
-    /// made from them, and the name has to have the prefix that was asked for.
+    /// Besides the status, what describes the account must be as the candidate has it: the answer to the caller is
+    /// made from it, and the name has to have the prefix that was asked for.
     fn allocate_sandbox(
         &self,
         candidate: &Candidate,
@@ -156,12 +156,17 @@ impl PoolStore {
                 .expression_attribute_values(":lab", string(lab.as_str())),
             None => Update::builder().update_expression(SET),
         };
+        let (same_sfdc, sfdc) = match &candidate.sfdc_account_id {
+            Some(sfdc) => ("sfdc_account_id = :sfdc", &**sfdc),
+            None => ("NOT attribute_type(sfdc_account_id, :sfdc)", "S"),
+        };
         update
+            .expression_attribute_values(":sfdc", string(sfdc))
             .table_name(&self.table.name)
             .set_key(Some(item::sandbox_key(&candidate.id)))
-            .condition_expression(
-                "#status = :from AND #name = :name AND external_id = :external_id",
-            )
+            .condition_expression(format!(
+                "#status = :from AND #name = :name AND external_id = :external_id AND {same_sfdc}"
+            ))
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#name", "name")
             .expression_attribute_values(":from", string(Transition::Allocate.from().as_str()))
@@ -190,7 +195,13 @@ impl PoolStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match guard {
             Guard::New => put.condition_expression("attribute_not_exists(PK)"),
-            Guard::Unreadable => put.condition_expression("attribute_exists(PK)"),
+            Guard::Unreadable => put
+                .condition_expression(
+                    "attribute_exists(PK) AND NOT (attribute_type(sandbox_id, :string) \
+                     AND attribute_type(allocated_at, :number))",
+                )
+                .expression_attribute_values(":string", string("S"))
+                .expression_attribute_values(":number", string("N")),
             Guard::Leftover(sandbox_id) => put
                 .condition_expression("sandbox_id = :leftover")
                 .expression_attribute_values(":leftover", string(sandbox_id)),

@@ -361,7 +361,7 @@ async fn an_item_that_cannot_be_read_fails_nobody() {
 async fn a_claim_that_cannot_be_read_is_written_over() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
-    broker.client.allocate("play-1").await;
+    let held = broker.client.allocate("play-1").await.sandbox_id();
     let items = pool
         .client
         .scan()
@@ -382,6 +382,57 @@ async fn a_claim_that_cannot_be_read_is_written_over() {
         .send()
         .await
         .unwrap();
+    let again = broker.client.allocate("play-1").await;
+    assert_eq!(
+        (again.status.as_u16(), again.sandbox_id()),
+        (200, held),
+        "the index of callers still knows"
+    );
+    broker.client.release(&again.sandbox_id(), "play-1").await;
+    let answers = join_all((0..10).map(|_| broker.client.allocate("play-1"))).await;
+    let mut ids: Vec<_> = answers.iter().map(Answer::sandbox_id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "and whoever writes over it first wins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_describes_the_account_as_the_table_has_it() {
+    let pool = Pool::with_names(["one", "two"]).await;
+    let broker = pool.broker().await;
+    let mut changed = [account("one"), account("two")];
+    changed[0].external_id = "identity/accounts/new".into();
+    changed[1].sfdc_account_id = Some("001NEW".into());
+    pool.apply(changed.into_iter().map(Change::Update).collect())
+        .await;
+    for caller in ["play-1", "play-2"] {
+        let first = broker.client.allocate(caller).await;
+        assert_eq!(first.status, 201);
+        assert_eq!(first.json(), broker.client.allocate(caller).await.json());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_informs_people_may_be_of_any_type() {
+    use aws_sdk_dynamodb::types::AttributeValue::{N, S};
+    let pool = Pool::of(1).await;
+    for (name, value) in [
+        ("deletion_requested_at", S("never".into())),
+        ("sfdc_account_id", N("1".into())),
+    ] {
+        pool.client
+            .update_item()
+            .table_name(&pool.table)
+            .key("PK", S("SBX#lab-adventure-0000".into()))
+            .key("SK", S("META".into()))
+            .update_expression("SET #name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", value)
+            .send()
+            .await
+            .unwrap();
+    }
+    let broker = pool.broker().await;
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
     assert_eq!(broker.client.allocate("play-1").await.status, 200);
 }

@@ -383,3 +383,33 @@ fn check_config_shows_the_settings_without_the_secrets() {
         "{told}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_from_the_environment_is_not_asked_for_this_machine() {
+    let data = tempfile::tempdir().unwrap();
+    let mut variables = laptop(data.path());
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        variables.insert(name.into(), "http://127.0.0.1:9".into());
+    }
+    let broker = BrokerProcess::serve(data.path(), &variables);
+    assert_eq!(broker.client.stats().await["available"], 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_during_the_start_stops_it() {
+    let pool = Pool::new().await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let held = proxy.hold("GetItem");
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[("DDB_ENDPOINT_URL", &proxy.endpoint())]);
+    let mut child = command(directory.path(), &variables)
+        .arg("serve")
+        .spawn()
+        .unwrap();
+    held.wait_for_one().await;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap())
+        .await
+        .unwrap();
+    assert!(status.success(), "{status:?}");
+}
