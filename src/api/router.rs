@@ -35,14 +35,20 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(admin::list_all))
         .routes(routes!(jobs::list_runs))
         .routes(routes!(jobs::get_run))
-        .layer(middleware::from_fn(body::limit_time));
+        .layer(middleware::from_fn_with_state(
+            body::REQUEST_TIMEOUT,
+            body::limit_time,
+        ));
     let protected = timed
         .routes(routes!(jobs::sync))
         .routes(routes!(jobs::cleanup))
         .routes(routes!(jobs::auto_expire))
         .routes(routes!(jobs::auto_delete_stale))
         .routes(routes!(jobs::bulk_delete))
-        .layer(middleware::from_fn(body::limit_body))
+        .layer(middleware::from_fn_with_state(
+            body::REQUEST_TIMEOUT,
+            body::limit_body,
+        ))
         .layer(middleware::from_fn_with_state(
             state.auth.clone(),
             auth::authenticate,

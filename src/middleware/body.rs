@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, to_bytes},
-    extract::Request,
+    extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,12 +15,12 @@ use crate::api::error::{ApiError, ErrorCode};
 /// The largest request body, in bytes. No endpoint needs one at all.
 const MAX_BODY: usize = 16 * 1024;
 /// The longest that a request may take, jobs excepted.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the body before the handler runs, so that its size is known whether or not the client declares it.
-pub async fn limit_body(request: Request, next: Next) -> Response {
+pub async fn limit_body(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match timeout(REQUEST_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+    match timeout(limit, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => {
             next.run(Request::from_parts(parts, Body::from(bytes)))
                 .await
@@ -31,33 +31,35 @@ pub async fn limit_body(request: Request, next: Next) -> Response {
 }
 
 /// Ends a request that takes too long.
-pub async fn limit_time(request: Request, next: Next) -> Response {
-    timeout(REQUEST_TIMEOUT, next.run(request))
+pub async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    timeout(limit, next.run(request))
         .await
         .unwrap_or_else(|_| ApiError::from(ErrorCode::RequestTimeout).into_response())
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, http::StatusCode, middleware::from_fn, routing::get};
+    use axum::{Router, http::StatusCode, middleware::from_fn_with_state, routing::get};
     use tower::ServiceExt;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    const SHORT: Duration = Duration::from_millis(10);
+
+    #[tokio::test]
     async fn a_handler_that_never_ends_is_ended() {
         let router = Router::new()
             .route("/", get(async || std::future::pending::<()>().await))
-            .layer(from_fn(limit_time));
+            .layer(from_fn_with_state(SHORT, limit_time));
         let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_that_never_ends_is_ended() {
         let router = Router::new()
             .route("/", get(async || ()))
-            .layer(from_fn(limit_body));
+            .layer(from_fn_with_state(SHORT, limit_body));
         let endless =
             Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>());
         let answer = router.oneshot(Request::new(endless)).await.unwrap();
