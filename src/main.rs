@@ -1,7 +1,7 @@
 //! The binary: reads arguments and settings, starts what they ask for, and says how it went.
 
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -39,11 +39,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
     // Before any thread is started: the AWS SDK reads its own variables from the environment.
-    if let Err(error) = dotenvy::dotenv()
-        && !error.not_found()
-    {
-        return Err(error).context(".env cannot be read");
-    }
+    load_dotenv()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -56,7 +52,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
     let config = Config::from_variables(&variables())?;
     if matches!(command, Command::CheckConfig) {
-        check_config(&config);
+        // Whoever closed the pipe has seen enough.
+        let _ = check_config(&config);
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init(config.log);
@@ -76,6 +73,20 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The working directory's own `.env`, and no other: one further up may be of another project.
+fn load_dotenv() -> anyhow::Result<()> {
+    match dotenvy::from_path(".env") {
+        Err(dotenvy::Error::LineParse(..)) => {
+            // Without the line: it may hold a secret.
+            anyhow::bail!(
+                ".env has a line that is not NAME=value; a value with spaces needs quotes"
+            )
+        }
+        Err(error) if !error.not_found() => Err(error).context(".env cannot be read"),
+        _ => Ok(()),
+    }
+}
+
 /// What is not UTF-8 is kept, spoilt, so that the check of its variable refuses it.
 fn variables() -> Variables {
     std::env::vars_os()
@@ -88,18 +99,20 @@ fn variables() -> Variables {
         .collect()
 }
 
-fn check_config(config: &Config) {
+fn check_config(config: &Config) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     for setting in config.settings() {
         let note = if setting.is_default {
             "  (default)"
         } else {
             ""
         };
-        println!("{}={}{note}", setting.variable, setting.value);
+        writeln!(out, "{}={}{note}", setting.variable, setting.value)?;
     }
-    for warning in config.warnings() {
-        println!("warning: {warning}");
-    }
+    config
+        .warnings()
+        .iter()
+        .try_for_each(|warning| writeln!(out, "warning: {warning}"))
 }
 
 const NO_SIGNALS: &str = "cannot listen for signals";
@@ -232,7 +245,7 @@ async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode>
     let mut run = std::pin::pin!(started.finish());
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let mut look = tokio::time::interval(Duration::from_millis(500));
-    let is_watched = std::io::stderr().is_terminal();
+    let is_watched = io::stderr().is_terminal();
     let report = loop {
         tokio::select! {
             report = &mut run => break report?,

@@ -370,6 +370,26 @@ fn check_config_shows_the_settings_without_the_secrets() {
         "{shown}"
     );
     assert!(!shown.contains("from-dot-env"), "{shown}");
+    let below = directory.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let output = command(&below, &none).arg("check-config").output().unwrap();
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("PORT=8080  (default)"),
+        "no .env of a parent"
+    );
+    std::fs::write(
+        below.join(".env"),
+        "BROKER_API_TOKEN=my very secret token\n",
+    )
+    .unwrap();
+    let output = command(&below, &none).arg("check-config").output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("needs quotes") && !told.contains("secret token"),
+        "{told}"
+    );
     let wrong = command(directory.path(), &none)
         .env("STORE", "redis")
         .env("PORT", "x")
