@@ -111,11 +111,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct App {
     state: AppState,
-    store: PoolStore,
     supply: Supply,
     stop: CancellationToken,
-    #[cfg(feature = "simulator")]
-    simulator: Option<Simulator>,
     #[cfg(feature = "embedded")]
     engine: Option<EmbeddedEngine>,
 }
@@ -226,11 +223,8 @@ impl App {
         };
         Ok(Self {
             state,
-            store,
             supply,
             stop,
-            #[cfg(feature = "simulator")]
-            simulator: csp_end.simulator,
             #[cfg(feature = "embedded")]
             engine: storage.engine,
         })
@@ -279,12 +273,6 @@ impl App {
     /// Tells jobs to end after the item at hand. They do so in the background.
     pub fn interrupt(&self) {
         self.stop.cancel();
-    }
-
-    /// The pool.
-    #[must_use]
-    pub const fn store(&self) -> &PoolStore {
-        &self.store
     }
 
     /// Waits for the tasks under way, at most until `deadline`, and stops what runs in the background.
@@ -346,8 +334,6 @@ struct CspEnd {
     /// In place of the configured one.
     niosxaas_base_url: Option<String>,
     token: SecretString,
-    #[cfg(feature = "simulator")]
-    simulator: Option<Simulator>,
 }
 
 impl CspEnd {
@@ -371,8 +357,6 @@ impl CspEnd {
             niosxaas_base_url: None,
             // `Config` refuses live mode without a token.
             token: config.csp.token.clone().unwrap_or_default(),
-            #[cfg(feature = "simulator")]
-            simulator: None,
         })
     }
 
@@ -405,7 +389,7 @@ impl CspEnd {
             Simulator::new(accounts, SIMULATOR_SEED)
         };
         let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-        tasks.spawn(simulator.clone().serve(listener, stop.clone()));
+        tasks.spawn(simulator.serve(listener, stop.clone()));
         let root = base_url
             .trim_end_matches(crate::csp::simulator::API_PATH)
             .to_owned();
@@ -413,7 +397,6 @@ impl CspEnd {
             base_url,
             niosxaas_base_url: Some(root),
             token: "simulated".into(),
-            simulator: Some(simulator),
         })
     }
 }
@@ -471,13 +454,6 @@ impl Running {
     #[must_use]
     pub const fn app(&self) -> &App {
         &self.app
-    }
-
-    /// The simulator, if it runs in this process.
-    #[cfg(feature = "simulator")]
-    #[must_use]
-    pub const fn simulator(&self) -> Option<&Simulator> {
-        self.app.simulator.as_ref()
     }
 
     /// Stops accepting, finishes what is running, and returns at the deadline at the latest.
