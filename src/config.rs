@@ -1,29 +1,33 @@
 //! The configuration: one struct a concern, read from the environment once, at the start.
 
+mod credentials;
+mod http;
 mod jobs;
 mod reader;
+mod safety;
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::Uri;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use thiserror::Error;
 
-pub use self::jobs::{JobsConfig, NiosxaasConfig, SyncConfig};
-use self::jobs::{read_jobs, read_niosxaas, read_sync};
-use self::reader::Reader;
-pub use self::reader::{Fault, REDACTED, Setting, Variables};
+pub use self::{
+    credentials::{
+        AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN, SecretsConfig, read_tokens,
+    },
+    http::{Cors, EdgeConfig, HttpConfig, Quota},
+    jobs::{JobsConfig, NiosxaasConfig, SyncConfig},
+    reader::{Fault, REDACTED, Setting, Variables, is_one_line},
+};
+use self::{
+    credentials::{read_auth, read_secrets},
+    http::read_http,
+    jobs::{read_jobs, read_niosxaas, read_sync},
+    reader::Reader,
+    safety::refuse_unsafe,
+};
 use crate::{sandbox::LeaseTerms, store::TableNames};
-
-/// What `BROKER_API_TOKEN` is on a laptop.
-pub const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
-/// What `BROKER_ADMIN_TOKEN` is on a laptop.
-pub const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
 
 /// Variables of the FastAPI service that have no effect here, and why.
 const RETIRED: [(&str, &str); 4] = [
@@ -61,36 +65,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Pretty,
-}
-
-/// Where the API listens, and under which path.
-#[derive(Clone, Debug)]
-pub struct HttpConfig {
-    /// `HOST`.
-    pub host: IpAddr,
-    /// `PORT`; 0 takes any free one.
-    pub port: u16,
-    /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
-    pub base_path: String,
-    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
-    pub shutdown_timeout: Duration,
-}
-
-impl HttpConfig {
-    /// The address to listen on.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
-    }
-}
-
-/// Who may call.
-#[derive(Clone, Debug)]
-pub struct AuthConfig {
-    /// `BROKER_API_TOKEN`.
-    pub track_tokens: Vec<SecretString>,
-    /// `BROKER_ADMIN_TOKEN`.
-    pub admin_tokens: Vec<SecretString>,
 }
 
 /// Where the table is.
@@ -161,6 +135,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Who may call.
     pub auth: AuthConfig,
+    /// Which secrets are in Secrets Manager.
+    pub secrets: SecretsConfig,
     /// Where the table is.
     pub store: StoreConfig,
     /// Which CSP.
@@ -177,6 +153,8 @@ pub struct Config {
     pub niosxaas: Option<NiosxaasConfig>,
     /// Logging.
     pub log: LogConfig,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: where traces go.
+    pub otlp_endpoint: Option<String>,
     settings: Vec<Setting>,
     warnings: Vec<String>,
 }
@@ -206,7 +184,8 @@ impl Config {
         let mut reader = Reader::new(variables);
         let http = read_http(&mut reader);
         let store = read_store(&mut reader);
-        let auth = read_auth(&mut reader);
+        let secrets = read_secrets(&mut reader);
+        let auth = read_auth(&mut reader, &secrets);
         let csp = read_csp(&mut reader, &store);
         let terms = LeaseTerms {
             lab_duration_hours: reader.number("LAB_DURATION_HOURS", 4, 1..=720),
@@ -215,9 +194,10 @@ impl Config {
         let allocation = read_allocation(&mut reader);
         let sync = read_sync(&mut reader);
         let jobs = read_jobs(&mut reader, store.engine);
-        let niosxaas = read_niosxaas(&mut reader);
+        let niosxaas = read_niosxaas(&mut reader, &secrets);
         let log = read_log(&mut reader, store.engine);
-        refuse_unsafe(&mut reader, &http, &store, &auth, &csp);
+        refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
+        let otlp_endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_url);
         let mut warnings: Vec<String> = RETIRED
             .into_iter()
             .filter(|(variable, _)| reader.raw(variable).is_some())
@@ -232,6 +212,12 @@ impl Config {
                     .to_owned(),
             );
         }
+        if otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+            warnings.push(
+                "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: this broker was built without the feature otlp"
+                    .to_owned(),
+            );
+        }
         let (faults, settings) = reader.finish();
         if !faults.is_empty() {
             return Err(ConfigError { faults });
@@ -239,6 +225,7 @@ impl Config {
         Ok(Self {
             http,
             auth,
+            secrets,
             store,
             csp,
             terms,
@@ -247,6 +234,7 @@ impl Config {
             jobs,
             niosxaas,
             log,
+            otlp_endpoint,
             settings,
             warnings,
         })
@@ -262,48 +250,6 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-}
-
-fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
-    HttpConfig {
-        host: reader.parsed(
-            "HOST",
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::to_string,
-            |text| {
-                text.parse()
-                    .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0".to_owned())
-            },
-        ),
-        port: reader.number("PORT", 8080, 0..=u16::MAX),
-        base_path: reader.parsed(
-            "API_BASE_PATH",
-            "/v1".to_owned(),
-            Clone::clone,
-            parse_base_path,
-        ),
-        shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT_SEC", 25, 1..=600, Duration::from_secs),
-    }
-}
-
-fn parse_base_path(text: &str) -> Result<String, String> {
-    let path = text.trim_end_matches('/');
-    let segments_are_plain = path.strip_prefix('/').is_some_and(|rest| {
-        rest.split('/').all(|segment| {
-            !segment.trim_matches('.').is_empty()
-                && segment
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
-        })
-    });
-    if path.is_empty() || segments_are_plain {
-        Ok(path.to_owned())
-    } else {
-        Err(
-            "a path of letters, digits, '-', '_', '.' and '~', such as /v1, or / for none"
-                .to_owned(),
-        )
     }
 }
 
@@ -409,13 +355,6 @@ pub fn is_loopback_url(url: &str) -> bool {
     })
 }
 
-fn read_auth(reader: &mut Reader<'_>) -> AuthConfig {
-    AuthConfig {
-        track_tokens: reader.secrets("BROKER_API_TOKEN", DEFAULT_TRACK_TOKEN),
-        admin_tokens: reader.secrets("BROKER_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN),
-    }
-}
-
 fn read_csp(reader: &mut Reader<'_>, store: &StoreConfig) -> CspConfig {
     let simulated = cfg!(feature = "simulator") && store.engine == Engine::Embedded;
     CspConfig {
@@ -501,79 +440,6 @@ fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
             },
             &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
         ),
-    }
-}
-
-/// Refuses what would open a shared pool to anyone, or fill it with sandboxes that do not exist.
-fn refuse_unsafe(
-    reader: &mut Reader<'_>,
-    http: &HttpConfig,
-    store: &StoreConfig,
-    auth: &AuthConfig,
-    csp: &CspConfig,
-) {
-    let is_shared =
-        store.engine == Engine::DynamoDb && !store.endpoint.as_deref().is_some_and(is_loopback_url);
-    let has = |tokens: &[SecretString], token: &str| {
-        tokens.iter().any(|known| known.expose_secret() == token)
-    };
-    for (variable, tokens) in [
-        ("BROKER_API_TOKEN", &auth.track_tokens),
-        ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
-    ] {
-        if !has(tokens, DEFAULT_TRACK_TOKEN) && !has(tokens, DEFAULT_ADMIN_TOKEN) {
-            continue;
-        }
-        if is_shared {
-            reader.refuse(
-                variable,
-                "a default token",
-                "a token of your own with STORE=dynamodb",
-            );
-        } else if !http.host.is_loopback() {
-            reader.refuse(
-                variable,
-                "a default token",
-                "a token of your own unless HOST is a loopback address",
-            );
-        }
-    }
-    let [first, second, third] = [
-        &store.table.status_index,
-        &store.table.track_index,
-        &store.table.idempotency_index,
-    ];
-    if first == second || first == third || second == third {
-        reader.refuse(
-            "DDB_GSI3_NAME",
-            "the name of another index",
-            "three different names for the three indexes",
-        );
-    }
-    if auth
-        .track_tokens
-        .iter()
-        .any(|token| has(&auth.admin_tokens, token.expose_secret()))
-    {
-        reader.refuse(
-            "BROKER_ADMIN_TOKEN",
-            "a token that BROKER_API_TOKEN has too",
-            "tokens that tracks do not have",
-        );
-    }
-    if csp.mode == CspMode::Live && csp.token.is_none() {
-        reader.refuse(
-            "CSP_API_TOKEN",
-            "nothing",
-            "the API token of the CSP account, with CSP_MODE=live",
-        );
-    }
-    if csp.mode == CspMode::Simulated && is_shared {
-        reader.refuse(
-            "CSP_MODE",
-            "\"simulated\"",
-            "\"live\" unless DDB_ENDPOINT_URL is a loopback address",
-        );
     }
 }
 
@@ -779,13 +645,5 @@ mod tests {
         listed.sort_unstable();
         read.sort_unstable();
         assert_eq!(listed, read);
-    }
-
-    #[test]
-    fn the_base_path_may_be_the_root() {
-        assert_eq!(parse_base_path("/").unwrap(), "");
-        assert_eq!(parse_base_path("/api/v1/").unwrap(), "/api/v1");
-        assert!(parse_base_path("v1").is_err());
-        assert!(parse_base_path("/{id}").is_err());
     }
 }

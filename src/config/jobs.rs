@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{Engine, parse_url, reader::Reader};
+use super::{Engine, SecretsConfig, parse_url, reader::Reader};
 use crate::csp::throttle::{BreakerConfig, PaceConfig};
 
 /// How the sync job behaves.
@@ -115,7 +115,10 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
     }
 }
 
-pub(super) fn read_niosxaas(reader: &mut Reader<'_>) -> Option<NiosxaasConfig> {
+pub(super) fn read_niosxaas(
+    reader: &mut Reader<'_>,
+    secrets: &SecretsConfig,
+) -> Option<NiosxaasConfig> {
     let enabled = reader.flag("NIOSXAAS_ENABLED", false);
     let config = NiosxaasConfig {
         base_url: reader.parsed(
@@ -130,14 +133,15 @@ pub(super) fn read_niosxaas(reader: &mut Reader<'_>) -> Option<NiosxaasConfig> {
         timeout: reader.duration("NIOSXAAS_TIMEOUT_SEC", 30, 1..=300, Duration::from_secs),
         shadow_mode: reader.flag("NIOSXAAS_SHADOW_MODE", true),
     };
-    if enabled && config.email.is_empty() {
+    let is_in_environment = secrets.niosxaas.is_none();
+    if enabled && is_in_environment && config.email.is_empty() {
         reader.refuse(
             "NIOSXAAS_EMAIL",
             "nothing",
             "the user's e-mail address, with NIOSXAAS_ENABLED=true",
         );
     }
-    if enabled && config.password.is_none() {
+    if enabled && is_in_environment && config.password.is_none() {
         reader.refuse(
             "NIOSXAAS_PASSWORD",
             "nothing",

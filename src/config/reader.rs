@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 /// The environment variables that the broker reads.
 pub type Variables = BTreeMap<String, String>;
@@ -210,45 +210,53 @@ impl<'a> Reader<'a> {
         self.choice(variable, default, &choices)
     }
 
+    pub(super) fn show_secret(&mut self, variable: &'static str, is_set: bool) {
+        let shown = if is_set { REDACTED } else { "(none)" };
+        self.show(variable, shown.to_owned(), !is_set);
+    }
+
     /// A comma-separated list of secrets.
     pub(super) fn secrets(&mut self, variable: &'static str, default: &str) -> Vec<SecretString> {
         let text = self.raw(variable);
         self.show(variable, REDACTED.to_owned(), text.is_none());
-        let secrets: Vec<_> = text
-            .unwrap_or(default)
-            .split(',')
-            .map(str::trim)
-            .filter(|secret| !secret.is_empty())
-            .map(SecretString::from)
-            .collect();
-        if secrets.iter().any(|secret| {
-            secret
-                .expose_secret()
-                .bytes()
-                .any(|byte| !byte.is_ascii_graphic())
-        }) {
-            self.refuse(
-                variable,
-                REDACTED,
-                "tokens of visible ASCII characters, separated by commas",
-            );
+        match parse_tokens(text.unwrap_or(default)) {
+            Ok(tokens) => tokens,
+            Err(takes) => {
+                self.refuse(variable, REDACTED, takes);
+                Vec::new()
+            }
         }
-        if secrets.is_empty() {
-            self.refuse(variable, "no token", "at least one token");
-        }
-        secrets
     }
 
     pub(super) fn secret(&mut self, variable: &'static str) -> Option<SecretString> {
         let text = self.raw(variable);
-        let shown = if text.is_some() { REDACTED } else { "(none)" };
-        self.show(variable, shown.to_owned(), text.is_none());
-        if text.is_some_and(|text| {
-            text.bytes()
-                .any(|byte| byte.is_ascii_control() || !byte.is_ascii())
-        }) {
+        self.show_secret(variable, text.is_some());
+        if text.is_some_and(|text| !is_one_line(text)) {
             self.refuse(variable, REDACTED, "one line of ASCII characters");
         }
         text.map(SecretString::from)
     }
+}
+
+/// Tokens with commas between them.
+pub(super) fn parse_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
+    let tokens: Vec<_> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+        .collect();
+    let are_plain = tokens
+        .iter()
+        .all(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+    if tokens.is_empty() || !are_plain {
+        return Err("one or more tokens of visible ASCII characters, separated by commas");
+    }
+    Ok(tokens.into_iter().map(SecretString::from).collect())
+}
+
+/// Whether a text can be the value of a header.
+#[must_use]
+pub fn is_one_line(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_control())
 }

@@ -1,0 +1,228 @@
+//! Where the broker listens, and what it lets in.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use axum::http::HeaderValue;
+
+use super::{parse_url, reader::Reader};
+
+/// Where the API listens, and under which path.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `HOST`.
+    pub host: IpAddr,
+    /// `PORT`; 0 takes any free one.
+    pub port: u16,
+    /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
+    pub base_path: String,
+    /// `METRICS_PORT`: where the metrics are in place of the API's port; 0 takes any free one.
+    pub metrics_port: Option<u16>,
+    /// `KEEP_ALIVE_SEC`: how long a connection may be idle.
+    pub keep_alive: Duration,
+    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
+    pub shutdown_timeout: Duration,
+    /// What is let in.
+    pub edge: EdgeConfig,
+}
+
+impl HttpConfig {
+    /// The address to listen on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// The address of the metrics, if it is another one.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_port
+            .map(|port| SocketAddr::new(self.host, port))
+    }
+}
+
+/// A rate that lasts, and what may come at once before it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests a second.
+    pub per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// How much is let in, and from where.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// `TRUSTED_PROXY_HOPS`: so many proxies in front of the broker each add an address to `X-Forwarded-For`.
+    pub trusted_hops: usize,
+    /// `RATE_LIMIT_PER_SEC` and `RATE_LIMIT_BURST`.
+    pub per_caller: Quota,
+    /// `RATE_LIMIT_ADDRESS_PER_SEC` and `RATE_LIMIT_ADDRESS_BURST`.
+    pub per_address: Quota,
+    /// `MAX_IN_FLIGHT`: requests at once.
+    pub max_in_flight: usize,
+    /// `CORS_ALLOWED_ORIGINS`.
+    pub cors: Cors,
+}
+
+/// Whose pages may call from a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// Those of these origins; of none, if there are none.
+    Origins(Vec<HeaderValue>),
+    /// Everybody's.
+    Any,
+}
+
+impl fmt::Display for Cors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Origins(origins) if origins.is_empty() => f.write_str("(none)"),
+            Self::Origins(origins) => {
+                let texts: Vec<_> = origins
+                    .iter()
+                    .map(|origin| origin.to_str().unwrap_or_default())
+                    .collect();
+                f.write_str(&texts.join(","))
+            }
+        }
+    }
+}
+
+pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
+    let http = HttpConfig {
+        host: reader.parsed(
+            "HOST",
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::to_string,
+            |text| {
+                text.parse()
+                    .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0".to_owned())
+            },
+        ),
+        port: reader.number("PORT", 8080, 0..=u16::MAX),
+        base_path: reader.parsed(
+            "API_BASE_PATH",
+            "/v1".to_owned(),
+            Clone::clone,
+            parse_base_path,
+        ),
+        metrics_port: reader.optional("METRICS_PORT", |text| {
+            text.parse()
+                .map_err(|_| "a number from 0 to 65535".to_owned())
+        }),
+        // Longer than the 60 s of a load balancer, which must not meet a connection that is just being closed.
+        keep_alive: reader.duration("KEEP_ALIVE_SEC", 75, 1..=3600, Duration::from_secs),
+        shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT_SEC", 25, 1..=600, Duration::from_secs),
+        edge: EdgeConfig {
+            trusted_hops: reader.number("TRUSTED_PROXY_HOPS", 0, 0..=10),
+            per_caller: Quota {
+                per_second: reader.number("RATE_LIMIT_PER_SEC", 50, 1..=100_000),
+                burst: reader.number("RATE_LIMIT_BURST", 200, 1..=1_000_000),
+            },
+            per_address: Quota {
+                per_second: reader.number("RATE_LIMIT_ADDRESS_PER_SEC", 1_000, 1..=100_000),
+                burst: reader.number("RATE_LIMIT_ADDRESS_BURST", 4_000, 1..=1_000_000),
+            },
+            max_in_flight: reader.number("MAX_IN_FLIGHT", 4_096, 1..=100_000),
+            cors: reader.parsed(
+                "CORS_ALLOWED_ORIGINS",
+                Cors::Origins(Vec::new()),
+                Cors::to_string,
+                parse_origins,
+            ),
+        },
+    };
+    if http.port != 0 && http.metrics_port == Some(http.port) {
+        reader.refuse(
+            "METRICS_PORT",
+            format!("{}, which is PORT too", http.port),
+            "another port, or nothing to have the metrics on PORT",
+        );
+    }
+    http
+}
+
+pub(super) fn parse_base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let segments_are_plain = path.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/').all(|segment| {
+            !segment.trim_matches('.').is_empty()
+                && segment
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+        })
+    });
+    if path.is_empty() || segments_are_plain {
+        Ok(path.to_owned())
+    } else {
+        Err(
+            "a path of letters, digits, '-', '_', '.' and '~', such as /v1, or / for none"
+                .to_owned(),
+        )
+    }
+}
+
+fn parse_origins(text: &str) -> Result<Cors, String> {
+    if text == "*" {
+        return Ok(Cors::Any);
+    }
+    let origins = text
+        .split(',')
+        .map(str::trim)
+        .filter(|origin| !origin.is_empty())
+        .map(parse_origin);
+    origins
+        .collect::<Option<_>>()
+        .map(Cors::Origins)
+        .ok_or_else(|| {
+            "origins as browsers send them, such as https://ops.example.com, separated by commas; or *"
+                .to_owned()
+        })
+}
+
+/// An origin is a scheme, a host in lower case and perhaps a port: anything more never equals what a browser sends.
+fn parse_origin(text: &str) -> Option<HeaderValue> {
+    let url = parse_url(text).ok()?;
+    let is_origin = url == text
+        && text.matches('/').count() == 2
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_origin.then(|| HeaderValue::from_str(text).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_path_may_be_the_root() {
+        assert_eq!(parse_base_path("/").unwrap(), "");
+        assert_eq!(parse_base_path("/api/v1/").unwrap(), "/api/v1");
+        assert!(parse_base_path("v1").is_err());
+        assert!(parse_base_path("/{id}").is_err());
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_sends() {
+        assert_eq!(parse_origins("*").unwrap(), Cors::Any);
+        let two = parse_origins("https://ops.example.com, http://localhost:3000").unwrap();
+        assert_eq!(
+            two.to_string(),
+            "https://ops.example.com,http://localhost:3000"
+        );
+        for wrong in [
+            "ops.example.com",
+            "https://ops.example.com/",
+            "https://ops.example.com/page",
+            "https://Ops.example.com",
+            "https://a.example.com,*",
+            "null",
+        ] {
+            assert!(parse_origins(wrong).is_err(), "{wrong}");
+        }
+    }
+}

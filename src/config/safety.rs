@@ -1,0 +1,82 @@
+//! Settings that are fine each, but not together.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    AuthConfig, CspConfig, CspMode, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN, Engine, HttpConfig,
+    SecretsConfig, StoreConfig, is_loopback_url, reader::Reader,
+};
+
+/// Refuses what would open a shared pool to anyone, or fill it with sandboxes that do not exist.
+pub(super) fn refuse_unsafe(
+    reader: &mut Reader<'_>,
+    http: &HttpConfig,
+    store: &StoreConfig,
+    auth: &AuthConfig,
+    secrets: &SecretsConfig,
+    csp: &CspConfig,
+) {
+    let is_shared =
+        store.engine == Engine::DynamoDb && !store.endpoint.as_deref().is_some_and(is_loopback_url);
+    let has = |tokens: &[SecretString], token: &str| {
+        tokens.iter().any(|known| known.expose_secret() == token)
+    };
+    for (variable, tokens) in [
+        ("BROKER_API_TOKEN", &auth.track_tokens),
+        ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
+    ] {
+        if !has(tokens, DEFAULT_TRACK_TOKEN) && !has(tokens, DEFAULT_ADMIN_TOKEN) {
+            continue;
+        }
+        if is_shared {
+            reader.refuse(
+                variable,
+                "a default token",
+                "a token of your own with STORE=dynamodb",
+            );
+        } else if !http.host.is_loopback() {
+            reader.refuse(
+                variable,
+                "a default token",
+                "a token of your own unless HOST is a loopback address",
+            );
+        }
+    }
+    let [first, second, third] = [
+        &store.table.status_index,
+        &store.table.track_index,
+        &store.table.idempotency_index,
+    ];
+    if first == second || first == third || second == third {
+        reader.refuse(
+            "DDB_GSI3_NAME",
+            "the name of another index",
+            "three different names for the three indexes",
+        );
+    }
+    if auth
+        .track_tokens
+        .iter()
+        .any(|token| has(&auth.admin_tokens, token.expose_secret()))
+    {
+        reader.refuse(
+            "BROKER_ADMIN_TOKEN",
+            "a token that BROKER_API_TOKEN has too",
+            "tokens that tracks do not have",
+        );
+    }
+    if csp.mode == CspMode::Live && csp.token.is_none() && secrets.csp_token.is_none() {
+        reader.refuse(
+            "CSP_API_TOKEN",
+            "nothing",
+            "the API token of the CSP account, with CSP_MODE=live; or set CSP_API_TOKEN_SECRET_ID",
+        );
+    }
+    if csp.mode == CspMode::Simulated && is_shared {
+        reader.refuse(
+            "CSP_MODE",
+            "\"simulated\"",
+            "\"live\" unless DDB_ENDPOINT_URL is a loopback address",
+        );
+    }
+}
