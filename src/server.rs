@@ -1,17 +1,60 @@
 //! The socket: bind, serve, stop.
 
-use std::{io, net::SocketAddr};
+mod stall;
 
-use axum::{Router, serve::ListenerExt};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
     task::JoinHandle,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use self::stall::{Stall, Watched};
 
 /// Connections that wait to be accepted. A class starts in one second, and a full queue drops its requests.
 const BACKLOG: u32 = 4096;
+/// File descriptors that clients leave to the database, CSP and the log.
+const RESERVED_FILES: u64 = 512;
+/// How long accepting rests when the machine refuses it, for want of file descriptors or memory.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long clients may keep the broker waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the headers of a request, from its first byte or the connection on.
+    pub headers: Duration,
+    /// For the next request on a connection.
+    pub idle: Duration,
+    /// For a client to take what it is sent.
+    pub write: Duration,
+}
+
+impl Patience {
+    /// Patience with slow clients, but idle ones may stay for `idle`.
+    #[must_use]
+    pub const fn with_idle(idle: Duration) -> Self {
+        Self {
+            headers: Duration::from_secs(10),
+            idle,
+            write: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where a connection comes from: a request extension.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);
 
 /// Listens on `address`.
 ///
@@ -28,6 +71,27 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Raises the number of files that this process may have open to what it is allowed: each connection is one.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the number of open files stays as it is");
+    }
+}
+
+/// More connections than this wait to be accepted, so that those to the database find a file descriptor.
+fn connection_limit() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let for_clients = files.saturating_sub(RESERVED_FILES).max(files / 2);
+    usize::try_from(for_clients)
+        .unwrap_or(usize::MAX)
+        .min(Semaphore::MAX_PERMITS)
+}
+
 /// A server that runs.
 #[derive(Debug)]
 pub struct Handle {
@@ -36,24 +100,112 @@ pub struct Handle {
 }
 
 /// Serves `router` on `listener` until the handle stops it.
-pub fn serve(listener: TcpListener, router: Router, tasks: &TaskTracker) -> Handle {
+pub fn serve(
+    listener: TcpListener,
+    router: Router,
+    patience: Patience,
+    tasks: &TaskTracker,
+) -> Handle {
     let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let listener = listener.tap_io(|stream| {
+    let server = Server {
+        router,
+        patience,
+        tasks: tasks.clone(),
+        open: GracefulShutdown::new(),
+        slots: Arc::new(Semaphore::new(connection_limit())),
+    };
+    let task = tasks.spawn(server.run(listener, stop.clone()));
+    Handle { stop, task }
+}
+
+struct Server {
+    router: Router,
+    patience: Patience,
+    tasks: TaskTracker,
+    open: GracefulShutdown,
+    slots: Arc<Semaphore>,
+}
+
+impl Server {
+    async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        stop.run_until_cancelled(self.accept_all(&listener)).await;
+        drop(listener);
+        self.open.shutdown().await;
+    }
+
+    async fn accept_all(&self, listener: &TcpListener) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                // Never closed.
+                pending().await
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let connection = self.connection(stream, peer);
+                    self.tasks.spawn(async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + use<> {
         // Answers are one small write, which Nagle's algorithm would hold back.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-    });
-    let task = tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, router)
-            .with_graceful_shutdown(stopped)
-            .await
-        {
-            tracing::error!(%error, "the server failed");
+        let stall = Stall::begin();
+        let (router, in_service) = (self.router.clone(), stall.clone());
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            in_service.request_came();
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(PeerAddress(peer));
+            let (router, in_service) = (router.clone(), in_service.clone());
+            async move {
+                let answer = router.oneshot(request).await;
+                in_service.request_done();
+                answer
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Runs between requests too, so it is the bound of an idle connection; `stall` bounds what has begun.
+            .header_read_timeout(self.patience.idle)
+            .serve_connection(TokioIo::new(Watched::new(stream, stall.clone())), service);
+        let connection = self.open.watch(connection);
+        let patience = self.patience;
+        async move {
+            tokio::select! {
+                served = connection => if let Err(error) = served {
+                    tracing::debug!(%peer, %error, "a connection broke off");
+                },
+                () = stall.lasts_longer_than(patience) => {
+                    tracing::debug!(%peer, "a client was too slow");
+                }
+            }
         }
-    });
-    Handle { stop, task }
+    }
+}
+
+/// The client went away before its connection was accepted.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 impl Handle {
@@ -67,5 +219,117 @@ impl Handle {
             tracing::warn!("stopped before every request was answered");
             self.task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_mins(1);
+
+    async fn serve_with(patience: Patience) -> (SocketAddr, Handle) {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let large = "x".repeat(32 << 20);
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/large", get(async || large));
+        (
+            address,
+            serve(listener, router, patience, &TaskTracker::new()),
+        )
+    }
+
+    /// What comes until the server closes the connection; an error if it does not.
+    async fn read_to_end(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut text))
+            .await
+            .expect("the connection stays open")
+            .ok();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn patience(headers: Duration, idle: Duration, write: Duration) -> Patience {
+        Patience {
+            headers,
+            idle,
+            write,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_trickles_its_headers_is_cut() {
+        let (address, _server) = serve_with(patience(SHORT, LONG, LONG)).await;
+        let (mut silent, mut slow, mut later) = (
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        );
+        slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n")
+            .await
+            .unwrap();
+        later
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = [0; 1024];
+        assert!(later.read(&mut answer).await.unwrap() > 0);
+        later.write_all(b"GET / HT").await.unwrap();
+        assert_eq!(read_to_end(&mut silent).await, "");
+        assert_eq!(read_to_end(&mut slow).await, "");
+        assert_eq!(read_to_end(&mut later).await, "");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_may_stay_longer_than_headers_may_take() {
+        let (address, _server) =
+            serve_with(patience(SHORT, Duration::from_millis(1500), LONG)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = [0; 1024];
+            let length = stream.read(&mut answer).await.unwrap();
+            assert!(String::from_utf8_lossy(&answer[..length]).contains("200 OK"));
+            tokio::time::sleep(SHORT * 3).await;
+        }
+        assert_eq!(read_to_end(&mut stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_its_answer_is_cut() {
+        let (address, server) = serve_with(patience(LONG, LONG, SHORT)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let began = Instant::now();
+        // Waits for the connection, which ends because it is cut.
+        server.stop(Instant::now() + LONG).await;
+        assert!(began.elapsed() < LONG / 2);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_server_finishes_what_is_under_way_and_closes_what_is_idle() {
+        let (address, server) = serve_with(patience(LONG, LONG, LONG)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).await.unwrap();
+        server.stop(Instant::now() + LONG).await;
+        assert!(read_to_end(&mut stream).await.contains("hello"));
+        assert!(TcpStream::connect(address).await.is_err());
     }
 }

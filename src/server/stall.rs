@@ -1,0 +1,149 @@
+//! Notices clients that have begun something and do not get on with it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use super::Patience;
+
+/// What a connection waits for its client to do. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Stall(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// Since when the headers of a request are incomplete.
+    headers_since: Option<Instant>,
+    /// Since when the client takes nothing of what it is sent.
+    write_since: Option<Instant>,
+    is_serving: bool,
+}
+
+impl Stall {
+    /// A new connection owes the headers of its first request.
+    pub(super) fn begin() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            headers_since: Some(Instant::now()),
+            write_since: None,
+            is_serving: false,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The headers of a request are complete.
+    pub(super) fn request_came(&self) {
+        let mut state = self.state();
+        state.headers_since = None;
+        state.is_serving = true;
+    }
+
+    /// The request is answered; what comes now is of the next one.
+    pub(super) fn request_done(&self) {
+        self.state().is_serving = false;
+    }
+
+    fn bytes_came(&self) {
+        let mut state = self.state();
+        if !state.is_serving && state.headers_since.is_none() {
+            state.headers_since = Some(Instant::now());
+        }
+    }
+
+    fn wrote(&self, is_pending: bool) {
+        let mut state = self.state();
+        if is_pending {
+            state.write_since.get_or_insert_with(Instant::now);
+        } else {
+            state.write_since = None;
+        }
+    }
+
+    /// Ends when the client has kept the broker waiting for longer than that.
+    pub(super) async fn lasts_longer_than(&self, patience: Patience) {
+        let mut look = tokio::time::interval(patience.headers.min(patience.write) / 4);
+        loop {
+            look.tick().await;
+            let state = self.state();
+            let is_over =
+                |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
+            if is_over(state.headers_since, patience.headers)
+                || is_over(state.write_since, patience.write)
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// A stream that tells [`Stall`] what its client does.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    stream: T,
+    stall: Stall,
+}
+
+impl<T> Watched<T> {
+    pub(super) const fn new(stream: T, stall: Stall) -> Self {
+        Self { stream, stall }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.stall.bytes_came();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.stall.wrote(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.stall.wrote(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
