@@ -18,11 +18,11 @@ use crate::{
 
 error_set! {
     /// What counting may fail with.
-    StatsErrors: StoreUnavailable, RequestTimeout
+    StatsErrors: StoreUnavailable
 }
 error_set! {
     /// What listing may fail with.
-    ListErrors: InvalidParameter, InvalidCursor, StoreUnavailable, RequestTimeout
+    ListErrors: InvalidParameter, InvalidCursor, StoreUnavailable
 }
 
 const DEFAULT_LIMIT: usize = 50;

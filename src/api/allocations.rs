@@ -20,7 +20,7 @@ use crate::{
 
 error_set! {
     /// What an allocation may fail with.
-    AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, PoolContended, StoreUnavailable, RequestTimeout
+    AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, PoolContended, StoreUnavailable
 }
 
 /// A sandbox in the hands of the caller.

@@ -71,6 +71,10 @@ pub enum ErrorCode {
     RequestTimeout,
     /// Another run took over from this one.
     JobInterrupted,
+    /// The caller, or its address, sends too many requests.
+    RateLimitExceeded,
+    /// Too many requests are under way.
+    Overloaded,
 }
 
 impl ErrorCode {
@@ -90,12 +94,14 @@ impl ErrorCode {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoSandboxesAvailable | Self::JobRunning => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::CspError => StatusCode::BAD_GATEWAY,
             Self::CspUnavailable
             | Self::PoolContended
             | Self::StoreUnavailable
             | Self::RequestTimeout
+            | Self::Overloaded
             | Self::JobInterrupted => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -126,6 +132,8 @@ impl ErrorCode {
             Self::PoolContended => "POOL_CONTENDED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
+            Self::RateLimitExceeded => "RATE_LIMIT_EXCEEDED",
+            Self::Overloaded => "OVERLOADED",
         }
     }
 
@@ -135,7 +143,10 @@ impl ErrorCode {
         match self {
             Self::NoSandboxesAvailable | Self::JobRunning | Self::JobInterrupted => Some(30),
             Self::CspUnavailable => Some(60),
-            Self::PoolContended | Self::RequestTimeout => Some(1),
+            Self::PoolContended
+            | Self::RequestTimeout
+            | Self::RateLimitExceeded
+            | Self::Overloaded => Some(1),
             Self::StoreUnavailable => Some(5),
             _ => None,
         }
@@ -191,6 +202,10 @@ impl ErrorCode {
             }
             Self::StoreUnavailable => "The database is unavailable; repeat the request.",
             Self::RequestTimeout => "The request was not done within 30 s; repeat it.",
+            Self::RateLimitExceeded => {
+                "Too many requests; wait as long as Retry-After says, then repeat the request."
+            }
+            Self::Overloaded => "The broker has too much to do at once; repeat the request.",
         }
     }
 }
@@ -242,6 +257,13 @@ impl ApiError {
             run_id: None,
             cause: None,
         }
+    }
+
+    /// The same error, but with another time to wait, in seconds.
+    #[must_use]
+    pub const fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     fn caused(code: ErrorCode, cause: impl StdError + Send + Sync + 'static) -> Self {
@@ -381,11 +403,14 @@ impl IntoResponse for ApiError {
 }
 
 /// What every endpoint that takes a token may fail with.
-const COMMON: [ErrorCode; 4] = [
+const COMMON: [ErrorCode; 7] = [
     ErrorCode::Unauthorized,
     ErrorCode::Forbidden,
     ErrorCode::PayloadTooLarge,
+    ErrorCode::RateLimitExceeded,
     ErrorCode::InternalError,
+    ErrorCode::Overloaded,
+    ErrorCode::RequestTimeout,
 ];
 
 /// The OpenAPI responses for `codes` and what every endpoint may fail with: one a status, with an example a code.
@@ -491,17 +516,21 @@ mod tests {
             E::RunNotFound,
             E::InvalidCursor,
             E::JobInterrupted,
+            E::RateLimitExceeded,
+            E::Overloaded,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }
 
     #[test]
-    fn every_409_and_503_says_when_to_try_again() {
+    fn every_409_429_and_503_says_when_to_try_again() {
         for code in [
             ErrorCode::NoSandboxesAvailable,
             ErrorCode::PoolContended,
             ErrorCode::StoreUnavailable,
+            ErrorCode::RateLimitExceeded,
+            ErrorCode::Overloaded,
         ] {
             let response = ApiError::from(code).into_response();
             assert!(

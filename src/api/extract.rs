@@ -90,6 +90,15 @@ impl<S: Sync> FromRequestParts<S> for TrackCaller {
     }
 }
 
+/// Who says it asks, whether or not that is a valid name.
+pub(crate) fn caller_text(headers: &HeaderMap) -> Option<&[u8]> {
+    [CALLER, LEGACY_CALLER]
+        .into_iter()
+        .filter_map(|name| headers.get(name))
+        .map(|value| value.as_bytes().trim_ascii())
+        .find(|text| !text.is_empty())
+}
+
 fn missing_caller(headers: &HeaderMap) -> ApiError {
     let empty = [CALLER, LEGACY_CALLER]
         .into_iter()

@@ -45,11 +45,11 @@ error_set! {
 }
 error_set! {
     /// What listing runs may fail with.
-    RunsErrors: StoreUnavailable, RequestTimeout
+    RunsErrors: StoreUnavailable
 }
 error_set! {
     /// What looking at one run may fail with.
-    RunErrors: RunNotFound, StoreUnavailable, RequestTimeout
+    RunErrors: RunNotFound, StoreUnavailable
 }
 
 /// Runs of each job that are listed.

@@ -1,5 +1,7 @@
 //! The routes and the order of the layers.
 
+use std::sync::Arc;
+
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
@@ -12,20 +14,28 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 use super::{
     admin, allocations,
     error::{ApiError, ErrorCode},
-    health, jobs,
+    health, jobs, metrics,
     openapi::{self, Actions},
     sandboxes,
 };
 use crate::{
     app::AppState,
-    middleware::{auth, body, request_log},
+    middleware::{
+        auth, body, client,
+        overload::{self, Capacity},
+        rate_limit::{self, RateLimits},
+        request_log::{self, RequestLog},
+        security_headers,
+    },
 };
 
 /// What answers every request, and its description.
 ///
-/// Layers, from the outside: the log, then panics caught, then on the routes that take a token: authentication, the
-/// body's bound and, jobs excepted, the time's.
+/// Layers, from the outside: the client's address, the log, headers for browsers, panics caught; then, on the routes
+/// that take a token: the limit of the address, authentication, the limit of the caller, the body's bound, room for the
+/// request and, jobs excepted, the time's.
 pub fn build(state: AppState) -> (Router, Document) {
+    let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
         .routes(routes!(allocations::allocate))
         .routes(routes!(sandboxes::list_sandboxes))
@@ -46,18 +56,34 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(jobs::auto_delete_stale))
         .routes(routes!(jobs::bulk_delete))
         .layer(middleware::from_fn_with_state(
-            body::REQUEST_TIMEOUT,
+            Capacity::new(state.edge.max_in_flight, state.metrics.clone()),
+            overload::shed,
+        ))
+        .layer(middleware::from_fn_with_state(
+            body::BODY_TIMEOUT,
             body::limit_body,
+        ))
+        .layer(middleware::from_fn_with_state(
+            limits.clone(),
+            rate_limit::limit_callers,
         ))
         .layer(middleware::from_fn_with_state(
             state.auth.clone(),
             auth::authenticate,
+        ))
+        .layer(middleware::from_fn_with_state(
+            limits,
+            rate_limit::limit_addresses,
         ));
-    let open = OpenApiRouter::with_openapi(openapi::base())
+    let mut open = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(health::service))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz));
+    if state.serves_metrics {
+        open = open.routes(routes!(metrics::metrics));
+    }
     let base_path = state.base_path.clone();
+    let (edge, instruments) = (Arc::clone(&state.edge), state.metrics.clone());
     let all = if base_path.is_empty() {
         open.merge(protected)
     } else {
@@ -74,13 +100,19 @@ pub fn build(state: AppState) -> (Router, Document) {
                 .persist_authorization(false),
         );
     let router = router
-        .merge(swagger)
+        .merge(security_headers::relax_for_docs(swagger.into()))
         .fallback(async || ApiError::from(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
-        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(CatchPanicLayer::custom(answer_panic));
+    let router = security_headers::allow_origins(router, &edge.cors);
+    let router = security_headers::secure(router)
         .layer(middleware::from_fn_with_state(
-            actions,
+            RequestLog::new(actions, instruments),
             request_log::log_request,
+        ))
+        .layer(middleware::from_fn_with_state(
+            edge.trusted_hops,
+            client::identify_client,
         ));
     (router, document)
 }

@@ -16,16 +16,15 @@ use crate::{
 
 error_set! {
     /// What reading one sandbox may fail with.
-    GetErrors: MissingHeader, InvalidHeader, NotSandboxOwner, SandboxNotFound, StoreUnavailable, RequestTimeout
+    GetErrors: MissingHeader, InvalidHeader, NotSandboxOwner, SandboxNotFound, StoreUnavailable
 }
 error_set! {
     /// What listing may fail with.
-    ListErrors: MissingHeader, InvalidHeader, StoreUnavailable, RequestTimeout
+    ListErrors: MissingHeader, InvalidHeader, StoreUnavailable
 }
 error_set! {
     /// What giving back may fail with.
-    ReleaseErrors: MissingHeader, InvalidHeader, NotSandboxOwner, AllocationExpired, SandboxNotFound, StoreUnavailable,
-                   RequestTimeout
+    ReleaseErrors: MissingHeader, InvalidHeader, NotSandboxOwner, AllocationExpired, SandboxNotFound, StoreUnavailable
 }
 
 /// A sandbox as its holder sees it.

@@ -1,6 +1,9 @@
 //! Bearer authentication: a layer that tells who calls. What a role may do is for the extractors to say.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     extract::{Request, State},
@@ -11,14 +14,22 @@ use axum::{
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
 
 use crate::{
     api::error::{ApiError, ErrorCode},
+    clock::{Clock, UnixSeconds},
     config::AuthConfig,
 };
 
+/// How long a request with an unknown token waits for the tokens to be read anew.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// What a token entitles to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The endpoints of tracks.
     Track,
@@ -26,71 +37,172 @@ pub enum Role {
     Admin,
 }
 
+/// A token, and when it ends.
+#[derive(Clone, Debug)]
+pub struct ValidToken {
+    /// The token.
+    pub token: SecretString,
+    /// `None` if nobody knows.
+    pub valid_until: Option<UnixSeconds>,
+}
+
 type Fingerprint = [u8; 32];
 
-/// Knows the valid tokens, by fingerprint: comparing those takes the same time whatever the token and its length.
+/// A token is known by its fingerprint: comparing those takes the same time whatever the token and its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    role: Role,
+    fingerprint: Fingerprint,
+    valid_until: Option<UnixSeconds>,
+}
+
+/// Knows the valid tokens. Cheap to clone; all clones know the same.
 #[derive(Clone, Debug)]
-pub struct Authenticator(Arc<[(Fingerprint, Role)]>);
+pub struct Authenticator {
+    known: Arc<RwLock<Vec<Known>>>,
+    renewal: Option<Renewal>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Asks for the tokens to be read anew, because there is one that nobody knows: it may have been rotated in just now.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    ask: Arc<Notify>,
+    /// When the last reading that is over began.
+    read: watch::Receiver<Instant>,
+}
+
+impl Renewal {
+    /// Asks by `ask`; the readings are told by `read`.
+    #[must_use]
+    pub const fn new(ask: Arc<Notify>, read: watch::Receiver<Instant>) -> Self {
+        Self { ask, read }
+    }
+
+    /// Waits for a reading that begins after now.
+    async fn wait(&self) {
+        let (asked, mut read) = (Instant::now(), self.read.clone());
+        self.ask.notify_one();
+        // If it takes too long, or nobody reads any more, the tokens are what they were.
+        let _ = timeout(RENEWAL_TIMEOUT, read.wait_for(|began| *began >= asked)).await;
+    }
+}
 
 fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token).into()
 }
 
+/// A token would be of both roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token of tracks is a token of admins too")]
+pub struct TokenOfBothRoles;
+
 impl Authenticator {
-    /// Accepts the tokens of `config`.
+    /// Accepts the tokens of `config`. What it does not know it looks up by `renewal`.
     #[must_use]
-    pub fn new(config: &AuthConfig) -> Self {
+    pub fn new(config: &AuthConfig, renewal: Option<Renewal>, clock: Arc<dyn Clock>) -> Self {
         let of = |tokens: &[SecretString], role| -> Vec<_> {
             tokens
                 .iter()
-                .map(|token| (fingerprint(token.expose_secret()), role))
+                .map(|token| Known {
+                    role,
+                    fingerprint: fingerprint(token.expose_secret()),
+                    valid_until: None,
+                })
                 .collect()
         };
-        Self(
-            [
-                of(&config.track_tokens, Role::Track),
-                of(&config.admin_tokens, Role::Admin),
-            ]
-            .concat()
-            .into(),
-        )
+        let known = [
+            of(&config.track_tokens, Role::Track),
+            of(&config.admin_tokens, Role::Admin),
+        ];
+        Self {
+            known: Arc::new(RwLock::new(known.concat())),
+            renewal,
+            clock,
+        }
+    }
+
+    /// Accepts these tokens for a role, and no others.
+    ///
+    /// # Errors
+    /// [`TokenOfBothRoles`]; then nothing has changed.
+    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> Result<(), TokenOfBothRoles> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut others, _): (Vec<_>, Vec<_>) =
+            known.iter().copied().partition(|token| token.role != role);
+        for ValidToken { token, valid_until } in tokens {
+            let fingerprint = fingerprint(token.expose_secret());
+            if others
+                .iter()
+                .any(|other| other.role != role && other.fingerprint == fingerprint)
+            {
+                return Err(TokenOfBothRoles);
+            }
+            others.push(Known {
+                role,
+                fingerprint,
+                valid_until: *valid_until,
+            });
+        }
+        *known = others;
+        Ok(())
     }
 
     fn role_of(&self, token: &str) -> Option<Role> {
-        let presented = fingerprint(token);
+        let (presented, now) = (fingerprint(token), self.clock.now());
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // Every known token is compared, so the time does not tell which one came close.
-        self.0.iter().fold(None, |found, (known, role)| {
-            let same: Choice = known.ct_eq(&presented);
-            if bool::from(same) { Some(*role) } else { found }
+        known.iter().fold(None, |found, token| {
+            let same: Choice = token.fingerprint.ct_eq(&presented);
+            let is_valid = token.valid_until.is_none_or(|until| now < until);
+            if bool::from(same) && is_valid {
+                Some(token.role)
+            } else {
+                found
+            }
         })
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Role, ApiError> {
-        let refuse = |message: &str| ApiError::new(ErrorCode::Unauthorized, message);
-        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            refuse("The Authorization header is missing; send 'Authorization: Bearer <token>'.")
-        })?;
-        if headers
-            .get_all(header::AUTHORIZATION)
-            .iter()
-            .any(|other| other != value)
-        {
-            return Err(refuse(
-                "The Authorization header is there more than once, with different values.",
-            ));
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Role, ApiError> {
+        let token = bearer_token(headers)?;
+        if let Some(role) = self.role_of(token) {
+            return Ok(role);
         }
-        let value = value
-            .to_str()
-            .map_err(|_| refuse("The Authorization header is not visible ASCII."))?;
-        let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refuse(
-                "The Authorization header has another scheme; send 'Authorization: Bearer <token>'.",
-            ));
+        if let Some(renewal) = &self.renewal {
+            renewal.wait().await;
         }
-        self.role_of(token.trim())
+        self.role_of(token)
             .ok_or_else(|| refuse("The token is not valid; ask the operator for a current one."))
     }
+}
+
+fn refuse(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::Unauthorized, message)
+}
+
+fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        refuse("The Authorization header is missing; send 'Authorization: Bearer <token>'.")
+    })?;
+    if headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .any(|other| other != value)
+    {
+        return Err(refuse(
+            "The Authorization header is there more than once, with different values.",
+        ));
+    }
+    let value = value
+        .to_str()
+        .map_err(|_| refuse("The Authorization header is not visible ASCII."))?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(refuse(
+            "The Authorization header has another scheme; send 'Authorization: Bearer <token>'.",
+        ));
+    }
+    Ok(token.trim())
 }
 
 /// The layer: refuses a request without a valid token, and notes the role of one that has it.
@@ -99,7 +211,7 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match auth.authenticate(request.headers()) {
+    match auth.authenticate(request.headers()).await {
         Ok(role) => {
             request.extensions_mut().insert(role);
             next.run(request).await

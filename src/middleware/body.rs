@@ -14,6 +14,8 @@ use crate::api::error::{ApiError, ErrorCode};
 
 /// The largest request body, in bytes. No endpoint needs one at all.
 const MAX_BODY: usize = 16 * 1024;
+/// The longest that a client may take to send its body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a request may take, jobs excepted.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -12,16 +12,25 @@ use axum::{
     response::Response,
 };
 use tokio::time::Instant;
+use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use super::super::api::openapi::Actions;
-use crate::sandbox::{CallerId, SandboxId};
+use super::client::ClientAddress;
+use crate::{
+    api::openapi::Actions,
+    metrics::{InFlight, Metrics},
+    sandbox::{CallerId, SandboxId},
+    telemetry::{TRACE, join_trace},
+};
 
 /// The header that carries the request id, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is taken over from a client, in characters.
 const MAX_REQUEST_ID: usize = 128;
+
+/// In place of the route, where there is none.
+const UNKNOWN: &str = "unknown";
 
 tokio::task_local! {
     static CURRENT: Arc<Context>;
@@ -80,8 +89,28 @@ fn is_sane(id: &HeaderValue) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
 }
 
+/// What the layer needs to know. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RequestLog {
+    actions: Actions,
+    metrics: Metrics,
+}
+
+impl RequestLog {
+    /// Names requests by `actions` and counts them in `metrics`.
+    #[must_use]
+    pub const fn new(actions: Actions, metrics: Metrics) -> Self {
+        Self { actions, metrics }
+    }
+}
+
 /// The layer.
-pub async fn log_request(State(actions): State<Actions>, request: Request, next: Next) -> Response {
+pub async fn log_request(
+    State(RequestLog { actions, metrics }): State<RequestLog>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let _in_flight = InFlight::enter(&metrics.requests_in_flight);
     let id = request
         .headers()
         .get(X_REQUEST_ID)
@@ -91,8 +120,22 @@ pub async fn log_request(State(actions): State<Actions>, request: Request, next:
             HeaderValue::try_from(Uuid::new_v4().to_string())
                 .unwrap_or(HeaderValue::from_static("-"))
         });
-    let action = action(&actions, &request);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(UNKNOWN, MatchedPath::as_str)
+        .to_owned();
+    let action = match route.as_str() {
+        UNKNOWN => "unknown_route".to_owned(),
+        route => actions.name(request.method(), route).to_owned(),
+    };
     let method = request.method().clone();
+    let span = tracing::info_span!(
+        target: TRACE, "request", otel.name = format!("{method} {route}"), otel.kind = "server",
+        http.route = route, request_id = id.to_str().unwrap_or_default(), http.response.status_code = Empty
+    );
+    join_trace(&span, request.headers());
+    let client = request.extensions().get().copied();
     let context = Arc::new(Context {
         id: id.clone(),
         notes: Mutex::default(),
@@ -100,12 +143,19 @@ pub async fn log_request(State(actions): State<Actions>, request: Request, next:
     let mut event = Event {
         action,
         method,
+        route,
+        client,
+        metrics,
         context: Arc::clone(&context),
         began: Instant::now(),
         status: None,
     };
-    let mut response = serve(context, next.run(request)).await;
-    event.status = Some(response.status().as_u16());
+    let mut response = serve(context, next.run(request))
+        .instrument(span.clone())
+        .await;
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    event.status = Some(status);
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
 }
@@ -114,24 +164,29 @@ async fn serve(context: Arc<Context>, answer: impl Future<Output = Response>) ->
     CURRENT.scope(context, answer).await
 }
 
-fn action(actions: &Actions, request: &Request) -> String {
-    let path = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(MatchedPath::as_str);
-    path.map_or_else(
-        || "unknown_route".to_owned(),
-        |path| actions.name(request.method(), path).to_owned(),
-    )
-}
-
 /// Logged when it is dropped: also when the client hangs up and the request is never answered.
 struct Event {
     action: String,
     method: Method,
+    route: String,
+    client: Option<ClientAddress>,
+    metrics: Metrics,
     context: Arc<Context>,
     began: Instant,
     status: Option<u16>,
+}
+
+impl Event {
+    /// Methods that clients invent must not become series.
+    fn method_label(&self) -> &'static str {
+        match self.method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::OPTIONS => "OPTIONS",
+            Method::HEAD => "HEAD",
+            _ => "other",
+        }
+    }
 }
 
 impl Drop for Event {
@@ -147,7 +202,15 @@ impl Drop for Event {
             Some(..400) => "success",
             Some(_) => "error",
         });
-        let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = self.began.elapsed();
+        let status = self
+            .status
+            .map_or_else(|| "client_gone".to_owned(), |status| status.to_string());
+        self.metrics
+            .request_latency
+            .with_label_values(&[self.method_label(), &self.route, &status])
+            .observe(took.as_secs_f64());
+        let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             request_id = self.context.id.to_str().unwrap_or_default(),
             track_id = notes.caller.as_ref().map(CallerId::as_str),
@@ -157,6 +220,7 @@ impl Drop for Event {
             status = self.status,
             latency_ms,
             method = self.method.as_str(),
+            client = self.client.map(|client| tracing::field::display(client.0)),
             "request"
         );
     }

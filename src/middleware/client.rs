@@ -1,0 +1,102 @@
+//! From which address a request comes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName},
+    middleware::Next,
+    response::Response,
+};
+
+use crate::server::PeerAddress;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The address of the client: a request extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// What one client can hardly have several of: an IPv4 address, or the /64 network of an IPv6 address.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+            address => address,
+        }
+    }
+}
+
+/// The layer: finds out the address, through as many proxies as are trusted.
+pub async fn identify_client(
+    State(trusted_hops): State<usize>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request
+        .extensions()
+        .get::<PeerAddress>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let address = forwarded_for(request.headers(), trusted_hops).unwrap_or(peer);
+    request.extensions_mut().insert(ClientAddress(address));
+    next.run(request).await
+}
+
+/// What the outermost trusted proxy saw. Each appends the address it sees, so whatever stands further left is the
+/// client's own invention.
+fn forwarded_for(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
+    let seen = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let mut from_the_right = seen
+        .flat_map(|value| value.to_str().unwrap_or_default().rsplit(','))
+        .map(str::trim);
+    read_address(from_the_right.nth(trusted_hops.checked_sub(1)?)?)
+}
+
+/// Some proxies add the port.
+fn read_address(text: &str) -> Option<IpAddr> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn seen(values: &[&'static str], hops: usize) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        forwarded_for(&headers, hops).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn only_what_trusted_proxies_added_counts() {
+        let values = ["6.6.6.6, 10.0.0.1", "198.51.100.7"];
+        assert_eq!(seen(&values, 0), None);
+        assert_eq!(seen(&values, 1).as_deref(), Some("198.51.100.7"));
+        assert_eq!(seen(&values, 2).as_deref(), Some("10.0.0.1"));
+        assert_eq!(seen(&values, 4), None);
+        assert_eq!(seen(&["nonsense"], 1), None);
+        assert_eq!(
+            seen(&["6.6.6.6, 198.51.100.7:4711"], 1).as_deref(),
+            Some("198.51.100.7")
+        );
+        assert_eq!(
+            seen(&["[2001:db8::1]:4711"], 1).as_deref(),
+            Some("2001:db8::1")
+        );
+    }
+
+    #[test]
+    fn a_network_is_what_one_client_has() {
+        let network = |text: &str| ClientAddress(text.parse().unwrap()).network().to_string();
+        assert_eq!(network("198.51.100.7"), "198.51.100.7");
+        assert_eq!(network("::ffff:198.51.100.7"), "198.51.100.7");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+}

@@ -1,0 +1,89 @@
+//! Headers that tell browsers what not to do, on every answer; and which pages may call from a browser.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, header},
+};
+use tower_http::{
+    cors::{AllowOrigin, CorsLayer},
+    set_header::SetResponseHeaderLayer,
+};
+
+use super::request_log::X_REQUEST_ID;
+use crate::config::Cors;
+
+/// An API answer is no page: it may load nothing, and nothing may frame it.
+const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+/// Swagger's page: its own scripts and calls. It sets styles on elements and shows icons from `data:` URLs.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' \
+                           data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CORS_MAX_AGE: Duration = Duration::from_hours(1);
+
+const ON_EVERY_ANSWER: [(HeaderName, &str); 7] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (header::CONTENT_SECURITY_POLICY, API_POLICY),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+fn add(router: Router, name: HeaderName, value: &'static str) -> Router {
+    router.layer(SetResponseHeaderLayer::if_not_present(
+        name,
+        HeaderValue::from_static(value),
+    ))
+}
+
+/// Adds them to every answer that does not have its own.
+pub fn secure(router: Router) -> Router {
+    ON_EVERY_ANSWER
+        .into_iter()
+        .fold(router, |router, (name, value)| add(router, name, value))
+}
+
+/// Lets Swagger's page work. Its files are the same until the broker is another, so a browser may ask whether they are.
+pub fn relax_for_docs(docs: Router) -> Router {
+    let docs = add(docs, header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
+    add(docs, header::CACHE_CONTROL, "no-cache")
+}
+
+/// Answers browsers that ask whether a page may call.
+pub fn allow_origins(router: Router, cors: &Cors) -> Router {
+    let origins = match cors {
+        Cors::Origins(origins) if origins.is_empty() => return router,
+        Cors::Origins(origins) => AllowOrigin::list(origins.clone()),
+        // Without credentials: tokens are sent by the page itself, in a header.
+        Cors::Any => AllowOrigin::any(),
+    };
+    router.layer(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                HeaderName::from_static("x-track-id"),
+                HeaderName::from_static("x-instruqt-sandbox-id"),
+                HeaderName::from_static("x-instruqt-track-id"),
+                HeaderName::from_static("x-sandbox-name-prefix"),
+                HeaderName::from_static("idempotency-key"),
+                HeaderName::from_static("prefer"),
+            ])
+            .expose_headers([
+                X_REQUEST_ID,
+                HeaderName::from_static("x-ratelimit-limit"),
+                HeaderName::from_static("x-ratelimit-remaining"),
+                HeaderName::from_static("x-ratelimit-reset"),
+                header::RETRY_AFTER,
+                header::LOCATION,
+            ])
+            .max_age(CORS_MAX_AGE),
+    )
+}
