@@ -18,12 +18,12 @@ use crate::csp::simulator::Simulator;
 #[cfg(feature = "embedded")]
 use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
 use crate::{
-    api::{health::Readiness, router},
+    api::{health::Readiness, metrics, router},
     backoff::Backoff,
     broker::Broker,
     candidates::Candidates,
     clock::Clock,
-    config::{Config, CspMode, HttpConfig},
+    config::{Config, CspMode, EdgeConfig},
     csp::{
         CspClient, CspError,
         niosxaas::NiosxaasClient,
@@ -35,10 +35,13 @@ use crate::{
         schedule,
         sync::SyncJob,
     },
+    metrics::Metrics,
     middleware::auth::Authenticator,
-    server,
+    secrets::{Holders, NiosxaasUser, SecretError, Secrets, Shared},
+    server::{self, Patience},
     store::{PoolStore, SCHEMA_VERSION, StoreError},
     supply::Supply,
+    watch::PoolWatch,
 };
 
 /// What handlers share. Cheap to clone.
@@ -58,6 +61,14 @@ pub struct AppState {
     pub tasks: TaskTracker,
     /// The path of the API, without a slash at the end.
     pub base_path: Arc<str>,
+    /// What is let in.
+    pub edge: Arc<EdgeConfig>,
+    /// Whether the metrics are on the API's own port.
+    pub serves_metrics: bool,
+    /// Every instrument.
+    pub metrics: Metrics,
+    /// How the pool is.
+    pub watch: Arc<PoolWatch>,
 }
 
 /// Why the broker cannot start.
@@ -93,6 +104,11 @@ pub enum StartError {
         /// Its version.
         found: u32,
     },
+    /// A secret cannot be used.
+    #[error(
+        "AWS Secrets Manager: check the name, AWS_REGION, the credentials and the right to secretsmanager:GetSecretValue"
+    )]
+    Secret(#[from] SecretError),
     /// The simulator cannot start.
     #[error("the CSP simulator cannot start")]
     Simulator(#[source] std::io::Error),
@@ -112,6 +128,8 @@ pub enum StartError {
 pub struct App {
     state: AppState,
     supply: Supply,
+    secrets: Option<Secrets>,
+    holders: Holders,
     stop: CancellationToken,
     #[cfg(feature = "embedded")]
     engine: Option<EmbeddedEngine>,
@@ -131,11 +149,11 @@ impl Storage {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn open(config: &Config) -> Result<Self, StartError> {
+    pub async fn open(config: &Config, metrics: Metrics) -> Result<Self, StartError> {
         #[cfg(feature = "embedded")]
         if config.store.engine == Engine::Embedded {
             let engine = EmbeddedEngine::start(&config.store.data_dir)?;
-            let store = PoolStore::connect(&config.store, Some(engine.endpoint())).await;
+            let store = PoolStore::connect(&config.store, Some(engine.endpoint()), metrics).await;
             store
                 .create_table()
                 .await
@@ -151,7 +169,8 @@ impl Storage {
             });
         }
         Ok(Self {
-            store: PoolStore::connect(&config.store, config.store.endpoint.as_deref()).await,
+            store: PoolStore::connect(&config.store, config.store.endpoint.as_deref(), metrics)
+                .await,
             #[cfg(feature = "embedded")]
             engine: None,
         })
@@ -175,12 +194,25 @@ impl App {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, StartError> {
-        let storage = Storage::open(config).await?;
+        let metrics = Metrics::new();
+        let storage = Storage::open(config, metrics.clone()).await?;
         let store = storage.store.clone();
         migrate_once(config, &store, &*clock).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_end = CspEnd::open(config, &tasks, &stop).await?;
-        let csp = CspClient::new(&config.csp, &csp_end.base_url, csp_end.token.clone())?;
+        let secrets = Secrets::new(config, metrics.clone()).await;
+        let holders = Holders {
+            auth: Authenticator::new(&config.auth, secrets.renewal(), Arc::clone(&clock)),
+            csp_token: Shared::new(csp_end.token.clone()),
+            niosxaas: Shared::new(niosxaas_user(config)),
+        };
+        secrets.refresh(&holders).await?;
+        let csp = CspClient::new(
+            &config.csp,
+            &csp_end.base_url,
+            holders.csp_token.clone(),
+            metrics.clone(),
+        )?;
         let supply = Supply::new(
             store.clone(),
             Candidates::new(config.allocation.index_capacity, seed),
@@ -195,35 +227,44 @@ impl App {
             config.allocation,
             backoff(1),
             Arc::clone(&clock),
+            metrics.clone(),
         );
         let context = Arc::new(JobContext {
             store: store.clone(),
             csp,
             csp_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::new(Pace::new(config.jobs.pace)),
-            niosxaas: csp_end.niosxaas(config)?,
+            niosxaas: csp_end.niosxaas(config, &holders, &metrics)?,
             niosxaas_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
             supply: supply.clone(),
             terms: config.terms,
             sync: config.sync,
             jobs: config.jobs,
             backoff: backoff(2),
+            metrics: metrics.clone(),
             clock: Arc::clone(&clock),
         });
+        let watch = Arc::new(PoolWatch::new(Arc::clone(&context), metrics.clone()));
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
         let state = AppState {
             broker: Arc::new(broker),
             runner,
-            auth: Authenticator::new(&config.auth),
+            auth: holders.auth.clone(),
             readiness: Arc::new(Readiness::new(store.clone())),
             clock,
             tasks,
             base_path: config.http.base_path.as_str().into(),
+            edge: Arc::new(config.http.edge.clone()),
+            serves_metrics: config.http.metrics_port.is_none(),
+            metrics,
+            watch,
         };
         Ok(Self {
             state,
             supply,
+            secrets: Some(secrets),
+            holders,
             stop,
             #[cfg(feature = "embedded")]
             engine: storage.engine,
@@ -254,6 +295,15 @@ impl App {
     #[must_use]
     pub const fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Keeps the secrets fresh and looks at the pool, in the background, until [`stop`](Self::stop).
+    fn keep_up(&mut self) {
+        let tasks = &self.state.tasks;
+        if let Some(secrets) = self.secrets.take() {
+            tasks.spawn(secrets.keep_fresh(self.holders.clone(), self.stop.clone()));
+        }
+        tasks.spawn(Arc::clone(&self.state.watch).keep_looking(self.stop.clone()));
     }
 
     /// Runs the jobs on their intervals, in the background, until [`stop`](Self::stop).
@@ -328,6 +378,17 @@ async fn migrate_once(
     }
 }
 
+/// The one in the environment, if it is there.
+fn niosxaas_user(config: &Config) -> NiosxaasUser {
+    config
+        .niosxaas
+        .as_ref()
+        .map_or_else(NiosxaasUser::default, |niosxaas| NiosxaasUser {
+            email: niosxaas.email.clone(),
+            password: niosxaas.password.clone().unwrap_or_default(),
+        })
+}
+
 /// Where CSP is: the simulator in this process, or the real one.
 struct CspEnd {
     base_url: String,
@@ -361,14 +422,20 @@ impl CspEnd {
     }
 
     /// The simulator speaks NIOSXaaS too.
-    fn niosxaas(&self, config: &Config) -> Result<Option<NiosxaasClient>, CspError> {
+    fn niosxaas(
+        &self,
+        config: &Config,
+        holders: &Holders,
+        metrics: &Metrics,
+    ) -> Result<Option<NiosxaasClient>, CspError> {
         let Some(mut niosxaas) = config.niosxaas.clone() else {
             return Ok(None);
         };
         if let Some(base_url) = &self.niosxaas_base_url {
             niosxaas.base_url.clone_from(base_url);
         }
-        NiosxaasClient::new(niosxaas, config.csp.connect_timeout).map(Some)
+        let (user, connect) = (holders.niosxaas.clone(), config.csp.connect_timeout);
+        NiosxaasClient::new(niosxaas, user, connect, metrics.clone()).map(Some)
     }
 
     #[cfg(feature = "simulator")]
@@ -410,6 +477,7 @@ pub struct Running {
     app: App,
     address: SocketAddr,
     server: server::Handle,
+    metrics: Option<MetricsServer>,
     shutdown_timeout: Duration,
 }
 
@@ -423,15 +491,15 @@ impl Running {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, StartError> {
-        let listener = listen(&config.http)?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: config.http.address(),
-            source,
-        })?;
-        let app = App::start(config, clock, seed).await?;
+        let (listener, address) = listen(config.http.address())?;
+        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
+        let mut app = App::start(config, clock, seed).await?;
         app.warm_up(config).await?;
         let (router, _) = router::build(app.state.clone());
-        let server = server::serve(listener, router, &app.state.tasks);
+        let patience = Patience::with_idle(config.http.keep_alive);
+        let server = server::serve(listener, router, patience, &app.state.tasks);
+        let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
+        app.keep_up();
         if config.jobs.run_in_serve {
             app.run_jobs(config);
         }
@@ -440,6 +508,7 @@ impl Running {
             app,
             address,
             server,
+            metrics,
             shutdown_timeout: config.http.shutdown_timeout,
         })
     }
@@ -448,6 +517,12 @@ impl Running {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the metrics are, if not there.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// What it is made of.
@@ -462,12 +537,80 @@ impl Running {
         // Requests that wait for a job end with it.
         self.app.interrupt();
         self.server.stop(deadline).await;
+        if let Some(metrics) = self.metrics {
+            metrics.server.stop(deadline).await;
+        }
         self.app.stop(deadline).await;
         tracing::info!("stopped");
     }
 }
 
-fn listen(config: &HttpConfig) -> Result<TcpListener, StartError> {
-    let address = config.address();
-    server::listen(address).map_err(|source| StartError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fault = |source| StartError::Listen { address, source };
+    let listener = server::listen(address).map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+/// The metrics on a port of their own.
+#[derive(Debug)]
+struct MetricsServer {
+    address: SocketAddr,
+    server: server::Handle,
+}
+
+impl MetricsServer {
+    fn start((listener, address): (TcpListener, SocketAddr), app: &App) -> Self {
+        let router = metrics::router(Arc::clone(&app.state.watch));
+        let patience = Patience::with_idle(METRICS_IDLE);
+        tracing::info!(%address, "serving metrics");
+        Self {
+            address,
+            server: server::serve(listener, router, patience, &app.state.tasks),
+        }
+    }
+}
+
+/// Longer than the usual pause between two scrapes.
+const METRICS_IDLE: Duration = Duration::from_mins(2);
+
+/// The jobs on their intervals, without the API.
+#[derive(Debug)]
+pub struct Working {
+    app: App,
+    metrics: Option<MetricsServer>,
+    shutdown_timeout: Duration,
+}
+
+impl Working {
+    /// Starts everything that `worker` runs.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
+        let mut app = App::start(config, clock, seed).await?;
+        let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
+        app.keep_up();
+        app.run_jobs(config);
+        Ok(Self {
+            app,
+            metrics,
+            shutdown_timeout: config.http.shutdown_timeout,
+        })
+    }
+
+    /// Lets running jobs end after the item at hand, and returns at the deadline at the latest.
+    pub async fn stop(self) {
+        let deadline = Instant::now() + self.shutdown_timeout;
+        self.app.interrupt();
+        if let Some(metrics) = self.metrics {
+            metrics.server.stop(deadline).await;
+        }
+        self.app.stop(deadline).await;
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
     candidates::{Candidate, CheckOut},
     clock::{Clock, UnixSeconds},
     config::AllocationConfig,
+    metrics::Metrics,
     sandbox::{CallerId, Holder, LeaseTerms, NamePrefix, Sandbox, SandboxId, Status},
     store::{Claim, Counts, Found, Guard, PoolStore, Release, StoreError},
     supply::{Refreshed, Supply},
@@ -78,6 +79,7 @@ pub struct Broker {
     allocation: AllocationConfig,
     backoff: Backoff,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
 }
 
 /// What is known of the (caller, key) pair's claim.
@@ -98,6 +100,7 @@ impl Broker {
         allocation: AllocationConfig,
         backoff: Backoff,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             store,
@@ -106,6 +109,7 @@ impl Broker {
             allocation,
             backoff,
             clock,
+            metrics,
         }
     }
 
@@ -115,10 +119,28 @@ impl Broker {
     /// [`BrokerError::NoSandboxes`], [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller
     /// may hold a sandbox without knowing it; the same request tells.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
-        let deadline = Instant::now() + self.allocation.timeout;
-        timeout_at(deadline, self.allocate_in_time(request))
-            .await
-            .unwrap_or(Err(BrokerError::Contended))
+        let began = Instant::now();
+        let allocation = timeout_at(
+            began + self.allocation.timeout,
+            self.allocate_in_time(request),
+        )
+        .await
+        .unwrap_or(Err(BrokerError::Contended));
+        let outcome = match &allocation {
+            Ok(Allocation::New(_)) => "success",
+            Ok(Allocation::Replayed(_)) => {
+                self.metrics.idempotent_hits.inc();
+                "idempotent"
+            }
+            Err(BrokerError::NoSandboxes) => "no_sandboxes",
+            Err(_) => "error",
+        };
+        self.metrics.allocate.with_label_values(&[outcome]).inc();
+        self.metrics
+            .allocation_latency
+            .with_label_values(&[outcome])
+            .observe(began.elapsed().as_secs_f64());
+        allocation
     }
 
     async fn allocate_in_time(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
@@ -149,8 +171,12 @@ impl Broker {
                     candidate.won();
                     return Ok(Allocation::New(sandbox));
                 }
-                Claim::Lost(now) => self.drop_lost(candidate, now, &mut conflicts).await,
+                Claim::Lost(now) => {
+                    self.metrics.allocate_conflicts.inc();
+                    self.drop_lost(candidate, now, &mut conflicts).await;
+                }
                 Claim::Conflict => {
+                    self.metrics.allocate_conflicts.inc();
                     candidate.put_back();
                     self.pause(&mut conflicts).await;
                 }
@@ -281,18 +307,25 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Expired`], [`BrokerError::Store`].
     pub async fn release(&self, id: &SandboxId, caller: &CallerId) -> Result<Sandbox, BrokerError> {
-        match self
+        let release = self
             .store
             .release(id, caller, self.terms, self.clock.now())
-            .await?
-        {
-            Release::Released(sandbox) => Ok(sandbox),
-            Release::Expired(sandbox) => Err(BrokerError::Expired {
-                expires_at: sandbox.expires_at(),
-            }),
-            Release::NotOwner => Err(BrokerError::NotOwner),
-            Release::NotFound => Err(BrokerError::NotFound),
-        }
+            .await;
+        let (outcome, released) = match release {
+            Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),
+            Ok(Release::Expired(sandbox)) => {
+                let expires_at = sandbox.expires_at();
+                ("expired", Err(BrokerError::Expired { expires_at }))
+            }
+            Ok(Release::NotOwner) => ("not_owner", Err(BrokerError::NotOwner)),
+            Ok(Release::NotFound) => ("not_found", Err(BrokerError::NotFound)),
+            Err(error) => ("error", Err(error.into())),
+        };
+        self.metrics
+            .deletion_marked
+            .with_label_values(&[outcome])
+            .inc();
+        released
     }
 
     /// How many sandboxes are in each state.

@@ -23,6 +23,7 @@ use crate::{
         niosxaas::NiosxaasClient,
         throttle::{Breaker, Pace},
     },
+    metrics::Metrics,
     sandbox::LeaseTerms,
     store::{PoolStore, StoreError},
     supply::Supply,
@@ -53,6 +54,8 @@ pub struct JobContext {
     pub jobs: JobsConfig,
     /// Between attempts to get the list of accounts.
     pub backoff: Backoff,
+    /// What runs count.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

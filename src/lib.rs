@@ -12,6 +12,8 @@
 //! | [`supply`], [`candidates`], [`backoff`] | which sandbox to try next, and when |
 //! | [`store`] | DynamoDB, or what speaks its API; every conditional write |
 //! | [`csp`] | the CSP client, and a simulator of CSP |
+//! | [`secrets`] | tokens and credentials that Secrets Manager keeps, and their rotation |
+//! | [`metrics`], [`watch`] | every instrument; how the pool is |
 //! | [`sandbox`], [`clock`] | the words of the domain |
 //!
 //! Dependencies run one way: `api` and `jobs` to `broker`, to `supply`, `store` and `csp`, to `sandbox` and `clock`.
@@ -35,10 +37,13 @@ pub mod clock;
 pub mod config;
 pub mod csp;
 pub mod jobs;
+pub mod metrics;
 pub mod middleware;
 pub mod sandbox;
+pub mod secrets;
 pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod supply;
 pub mod telemetry;
+pub mod watch;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use sandbox_broker::{
-    app::{App, Running, Storage},
+    app::{App, Running, Storage, Working},
     cli::{Cli, Command, Job, Table},
     clock::{Clock, SystemClock},
     config::{Config, Engine, Variables},
@@ -21,8 +21,10 @@ use sandbox_broker::{
         stale::{Removal, RemovalJob},
         sync::SyncJob,
     },
+    metrics::Metrics,
+    server,
     shutdown::Signals,
-    telemetry,
+    telemetry::Telemetry,
 };
 use tokio::time::Instant;
 
@@ -56,11 +58,12 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         let _ = check_config(&config);
         return Ok(ExitCode::SUCCESS);
     }
-    telemetry::init(config.log);
+    let telemetry = Telemetry::start(&config).map_err(anyhow::Error::from_boxed)?;
+    server::raise_file_limit();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve => serve(&config).await,
             Command::Worker => worker(&config).await,
@@ -70,7 +73,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
             Command::CheckConfig => Ok(ExitCode::SUCCESS),
         }
-    })
+    });
+    telemetry.shut_down();
+    done
 }
 
 /// The working directory's own `.env`, and no other: one further up may be of another project.
@@ -180,16 +185,14 @@ async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
 
 async fn worker(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
-    let app = tokio::select! {
-        app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
+    let working = tokio::select! {
+        working = Working::start(config, Arc::new(SystemClock), rand::random()) => working?,
         signal = signals.next() => return Ok(stopped_early(signal)),
     };
-    app.run_jobs(config);
     tracing::info!("working");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
-    app.stop(Instant::now() + config.http.shutdown_timeout)
-        .await;
+    working.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -268,7 +271,7 @@ async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode>
 }
 
 async fn change_table(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
-    let storage = Storage::open(config).await?;
+    let storage = Storage::open(config, Metrics::new()).await?;
     let name = &config.store.table.name;
     match table {
         Table::Create => {

@@ -10,6 +10,7 @@ pub mod embedded;
 mod error;
 mod item;
 mod lease;
+mod observe;
 mod scan;
 mod schema;
 
@@ -28,20 +29,24 @@ use aws_sdk_dynamodb::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::item::{number, string};
 pub use self::{
     change::{Change, DeletionOutcome},
     claim::{Claim, Found, Guard},
     error::StoreError,
     item::{Item, ItemFault, Pointer, Tombstone, read_sandbox},
-    lease::{Acquired, Fence, JobName, LEASE, RunId, RunRecord, RunState},
+    lease::{Acquired, Ended, Fence, JobName, LEASE, RunId, RunRecord, RunState},
     scan::{Listing, SandboxPage, position_values, read_position},
     schema::{Creation, Migration, SCHEMA_VERSION},
+};
+use self::{
+    item::{number, string},
+    observe::Observer,
 };
 use crate::{
     candidates::Candidate,
     clock::UnixSeconds,
     config::StoreConfig,
+    metrics::Metrics,
     sandbox::{
         CallerId, IdempotencyKey, LeaseTerms, Sandbox, SandboxId, Status, Transition, lab_duration,
     },
@@ -126,7 +131,7 @@ pub struct PoolStore {
 
 impl PoolStore {
     /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
-    pub async fn connect(config: &StoreConfig, endpoint: Option<&str>) -> Self {
+    pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
@@ -150,7 +155,12 @@ impl PoolStore {
                 loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
             }
         }
-        Self::new(Client::new(&loader.load().await), config.table.clone())
+        let config_of_client = aws_sdk_dynamodb::config::Builder::from(&loader.load().await)
+            .interceptor(Observer(metrics));
+        Self::new(
+            Client::from_conf(config_of_client.build()),
+            config.table.clone(),
+        )
     }
 
     /// A store over `client`.

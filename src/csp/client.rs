@@ -2,16 +2,21 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use reqwest::{Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::{
     clock::UnixSeconds,
     config::{CspConfig, is_loopback_url},
+    metrics::{Metrics, observe_call},
     sandbox::{Account, SandboxId},
+    secrets::Shared,
+    telemetry::{TRACE, trace_headers},
 };
 
 /// The largest answer that is read, in bytes: a list of some 200,000 accounts.
@@ -75,6 +80,16 @@ impl CspError {
         match self {
             Self::RateLimited { retry_after } => *retry_after,
             _ => None,
+        }
+    }
+
+    /// In one word, for metrics.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::InvalidId { .. } | Self::Rejected { .. } => "rejected",
         }
     }
 
@@ -145,7 +160,8 @@ pub struct AccountList {
 pub struct CspClient {
     http: reqwest::Client,
     base_url: String,
-    token: SecretString,
+    token: Shared<SecretString>,
+    metrics: Metrics,
 }
 
 #[derive(Deserialize)]
@@ -169,12 +185,18 @@ impl CspClient {
     ///
     /// # Errors
     /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
-    pub fn new(config: &CspConfig, base_url: &str, token: SecretString) -> Result<Self, CspError> {
+    pub fn new(
+        config: &CspConfig,
+        base_url: &str,
+        token: Shared<SecretString>,
+        metrics: Metrics,
+    ) -> Result<Self, CspError> {
         let http = http_client(base_url, config.connect_timeout, config.read_timeout)?;
         Ok(Self {
             http,
             base_url: base_url.to_owned(),
             token,
+            metrics,
         })
     }
 
@@ -183,20 +205,27 @@ impl CspClient {
     /// # Errors
     /// [`CspError`].
     pub async fn list_accounts(&self) -> Result<AccountList, CspError> {
-        let answer = self
-            .http
-            .get(format!("{}/current_user/accounts", self.base_url))
+        observed(&self.metrics, "list", async {
+            let request = self
+                .http
+                .get(format!("{}/current_user/accounts", self.base_url));
+            let body = read_body(checked(self.send(request).await?)?).await?;
+            let answer: Answer = serde_json::from_slice(&body).map_err(|fault| {
+                CspError::unavailable(format!(
+                    "the account list is no JSON of the agreed form: {fault}"
+                ))
+            })?;
+            Ok(read_entries(answer.results))
+        })
+        .await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, CspError> {
+        let request = request
             .header(header::AUTHORIZATION, self.authorization()?)
             .header(header::ACCEPT, "application/json")
-            .send()
-            .await?;
-        let body = read_body(checked(answer)?).await?;
-        let answer: Answer = serde_json::from_slice(&body).map_err(|fault| {
-            CspError::unavailable(format!(
-                "the account list is no JSON of the agreed form: {fault}"
-            ))
-        })?;
-        Ok(read_entries(answer.results))
+            .headers(trace_headers());
+        Ok(request.send().await?)
     }
 
     /// Deletes an account; one that is gone already counts as deleted.
@@ -214,34 +243,60 @@ impl CspClient {
                 external_id: external_id.to_owned(),
             });
         }
-        let answer = self
-            .http
-            .delete(format!("{}/sandbox/accounts/{uuid}", self.base_url))
-            .header(header::AUTHORIZATION, self.authorization()?)
-            .header(header::ACCEPT, "application/json")
-            .send()
-            .await?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        // A 200 with a web page comes from something in front of CSP, which has not deleted anything.
-        let body = read_body(checked(answer)?).await?;
-        if body.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
-            Ok(())
-        } else {
-            Err(CspError::unavailable("the answer to a deletion is no JSON"))
-        }
+        observed(&self.metrics, "delete", async {
+            let request = self
+                .http
+                .delete(format!("{}/sandbox/accounts/{uuid}", self.base_url));
+            let answer = self.send(request).await?;
+            if answer.status() == StatusCode::NOT_FOUND {
+                return Ok(());
+            }
+            // A 200 with a web page comes from something in front of CSP, which has not deleted anything.
+            let body = read_body(checked(answer)?).await?;
+            if body.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
+                Ok(())
+            } else {
+                Err(CspError::unavailable("the answer to a deletion is no JSON"))
+            }
+        })
+        .await
     }
 
     fn authorization(&self) -> Result<header::HeaderValue, CspError> {
         let mut value =
-            header::HeaderValue::try_from(format!("Token {}", self.token.expose_secret()))
+            header::HeaderValue::try_from(format!("Token {}", self.token.get().expose_secret()))
                 .map_err(|_| CspError::Unauthorized {
                     status: StatusCode::UNAUTHORIZED.as_u16(),
                 })?;
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// Counts, times and traces a call.
+pub(super) async fn observed<T>(
+    metrics: &Metrics,
+    operation: &'static str,
+    call: impl Future<Output = Result<T, CspError>>,
+) -> Result<T, CspError> {
+    let span = tracing::info_span!(
+        target: TRACE, "csp", otel.name = operation, otel.kind = "client", outcome = tracing::field::Empty
+    );
+    let began = Instant::now();
+    let result = call.instrument(span.clone()).await;
+    let outcome = result.as_ref().err().map_or("success", CspError::outcome);
+    span.record("outcome", outcome);
+    metrics
+        .csp_calls
+        .with_label_values(&[operation, outcome])
+        .inc();
+    observe_call(
+        &metrics.csp_call_duration,
+        operation,
+        outcome,
+        began.elapsed(),
+    );
+    result
 }
 
 /// Sorts an answer by its status code.

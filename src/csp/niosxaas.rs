@@ -12,9 +12,14 @@ use tokio::sync::Mutex;
 
 use super::{
     CspError,
-    client::{checked, read_body},
+    client::{checked, observed, read_body},
 };
-use crate::config::NiosxaasConfig;
+use crate::{
+    config::NiosxaasConfig,
+    metrics::Metrics,
+    secrets::{NiosxaasUser, Shared},
+    telemetry::trace_headers,
+};
 
 /// What became of an account's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub enum Cleaned {
 pub struct NiosxaasClient {
     http: reqwest::Client,
     config: Arc<NiosxaasConfig>,
+    user: Shared<NiosxaasUser>,
+    metrics: Metrics,
 }
 
 /// One sign-in, shared by the calls of a run. Cheap to clone.
@@ -60,11 +67,18 @@ impl NiosxaasClient {
     ///
     /// # Errors
     /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
-    pub fn new(config: NiosxaasConfig, connect_timeout: Duration) -> Result<Self, CspError> {
+    pub fn new(
+        config: NiosxaasConfig,
+        user: Shared<NiosxaasUser>,
+        connect_timeout: Duration,
+        metrics: Metrics,
+    ) -> Result<Self, CspError> {
         let http = super::client::http_client(&config.base_url, connect_timeout, config.timeout)?;
         Ok(Self {
             http,
             config: Arc::new(config),
+            user,
+            metrics,
         })
     }
 
@@ -85,28 +99,35 @@ impl NiosxaasClient {
 
     async fn send<T: serde::de::DeserializeOwned>(
         &self,
+        operation: &'static str,
         request: RequestBuilder,
     ) -> Result<T, CspError> {
-        let body = read_body(checked(request.send().await?)?).await?;
-        serde_json::from_slice(&body).map_err(|fault| {
-            CspError::unavailable(format!(
-                "an answer of NIOSXaaS is no JSON of the agreed form: {fault}"
-            ))
+        observed(&self.metrics, operation, async {
+            let answer = request.headers(trace_headers()).send().await?;
+            let body = read_body(checked(answer)?).await?;
+            serde_json::from_slice(&body).map_err(|fault| {
+                CspError::unavailable(format!(
+                    "an answer of NIOSXaaS is no JSON of the agreed form: {fault}"
+                ))
+            })
         })
+        .await
     }
 
     async fn sign_in(&self) -> Result<SecretString, CspError> {
+        let user = self.user.get();
         let body = json!({
-            "email": self.config.email,
-            "password": self.config.password.as_ref().map(ExposeSecret::expose_secret),
+            "email": user.email,
+            "password": user.password.expose_secret(),
         });
-        let token: Token = self
-            .send(
-                self.request(Method::POST, "/v2/session/users/sign_in")
-                    .json(&body),
-            )
-            .await?;
-        Ok(token.jwt)
+        let request = self.request(Method::POST, "/v2/session/users/sign_in");
+        let answer = self.send("niosxaas_sign_in", request.json(&body)).await;
+        let outcome = if answer.is_ok() { "success" } else { "error" };
+        self.metrics
+            .niosxaas_auth
+            .with_label_values(&[outcome])
+            .inc();
+        answer.map(|token: Token| token.jwt)
     }
 
     async fn switch(
@@ -119,7 +140,7 @@ impl NiosxaasClient {
         let request = self
             .request(Method::POST, "/v2/session/account_switch")
             .bearer_auth(token.expose_secret());
-        let token: Token = self.send(request.json(&body)).await?;
+        let token: Token = self.send("niosxaas_switch", request.json(&body)).await?;
         Ok(token.jwt)
     }
 
@@ -127,7 +148,7 @@ impl NiosxaasClient {
         let request = self
             .request(Method::GET, SERVICES)
             .bearer_auth(token.expose_secret());
-        let services: Services = self.send(request).await?;
+        let services: Services = self.send("niosxaas_list", request).await?;
         let wanted = |service: &Service| {
             self.config.service_name.is_empty() || service.name == self.config.service_name
         };
@@ -152,12 +173,17 @@ impl NiosxaasClient {
         let request = self
             .request(Method::DELETE, &format!("{SERVICES}/{uuid}"))
             .bearer_auth(token.expose_secret());
-        let answer = request.send().await?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            Ok(())
-        } else {
-            checked(answer).map(drop)
-        }
+        observed(&self.metrics, "niosxaas_delete", async {
+            let answer = request.headers(trace_headers()).send().await?;
+            if answer.status() == StatusCode::NOT_FOUND {
+                Ok(())
+            } else {
+                checked(answer).map(drop)
+            }
+        })
+        .await?;
+        self.metrics.niosxaas_services_deleted.inc();
+        Ok(())
     }
 }
 

@@ -56,6 +56,17 @@ impl Breaker {
         }
     }
 
+    /// How it stands, in one word.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        let state = self.lock();
+        match state.open_until {
+            None => "closed",
+            Some(until) if self.clock.now() < until => "open",
+            Some(_) => "half_open",
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

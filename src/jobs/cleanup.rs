@@ -26,6 +26,7 @@ use crate::{
         niosxaas::{Cleaned, Session},
         throttle::{Admission, Pace},
     },
+    metrics::Metrics,
     sandbox::{NiosxaasOutcome, Sandbox, Status},
     store::{Change, DeletionOutcome, JobName},
     telemetry::chain,
@@ -84,6 +85,13 @@ pub struct CleanupReport {
 impl Report for CleanupReport {
     fn is_interrupted(&self) -> bool {
         self.status == ReportStatus::Interrupted
+    }
+
+    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration) {
+        metrics.cleanup.with_label_values(&[outcome]).inc();
+        metrics.cleanup_deleted.inc_by(self.deleted as u64);
+        metrics.cleanup_failed.inc_by(self.failed as u64);
+        metrics.cleanup_duration.observe(took.as_secs_f64());
     }
 }
 
@@ -288,10 +296,20 @@ impl CleanupJob {
             result,
         } in attempts
         {
-            match &niosxaas {
-                Some(NiosxaasOutcome::Cleaned { .. }) => report.niosxaas_cleaned += 1,
-                Some(NiosxaasOutcome::Failed { .. }) => report.niosxaas_failed += 1,
-                Some(NiosxaasOutcome::Skipped { .. }) | None => {}
+            if let Some(outcome) = &niosxaas {
+                let in_a_word = match outcome {
+                    NiosxaasOutcome::Cleaned { .. } => {
+                        report.niosxaas_cleaned += 1;
+                        "cleaned"
+                    }
+                    NiosxaasOutcome::Failed { .. } => {
+                        report.niosxaas_failed += 1;
+                        "failed"
+                    }
+                    NiosxaasOutcome::Skipped { .. } => "skipped",
+                };
+                let counter = &context.metrics.niosxaas_cleanup;
+                counter.with_label_values(&[in_a_word]).inc();
             }
             let outcome = match result {
                 Ok(()) => DeletionOutcome::Deleted,

@@ -1,6 +1,6 @@
 //! Auto-expire: retires the allocations whose time and grace period are over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use super::{
     runner::{Job, Report, ReportStatus, Run},
 };
 use crate::{
+    metrics::Metrics,
     sandbox::lab_duration,
     store::{Change, JobName},
 };
@@ -40,6 +41,11 @@ pub struct ExpiryReport {
 impl Report for ExpiryReport {
     fn is_interrupted(&self) -> bool {
         self.status == ReportStatus::Interrupted
+    }
+
+    fn count(&self, metrics: &Metrics, outcome: &str, _: Duration) {
+        metrics.expiry.with_label_values(&[outcome]).inc();
+        metrics.expiry_orphaned.inc_by(self.expired as u64);
     }
 }
 

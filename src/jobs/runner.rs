@@ -11,13 +11,17 @@ use futures_util::FutureExt;
 use rand::RngExt;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{JobContext, JobError};
 use crate::{
     clock::{Clock, UnixSeconds},
-    store::{Acquired, Fence, JobName, PoolStore, RunId, RunRecord, RunState, StoreError},
+    metrics::Metrics,
+    store::{Acquired, Ended, Fence, JobName, PoolStore, RunId, RunRecord, RunState, StoreError},
     telemetry::chain,
 };
 
@@ -46,6 +50,9 @@ pub trait Job: Send + Sync + 'static {
 pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
     /// Whether the run ended before its work did, because it was told to stop.
     fn is_interrupted(&self) -> bool;
+
+    /// Counts what the run did, and how it ended: `success`, `interrupted` or `error`.
+    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
 }
 
 /// How a report says that a run ended.
@@ -237,6 +244,8 @@ impl Runner {
             id: id.clone(),
             fence,
             started_at: now,
+            began: Instant::now(),
+            metrics: self.context.metrics.clone(),
         };
         // If this fails, the lease runs out by itself, and the next run closes the record.
         book.write(RunState::Running, &J::Report::default(), None)
@@ -303,6 +312,8 @@ struct Book {
     id: RunId,
     fence: Fence,
     started_at: UnixSeconds,
+    began: Instant,
+    metrics: Metrics,
 }
 
 impl Book {
@@ -368,6 +379,16 @@ impl Book {
             ),
             Err(error) => (RunState::Failed, &last, Some(chain(error))),
         };
+        let in_a_word = match state {
+            RunState::Succeeded => "success",
+            RunState::Interrupted => "interrupted",
+            RunState::Failed | RunState::Running => "error",
+        };
+        self.metrics
+            .job_runs
+            .with_label_values(&[self.id.job().as_str(), in_a_word])
+            .inc();
+        counts.count(&self.metrics, in_a_word, self.began.elapsed());
         let counts_json = serde_json::to_string(counts).unwrap_or_default();
         match &error {
             None => tracing::info!(
@@ -384,11 +405,15 @@ impl Book {
                 "job failed"
             ),
         }
-        let is_due_again = state == RunState::Interrupted;
+        let ended = match state {
+            RunState::Succeeded => Ended::Succeeded(self.clock.now()),
+            RunState::Interrupted => Ended::Interrupted,
+            RunState::Failed | RunState::Running => Ended::Failed,
+        };
         for attempt in 1..=CLOSE_ATTEMPTS {
             // The record first: a lease that is given back names no run that still has to be closed.
             let closed = match self.write(state, counts, error.clone()).await {
-                Ok(()) => self.store.release_lease(&self.fence, is_due_again).await,
+                Ok(()) => self.store.release_lease(&self.fence, ended).await,
                 Err(fault) => Err(fault),
             };
             match closed {

@@ -11,6 +11,7 @@ use super::{
     runner::{Job, Report, ReportStatus, Run},
 };
 use crate::{
+    metrics::Metrics,
     sandbox::{Sandbox, Status},
     store::{Change, JobName},
 };
@@ -57,6 +58,8 @@ impl Report for RemovalReport {
     fn is_interrupted(&self) -> bool {
         self.status == ReportStatus::Interrupted
     }
+
+    fn count(&self, _: &Metrics, _: &str, _: Duration) {}
 }
 
 impl Job for RemovalJob {

@@ -22,6 +22,7 @@ use crate::{
     candidates::Candidate,
     clock::UnixSeconds,
     csp::{AccountList, CspError},
+    metrics::Metrics,
     sandbox::{Account, Sandbox, SandboxId, Status},
     store::{Change, JobName, StoreError, Tombstone},
 };
@@ -80,6 +81,13 @@ pub struct SyncReport {
 impl Report for SyncReport {
     fn is_interrupted(&self) -> bool {
         self.status == ReportStatus::Interrupted
+    }
+
+    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration) {
+        metrics.sync.with_label_values(&[outcome]).inc();
+        metrics.sync_synced.inc_by(self.synced as u64);
+        metrics.sync_stale.inc_by(self.marked_stale as u64);
+        metrics.sync_duration.observe(took.as_secs_f64());
     }
 }
 

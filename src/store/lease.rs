@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::{
     },
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -199,6 +200,17 @@ pub struct RunRecord {
     pub finished_at: Option<UnixSeconds>,
 }
 
+/// How a run ended, for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It did its work, until then.
+    Succeeded(UnixSeconds),
+    /// It could not; the next one comes in its own time.
+    Failed,
+    /// It was told to stop; the job is due again at once.
+    Interrupted,
+}
+
 fn partition(job: JobName) -> String {
     format!("JOB#{job}")
 }
@@ -311,17 +323,38 @@ impl PoolStore {
         self.update_lease(request).await
     }
 
-    /// Gives the lease back. A job whose run did not do its work is due again at once.
+    /// Gives the lease back.
     ///
     /// # Errors
     /// As [`renew_lease`](Self::renew_lease).
-    pub async fn release_lease(&self, fence: &Fence, is_due_again: bool) -> Result<(), StoreError> {
-        let request = self.held_lease(fence).update_expression(if is_due_again {
-            "SET lease_until = :zero, started_at = :zero"
-        } else {
-            "SET lease_until = :zero"
-        });
+    pub async fn release_lease(&self, fence: &Fence, ended: Ended) -> Result<(), StoreError> {
+        let request = self.held_lease(fence);
+        let request = match ended {
+            Ended::Succeeded(at) => request
+                .update_expression("SET lease_until = :zero, succeeded_at = :at")
+                .expression_attribute_values(":at", number(at.0)),
+            Ended::Failed => request.update_expression("SET lease_until = :zero"),
+            Ended::Interrupted => {
+                request.update_expression("SET lease_until = :zero, started_at = :zero")
+            }
+        };
         self.update_lease(request).await
+    }
+
+    /// When each job last succeeded; without those that never did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_successes(&self) -> Result<Vec<(JobName, UnixSeconds)>, StoreError> {
+        let leases = join_all(
+            JobName::ALL.map(|job| async move { (job, self.get_item(lease_key(job)).await) }),
+        );
+        let mut successes = Vec::new();
+        for (job, lease) in leases.await {
+            let at = integer(lease?.as_ref(), "succeeded_at");
+            successes.extend(at.map(|at| (job, UnixSeconds(at))));
+        }
+        Ok(successes)
     }
 
     fn held_lease(&self, fence: &Fence) -> UpdateItemFluentBuilder {

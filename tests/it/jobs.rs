@@ -5,7 +5,9 @@ use sandbox_broker::{
     clock::{Clock, SystemClock, UnixSeconds},
     csp::simulator::{Fault, Misbehaviour},
     sandbox::{SandboxId, Status},
-    store::{Acquired, Change, DeletionOutcome, JobName, RunId, RunRecord, RunState, StoreError},
+    store::{
+        Acquired, Change, DeletionOutcome, Ended, JobName, RunId, RunRecord, RunState, StoreError,
+    },
 };
 use serde_json::Value;
 
@@ -666,11 +668,17 @@ async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
         ),
         "its holder died: {next:?}"
     );
-    pool.store.release_lease(&fence, false).await.unwrap_err();
+    pool.store
+        .release_lease(&fence, Ended::Failed)
+        .await
+        .unwrap_err();
     let Acquired::Granted { fence, .. } = next else {
         unreachable!()
     };
-    pool.store.release_lease(&fence, false).await.unwrap();
+    pool.store
+        .release_lease(&fence, Ended::Failed)
+        .await
+        .unwrap();
     assert_eq!(
         acquire(3, START.0 + 120 - day, START.0 + 120).await,
         Acquired::NotDue,

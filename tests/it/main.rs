@@ -15,6 +15,7 @@ mod admin;
 mod allocation;
 mod cleanup;
 mod contract;
+mod edge;
 mod http;
 mod jobs;
 mod migration;

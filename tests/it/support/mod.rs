@@ -21,6 +21,7 @@ use sandbox_broker::{
     clock::{Clock, ManualClock, UnixSeconds},
     config::{Config, Variables},
     csp::simulator::Simulator,
+    metrics::Metrics,
     sandbox::{Account, Sandbox, SandboxId, Status},
     store::{Change, PoolStore, embedded::EmbeddedEngine, read_sandbox},
 };
@@ -80,7 +81,7 @@ impl Pool {
             NUMBER.fetch_add(1, Ordering::Relaxed)
         );
         let config = Config::from_variables(&variables(&engine.endpoint, &table, &[])).unwrap();
-        let store = PoolStore::connect(&config.store, Some(&engine.endpoint)).await;
+        let store = PoolStore::connect(&config.store, Some(&engine.endpoint), Metrics::new()).await;
         store.create_table().await.unwrap();
         let client = Client::from_conf(
             aws_sdk_dynamodb::Config::builder()

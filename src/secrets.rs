@@ -1,0 +1,355 @@
+//! Tokens and credentials that AWS Secrets Manager keeps: read at the start, read anew from time to time, on SIGHUP, and
+//! when somebody presents a token that nobody knows.
+//!
+//! A rotation refuses nobody: the previous tokens stay valid for a while, and one that was rotated in since the last
+//! reading is found by the reading that it causes itself. What cannot be read, or makes no sense, changes nothing.
+
+use std::{
+    future::Future,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use aws_sdk_secretsmanager::{
+    Client, error::SdkError, operation::get_secret_value::GetSecretValueError,
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::UnixSeconds,
+    config::{Config, SecretsConfig, is_loopback_url, is_one_line, read_tokens},
+    metrics::Metrics,
+    middleware::auth::{Authenticator, Renewal, Role, TokenOfBothRoles, ValidToken},
+    telemetry::chain,
+};
+
+/// Unknown tokens cause no more than one reading in this time.
+const SPACING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The labels that Secrets Manager puts on the two versions that count.
+const CURRENT: &str = "AWSCURRENT";
+const PREVIOUS: &str = "AWSPREVIOUS";
+
+/// A value that can be replaced while others use it. Cheap to clone; all clones have the same.
+#[derive(Debug, Default)]
+pub struct Shared<T>(Arc<RwLock<T>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// Begins with `value`.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(RwLock::new(value)))
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn get(&self) -> T {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
+
+/// The user who may delete the NIOSXaaS services.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NiosxaasUser {
+    /// The e-mail address.
+    pub email: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// A secret that cannot be used.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// Secrets Manager does not give it.
+    #[error("the secret {id} cannot be read")]
+    Unreadable {
+        /// Its name or ARN.
+        id: String,
+        /// Why.
+        source: Box<SdkError<GetSecretValueError>>,
+    },
+    /// It is not what it should be. Its text is not told.
+    #[error("the secret {id} must hold {must}")]
+    Invalid {
+        /// Its name or ARN.
+        id: String,
+        /// What it should be.
+        must: &'static str,
+    },
+    /// See [`TokenOfBothRoles`].
+    #[error("the secret {id} cannot be used")]
+    BothRoles {
+        /// Its name or ARN.
+        id: String,
+        /// Why.
+        source: TokenOfBothRoles,
+    },
+}
+
+/// What the secrets are for.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    /// Knows the tokens of tracks and admins.
+    pub auth: Authenticator,
+    /// The CSP API token.
+    pub csp_token: Shared<SecretString>,
+    /// The NIOSXaaS user.
+    pub niosxaas: Shared<NiosxaasUser>,
+}
+
+/// Reads the secrets that Secrets Manager keeps, if it keeps any.
+#[derive(Debug)]
+pub struct Secrets {
+    client: Option<Client>,
+    config: SecretsConfig,
+    ask: Arc<Notify>,
+    read: watch::Sender<Instant>,
+    metrics: Metrics,
+}
+
+/// A version of a secret.
+struct Version {
+    text: String,
+    created_at: UnixSeconds,
+}
+
+impl Secrets {
+    /// Connects to nothing yet.
+    pub async fn new(config: &Config, metrics: Metrics) -> Self {
+        let secrets = &config.secrets;
+        let client = if secrets.is_used() {
+            Some(connect(secrets, &config.store.region).await)
+        } else {
+            None
+        };
+        Self {
+            client,
+            config: secrets.clone(),
+            ask: Arc::default(),
+            read: watch::Sender::new(Instant::now()),
+            metrics,
+        }
+    }
+
+    /// How to ask for a reading; `None` if there is nothing to read tokens from.
+    #[must_use]
+    pub fn renewal(&self) -> Option<Renewal> {
+        let keeps_tokens = self.config.track_tokens.is_some() || self.config.admin_tokens.is_some();
+        keeps_tokens.then(|| Renewal::new(Arc::clone(&self.ask), self.read.subscribe()))
+    }
+
+    /// Reads every secret once and hands it to its holder.
+    ///
+    /// # Errors
+    /// The first [`SecretError`]; the others are read all the same.
+    pub async fn refresh(&self, holders: &Holders) -> Result<(), SecretError> {
+        let Some(client) = &self.client else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let config = &self.config;
+        let (track, admin, csp, niosxaas) = tokio::join!(
+            self.counted("track_tokens", config.track_tokens.as_ref(), |id| {
+                self.read_tokens(client, id, Role::Track, holders)
+            }),
+            self.counted("admin_tokens", config.admin_tokens.as_ref(), |id| {
+                self.read_tokens(client, id, Role::Admin, holders)
+            }),
+            self.counted("csp_token", config.csp_token.as_ref(), |id| {
+                read_csp_token(client, id, holders)
+            }),
+            self.counted("niosxaas", config.niosxaas.as_ref(), |id| {
+                read_niosxaas(client, id, holders)
+            }),
+        );
+        self.read.send_replace(began);
+        track.and(admin).and(csp).and(niosxaas)
+    }
+
+    async fn counted<'a, F>(
+        &self,
+        secret: &'static str,
+        id: Option<&'a String>,
+        read: impl FnOnce(&'a str) -> F,
+    ) -> Result<(), SecretError>
+    where
+        F: Future<Output = Result<(), SecretError>>,
+    {
+        let Some(id) = id else { return Ok(()) };
+        let result = read(id).await;
+        let outcome = match &result {
+            Ok(()) => "success",
+            Err(error) => {
+                tracing::error!(secret, cause = chain(error), "a secret stays as it was");
+                "error"
+            }
+        };
+        self.metrics
+            .secret_refreshes
+            .with_label_values(&[secret, outcome])
+            .inc();
+        result
+    }
+
+    async fn read_tokens(
+        &self,
+        client: &Client,
+        id: &str,
+        role: Role,
+        holders: &Holders,
+    ) -> Result<(), SecretError> {
+        let (current, previous) =
+            tokio::try_join!(get(client, id, CURRENT), get_previous(client, id))?;
+        let tokens = |version: &Version, valid_until| -> Result<Vec<_>, SecretError> {
+            let tokens = read_tokens(&version.text).map_err(|must| invalid(id, must))?;
+            Ok(tokens
+                .into_iter()
+                .map(|token| ValidToken { token, valid_until })
+                .collect())
+        };
+        let mut valid = tokens(&current, None)?;
+        if let Some(previous) = previous {
+            let until = current.created_at + self.config.overlap;
+            // What was valid once need not be by today's rules; the current tokens count all the same.
+            valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
+        }
+        holders
+            .auth
+            .replace(role, &valid)
+            .map_err(|source| SecretError::BothRoles {
+                id: id.to_owned(),
+                source,
+            })
+    }
+
+    /// Reads the secrets anew until `stop`: on their interval, on SIGHUP, and when an unknown token asks for it.
+    pub async fn keep_fresh(self, holders: Holders, stop: CancellationToken) {
+        // Also without secrets to read: the signal would end the process if nobody listened.
+        let mut hang_up = match signal(SignalKind::hangup()) {
+            Ok(hang_up) => hang_up,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen for SIGHUP");
+                return;
+            }
+        };
+        let mut last = Instant::now();
+        loop {
+            let asked = async {
+                self.ask.notified().await;
+                sleep_until(last + SPACING).await;
+            };
+            let reason = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = hang_up.recv() => "SIGHUP",
+                () = sleep_until(last + self.config.refresh) => "interval",
+                () = asked => "unknown token",
+            };
+            last = Instant::now();
+            // What fails is logged where it fails.
+            if self.refresh(&holders).await.is_ok() && self.client.is_some() {
+                tracing::debug!(reason, "read the secrets");
+            }
+        }
+    }
+}
+
+async fn connect(config: &SecretsConfig, region: &str) -> Client {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region.to_owned()))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_timeout(CALL_TIMEOUT)
+                .build(),
+        );
+    if let Some(endpoint) = &config.endpoint {
+        loader = loader.endpoint_url(endpoint);
+        if is_loopback_url(endpoint) && endpoint.starts_with("http://") {
+            // The default client would ask a proxy from the environment, which leads away from this machine.
+            loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
+        }
+    }
+    Client::new(&loader.load().await)
+}
+
+fn invalid(id: &str, must: &'static str) -> SecretError {
+    SecretError::Invalid {
+        id: id.to_owned(),
+        must,
+    }
+}
+
+async fn get(client: &Client, id: &str, stage: &str) -> Result<Version, SecretError> {
+    let answer = client
+        .get_secret_value()
+        .secret_id(id)
+        .version_stage(stage)
+        .send()
+        .await
+        .map_err(|source| SecretError::Unreadable {
+            id: id.to_owned(),
+            source: Box::new(source),
+        })?;
+    Ok(Version {
+        created_at: UnixSeconds(answer.created_date().map_or(0, |date| date.secs())),
+        text: answer
+            .secret_string
+            .ok_or_else(|| invalid(id, "a text, not bytes"))?,
+    })
+}
+
+/// `None` before the first rotation, and after an operator took the label away.
+async fn get_previous(client: &Client, id: &str) -> Result<Option<Version>, SecretError> {
+    match get(client, id, PREVIOUS).await {
+        Ok(version) => Ok(Some(version)),
+        Err(SecretError::Unreadable { source, .. })
+            if source
+                .as_service_error()
+                .is_some_and(GetSecretValueError::is_resource_not_found_exception) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_csp_token(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
+    let text = get(client, id, CURRENT).await?.text;
+    let token = text.trim();
+    if token.is_empty() || !is_one_line(token) {
+        return Err(invalid(id, "the API token: one line of ASCII characters"));
+    }
+    holders.csp_token.set(token.into());
+    Ok(())
+}
+
+async fn read_niosxaas(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
+    let text = get(client, id, CURRENT).await?.text;
+    let user: NiosxaasUser = serde_json::from_str(&text)
+        .map_err(|_| invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#))?;
+    holders.niosxaas.set(user);
+    Ok(())
+}
