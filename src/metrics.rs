@@ -198,6 +198,7 @@ impl Metrics {
     #[must_use]
     #[expect(
         clippy::expect_used,
+        clippy::missing_panics_doc,
         reason = "fails only if two names above are the same or one is not a name, which every test would notice"
     )]
     pub fn new() -> Self {

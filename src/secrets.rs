@@ -199,7 +199,7 @@ impl Secrets {
         F: Future<Output = Result<(), SecretError>>,
     {
         let Some(id) = id else { return Ok(()) };
-        let result = read(id).await;
+        let result = Box::pin(read(id)).await;
         let outcome = match &result {
             Ok(()) => "success",
             Err(error) => {
@@ -314,7 +314,11 @@ async fn get(client: &Client, id: &str, stage: &str) -> Result<Version, SecretEr
             source: Box::new(source),
         })?;
     Ok(Version {
-        created_at: UnixSeconds(answer.created_date().map_or(0, |date| date.secs())),
+        created_at: UnixSeconds(
+            answer
+                .created_date()
+                .map_or(0, aws_sdk_secretsmanager::primitives::DateTime::secs),
+        ),
         text: answer
             .secret_string
             .ok_or_else(|| invalid(id, "a text, not bytes"))?,

@@ -232,7 +232,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(200);
     const LONG: Duration = Duration::from_mins(1);
 
-    async fn serve_with(patience: Patience) -> (SocketAddr, Handle) {
+    fn serve_with(patience: Patience) -> (SocketAddr, Handle) {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let large = "x".repeat(32 << 20);
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_trickles_its_headers_is_cut() {
-        let (address, _server) = serve_with(patience(SHORT, LONG, LONG)).await;
+        let (address, _server) = serve_with(patience(SHORT, LONG, LONG));
         let (mut silent, mut slow, mut later) = (
             TcpStream::connect(address).await.unwrap(),
             TcpStream::connect(address).await.unwrap(),
@@ -288,8 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_may_stay_longer_than_headers_may_take() {
-        let (address, _server) =
-            serve_with(patience(SHORT, Duration::from_millis(1500), LONG)).await;
+        let (address, _server) = serve_with(patience(SHORT, Duration::from_millis(1500), LONG));
         let mut stream = TcpStream::connect(address).await.unwrap();
         for _ in 0..3 {
             stream
@@ -306,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_read_its_answer_is_cut() {
-        let (address, server) = serve_with(patience(LONG, LONG, SHORT)).await;
+        let (address, server) = serve_with(patience(LONG, LONG, SHORT));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -320,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_server_finishes_what_is_under_way_and_closes_what_is_idle() {
-        let (address, server) = serve_with(patience(LONG, LONG, LONG)).await;
+        let (address, server) = serve_with(patience(LONG, LONG, LONG));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

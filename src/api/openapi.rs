@@ -23,8 +23,10 @@ use super::{
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
     Every answer carries `X-Request-ID`, which also stands in the log and in every error. Every error has the same \
-    body: `error.code` for programs, `error.message` for people. 409 and 503 carry `Retry-After`. Times are Unix \
-    seconds.";
+    body: `error.code` for programs, `error.message` for people. 409, 429 and 503 carry `Retry-After`. Times are Unix \
+    seconds.\n\n\
+    Each caller has a rate limit, which `X-RateLimit-Limit`, `-Remaining` and `-Reset` tell; 401 tells that of the \
+    client's address.";
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(AcceptedBody, ErrorBody, ErrorDetail, ErrorCode)))]
@@ -110,11 +112,32 @@ fn operations(
     })
 }
 
+/// What answers under a rate limit say of it.
+const RATE_LIMIT: [(&str, &str); 3] = [
+    (
+        "X-RateLimit-Limit",
+        "Requests that may come at once when none came for a while.",
+    ),
+    (
+        "X-RateLimit-Remaining",
+        "Requests that may still come at once.",
+    ),
+    (
+        "X-RateLimit-Reset",
+        "Seconds until as many as `X-RateLimit-Limit` may come at once again.",
+    ),
+];
+
 /// Adds what holds for every answer.
 pub fn complete(document: &mut Document) {
     for (_, _, operation) in operations(document) {
+        let is_limited = operation.security.is_some();
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
+                for (name, description) in RATE_LIMIT.into_iter().filter(|_| is_limited) {
+                    let header = response_header(description, true);
+                    response.headers.insert(name.to_owned(), header.into());
+                }
                 let description = "The id of the request: the client's own, or a new one.";
                 response.headers.insert(
                     "X-Request-ID".to_owned(),

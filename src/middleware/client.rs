@@ -23,7 +23,7 @@ impl ClientAddress {
     pub fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-            address => address,
+            address @ IpAddr::V4(_) => address,
         }
     }
 }

@@ -34,11 +34,9 @@ impl Capacity {
 
 /// The layer. It stands behind the reading of the body, so that slow clients take no room.
 pub async fn shed(State(capacity): State<Capacity>, request: Request, next: Next) -> Response {
-    match capacity.slots.try_acquire() {
-        Ok(_slot) => next.run(request).await,
-        Err(_) => {
-            capacity.metrics.shed_requests.inc();
-            ApiError::from(ErrorCode::Overloaded).into_response()
-        }
-    }
+    let Ok(_slot) = capacity.slots.try_acquire() else {
+        capacity.metrics.shed_requests.inc();
+        return ApiError::from(ErrorCode::Overloaded).into_response();
+    };
+    next.run(request).await
 }

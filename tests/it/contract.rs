@@ -52,6 +52,14 @@ async fn every_operation_and_answer_is_described_and_has_an_example() {
                 assert!(parameter["description"].is_string(), "{place}: {parameter}");
             }
             for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(
+                    response["headers"]["X-Request-ID"].is_object(),
+                    "{place} {status}"
+                );
+                if path == "/metrics" {
+                    assert!(response["content"]["text/plain"]["example"].is_string());
+                    continue;
+                }
                 let content = &response["content"]["application/json"];
                 let schema = content["schema"]["$ref"]
                     .as_str()
@@ -66,11 +74,13 @@ async fn every_operation_and_answer_is_described_and_has_an_example() {
                     || content["examples"].is_object()
                     || of_schema["example"].is_object();
                 assert!(has_example, "{place} {status} has no example");
-                assert!(
-                    response["headers"]["X-Request-ID"].is_object(),
+                let is_limited = operation["security"].is_array();
+                assert_eq!(
+                    response["headers"]["X-RateLimit-Remaining"].is_object(),
+                    is_limited,
                     "{place} {status}"
                 );
-                if ["409", "503"].contains(&status.as_str()) && path != "/readyz" {
+                if ["409", "429", "503"].contains(&status.as_str()) && path != "/readyz" {
                     assert!(
                         response["headers"]["Retry-After"].is_object(),
                         "{place} {status}"

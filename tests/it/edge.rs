@@ -47,7 +47,8 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
     let client = &broker.client;
     let began = Instant::now();
     let answers = burst(100, |_| client.allocation("play-1"), client).await;
-    let refill = (began.elapsed().as_secs_f64() * 10.0).ceil() as usize;
+    // One each 100 ms.
+    let refill = usize::try_from(began.elapsed().as_millis().div_ceil(100)).unwrap();
     let (allowed, refused): (Vec<_>, Vec<_>) = answers
         .iter()
         .partition(|answer| answer.status.is_success());
