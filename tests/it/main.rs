@@ -22,6 +22,7 @@ mod migration;
 mod outage;
 mod processes;
 mod release;
+mod secrets;
 mod support;
 mod sync;
 mod together;
