@@ -16,6 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use super::{JobContext, JobError};
 use crate::{
@@ -204,7 +205,7 @@ impl Runner {
         // Spawned, so that a caller that goes away in the middle does not leave a lease without a run.
         let begun = self
             .tasks
-            .spawn(async move { runner.begin(job, not_since).await });
+            .spawn(async move { runner.begin(job, not_since).await }.in_current_span());
         begun
             .await
             .unwrap_or(Err(StartFault::Panicked { job: name }))
@@ -252,12 +253,16 @@ impl Runner {
             .await?;
         let (report, finished) = oneshot::channel();
         let watched = Arc::clone(&progress);
-        self.tasks.spawn(async move {
-            let outcome = keep(&book, &watched, &stop, async { job.run_once(&run).await }).await;
-            book.close(&watched, &outcome).await;
-            // Nobody may be waiting any more.
-            let _ = report.send(outcome);
-        });
+        self.tasks.spawn(
+            async move {
+                let outcome =
+                    keep(&book, &watched, &stop, async { job.run_once(&run).await }).await;
+                book.close(&watched, &outcome).await;
+                // Nobody may be waiting any more.
+                let _ = report.send(outcome);
+            }
+            .in_current_span(),
+        );
         Ok(Started {
             id,
             progress,

@@ -16,9 +16,10 @@ use crate::config::Cors;
 
 /// An API answer is no page: it may load nothing, and nothing may frame it.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-/// Swagger's page: its own scripts and calls. It sets styles on elements and shows icons from `data:` URLs.
-const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' \
-                           data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Swagger's page: its own scripts and calls. It brings styles inline and shows icons from `data:` URLs.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
 const ON_EVERY_ANSWER: [(HeaderName, &str); 7] = [

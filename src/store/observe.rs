@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
-use tracing::Span;
+use tracing::{Span, field::Empty};
 
 use crate::{
     metrics::{Metrics, observe_call},
@@ -43,8 +43,8 @@ impl Intercept for Observer {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let span = tracing::info_span!(
-            target: TRACE, "store", otel.name = operation(config), otel.kind = "client",
-            db.system = "dynamodb", outcome = tracing::field::Empty
+            target: TRACE, "store", otel.name = Empty, otel.kind = "client", db.system = "dynamodb",
+            outcome = Empty
         );
         let began = Instant::now();
         config.interceptor_state().store_put(Call { began, span });
@@ -74,6 +74,8 @@ impl Intercept for Observer {
     ) -> Result<(), BoxError> {
         if let Some(call) = config.load::<Call>() {
             let outcome = outcome(context);
+            // The operation is not known before.
+            call.span.record("otel.name", operation(config));
             call.span.record("outcome", outcome);
             observe_call(
                 &self.0.store_calls,

@@ -18,6 +18,7 @@ mod contract;
 mod edge;
 mod http;
 mod jobs;
+mod metrics;
 mod migration;
 mod outage;
 mod processes;
@@ -26,3 +27,5 @@ mod secrets;
 mod support;
 mod sync;
 mod together;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -26,6 +26,8 @@ struct Shared {
     http: reqwest::Client,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
     gate: Arc<Gate>,
+    /// Operations whose next call is refused, each with the error.
+    refusals: Arc<Mutex<BTreeMap<&'static str, &'static str>>>,
 }
 
 /// Holds calls back until it is opened.
@@ -74,6 +76,7 @@ impl Proxy {
             http,
             calls: Arc::default(),
             gate: Arc::default(),
+            refusals: Arc::default(),
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -128,6 +131,15 @@ impl Proxy {
         Arc::clone(&self.shared.gate)
     }
 
+    /// The next call of this operation is answered with an error of DynamoDB's.
+    pub fn refuse_once(&self, operation: &'static str, error: &'static str) {
+        self.shared
+            .refusals
+            .lock()
+            .unwrap()
+            .insert(operation, error);
+    }
+
     /// The calls since the last time, by operation.
     pub fn take_calls(&self) -> BTreeMap<String, usize> {
         std::mem::take(&mut *self.shared.calls.lock().unwrap())
@@ -149,6 +161,13 @@ async fn forward(State(shared): State<Shared>, request: Request) -> Response {
         .entry(operation.clone())
         .or_default() += 1;
     shared.gate.pass(&operation).await;
+    let refusal = shared.refusals.lock().unwrap().remove(operation.as_str());
+    if let Some(error) = refusal {
+        let body = format!(
+            "{{\"__type\":\"com.amazonaws.dynamodb.v20120810#{error}\",\"message\":\"test\"}}"
+        );
+        return (StatusCode::BAD_REQUEST, body).into_response();
+    }
     let mut headers = parts.headers;
     headers.remove("host");
     let sent = shared
