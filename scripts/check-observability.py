@@ -134,16 +134,19 @@ class Expression:
         self.metrics = set()
         self.matchers = []  # (metric, label, operator, value)
         self.grouped = set()
-        token = re.compile(rf"(?P<string>{STRING})|(?P<comment>#[^\n]*)|(?P<range>\[[^\]]*\])|(?P<name>{NAME})|(?P<open>{{)|(?P<other>.)", re.S)
+        token = re.compile(
+            rf"(?P<string>{STRING})|(?P<comment>#[^\n]*)|(?P<range>\[[^\]]*\])|(?P<name>{NAME})|(?P<open>{{)|(?P<other>.)",
+            re.S,
+        )
         matcher = re.compile(rf"\s*({NAME})\s*(=~|!~|!=|=)\s*({STRING})\s*,?")
-        at, metric, keyword = 0, None, None
+        at, metric = 0, None
         while at < len(text):
             found = token.match(text, at)
             kind, word = found.lastgroup, found.group()
             at = found.end()
             if kind == "name":
                 if word in ("by", "without", "on", "ignoring", "group_left", "group_right"):
-                    keyword, metric = word, None
+                    metric = None
                     listed = re.compile(r"\s*\(([^)]*)\)").match(text, at)
                     if listed:
                         self.grouped |= set(re.findall(NAME, listed[1]))
@@ -167,8 +170,8 @@ class Expression:
 
 
 def substituted(text):
-    for name, value in sorted(VARIABLES.items(), key=lambda item: -len(item[0])):
-        text = re.sub(rf"\$\{{{name}(?::\w+)?\}}|\${name}\b|\[\[{name}\]\]", lambda _: value, text)
+    for name, value in VARIABLES.items():
+        text = re.sub(rf"\$\{{{name}(?::\w+)?\}}|\${name}\b|\[\[{name}\]\]", value, text)
     return text
 
 
