@@ -260,8 +260,8 @@ class Check:
             rules[:] = [rule for group in data["groups"] for rule in group["rules"]]
             if len(rules) != expected:
                 return f"{len(rules)} rules are loaded of {expected} in alerts.yml"
-            bad = [f'{rule["name"]} is {rule["health"]} {rule.get("lastError", "")}' for rule in rules if rule["health"] != "ok"]
-            return "; ".join(bad)
+            bad = [rule for rule in rules if rule["health"] != "ok"]
+            return "; ".join(f'{rule["name"]} is {rule["health"]} {rule.get("lastError", "")}' for rule in bad)
 
         self.wait("rules are not well", unhealthy)
         tests = (self.files / "alerts_test.yml").read_text()
