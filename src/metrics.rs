@@ -232,8 +232,21 @@ impl Metrics {
         for outcome in ["success", "idempotent", "no_sandboxes", "error"] {
             self.allocation_latency.with_label_values(&[outcome]);
         }
+        for secret in ["track_tokens", "admin_tokens", "csp_token", "niosxaas"] {
+            for outcome in ["success", "error"] {
+                self.secret_refreshes.with_label_values(&[secret, outcome]);
+            }
+        }
         for operation in ["list", "delete"] {
-            self.csp_calls.with_label_values(&[operation, "success"]);
+            for outcome in [
+                "success",
+                "unavailable",
+                "rate_limited",
+                "unauthorized",
+                "rejected",
+            ] {
+                self.csp_calls.with_label_values(&[operation, outcome]);
+            }
             self.csp_call_duration
                 .with_label_values(&[operation, "success"]);
         }
