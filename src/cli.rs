@@ -33,6 +33,9 @@ pub enum Command {
     /// Run a CSP that exists only here, for tests and demonstrations.
     #[cfg(feature = "simulator")]
     CspSimulator(SimulatorArguments),
+    /// Ask the broker that runs here with these settings whether it is up: exit code 0 if it is, 1 if not. For
+    /// containers.
+    Healthcheck,
     /// Show every setting in force, or every one that cannot be used.
     CheckConfig,
 }

@@ -629,7 +629,7 @@ mod tests {
         let table = readme
             .split("## Configuration")
             .nth(1)
-            .and_then(|rest| rest.split("## The table").next())
+            .and_then(|rest| rest.split("## Limits").next())
             .unwrap();
         let rows = table.lines().filter(|line| line.starts_with("| `"));
         let mut listed: Vec<&str> = rows

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::ExitCode,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -58,6 +59,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         let _ = check_config(&config);
         return Ok(ExitCode::SUCCESS);
     }
+    if matches!(command, Command::Healthcheck) {
+        return runtime.block_on(check_health(&config));
+    }
     let telemetry = Telemetry::start(&config).map_err(anyhow::Error::from_boxed)?;
     server::raise_file_limit();
     for warning in config.warnings() {
@@ -71,7 +75,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Table(table) => change_table(&config, *table).await,
             #[cfg(feature = "simulator")]
             Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
-            Command::CheckConfig => Ok(ExitCode::SUCCESS),
+            Command::CheckConfig | Command::Healthcheck => Ok(ExitCode::SUCCESS),
         }
     });
     telemetry.shut_down();
@@ -118,6 +122,32 @@ fn check_config(config: &Config) -> io::Result<()> {
         .warnings()
         .iter()
         .try_for_each(|warning| writeln!(out, "warning: {warning}"))
+}
+
+/// How long a broker that is up may take to say so.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn check_health(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut address = config.http.address();
+    // Listening everywhere includes this machine.
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let url = format!("http://{address}/healthz");
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(HEALTH_TIMEOUT)
+        .build()?;
+    client
+        .get(&url)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+        .with_context(|| format!("{url} does not answer as it should"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 const NO_SIGNALS: &str = "cannot listen for signals";

@@ -433,3 +433,29 @@ async fn a_signal_during_the_start_stops_it() {
         .unwrap();
     assert!(status.success(), "{status:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_healthcheck_says_whether_the_broker_is_up() {
+    let pool = Pool::of(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
+    let port = broker.client.base.rsplit(':').next().unwrap().to_owned();
+    let ask = |host: &str| {
+        let mut asking = pool.variables(&[("PORT", &port), ("HOST", host)]);
+        asking.insert("HTTP_PROXY".into(), "http://127.0.0.1:9".into());
+        command(directory.path(), &asking)
+            .arg("healthcheck")
+            .output()
+            .unwrap()
+    };
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let output = ask(host);
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+    broker.kill();
+    let output = ask("127.0.0.1");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("/healthz does not answer"), "{told}");
+}
