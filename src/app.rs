@@ -38,7 +38,7 @@ use crate::{
     metrics::Metrics,
     middleware::auth::Authenticator,
     secrets::{Holders, NiosxaasUser, SecretError, Secrets, Shared},
-    server::{self, Patience},
+    server::{self, Capacity, Patience},
     store::{PoolStore, SCHEMA_VERSION, StoreError},
     supply::Supply,
     watch::PoolWatch,
@@ -200,7 +200,7 @@ impl App {
         migrate_once(config, &store, &*clock).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_end = CspEnd::open(config, &tasks, &stop).await?;
-        let secrets = Secrets::new(config, metrics.clone()).await;
+        let secrets = Secrets::new(config, Arc::clone(&clock), metrics.clone()).await;
         let holders = Holders {
             auth: Authenticator::new(&config.auth, secrets.renewal(), Arc::clone(&clock)),
             csp_token: Shared::new(csp_end.token.clone()),
@@ -244,7 +244,11 @@ impl App {
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),
         });
-        let watch = Arc::new(PoolWatch::new(Arc::clone(&context), metrics.clone()));
+        let watch = Arc::new(PoolWatch::new(
+            Arc::clone(&context),
+            metrics.clone(),
+            tasks.clone(),
+        ));
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
         let state = AppState {
@@ -497,7 +501,8 @@ impl Running {
         app.warm_up(config).await?;
         let (router, _) = router::build(app.state.clone());
         let patience = Patience::with_idle(config.http.keep_alive);
-        let server = server::serve(listener, router, patience, &app.state.tasks);
+        let capacity = Capacity::of_machine(config.http.edge.trusted_hops > 0);
+        let server = server::serve(listener, router, patience, capacity, &app.state.tasks);
         let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
         app.keep_up();
         if config.jobs.run_in_serve {
@@ -566,7 +571,13 @@ impl MetricsServer {
         tracing::info!(%address, "serving metrics");
         Self {
             address,
-            server: server::serve(listener, router, patience, &app.state.tasks),
+            server: server::serve(
+                listener,
+                router,
+                patience,
+                Capacity::small(),
+                &app.state.tasks,
+            ),
         }
     }
 }

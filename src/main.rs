@@ -231,13 +231,18 @@ async fn worker(config: &Config) -> anyhow::Result<ExitCode> {
 const RUNS_ELSEWHERE: u8 = 75;
 
 async fn run_job(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
-    let app = App::start(config, Arc::new(SystemClock), rand::random()).await?;
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
+    let app = tokio::select! {
+        app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     let context = Arc::clone(app.state().runner.context());
     let done = match job {
-        Job::Sync { force } => run_once(&app, SyncJob { context, force }).await,
+        Job::Sync { force } => run_once(&app, &mut signals, SyncJob { context, force }).await,
         Job::Cleanup { retry_failed } => {
             run_once(
                 &app,
+                &mut signals,
                 CleanupJob {
                     context,
                     retry_failed,
@@ -245,13 +250,14 @@ async fn run_job(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
             )
             .await
         }
-        Job::AutoExpire => run_once(&app, ExpiryJob { context }).await,
+        Job::AutoExpire => run_once(&app, &mut signals, ExpiryJob { context }).await,
         Job::AutoDeleteStale { grace_period_hours } => {
             let grace = grace_period_hours.map_or(config.jobs.stale_grace, |hours| {
                 Duration::from_hours(hours.into())
             });
             run_once(
                 &app,
+                &mut signals,
                 RemovalJob {
                     context,
                     removal: Removal::StaleFor(grace),
@@ -265,7 +271,11 @@ async fn run_job(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
     done
 }
 
-async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode> {
+async fn run_once<J: runner::Job>(
+    app: &App,
+    signals: &mut Signals,
+    job: J,
+) -> anyhow::Result<ExitCode> {
     let started = match app.state().runner.start(job).await {
         Ok(started) => started,
         Err(fault @ StartFault::Running { .. }) => {
@@ -276,7 +286,6 @@ async fn run_once<J: runner::Job>(app: &App, job: J) -> anyhow::Result<ExitCode>
     };
     let progress = Arc::clone(&started.progress);
     let mut run = std::pin::pin!(started.finish());
-    let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let mut look = tokio::time::interval(Duration::from_millis(500));
     let is_watched = io::stderr().is_terminal();
     let report = loop {

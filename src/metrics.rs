@@ -169,6 +169,8 @@ instruments! {
     rate_limited: IntCounterVec = "broker_rate_limited_total" ["limit"];
     /// Requests refused because too many were under way.
     shed_requests: IntCounter = "broker_shed_requests_total";
+    /// Log lines that were dropped because nobody read them.
+    log_lines_dropped: IntGauge = "broker_log_lines_dropped";
     /// Readings of secrets from Secrets Manager by how they ended.
     secret_refreshes: IntCounterVec = "broker_secret_refreshes_total" ["secret", "outcome"];
     /// 1; the label has the broker's version.

@@ -5,8 +5,9 @@
 //! reading is found by the reading that it causes itself. What cannot be read, or makes no sense, changes nothing.
 
 use std::{
+    collections::HashMap,
     future::Future,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -25,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::UnixSeconds,
+    clock::{Clock, UnixSeconds},
     config::{Config, SecretsConfig, is_loopback_url, is_one_line, read_tokens},
     metrics::Metrics,
     middleware::auth::{Authenticator, Renewal, Role, TokenOfBothRoles, ValidToken},
@@ -127,18 +128,22 @@ pub struct Secrets {
     config: SecretsConfig,
     ask: Arc<Notify>,
     read: watch::Sender<Instant>,
+    /// For each role the version that is current, and since when.
+    current: Mutex<HashMap<Role, (String, UnixSeconds)>>,
+    clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
 
 /// A version of a secret.
 struct Version {
+    id: String,
     text: String,
     created_at: UnixSeconds,
 }
 
 impl Secrets {
     /// Connects to nothing yet.
-    pub async fn new(config: &Config, metrics: Metrics) -> Self {
+    pub async fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let secrets = &config.secrets;
         let client = if secrets.is_used() {
             Some(connect(secrets, &config.store.region).await)
@@ -150,6 +155,8 @@ impl Secrets {
             config: secrets.clone(),
             ask: Arc::default(),
             read: watch::Sender::new(Instant::now()),
+            current: Mutex::default(),
+            clock,
             metrics,
         }
     }
@@ -232,7 +239,7 @@ impl Secrets {
         };
         let mut valid = tokens(&current, None)?;
         if let Some(previous) = previous {
-            let until = current.created_at + self.config.overlap;
+            let until = self.current_since(role, &current) + self.config.overlap;
             // What was valid once need not be by today's rules; the current tokens count all the same.
             valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
         }
@@ -243,6 +250,19 @@ impl Secrets {
                 id: id.to_owned(),
                 source,
             })
+    }
+
+    /// Since when a version is current: since it was made, as far as anybody knows, but no longer than this process has
+    /// known another one. A version may be made long before it is put in force, and an old one may come back.
+    fn current_since(&self, role: Role, version: &Version) -> UnixSeconds {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match current.get(&role) {
+            Some((id, since)) if *id == version.id => *since,
+            Some(_) => self.clock.now(),
+            None => version.created_at,
+        };
+        current.insert(role, (version.id.clone(), since));
+        since
     }
 
     /// Reads the secrets anew until `stop`: on their interval, on SIGHUP, and when an unknown token asks for it.
@@ -314,6 +334,7 @@ async fn get(client: &Client, id: &str, stage: &str) -> Result<Version, SecretEr
             source: Box::new(source),
         })?;
     Ok(Version {
+        id: answer.version_id().unwrap_or_default().to_owned(),
         created_at: UnixSeconds(
             answer
                 .created_date()

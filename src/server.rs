@@ -2,7 +2,14 @@
 
 mod stall;
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::pending,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -26,6 +33,10 @@ use self::stall::{Stall, Watched};
 const BACKLOG: u32 = 4096;
 /// File descriptors that clients leave to the database, CSP and the log.
 const RESERVED_FILES: u64 = 512;
+/// Of the connections that may be open, one address may have one in so many. Behind trusted proxies all have theirs.
+const SHARE: usize = 2;
+/// The longest headers that are read, in bytes. Room for tokens and for what proxies add.
+const MAX_HEADERS: usize = 32 * 1024;
 /// How long accepting rests when the machine refuses it, for want of file descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -104,6 +115,7 @@ pub fn serve(
     listener: TcpListener,
     router: Router,
     patience: Patience,
+    capacity: Capacity,
     tasks: &TaskTracker,
 ) -> Handle {
     let stop = CancellationToken::new();
@@ -112,7 +124,8 @@ pub fn serve(
         patience,
         tasks: tasks.clone(),
         open: GracefulShutdown::new(),
-        slots: Arc::new(Semaphore::new(connection_limit())),
+        slots: Arc::new(Semaphore::new(capacity.connections)),
+        guests: Guests::new(capacity.per_address),
     };
     let task = tasks.spawn(server.run(listener, stop.clone()));
     Handle { stop, task }
@@ -124,7 +137,106 @@ struct Server {
     tasks: TaskTracker,
     open: GracefulShutdown,
     slots: Arc<Semaphore>,
+    guests: Guests,
 }
+
+/// How many connections may be open.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// In all.
+    connections: usize,
+    /// From one address.
+    per_address: usize,
+}
+
+impl Capacity {
+    /// As many as the machine allows. Trusted proxies may have all of them.
+    #[must_use]
+    pub fn of_machine(is_behind_proxies: bool) -> Self {
+        let connections = connection_limit();
+        Self {
+            connections,
+            per_address: if is_behind_proxies {
+                connections
+            } else {
+                connections.div_ceil(SHARE)
+            },
+        }
+    }
+
+    /// So few that they fit into what clients leave.
+    #[must_use]
+    pub const fn small() -> Self {
+        Self {
+            connections: 64,
+            per_address: 64,
+        }
+    }
+}
+
+/// How many connections each address has. As large as there are connections.
+#[derive(Clone, Debug)]
+struct Guests {
+    limit: usize,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One of them, while it lives.
+struct Guest {
+    address: IpAddr,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Guests {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            counts: Arc::default(),
+        }
+    }
+
+    /// `None` if the address has its share.
+    fn let_in(&self, address: IpAddr) -> Option<Guest> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Guest {
+            address,
+            counts: Arc::clone(&self.counts),
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Says something at most once in a while.
+#[derive(Debug, Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn say(&mut self, what: impl FnOnce()) {
+        if self.0.is_none_or(|last| last.elapsed() >= QUIET) {
+            self.0 = Some(Instant::now());
+            what();
+        }
+    }
+}
+
+/// Between two warnings about the same thing.
+const QUIET: Duration = Duration::from_secs(10);
 
 impl Server {
     async fn run(self, listener: TcpListener, stop: CancellationToken) {
@@ -134,22 +246,30 @@ impl Server {
     }
 
     async fn accept_all(&self, listener: &TcpListener) {
+        let (mut full, mut failing, mut greedy) = <(Seldom, Seldom, Seldom)>::default();
         loop {
+            if self.slots.available_permits() == 0 {
+                full.say(|| tracing::warn!("no room for more connections; new ones wait"));
+            }
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
                 // Never closed.
                 pending().await
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    let Some(guest) = self.guests.let_in(peer.ip()) else {
+                        greedy.say(|| tracing::warn!(%peer, "an address has its share of connections; refused more"));
+                        continue;
+                    };
                     let connection = self.connection(stream, peer);
                     self.tasks.spawn(async move {
                         connection.await;
-                        drop(slot);
+                        drop((slot, guest));
                     });
                 }
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections");
+                    failing.say(|| tracing::warn!(%error, "cannot accept connections"));
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
@@ -180,6 +300,7 @@ impl Server {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            .max_buf_size(MAX_HEADERS)
             // Runs between requests too, so it is the bound of an idle connection; `stall` bounds what has begun.
             .header_read_timeout(self.patience.idle)
             .serve_connection(TokioIo::new(Watched::new(stream, stall.clone())), service);
@@ -241,7 +362,16 @@ mod tests {
             .route("/large", get(async || large));
         (
             address,
-            serve(listener, router, patience, &TaskTracker::new()),
+            serve(
+                listener,
+                router,
+                patience,
+                Capacity {
+                    connections: 100,
+                    per_address: 3,
+                },
+                &TaskTracker::new(),
+            ),
         )
     }
 
@@ -330,5 +460,61 @@ mod tests {
         server.stop(Instant::now() + LONG).await;
         assert!(read_to_end(&mut stream).await.contains("hello"));
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_every_connection() {
+        let (address, _server) = serve_with(patience(LONG, LONG, LONG));
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut more = TcpStream::connect(address).await.unwrap();
+        assert_eq!(read_to_end(&mut more).await, "");
+        open.truncate(2);
+        // The server notices the end of the third one in its own time.
+        loop {
+            let mut again = TcpStream::connect(address).await.unwrap();
+            let _ = again
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await;
+            if read_to_end(&mut again).await.contains("hello") {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn headers_without_end_are_refused() {
+        let (address, _server) = serve_with(patience(LONG, LONG, LONG));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nX-Long: ").await;
+        for _ in 0..100 {
+            if stream.write_all(&[b'a'; 1024]).await.is_err() {
+                break;
+            }
+        }
+        let answer = read_to_end(&mut stream).await;
+        assert!(answer.is_empty() || answer.contains("431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_its_answer_in_crumbs_is_cut() {
+        let (address, server) = serve_with(patience(LONG, LONG, Duration::from_secs(1)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let reader = TaskTracker::new().spawn(async move {
+            let mut crumb = [0; 512];
+            while stream.read(&mut crumb).await.is_ok_and(|length| length > 0) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let began = Instant::now();
+        server.stop(began + LONG).await;
+        assert!(began.elapsed() < LONG / 2);
+        reader.abort();
     }
 }

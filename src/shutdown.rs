@@ -4,11 +4,13 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for SIGTERM and SIGINT from the moment it is made, so that neither is missed while the broker starts.
+/// Listens for SIGTERM and SIGINT from the moment it is made, so that neither is missed while the broker starts. From
+/// then on SIGHUP does not end the process either.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    _hang_up: Signal,
 }
 
 impl Signals {
@@ -20,6 +22,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _hang_up: signal(SignalKind::hangup())?,
         })
     }
 

@@ -1,9 +1,10 @@
 //! Log events, on stderr: stdout is for what a command answers. And traces, where they are built in and wanted.
 
-use std::{error::Error, io};
+use std::{error::Error, io, sync::OnceLock};
 
 use axum::http::HeaderMap;
 use tracing::{Level, Span, level_filters::LevelFilter};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
@@ -13,10 +14,22 @@ use crate::config::{Config, LogConfig, LogFormat};
 /// The target of spans. They are no log events; nobody takes them unless traces are exported.
 pub const TRACE: &str = "span";
 
+/// Lines that wait to be written.
+const MAX_LINES: usize = 16_384;
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines of the log were dropped because nobody read them.
+#[must_use]
+pub fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
 /// What still has to be sent when the process ends.
-#[derive(Debug, Default)]
-#[must_use = "the last traces are lost unless it is shut down"]
+#[derive(Debug)]
+#[must_use = "the last events and traces are lost unless it is shut down"]
 pub struct Telemetry {
+    _log: WorkerGuard,
     #[cfg(feature = "otlp")]
     traces: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
 }
@@ -28,17 +41,27 @@ impl Telemetry {
     /// # Errors
     /// If traces cannot be sent to where they should.
     pub fn start(config: &Config) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let registry = tracing_subscriber::registry().with(log_layer(config.log));
+        // A log that nobody reads must not stop the broker: what does not fit is dropped, and counted.
+        let (writer, log) = NonBlockingBuilder::default()
+            .buffered_lines_limit(MAX_LINES)
+            .finish(io::stderr());
+        let _ = DROPPED.set(writer.error_counter());
+        let registry = tracing_subscriber::registry().with(log_layer(config.log, writer));
         #[cfg(feature = "otlp")]
         if let Some(endpoint) = &config.otlp_endpoint {
             let traces = otlp::provider(endpoint)?;
             let _ = registry.with(otlp::layer(&traces)).try_init();
             return Ok(Self {
+                _log: log,
                 traces: Some(traces),
             });
         }
         let _ = registry.try_init();
-        Ok(Self::default())
+        Ok(Self {
+            _log: log,
+            #[cfg(feature = "otlp")]
+            traces: None,
+        })
     }
 
     /// Sends what is left. Not to be called on a thread of the runtime.
@@ -50,7 +73,7 @@ impl Telemetry {
     }
 }
 
-fn log_layer(config: LogConfig) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn log_layer(config: LogConfig, writer: NonBlocking) -> Box<dyn Layer<Registry> + Send + Sync> {
     // The libraries' own events help at debug level only.
     let libraries = if config.level >= Level::DEBUG {
         Level::INFO
@@ -68,12 +91,12 @@ fn log_layer(config: LogConfig) -> Box<dyn Layer<Registry> + Send + Sync> {
             .with_target(false)
             .with_current_span(false)
             .with_span_list(false)
-            .with_writer(io::stderr)
+            .with_writer(writer)
             .boxed(),
         LogFormat::Pretty => fmt::layer()
             .with_target(false)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .with_writer(io::stderr)
+            .with_writer(writer)
             .boxed(),
     };
     layer.with_filter(filter).boxed()

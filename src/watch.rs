@@ -1,4 +1,4 @@
-//! Looks at the pool for the metrics and the log: at most once a minute, and never while a request waits for it.
+//! Looks at the pool for the metrics and the log: at most once a minute, and never for a request of a lab play.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     jobs::JobContext,
     metrics::{Metrics, gauge},
     store::{Counts, JobName, StoreError},
-    telemetry::chain,
+    telemetry::{chain, dropped_lines},
 };
 
 const EVERY: Duration = Duration::from_mins(1);
@@ -23,13 +23,14 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct PoolWatch {
     context: Arc<JobContext>,
     metrics: Metrics,
+    tasks: TaskTracker,
     last: Mutex<Option<Instant>>,
 }
 
 impl PoolWatch {
-    /// Looks through `context`.
+    /// Looks through `context`, in tasks of its own on `tasks`.
     #[must_use]
-    pub fn new(context: Arc<JobContext>, metrics: Metrics) -> Self {
+    pub fn new(context: Arc<JobContext>, metrics: Metrics, tasks: TaskTracker) -> Self {
         let jobs = context.jobs;
         for (job, interval) in [
             (JobName::Sync, jobs.sync_interval),
@@ -45,16 +46,22 @@ impl PoolWatch {
         Self {
             context,
             metrics,
+            tasks,
             last: Mutex::default(),
         }
     }
 
     /// All metrics, in the text format of Prometheus.
-    pub async fn text(&self) -> String {
-        self.look_if_due().await;
+    pub async fn text(self: &Arc<Self>) -> String {
+        let watch = Arc::clone(self);
+        // A look goes on if whoever asked hangs up: others wait for it.
+        let look = self.tasks.spawn(async move { watch.look_if_due().await });
+        // Fails only if it panicked, which is logged; the figures then are the last ones.
+        let _ = look.await;
         let (context, metrics) = (&self.context, &self.metrics);
         let candidates = context.supply.candidates().len();
         metrics.candidate_index_size.set(gauge(candidates));
+        metrics.log_lines_dropped.set(gauge(dropped_lines()));
         for (name, breaker) in [
             ("csp", &context.csp_breaker),
             ("niosxaas", &context.niosxaas_breaker),

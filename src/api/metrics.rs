@@ -30,7 +30,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     answer(&state.watch).await
 }
 
-async fn answer(watch: &PoolWatch) -> Response {
+async fn answer(watch: &Arc<PoolWatch>) -> Response {
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], watch.text().await).into_response()
 }
 

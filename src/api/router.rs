@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Router,
+    body::Bytes,
+    http::header,
+    middleware,
     response::{IntoResponse, Response},
+    routing::get,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi as Document;
@@ -31,9 +35,9 @@ use crate::{
 
 /// What answers every request, and its description.
 ///
-/// Layers, from the outside: the client's address, the log, headers for browsers, panics caught; then, on the routes
-/// that take a token: the limit of the address, authentication, the limit of the caller, the body's bound, room for the
-/// request and, jobs excepted, the time's.
+/// Layers, from the outside: the client's address, the log, headers for browsers, the limit of the address, panics
+/// caught; then, on the routes that take a token: authentication, the limit of the caller, the body's bound, room for
+/// the request and, jobs excepted, the time's.
 pub fn build(state: AppState) -> (Router, Document) {
     let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
@@ -70,10 +74,6 @@ pub fn build(state: AppState) -> (Router, Document) {
         .layer(middleware::from_fn_with_state(
             state.auth.clone(),
             auth::authenticate,
-        ))
-        .layer(middleware::from_fn_with_state(
-            limits,
-            rate_limit::limit_addresses,
         ));
     let mut open = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(health::service))
@@ -92,18 +92,27 @@ pub fn build(state: AppState) -> (Router, Document) {
     let (router, mut document) = all.with_state(state).split_for_parts();
     openapi::complete(&mut document);
     let actions = Actions::of(&mut document);
-    let swagger = SwaggerUi::new(format!("{base_path}/docs"))
-        .url(format!("{base_path}/openapi.json"), document.clone())
-        .config(
-            SwaggerConfig::default()
-                .try_it_out_enabled(true)
-                .persist_authorization(false),
-        );
+    let document_path = format!("{base_path}/openapi.json");
+    let swagger = SwaggerUi::new(format!("{base_path}/docs")).config(
+        SwaggerConfig::new([document_path.clone()])
+            .try_it_out_enabled(true)
+            .persist_authorization(false),
+    );
+    // Made once: it is large, and anybody may ask for it.
+    let text = Bytes::from(document.to_json().unwrap_or_default());
+    let router = router.route(
+        &document_path,
+        get(async move || ([(header::CONTENT_TYPE, "application/json")], text)),
+    );
     let router = router
         .merge(security_headers::relax_for_docs(swagger.into()))
         .fallback(async || ApiError::from(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
-        .layer(CatchPanicLayer::custom(answer_panic));
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(
+            limits,
+            rate_limit::limit_addresses,
+        ));
     let router = security_headers::allow_origins(router, &edge.cors);
     let router = security_headers::secure(router)
         .layer(middleware::from_fn_with_state(

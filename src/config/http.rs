@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Uri};
 
 use super::{parse_url, reader::Reader};
 
@@ -187,11 +187,25 @@ fn parse_origins(text: &str) -> Result<Cors, String> {
 
 /// An origin is a scheme, a host in lower case and perhaps a port: anything more never equals what a browser sends.
 fn parse_origin(text: &str) -> Option<HeaderValue> {
-    let url = parse_url(text).ok()?;
-    let is_origin = url == text
-        && text.matches('/').count() == 2
-        && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-    is_origin.then(|| HeaderValue::from_str(text).ok())?
+    let uri: Uri = parse_url(text).ok()?.parse().ok()?;
+    let (scheme, host) = (uri.scheme_str()?, uri.host()?);
+    let is_name = |host: &str| {
+        host.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        })
+    };
+    let is_plain =
+        is_name(host) || host.starts_with('[') && !host.contains(|c: char| c.is_ascii_uppercase());
+    let default_port = if scheme == "https" { 443 } else { 80 };
+    let origin = match uri.port_u16() {
+        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    };
+    // A browser leaves out what is usual, so anything else would never match.
+    (is_plain && origin == text).then(|| HeaderValue::from_str(text).ok())?
 }
 
 #[cfg(test)]
@@ -221,6 +235,11 @@ mod tests {
             "https://Ops.example.com",
             "https://a.example.com,*",
             "null",
+            "https://*.example.com",
+            "https://a.example.com:443",
+            "http://a.example.com:99999",
+            "https://a.example.com:",
+            "https://a..b",
         ] {
             assert!(parse_origins(wrong).is_err(), "{wrong}");
         }

@@ -47,10 +47,10 @@ pub async fn identify_client(
 /// client's own invention.
 fn forwarded_for(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
     let seen = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let mut from_the_right = seen
-        .flat_map(|value| value.to_str().unwrap_or_default().rsplit(','))
-        .map(str::trim);
-    read_address(from_the_right.nth(trusted_hops.checked_sub(1)?)?)
+    // By bytes: what a client puts on the left need not be text, and must not spoil the rest.
+    let mut from_the_right = seen.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    let entry = from_the_right.nth(trusted_hops.checked_sub(1)?)?;
+    read_address(std::str::from_utf8(entry).ok()?.trim())
 }
 
 /// Some proxies add the port.
@@ -82,6 +82,10 @@ mod tests {
         assert_eq!(seen(&values, 2).as_deref(), Some("10.0.0.1"));
         assert_eq!(seen(&values, 4), None);
         assert_eq!(seen(&["nonsense"], 1), None);
+        let mut spoilt = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"\xe9, 198.51.100.7").unwrap();
+        spoilt.append(X_FORWARDED_FOR, value);
+        assert!(forwarded_for(&spoilt, 1).is_some());
         assert_eq!(
             seen(&["6.6.6.6, 198.51.100.7:4711"], 1).as_deref(),
             Some("198.51.100.7")

@@ -33,7 +33,7 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Cells of a limiter, 8 bytes each. Of so many keys at once, hardly two that matter share one.
 const CELLS: usize = 1 << 16;
-/// What a token that an address has not tried before costs it if it is wrong, in requests.
+/// A token that an address has not tried before counts as so many requests.
 const GUESS_COST: u32 = 200;
 
 /// What a limiter says of a request.
@@ -114,27 +114,31 @@ impl Limiter {
             retry_after: Duration::from_nanos((taken + cost).saturating_sub(capacity)),
         }
     }
-
-    /// Takes so many requests from what is left, or all that is left.
-    fn charge(&self, key: impl Hash, requests: u32, now: u64) {
-        let (cost, capacity) = (self.cost() * u64::from(requests), self.capacity());
-        let _ = self
-            .cell(key)
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |whole_at| {
-                let after = whole_at.saturating_sub(now) + cost;
-                Some(now + after.min(capacity))
-            });
-    }
 }
 
-/// Wrong tokens that were presented lately, so that a script with one wrong token is not taken for somebody who guesses.
+/// Which tokens an address has tried lately, and which of them were right. What it tries again tells it nothing new.
 #[derive(Debug)]
-struct Guesses {
+struct Tried {
     hasher: RandomState,
+    /// For each token a hash; its last bit says whether it was right. 0 for none.
     cells: Box<[AtomicU64]>,
 }
 
-impl Guesses {
+/// What is known of a token from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Right,
+    Wrong,
+    No,
+}
+
+/// Where a token is noted.
+struct Note<'a> {
+    cell: &'a AtomicU64,
+    hash: u64,
+}
+
+impl Tried {
     fn new() -> Self {
         Self {
             hasher: RandomState::new(),
@@ -142,12 +146,26 @@ impl Guesses {
         }
     }
 
-    /// Whether this is another token than the last ones from there; notes it.
-    fn is_new(&self, from: impl Hash, credentials: &[u8]) -> bool {
-        let hash = self.hasher.hash_one((from, credentials));
+    fn note(&self, from: impl Hash, credentials: &[u8]) -> Note<'_> {
+        let hash = self.hasher.hash_one((from, credentials)) & !1;
         // The remainder is smaller than the number of cells.
-        let cell = &self.cells[usize::try_from(hash % CELLS as u64).unwrap_or(0)];
-        cell.swap(hash, Ordering::Relaxed) != hash
+        let cell = &self.cells[usize::try_from((hash >> 1) % CELLS as u64).unwrap_or(0)];
+        Note { cell, hash }
+    }
+}
+
+impl Note<'_> {
+    fn read(&self) -> Known {
+        match self.cell.load(Ordering::Relaxed) ^ self.hash {
+            0 => Known::Wrong,
+            1 => Known::Right,
+            _ => Known::No,
+        }
+    }
+
+    fn write(&self, is_right: bool) {
+        self.cell
+            .store(self.hash | u64::from(is_right), Ordering::Relaxed);
     }
 }
 
@@ -159,7 +177,8 @@ pub struct RateLimits(Arc<Inner>);
 struct Inner {
     callers: Limiter,
     addresses: Limiter,
-    guesses: Guesses,
+    guesses: Limiter,
+    tried: Tried,
     metrics: Metrics,
 }
 
@@ -170,43 +189,79 @@ impl RateLimits {
         Self(Arc::new(Inner {
             callers: Limiter::new(config.per_caller),
             addresses: Limiter::new(config.per_address),
-            guesses: Guesses::new(),
+            guesses: Limiter::new(Quota {
+                per_second: (config.per_address.per_second / GUESS_COST).max(1),
+                burst: (config.per_address.burst / GUESS_COST).max(1),
+            }),
+            tried: Tried::new(),
             metrics,
         }))
     }
 }
 
-/// The layer in front of authentication. A refused token that was not tried before costs as much as [`GUESS_COST`]
-/// requests, so guessing is slow, and a class with valid tokens behind one address is not in its way.
+/// Open to all, whatever they sent before: load balancers and Prometheus must always get an answer.
+const EXEMPT: [&str; 4] = ["/", "/healthz", "/readyz", "/metrics"];
+
+/// The layer in front of authentication.
+///
+/// A token that was right from this address before passes: whatever others there do, a class is not in their way. Any
+/// other token that it has not tried lately is a guess, right or wrong, and is let in at a slow rate before anybody
+/// looks at it. A script that repeats one wrong token is no guesser.
 pub async fn limit_addresses(
     State(limits): State<RateLimits>,
     request: Request,
     next: Next,
 ) -> Response {
-    let limiter = &limits.0.addresses;
     let Some(from) = client(&request).map(ClientAddress::network) else {
         return next.run(request).await;
     };
-    let verdict = limiter.check(from, limiter.now());
-    if !verdict.is_allowed {
-        limits
-            .0
-            .metrics
-            .rate_limited
-            .with_label_values(&["address"])
-            .inc();
-        return refuse(verdict);
+    if EXEMPT.contains(&request.uri().path()) {
+        return next.run(request).await;
     }
-    let credentials = request.headers().get(header::AUTHORIZATION).cloned();
-    let mut response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED {
-        if credentials.is_some_and(|value| limits.0.guesses.is_new(from, value.as_bytes())) {
-            limiter.charge(from, GUESS_COST - 1, limiter.now());
+    let inner = &*limits.0;
+    let note = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| inner.tried.note(from, value.as_bytes()));
+    let known = note.as_ref().map_or(Known::Wrong, Note::read);
+    if known == Known::Right {
+        let response = next.run(request).await;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(note) = &note
+        {
+            note.write(false);
         }
+        return response;
+    }
+    if known == Known::No {
+        let verdict = inner.guesses.check(from, inner.guesses.now());
+        if !verdict.is_allowed {
+            return limits.refuse("address", verdict);
+        }
+    }
+    let verdict = inner.addresses.check(from, inner.addresses.now());
+    if !verdict.is_allowed {
+        return limits.refuse("address", verdict);
+    }
+    if let Some(note) = note.as_ref().filter(|_| known == Known::No) {
+        // Before it is looked at, so that a class that comes at once makes one guess.
+        note.write(false);
+    }
+    let mut response = next.run(request).await;
+    // Behind authentication the caller's limit tells of itself.
+    let is_authenticated = response.extensions().get::<Authenticated>().is_some();
+    if let Some(note) = note.filter(|_| is_authenticated) {
+        note.write(true);
+    }
+    if !is_authenticated {
         describe(&mut response, verdict);
     }
     response
 }
+
+/// Marks answers to requests that had a valid token.
+#[derive(Clone, Copy, Debug)]
+struct Authenticated;
 
 /// The layer behind authentication: a quota for each caller of the track endpoints, and one for the admins behind an
 /// address.
@@ -227,17 +282,13 @@ pub async fn limit_callers(
         None => limiter.check((role == Some(Role::Admin), from), limiter.now()),
     };
     let mut response = if verdict.is_allowed {
-        next.run(request).await
+        let mut response = next.run(request).await;
+        describe(&mut response, verdict);
+        response
     } else {
-        limits
-            .0
-            .metrics
-            .rate_limited
-            .with_label_values(&["caller"])
-            .inc();
-        return refuse(verdict);
+        limits.refuse("caller", verdict)
     };
-    describe(&mut response, verdict);
+    response.extensions_mut().insert(Authenticated);
     response
 }
 
@@ -252,12 +303,16 @@ fn whole_seconds(span: Duration) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-fn refuse(verdict: Verdict) -> Response {
-    let wait = whole_seconds(verdict.retry_after).max(1);
-    let error = ApiError::from(ErrorCode::RateLimitExceeded).with_retry_after(wait);
-    let mut response = error.into_response();
-    describe(&mut response, verdict);
-    response
+impl RateLimits {
+    fn refuse(&self, limit: &str, verdict: Verdict) -> Response {
+        let metrics = &self.0.metrics;
+        metrics.rate_limited.with_label_values(&[limit]).inc();
+        let wait = whole_seconds(verdict.retry_after).max(1);
+        let error = ApiError::from(ErrorCode::RateLimitExceeded).with_retry_after(wait);
+        let mut response = error.into_response();
+        describe(&mut response, verdict);
+        response
+    }
 }
 
 fn describe(response: &mut Response, verdict: Verdict) {
@@ -309,15 +364,6 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_may_take_all_that_is_left_but_no_more() {
-        let limiter = limiter();
-        limiter.charge("caller", 150, 0);
-        assert_eq!(let_in(&limiter, 100, 0), 50);
-        limiter.charge("caller", 100_000, 0);
-        assert_eq!(let_in(&limiter, 400, 4 * SECOND), 200);
-    }
-
-    #[test]
     fn a_burst_from_many_threads_lets_in_as_many_as_one_from_one() {
         let limiter = limiter();
         let counts: Vec<_> = std::thread::scope(|scope| {
@@ -336,7 +382,7 @@ mod tests {
     fn a_caller_is_hardly_disturbed_by_others() {
         let limiter = limiter();
         for n in 0..1000 {
-            limiter.charge(n, 1_000_000, 0);
+            while limiter.check(n, 0).is_allowed {}
         }
         let disturbed = (1000..2000)
             .filter(|n| !limiter.check(*n, 0).is_allowed)
@@ -346,11 +392,15 @@ mod tests {
     }
 
     #[test]
-    fn the_same_wrong_token_again_is_no_guess() {
-        let guesses = Guesses::new();
-        assert!(guesses.is_new(1, b"Bearer old"));
-        assert!(!guesses.is_new(1, b"Bearer old"));
-        assert!(guesses.is_new(1, b"Bearer new"));
-        assert!(guesses.is_new(2, b"Bearer old"));
+    fn a_token_is_known_from_where_it_was_tried() {
+        let tried = Tried::new();
+        let note = tried.note(1, b"Bearer old");
+        assert_eq!(note.read(), Known::No);
+        note.write(false);
+        assert_eq!(tried.note(1, b"Bearer old").read(), Known::Wrong);
+        note.write(true);
+        assert_eq!(tried.note(1, b"Bearer old").read(), Known::Right);
+        assert_eq!(tried.note(1, b"Bearer new").read(), Known::No);
+        assert_eq!(tried.note(2, b"Bearer old").read(), Known::No);
     }
 }

@@ -14,6 +14,9 @@ use tokio::{
 
 use super::Patience;
 
+/// A client that takes so many bytes within the patience for writing is slow, but not stalled.
+const FAIR_SHARE: usize = 256 * 1024;
+
 /// What a connection waits for its client to do. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Stall(Arc<Mutex<State>>);
@@ -22,8 +25,9 @@ pub(super) struct Stall(Arc<Mutex<State>>);
 struct State {
     /// Since when the headers of a request are incomplete.
     headers_since: Option<Instant>,
-    /// Since when the client takes nothing of what it is sent.
+    /// Since when the client takes hardly anything of what it is sent, and how much it took since.
     write_since: Option<Instant>,
+    taken: usize,
     is_serving: bool,
 }
 
@@ -33,6 +37,7 @@ impl Stall {
         Self(Arc::new(Mutex::new(State {
             headers_since: Some(Instant::now()),
             write_since: None,
+            taken: 0,
             is_serving: false,
         })))
     }
@@ -60,13 +65,27 @@ impl Stall {
         }
     }
 
-    fn wrote(&self, is_pending: bool) {
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
         let mut state = self.state();
-        if is_pending {
-            state.write_since.get_or_insert_with(Instant::now);
-        } else {
-            state.write_since = None;
+        match written {
+            Poll::Pending => {
+                if state.write_since.is_none() {
+                    state.write_since = Some(Instant::now());
+                    state.taken = 0;
+                }
+            }
+            Poll::Ready(Ok(bytes)) => {
+                state.taken += bytes;
+                if state.taken >= FAIR_SHARE {
+                    state.write_since = None;
+                }
+            }
+            Poll::Ready(Err(_)) => {}
         }
+    }
+
+    fn all_written(&self) {
+        self.state().write_since = None;
     }
 
     /// Ends when the client has kept the broker waiting for longer than that.
@@ -121,7 +140,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.stall.wrote(written.is_pending());
+        self.stall.wrote(&written);
         written
     }
 
@@ -131,7 +150,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.stall.wrote(written.is_pending());
+        self.stall.wrote(&written);
         written
     }
 
@@ -140,6 +159,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Comes when nothing is left to write.
+        self.stall.all_written();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

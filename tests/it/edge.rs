@@ -131,14 +131,30 @@ async fn guessing_tokens_is_slow_but_one_wrong_token_keeps_nobody_out() {
     };
     assert_eq!(refused.code(), "RATE_LIMIT_EXCEEDED");
     assert!((20..60).contains(&tried), "{tried}");
-    // A right guess would not be told from a wrong one, and others are not concerned.
+    // It stays slow: 5 more a second, whatever is sent.
+    let (began, mut looked_at) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(2) {
+        for n in 0..10 {
+            let token = format!("more-{:?}-{n}", began.elapsed());
+            looked_at += usize::from(guess("198.51.100.2", &token).await.status == 401);
+        }
+    }
+    assert!(looked_at <= 12, "{looked_at} guesses in 2 s");
+    // Not even the right one is told from a wrong one there, for it was not in use there before.
+    assert_eq!(guess("198.51.100.2", TRACK).await.status, 429);
+    // Where it was, guesses keep nobody out.
+    for n in 0..100 {
+        guess("198.51.100.1", &format!("guess-{n}")).await;
+    }
+    assert_eq!(guess("198.51.100.1", TRACK).await.status, 200);
+    // Other addresses are not concerned.
     let mut statuses = Vec::new();
     for _ in 0..3 {
         statuses.push(guess("198.51.100.3", TRACK).await.status.as_u16());
     }
     assert_eq!(statuses, [200, 200, 200]);
     let metrics = client.plain("/metrics").await.text;
-    assert!(metrics.contains("broker_rate_limited_total{limit=\"address\"} 1\n"));
+    assert!(!metrics.contains("broker_rate_limited_total{limit=\"address\"} 0\n"));
 }
 
 #[tokio::test]
@@ -159,8 +175,11 @@ async fn without_trusted_proxies_a_client_cannot_choose_its_address() {
         statuses.push(client.send(request).await.status.as_u16());
     }
     assert_eq!(statuses, [401, 401, 401, 429, 429]);
-    for path in ["/healthz", "/readyz", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/metrics"] {
         assert_eq!(client.plain(path).await.status, 200, "{path}");
+    }
+    for path in ["/v1/openapi.json", "/v1/docs/", "/v1/nowhere"] {
+        assert_eq!(client.plain(path).await.status, 429, "{path}");
     }
 }
 

@@ -55,6 +55,11 @@ impl Keeper {
             .unwrap();
     }
 
+    async fn current_version(&self, name: &str) -> String {
+        let value = self.client.get_secret_value().secret_id(name).send().await;
+        value.unwrap().version_id().unwrap().to_owned()
+    }
+
     /// What a rotation does: the value that was current is the previous one then.
     async fn rotate(&self, name: &str, text: &str) {
         self.client
@@ -154,6 +159,44 @@ async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_ov
     tokio::time::sleep_until(rotation + OVERLAP + Duration::from_secs(1)).await;
     assert_eq!(status_with(client, "token-0", "play-0").await, 401);
     assert_eq!(status_with(client, "token-1", "play-0").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
+async fn a_version_that_was_made_long_ago_is_as_good_when_it_comes_back() {
+    let (keeper, pool) = (Keeper::new(), Pool::of(1).await);
+    keeper.create("rolled-back", "token-0").await;
+    let first = keeper.current_version("rolled-back").await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = variables(
+        &pool,
+        &[
+            ("BROKER_API_TOKEN_SECRET_ID", "rolled-back"),
+            ("SECRETS_ENDPOINT_URL", &keeper.endpoint),
+            ("SECRETS_OVERLAP_SEC", "3"),
+        ],
+    );
+    let broker = BrokerProcess::serve(directory.path(), &variables);
+    let client = &broker.client;
+    keeper.rotate("rolled-back", "token-1").await;
+    assert_eq!(status_with(client, "token-1", "play-0").await, 200);
+    // By now the first version is older than the overlap.
+    sleep(Duration::from_secs(5)).await;
+    let second = keeper.current_version("rolled-back").await;
+    keeper
+        .client
+        .update_secret_version_stage()
+        .secret_id("rolled-back")
+        .version_stage("AWSCURRENT")
+        .remove_from_version_id(second)
+        .move_to_version_id(first)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(status_with(client, "token-0", "play-0").await, 200);
+    assert_eq!(status_with(client, "token-1", "play-0").await, 200);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(status_with(client, "token-1", "play-0").await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::{
@@ -375,6 +376,8 @@ impl BrokerClient {
             if runs.iter().all(|run| run["state"] != "running") {
                 return runs.clone();
             }
+            // Admins have a rate limit too.
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 
