@@ -1,0 +1,110 @@
+# The containers of all tasks, by one pattern.
+
+locals {
+  container_name    = "sandbox-broker"
+  log_stream_prefix = "ecs"
+
+  environment = merge(
+    var.extra_environment,
+    {
+      AWS_REGION           = var.region
+      STORE                = "dynamodb"
+      DDB_TABLE_NAME       = var.table_name
+      CSP_MODE             = "live"
+      HOST                 = "0.0.0.0"
+      PORT                 = tostring(var.container_port)
+      KEEP_ALIVE_SEC       = tostring(local.broker_keep_alive)
+      SHUTDOWN_TIMEOUT_SEC = tostring(local.shutdown_sec)
+      # The load balancer is the only proxy in front.
+      TRUSTED_PROXY_HOPS = "1"
+      LOG_FORMAT         = "json"
+      LOG_LEVEL          = var.log_level
+      NIOSXAAS_ENABLED   = tostring(var.niosxaas_enabled)
+      # The worker or the schedules run them, not the tasks that answer requests.
+      RUN_JOBS                       = "false"
+      SYNC_INTERVAL_SEC              = tostring(var.job_intervals_sec.sync)
+      CLEANUP_INTERVAL_SEC           = tostring(var.job_intervals_sec.cleanup)
+      AUTO_EXPIRY_INTERVAL_SEC       = tostring(var.job_intervals_sec.auto_expire)
+      AUTO_DELETE_STALE_INTERVAL_SEC = tostring(var.job_intervals_sec.auto_delete_stale)
+      # The broker reads these secrets itself, so a rotated one needs no new task.
+      SECRETS_REFRESH_SEC = tostring(var.secrets_refresh_sec)
+      SECRETS_OVERLAP_SEC = tostring(var.secrets_overlap_sec)
+    },
+    { for variable, secret in aws_secretsmanager_secret.broker : variable => secret.arn },
+    var.metrics_port == null ? {} : { METRICS_PORT = tostring(var.metrics_port) },
+    var.tracing_enabled ? { OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:4318" } : {},
+  )
+
+  log_configuration = {
+    for key in setintersection(["broker", "jobs", "collector"], keys(local.log_groups)) : key => {
+      logDriver = "awslogs"
+      options = {
+        "awslogs-group"         = aws_cloudwatch_log_group.main[key].name
+        "awslogs-region"        = var.region
+        "awslogs-stream-prefix" = local.log_stream_prefix
+        # A slow CloudWatch must not stop the broker: it then loses log events, beyond these 25 MiB.
+        "mode"            = "non-blocking"
+        "max-buffer-size" = "25m"
+      }
+    }
+  }
+
+  # What the broker's containers have in common.
+  container = {
+    name                   = local.container_name
+    image                  = "${aws_ecr_repository.broker.repository_url}:${var.image_tag}"
+    essential              = true
+    entryPoint             = ["/sandbox-broker"]
+    environment            = [for name, value in local.environment : { name = name, value = value }]
+    user                   = var.container_user
+    readonlyRootFilesystem = true
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
+    # A class of a thousand opens a thousand connections at once, and the default of 1,024 counts every file.
+    ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
+    stopTimeout = local.stop_timeout_sec
+  }
+
+  broker_container = merge(local.container, {
+    command          = ["serve"]
+    logConfiguration = local.log_configuration["broker"]
+    portMappings = [
+      for port in compact([var.container_port, var.metrics_port]) : { containerPort = tonumber(port), protocol = "tcp" }
+    ]
+    # It asks /healthz on the loopback address. Whether the database answers is the load balancer's question: a new task
+    # would not help.
+    healthCheck = {
+      command     = ["CMD", "/sandbox-broker", "healthcheck"]
+      interval    = 10
+      timeout     = 5
+      retries     = 3
+      startPeriod = 30
+    }
+  })
+
+  # Answers no requests, so there is no health to ask for: if it ends, ECS starts it anew.
+  job_container = merge(local.container, {
+    command          = local.is_scheduler ? ["job", "sync"] : ["worker"]
+    logConfiguration = local.log_configuration["jobs"]
+  })
+
+  collector_containers = var.tracing_enabled ? [{
+    name  = "collector"
+    image = var.collector_image
+    # Without traces the broker still works.
+    essential              = false
+    readonlyRootFilesystem = true
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
+    logConfiguration       = local.log_configuration["collector"]
+    environment = [{
+      name = "AOT_CONFIG_CONTENT"
+      value = yamlencode({
+        receivers  = { otlp = { protocols = { http = { endpoint = "127.0.0.1:4318" } } } }
+        processors = { batch = {} }
+        exporters  = { awsxray = { region = var.region } }
+        service = {
+          pipelines = { traces = { receivers = ["otlp"], processors = ["batch"], exporters = ["awsxray"] } }
+        }
+      })
+    }]
+  }] : []
+}

@@ -1,0 +1,97 @@
+locals {
+  # Each row is three graphs of eight columns.
+  dashboard_rows = [
+    [
+      {
+        title = "Pool", stat = "Maximum"
+        metrics = [
+          for metric in ["PoolAvailable", "PoolAllocated", "PoolPendingDeletion", "PoolStale", "PoolDeletionFailed"] :
+          [local.cloudwatch_metrics, metric]
+        ]
+      },
+      {
+        title = "Refused: no sandbox was free", stat = "Sum"
+        metrics = [[local.cloudwatch_metrics, "PoolExhausted"]]
+      },
+      {
+        title = "Allocation latency, ms", stat = "p99"
+        metrics = [
+          [local.cloudwatch_metrics, "AllocateLatency", { stat = "p50" }],
+          [local.cloudwatch_metrics, "AllocateLatency", { stat = "p99" }],
+        ]
+      },
+    ],
+    [
+      {
+        title = "Requests and errors", stat = "Sum"
+        metrics = [
+          for metric in ["RequestCount", "HTTPCode_Target_4XX_Count", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count"] :
+          ["AWS/ApplicationELB", metric, "LoadBalancer", aws_lb.main.arn_suffix]
+        ]
+      },
+      {
+        title = "Brokers", stat = "Maximum"
+        metrics = [
+          for metric in ["HealthyHostCount", "UnHealthyHostCount"] :
+          ["AWS/ApplicationELB", metric, "LoadBalancer", aws_lb.main.arn_suffix, "TargetGroup", aws_lb_target_group.broker.arn_suffix]
+        ]
+      },
+      {
+        title = "CPU and memory, %", stat = "Average"
+        metrics = [
+          for metric in ["CPUUtilization", "MemoryUtilization"] :
+          ["AWS/ECS", metric, "ClusterName", aws_ecs_cluster.main.name, "ServiceName", aws_ecs_service.broker.name]
+        ]
+      },
+    ],
+    [
+      {
+        title = "Jobs done and failed", stat = "Sum"
+        metrics = [
+          for pair in setproduct(["JobsDone", "JobsFailed"], keys(local.jobs)) : [local.cloudwatch_metrics, pair[0], "Job", pair[1]]
+        ]
+      },
+      {
+        # Conflicts are two callers after one sandbox: many of them are a crowd, and no fault.
+        title = "DynamoDB: throttles and conflicts", stat = "Sum"
+        metrics = concat(
+          [for throttle in values(local.throttles) : concat(["AWS/DynamoDB", throttle.metric], flatten([for name, value in throttle.dimensions : [name, value]]))],
+          [["AWS/DynamoDB", "TransactionConflict", "TableName", var.table_name]],
+        )
+      },
+      {
+        title = "WAF: blocked", stat = "Sum"
+        metrics = [
+          for rule in concat(keys(local.managed_rule_groups), ["rate-per-address"]) :
+          ["AWS/WAFV2", "BlockedRequests", "WebACL", aws_wafv2_web_acl.main.name, "Region", var.region, "Rule", rule]
+        ]
+      },
+    ],
+  ]
+}
+
+resource "aws_cloudwatch_dashboard" "main" {
+  dashboard_name = var.name
+
+  dashboard_body = jsonencode({
+    widgets = flatten([
+      for y, row in local.dashboard_rows : [
+        for x, graph in row : {
+          type   = "metric"
+          x      = x * 8
+          y      = y * 6
+          width  = 8
+          height = 6
+          properties = {
+            title   = graph.title
+            region  = var.region
+            view    = "timeSeries"
+            period  = 60
+            stat    = graph.stat
+            metrics = graph.metrics
+          }
+        }
+      ]
+    ])
+  })
+}

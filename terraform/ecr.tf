@@ -1,0 +1,34 @@
+resource "aws_ecr_repository" "broker" {
+  #checkov:skip=CKV_AWS_136:The key is var.kms_key_arn; without it AWS's own key encrypts the images, which hold no secret.
+  name                 = var.name
+  image_tag_mutability = "IMMUTABLE"
+
+  encryption_configuration {
+    encryption_type = var.kms_key_arn == null ? "AES256" : "KMS"
+    kms_key         = var.kms_key_arn
+  }
+  image_scanning_configuration {
+    scan_on_push = true
+  }
+}
+
+resource "aws_ecr_lifecycle_policy" "broker" {
+  repository = aws_ecr_repository.broker.name
+
+  policy = jsonencode({
+    rules = [
+      {
+        rulePriority = 1
+        description  = "Layers of failed and replaced builds"
+        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
+        action       = { type = "expire" }
+      },
+      {
+        rulePriority = 2
+        description  = "Enough to roll back to"
+        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 30 }
+        action       = { type = "expire" }
+      },
+    ]
+  })
+}

@@ -1,0 +1,122 @@
+resource "aws_ecs_cluster" "main" {
+  #checkov:skip=CKV_AWS_65:Container Insights is var.container_insights, on by default.
+  name = var.name
+
+  setting {
+    name  = "containerInsights"
+    value = var.container_insights
+  }
+}
+
+# The broker
+
+resource "aws_ecs_task_definition" "broker" {
+  family                   = var.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.task_size.broker_cpu
+  memory                   = var.task_size.broker_memory
+  task_role_arn            = aws_iam_role.task.arn
+  execution_role_arn       = aws_iam_role.execution.arn
+  container_definitions    = jsonencode(concat([local.broker_container], local.collector_containers))
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+}
+
+resource "aws_ecs_service" "broker" {
+  name                          = "broker"
+  cluster                       = aws_ecs_cluster.main.id
+  task_definition               = aws_ecs_task_definition.broker.arn
+  launch_type                   = "FARGATE"
+  desired_count                 = var.task_count.min
+  propagate_tags                = "SERVICE"
+  availability_zone_rebalancing = "ENABLED"
+
+  # All old tasks stay until the new ones are healthy.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+  health_check_grace_period_seconds  = 30
+  # An apply is done when the new tasks serve, and fails if the circuit breaker brought back the old ones.
+  wait_for_steady_state = true
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+  network_configuration {
+    subnets         = aws_subnet.private[*].id
+    security_groups = [aws_security_group.tasks.id]
+  }
+  load_balancer {
+    target_group_arn = aws_lb_target_group.broker.arn
+    container_name   = local.container_name
+    container_port   = var.container_port
+  }
+
+  lifecycle {
+    # The scaling's business.
+    ignore_changes = [desired_count]
+  }
+
+  depends_on = [
+    aws_iam_role_policy.execution,
+    aws_iam_role_policy.task,
+    # A target group can serve only when a listener uses it.
+    aws_lb_listener.https,
+    aws_route.nat,
+    aws_vpc_endpoint.dynamodb,
+  ]
+}
+
+# The jobs: a service of one, or what the schedules start
+
+resource "aws_ecs_task_definition" "jobs" {
+  family                   = "${var.name}-jobs"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.task_size.job_cpu
+  memory                   = var.task_size.job_memory
+  task_role_arn            = aws_iam_role.task.arn
+  execution_role_arn       = aws_iam_role.execution.arn
+  container_definitions    = jsonencode(concat([local.job_container], local.collector_containers))
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+}
+
+resource "aws_ecs_service" "worker" {
+  count = local.is_scheduler ? 0 : 1
+
+  name                  = "worker"
+  cluster               = aws_ecs_cluster.main.id
+  task_definition       = aws_ecs_task_definition.jobs.arn
+  launch_type           = "FARGATE"
+  desired_count         = 1
+  propagate_tags        = "SERVICE"
+  wait_for_steady_state = true
+
+  # Two for a moment during a deployment: the leases in the table let one of them run a job.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+  network_configuration {
+    subnets         = aws_subnet.private[*].id
+    security_groups = [aws_security_group.tasks.id]
+  }
+
+  depends_on = [
+    aws_iam_role_policy.execution,
+    aws_iam_role_policy.task,
+    aws_route.nat,
+    aws_vpc_endpoint.dynamodb,
+  ]
+}

@@ -1,0 +1,88 @@
+# What the tasks reach without the NAT gateway. The gateway endpoints are free; the interface endpoints are not.
+
+locals {
+  interface_endpoints = var.interface_endpoints ? toset(["ecr.api", "ecr.dkr", "logs", "secretsmanager"]) : toset([])
+}
+
+data "aws_iam_policy_document" "dynamodb_endpoint" {
+  statement {
+    # Only what roles of this account do with this table: the way out is no way to carry data into another account.
+    actions   = local.table_actions.on_table
+    resources = concat([local.table_arn], local.index_arns)
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalAccount"
+      values   = [local.account_id]
+    }
+  }
+}
+
+resource "aws_vpc_endpoint" "dynamodb" {
+  vpc_id            = aws_vpc.main.id
+  service_name      = "com.amazonaws.${var.region}.dynamodb"
+  vpc_endpoint_type = "Gateway"
+  route_table_ids   = aws_route_table.private[*].id
+  policy            = data.aws_iam_policy_document.dynamodb_endpoint.json
+
+  tags = { Name = "${var.name}-dynamodb" }
+}
+
+data "aws_iam_policy_document" "s3_endpoint" {
+  statement {
+    # ECR keeps image layers in this bucket of its own; nothing else is fetched from S3.
+    actions   = ["s3:GetObject"]
+    resources = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+  }
+}
+
+resource "aws_vpc_endpoint" "s3" {
+  vpc_id            = aws_vpc.main.id
+  service_name      = "com.amazonaws.${var.region}.s3"
+  vpc_endpoint_type = "Gateway"
+  route_table_ids   = aws_route_table.private[*].id
+  policy            = data.aws_iam_policy_document.s3_endpoint.json
+
+  tags = { Name = "${var.name}-s3" }
+}
+
+data "aws_iam_policy_document" "interface_endpoint" {
+  statement {
+    # The roles say what is allowed; the endpoints only keep other accounts' credentials out.
+    actions   = ["*"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalAccount"
+      values   = [local.account_id]
+    }
+  }
+}
+
+resource "aws_vpc_endpoint" "interface" {
+  for_each = local.interface_endpoints
+
+  vpc_id              = aws_vpc.main.id
+  service_name        = "com.amazonaws.${var.region}.${each.key}"
+  vpc_endpoint_type   = "Interface"
+  private_dns_enabled = true
+  subnet_ids          = aws_subnet.private[*].id
+  security_group_ids  = [aws_security_group.endpoints.id]
+  policy              = data.aws_iam_policy_document.interface_endpoint.json
+
+  tags = { Name = "${var.name}-${each.key}" }
+}

@@ -1,0 +1,85 @@
+# Metrics from the broker's JSON log. The messages are part of what the broker promises; a changed one breaks an alarm.
+
+locals {
+  log_metrics = {
+    allocate_ms = {
+      metric  = "AllocateLatency", unit = "Milliseconds"
+      group   = "broker"
+      pattern = "{ $.message = \"request\" && $.action = \"allocate\" }"
+      value   = "$.latency_ms"
+    }
+    pool_exhausted = {
+      metric  = "PoolExhausted", unit = "Count"
+      group   = "broker"
+      pattern = "{ $.message = \"request\" && $.outcome = \"NO_SANDBOXES_AVAILABLE\" }"
+      value   = "1"
+    }
+    errors = {
+      metric  = "Errors", unit = "Count"
+      group   = "broker"
+      pattern = "{ $.message = \"request\" && $.status >= 500 }"
+      value   = "1"
+    }
+  }
+
+  pool_counts = {
+    total            = "PoolTotal"
+    available        = "PoolAvailable"
+    allocated        = "PoolAllocated"
+    pending_deletion = "PoolPendingDeletion"
+    stale            = "PoolStale"
+    deletion_failed  = "PoolDeletionFailed"
+  }
+
+  # A job that an admin starts runs in the broker and counts as well.
+  job_outcomes = {
+    for pair in setproduct(["broker", "jobs"], ["done", "failed"]) :
+    "${pair[0]}-${pair[1]}" => { group = pair[0], message = "job ${pair[1]}", metric = pair[1] == "done" ? "JobsDone" : "JobsFailed" }
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "request" {
+  for_each = local.log_metrics
+
+  name           = each.key
+  log_group_name = aws_cloudwatch_log_group.main[each.value.group].name
+  pattern        = each.value.pattern
+
+  metric_transformation {
+    namespace = local.cloudwatch_metrics
+    name      = each.value.metric
+    value     = each.value.value
+    unit      = each.value.unit
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "pool" {
+  for_each = local.pool_counts
+
+  name           = "pool-${each.key}"
+  log_group_name = aws_cloudwatch_log_group.main["broker"].name
+  pattern        = "{ $.message = \"pool counted\" }"
+
+  metric_transformation {
+    namespace = local.cloudwatch_metrics
+    name      = each.value
+    value     = "$.${each.key}"
+    unit      = "Count"
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "job" {
+  for_each = local.job_outcomes
+
+  name           = each.key
+  log_group_name = aws_cloudwatch_log_group.main[each.value.group].name
+  pattern        = "{ $.message = \"${each.value.message}\" }"
+
+  metric_transformation {
+    namespace  = local.cloudwatch_metrics
+    name       = each.value.metric
+    value      = "1"
+    unit       = "Count"
+    dimensions = { Job = "$.action" }
+  }
+}

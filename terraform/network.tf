@@ -1,0 +1,108 @@
+# Public subnets hold the load balancer and the NAT gateways, private ones the tasks.
+
+locals {
+  nat_zones = var.nat_gateways == "per_az" ? local.zones : slice(local.zones, 0, 1)
+}
+
+resource "aws_vpc" "main" {
+  cidr_block           = var.vpc_cidr
+  enable_dns_support   = true
+  enable_dns_hostnames = true
+
+  tags = { Name = var.name }
+}
+
+# Without rules, so that what is started without a security group of its own can talk to nobody.
+resource "aws_default_security_group" "main" {
+  vpc_id = aws_vpc.main.id
+}
+
+resource "aws_subnet" "public" {
+  count = var.availability_zone_count
+
+  vpc_id            = aws_vpc.main.id
+  availability_zone = local.zones[count.index]
+  cidr_block        = cidrsubnet(var.vpc_cidr, 4, count.index)
+
+  tags = { Name = "${var.name}-public-${local.zones[count.index]}" }
+}
+
+resource "aws_subnet" "private" {
+  count = var.availability_zone_count
+
+  vpc_id            = aws_vpc.main.id
+  availability_zone = local.zones[count.index]
+  cidr_block        = cidrsubnet(var.vpc_cidr, 4, 8 + count.index)
+
+  tags = { Name = "${var.name}-private-${local.zones[count.index]}" }
+}
+
+resource "aws_internet_gateway" "main" {
+  vpc_id = aws_vpc.main.id
+
+  tags = { Name = var.name }
+}
+
+resource "aws_route_table" "public" {
+  vpc_id = aws_vpc.main.id
+
+  tags = { Name = "${var.name}-public" }
+}
+
+resource "aws_route" "internet" {
+  route_table_id         = aws_route_table.public.id
+  destination_cidr_block = "0.0.0.0/0"
+  gateway_id             = aws_internet_gateway.main.id
+}
+
+resource "aws_route_table_association" "public" {
+  count = var.availability_zone_count
+
+  route_table_id = aws_route_table.public.id
+  subnet_id      = aws_subnet.public[count.index].id
+}
+
+resource "aws_eip" "nat" {
+  count = length(local.nat_zones)
+
+  domain = "vpc"
+
+  tags = { Name = "${var.name}-nat-${local.nat_zones[count.index]}" }
+
+  depends_on = [aws_internet_gateway.main]
+}
+
+resource "aws_nat_gateway" "main" {
+  count = length(local.nat_zones)
+
+  allocation_id = aws_eip.nat[count.index].id
+  subnet_id     = aws_subnet.public[count.index].id
+
+  tags = { Name = "${var.name}-${local.nat_zones[count.index]}" }
+
+  depends_on = [aws_internet_gateway.main]
+}
+
+resource "aws_route_table" "private" {
+  count = var.availability_zone_count
+
+  vpc_id = aws_vpc.main.id
+
+  tags = { Name = "${var.name}-private-${local.zones[count.index]}" }
+}
+
+resource "aws_route" "nat" {
+  count = var.availability_zone_count
+
+  route_table_id         = aws_route_table.private[count.index].id
+  destination_cidr_block = "0.0.0.0/0"
+  # The zone's own gateway, or the only one.
+  nat_gateway_id = aws_nat_gateway.main[min(count.index, length(local.nat_zones) - 1)].id
+}
+
+resource "aws_route_table_association" "private" {
+  count = var.availability_zone_count
+
+  route_table_id = aws_route_table.private[count.index].id
+  subnet_id      = aws_subnet.private[count.index].id
+}

@@ -1,0 +1,137 @@
+locals {
+  managed_rule_groups = {
+    AWSManagedRulesKnownBadInputsRuleSet = 10
+    AWSManagedRulesCommonRuleSet         = 20
+  }
+}
+
+resource "aws_wafv2_ip_set" "classrooms" {
+  name               = "${var.name}-classrooms"
+  description        = "Addresses that many students share. The rate rule leaves them alone."
+  scope              = "REGIONAL"
+  ip_address_version = "IPV4"
+  addresses          = var.classroom_cidrs
+}
+
+resource "aws_wafv2_web_acl" "main" {
+  name        = var.name
+  description = "In front of the broker"
+  scope       = "REGIONAL"
+
+  default_action {
+    allow {}
+  }
+
+  dynamic "rule" {
+    for_each = local.managed_rule_groups
+
+    content {
+      name     = rule.key
+      priority = rule.value
+
+      override_action {
+        none {}
+      }
+
+      statement {
+        managed_rule_group_statement {
+          vendor_name = "AWS"
+          name        = rule.key
+        }
+      }
+
+      visibility_config {
+        metric_name                = rule.key
+        cloudwatch_metrics_enabled = true
+        sampled_requests_enabled   = true
+      }
+    }
+  }
+
+  rule {
+    name     = "rate-per-address"
+    priority = 30
+
+    action {
+      block {
+        custom_response {
+          response_code = 429
+
+          # Lab scripts wait this long and try again.
+          response_header {
+            name  = "Retry-After"
+            value = "60"
+          }
+        }
+      }
+    }
+
+    statement {
+      rate_based_statement {
+        aggregate_key_type    = "IP"
+        evaluation_window_sec = 300
+        limit                 = var.rate_limit_per_5_minutes
+
+        scope_down_statement {
+          not_statement {
+            statement {
+              ip_set_reference_statement {
+                arn = aws_wafv2_ip_set.classrooms.arn
+              }
+            }
+          }
+        }
+      }
+    }
+
+    visibility_config {
+      metric_name                = "rate-per-address"
+      cloudwatch_metrics_enabled = true
+      sampled_requests_enabled   = true
+    }
+  }
+
+  visibility_config {
+    metric_name                = var.name
+    cloudwatch_metrics_enabled = true
+    sampled_requests_enabled   = true
+  }
+}
+
+resource "aws_wafv2_web_acl_association" "alb" {
+  resource_arn = aws_lb.main.arn
+  web_acl_arn  = aws_wafv2_web_acl.main.arn
+}
+
+resource "aws_wafv2_web_acl_logging_configuration" "main" {
+  count = var.waf_logging ? 1 : 0
+
+  resource_arn            = aws_wafv2_web_acl.main.arn
+  log_destination_configs = [aws_cloudwatch_log_group.main["waf"].arn]
+
+  redacted_fields {
+    single_header {
+      name = "authorization"
+    }
+  }
+
+  logging_filter {
+    default_behavior = "DROP"
+
+    filter {
+      behavior    = "KEEP"
+      requirement = "MEETS_ANY"
+
+      condition {
+        action_condition {
+          action = "BLOCK"
+        }
+      }
+      condition {
+        action_condition {
+          action = "COUNT"
+        }
+      }
+    }
+  }
+}
