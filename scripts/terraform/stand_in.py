@@ -1,0 +1,202 @@
+"""A stand-in for the AWS provider, which cannot be fetched where only package registries are reached.
+
+It has the real provider's names and types (schema.json) and makes nothing: what AWS would answer, it makes up. So the real
+Terraform finds every misspelled argument, every wrong type and every reference that leads nowhere, and can go through a
+whole apply. It does not know which values AWS accepts.
+"""
+
+import itertools
+import json
+import os
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import msgpack
+from tf.gen import tfplugin_pb2 as pb
+from tf.gen import tfplugin_pb2_grpc as rpc
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+UNKNOWN = msgpack.ExtType(0, b"\0")
+
+SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
+NESTING = {
+    "single": pb.Schema.NestedBlock.SINGLE,
+    "list": pb.Schema.NestedBlock.LIST,
+    "set": pb.Schema.NestedBlock.SET,
+}
+SERIAL = itertools.count(1)
+
+
+def is_unknown(value):
+    return isinstance(value, msgpack.ExtType)
+
+
+def schema_block(level):
+    result = pb.Schema.Block()
+    for name, attribute in level["attributes"].items():
+        computed = attribute.get("computed", False)
+        result.attributes.add(
+            name=name,
+            type=json.dumps(attribute["type"]).encode(),
+            required=attribute.get("required", False),
+            computed=computed,
+            optional=not attribute.get("required", False) and (not computed or attribute.get("optional", False)),
+        )
+    for name, inner in level["blocks"].items():
+        result.block_types.add(
+            type_name=name,
+            block=schema_block(inner),
+            nesting=NESTING[inner["nesting"]],
+            min_items=inner["min"],
+            max_items=inner["max"],
+        )
+    return result
+
+
+def fill(level, values, make):
+    """Gives every attribute that the provider would compute the value that `make` says."""
+    for name, attribute in level["attributes"].items():
+        if attribute.get("computed") and (values.get(name) is None or is_unknown(values[name])):
+            values[name] = make(name, attribute["type"])
+    for name, inner in level["blocks"].items():
+        found = values.get(name)
+        if isinstance(found, dict):
+            fill(inner, found, make)
+        elif isinstance(found, list):
+            for each in found:
+                fill(inner, each, make)
+    return values
+
+
+def made_up(kind):
+    """What AWS might answer for an attribute of a resource or data source of this kind."""
+
+    def make(name, of):
+        if isinstance(of, list):
+            container, inner = of
+            if name == "names":
+                return [f"{REGION}{letter}" for letter in "abcd"]
+            if container == "map":
+                return {}
+            if container == "object":
+                return {field: make(field, field_type) for field, field_type in inner.items()}
+            return [make(name, inner)]
+        if of == "number":
+            return 1
+        if of == "bool":
+            return False
+        if name == "account_id":
+            return ACCOUNT
+        if name == "partition":
+            return "aws"
+        service = kind.removeprefix("aws_").partition("_")[0]
+        if "arn" in name.split("_"):
+            return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind.removeprefix('aws_')}/{next(SERIAL)}"
+        return f"{kind.removeprefix('aws_')}-{name}-{next(SERIAL)}"
+
+    return make
+
+
+def policy_json(values):
+    """aws_iam_policy_document, as far as terraform/ uses it."""
+    one = lambda items: items[0] if items and len(items) == 1 else items
+    statements = []
+    for each in values["statement"]:
+        statement = {"Sid": each["sid"] or "", "Effect": each["effect"] or "Allow"}
+        for key, name in (("Action", "actions"), ("Resource", "resources")):
+            if each[name]:
+                statement[key] = one(each[name])
+        if each["principals"]:
+            statement["Principal"] = {who["type"]: one(who["identifiers"]) for who in each["principals"]}
+        conditions = {}
+        for condition in each["condition"]:
+            conditions.setdefault(condition["test"], {})[condition["variable"]] = one(condition["values"])
+        if conditions:
+            statement["Condition"] = conditions
+        statements.append(statement)
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def unpack(value):
+    return msgpack.unpackb(value.msgpack, raw=False, strict_map_key=False)
+
+
+def pack(value):
+    return pb.DynamicValue(msgpack=msgpack.packb(value, use_bin_type=True))
+
+
+class StandIn(rpc.ProviderServicer):
+    def GetMetadata(self, request, context):
+        return pb.GetMetadata.Response(
+            resources=[pb.GetMetadata.ResourceMetadata(type_name=name) for name in SCHEMA["resource"]],
+            data_sources=[pb.GetMetadata.DataSourceMetadata(type_name=name) for name in SCHEMA["data"]],
+        )
+
+    def GetProviderSchema(self, request, context):
+        string_map = {"type": ["map", "string"]}
+        default_tags = {
+            "nesting": "list", "max": 1, "min": 0, "attributes": {"tags": string_map}, "blocks": {},
+        }  # fmt: skip
+        provider = {"attributes": {"region": {"type": "string"}}, "blocks": {"default_tags": default_tags}}
+        schema = lambda level: pb.Schema(version=0, block=schema_block(level))
+        return pb.GetProviderSchema.Response(
+            provider=schema(provider),
+            resource_schemas={name: schema(level) for name, level in SCHEMA["resource"].items()},
+            data_source_schemas={name: schema(level) for name, level in SCHEMA["data"].items()},
+        )
+
+    def ValidateProviderConfig(self, request, context):
+        return pb.ValidateProviderConfig.Response()
+
+    def ValidateResourceConfig(self, request, context):
+        return pb.ValidateResourceConfig.Response()
+
+    def ValidateDataResourceConfig(self, request, context):
+        return pb.ValidateDataResourceConfig.Response()
+
+    def ConfigureProvider(self, request, context):
+        return pb.ConfigureProvider.Response()
+
+    def UpgradeResourceState(self, request, context):
+        return pb.UpgradeResourceState.Response(upgraded_state=pack(json.loads(request.raw_state.json)))
+
+    def ReadResource(self, request, context):
+        return pb.ReadResource.Response(new_state=request.current_state)
+
+    def PlanResourceChange(self, request, context):
+        proposed = unpack(request.proposed_new_state)
+        if proposed is not None and unpack(request.prior_state) is None:
+            fill(SCHEMA["resource"][request.type_name], proposed, lambda name, of: UNKNOWN)
+        return pb.PlanResourceChange.Response(planned_state=pack(proposed), legacy_type_system=True)
+
+    def ApplyResourceChange(self, request, context):
+        planned = unpack(request.planned_state)
+        if planned is not None:
+            fill(SCHEMA["resource"][request.type_name], planned, made_up(request.type_name))
+        return pb.ApplyResourceChange.Response(new_state=pack(planned), legacy_type_system=True)
+
+    def ReadDataSource(self, request, context):
+        values = unpack(request.config)
+        if request.type_name == "aws_iam_policy_document":
+            values["json"] = policy_json(values)
+        fill(SCHEMA["data"][request.type_name], values, made_up(request.type_name))
+        return pb.ReadDataSource.Response(state=pack(values))
+
+    def StopProvider(self, request, context):
+        return pb.StopProvider.Response()
+
+
+def serve():
+    """Starts the stand-in; returns what TF_REATTACH_PROVIDERS has to be for Terraform to use it."""
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=8),
+        options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+    )
+    rpc.add_ProviderServicer_to_server(StandIn(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    address = {"Network": "tcp", "String": f"127.0.0.1:{port}"}
+    reattach = {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": os.getpid(), "Test": True, "Addr": address}
+    return server, json.dumps({"hashicorp/aws": reattach})
