@@ -120,19 +120,20 @@ locals {
   )
 
   # DynamoDB counts a throttled call at the table and at the index that throttled it.
-  throttles = merge([
-    for kind in ["Read", "Write"] : merge(
-      {
-        lower("${kind}_table") = { metric = "${kind}ThrottleEvents", dimensions = { TableName = var.table_name } }
-      },
-      {
-        for index in keys(local.table_indexes) : lower("${kind}_${index}") => {
-          metric     = "${kind}ThrottleEvents"
-          dimensions = { TableName = var.table_name, GlobalSecondaryIndexName = index }
-        }
-      },
-    )
-  ]...)
+  throttles = merge(
+    {
+      for kind in ["Read", "Write"] : lower("${kind}_table") => {
+        metric     = "${kind}ThrottleEvents"
+        dimensions = { TableName = var.table_name }
+      }
+    },
+    {
+      for pair in setproduct(["Read", "Write"], keys(local.table_indexes)) : lower(join("_", pair)) => {
+        metric     = "${pair[0]}ThrottleEvents"
+        dimensions = { TableName = var.table_name, GlobalSecondaryIndexName = pair[1] }
+      }
+    },
+  )
 }
 
 resource "aws_cloudwatch_metric_alarm" "main" {

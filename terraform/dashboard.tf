@@ -71,7 +71,7 @@ locals {
         title = "WAF: blocked"
         stat  = "Sum"
         metrics = [
-          for rule in concat(keys(local.managed_rule_groups), ["rate-per-address"]) :
+          for rule in ["KnownBadInputsRuleSet", "CommonRuleSet", "rate-per-address"] :
           ["AWS/WAFV2", "BlockedRequests", "WebACL", aws_wafv2_web_acl.main.name, "Region", var.region, "Rule", rule]
         ]
       },

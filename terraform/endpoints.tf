@@ -1,7 +1,18 @@
 # What the tasks reach without the NAT gateway. The gateway endpoints are free; the interface endpoints are not.
 
 locals {
-  interface_endpoints = var.interface_endpoints ? toset(["ecr.api", "ecr.dkr", "logs", "secretsmanager"]) : toset([])
+  ecr_actions = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+  ]
+  interface_endpoints = {
+    "ecr.api"      = local.ecr_actions
+    "ecr.dkr"      = local.ecr_actions
+    logs           = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    secretsmanager = ["secretsmanager:GetSecretValue"]
+  }
 }
 
 data "aws_iam_policy_document" "dynamodb_endpoint" {
@@ -33,6 +44,7 @@ resource "aws_vpc_endpoint" "dynamodb" {
 }
 
 data "aws_iam_policy_document" "s3_endpoint" {
+  #checkov:skip=CKV_AWS_283:Layers are fetched by links that ECR signs, so who asks is ECR and not a role of this account.
   statement {
     # ECR keeps image layers in this bucket of its own; nothing else is fetched from S3.
     actions   = ["s3:GetObject"]
@@ -56,9 +68,11 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 data "aws_iam_policy_document" "interface_endpoint" {
+  for_each = local.interface_endpoints
+
   statement {
-    # The roles say what is allowed; the endpoints only keep other accounts' credentials out.
-    actions   = ["*"]
+    # On which secret or group is for the roles to say; here it matters that the credentials are this account's.
+    actions   = each.value
     resources = ["*"]
 
     principals {
@@ -74,7 +88,7 @@ data "aws_iam_policy_document" "interface_endpoint" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = local.interface_endpoints
+  for_each = var.interface_endpoints ? local.interface_endpoints : {}
 
   vpc_id              = aws_vpc.main.id
   service_name        = "com.amazonaws.${var.region}.${each.key}"
@@ -82,7 +96,7 @@ resource "aws_vpc_endpoint" "interface" {
   private_dns_enabled = true
   subnet_ids          = aws_subnet.private[*].id
   security_group_ids  = [aws_security_group.endpoints.id]
-  policy              = data.aws_iam_policy_document.interface_endpoint.json
+  policy              = data.aws_iam_policy_document.interface_endpoint[each.key].json
 
   tags = { Name = "${var.name}-${each.key}" }
 }

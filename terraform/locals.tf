@@ -2,20 +2,9 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
-data "aws_availability_zones" "available" {
-  state = "available"
-
-  filter {
-    # No Local Zones: the load balancer and Fargate need the real ones.
-    name   = "opt-in-status"
-    values = ["opt-in-not-required"]
-  }
-}
-
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  zones      = slice(data.aws_availability_zones.available.names, 0, var.availability_zone_count)
 
   # How long the broker lets running requests end after SIGTERM. Less than stopTimeout, after which ECS kills it.
   shutdown_sec = 25

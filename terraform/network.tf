@@ -1,7 +1,7 @@
 # Public subnets hold the load balancer and the NAT gateways, private ones the tasks.
 
 locals {
-  nat_zones = var.nat_gateways == "per_az" ? local.zones : slice(local.zones, 0, 1)
+  nat_zones = var.nat_gateways == "per_az" ? var.availability_zones : slice(var.availability_zones, 0, 1)
 }
 
 resource "aws_vpc" "main" {
@@ -18,23 +18,23 @@ resource "aws_default_security_group" "main" {
 }
 
 resource "aws_subnet" "public" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   vpc_id            = aws_vpc.main.id
-  availability_zone = local.zones[count.index]
+  availability_zone = var.availability_zones[count.index]
   cidr_block        = cidrsubnet(var.vpc_cidr, 4, count.index)
 
-  tags = { Name = "${var.name}-public-${local.zones[count.index]}" }
+  tags = { Name = "${var.name}-public-${var.availability_zones[count.index]}" }
 }
 
 resource "aws_subnet" "private" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   vpc_id            = aws_vpc.main.id
-  availability_zone = local.zones[count.index]
+  availability_zone = var.availability_zones[count.index]
   cidr_block        = cidrsubnet(var.vpc_cidr, 4, 8 + count.index)
 
-  tags = { Name = "${var.name}-private-${local.zones[count.index]}" }
+  tags = { Name = "${var.name}-private-${var.availability_zones[count.index]}" }
 }
 
 resource "aws_internet_gateway" "main" {
@@ -56,7 +56,7 @@ resource "aws_route" "internet" {
 }
 
 resource "aws_route_table_association" "public" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   route_table_id = aws_route_table.public.id
   subnet_id      = aws_subnet.public[count.index].id
@@ -84,15 +84,15 @@ resource "aws_nat_gateway" "main" {
 }
 
 resource "aws_route_table" "private" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   vpc_id = aws_vpc.main.id
 
-  tags = { Name = "${var.name}-private-${local.zones[count.index]}" }
+  tags = { Name = "${var.name}-private-${var.availability_zones[count.index]}" }
 }
 
 resource "aws_route" "nat" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   route_table_id         = aws_route_table.private[count.index].id
   destination_cidr_block = "0.0.0.0/0"
@@ -101,7 +101,7 @@ resource "aws_route" "nat" {
 }
 
 resource "aws_route_table_association" "private" {
-  count = var.availability_zone_count
+  count = length(var.availability_zones)
 
   route_table_id = aws_route_table.private[count.index].id
   subnet_id      = aws_subnet.private[count.index].id

@@ -57,14 +57,17 @@ variable "vpc_cidr" {
   }
 }
 
-variable "availability_zone_count" {
-  description = "Over how many zones to spread."
-  type        = number
-  default     = 2
+variable "availability_zones" {
+  description = "The zones to spread over, two or more. By name, for a list asked of AWS may change its order, and the subnets would move."
+  type        = list(string)
 
   validation {
-    condition     = contains([2, 3, 4], var.availability_zone_count)
-    error_message = "availability_zone_count has to be 2, 3 or 4."
+    condition     = length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4 && length(distinct(var.availability_zones)) == length(var.availability_zones)
+    error_message = "availability_zones has to be two to four different zones."
+  }
+  validation {
+    condition     = alltrue([for zone in var.availability_zones : can(regex("^${var.region}[a-z]$", zone))])
+    error_message = "availability_zones has to be zones of the region, such as eu-west-1a."
   }
 }
 

@@ -1,10 +1,3 @@
-locals {
-  managed_rule_groups = {
-    AWSManagedRulesKnownBadInputsRuleSet = 10
-    AWSManagedRulesCommonRuleSet         = 20
-  }
-}
-
 resource "aws_wafv2_ip_set" "classrooms" {
   name               = "${var.name}-classrooms"
   description        = "Addresses that many students share. The rate rule leaves them alone."
@@ -22,29 +15,49 @@ resource "aws_wafv2_web_acl" "main" {
     allow {}
   }
 
-  dynamic "rule" {
-    for_each = local.managed_rule_groups
+  rule {
+    # Requests that try known holes, Log4j's among them.
+    name     = "KnownBadInputsRuleSet"
+    priority = 10
 
-    content {
-      name     = rule.key
-      priority = rule.value
+    override_action {
+      none {}
+    }
 
-      override_action {
-        none {}
+    statement {
+      managed_rule_group_statement {
+        vendor_name = "AWS"
+        name        = "AWSManagedRulesKnownBadInputsRuleSet"
       }
+    }
 
-      statement {
-        managed_rule_group_statement {
-          vendor_name = "AWS"
-          name        = rule.key
-        }
-      }
+    visibility_config {
+      metric_name                = "KnownBadInputsRuleSet"
+      cloudwatch_metrics_enabled = true
+      sampled_requests_enabled   = true
+    }
+  }
 
-      visibility_config {
-        metric_name                = rule.key
-        cloudwatch_metrics_enabled = true
-        sampled_requests_enabled   = true
+  rule {
+    # What no client of the broker sends. A request without a User-Agent is blocked too; curl and wget send one.
+    name     = "CommonRuleSet"
+    priority = 20
+
+    override_action {
+      none {}
+    }
+
+    statement {
+      managed_rule_group_statement {
+        vendor_name = "AWS"
+        name        = "AWSManagedRulesCommonRuleSet"
       }
+    }
+
+    visibility_config {
+      metric_name                = "CommonRuleSet"
+      cloudwatch_metrics_enabled = true
+      sampled_requests_enabled   = true
     }
   }
 
