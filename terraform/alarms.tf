@@ -96,8 +96,9 @@ locals {
       for job, settings in local.jobs : "job-failed-${job}" => {
         description = "The job ${job} failed. Its log event says why."
         namespace   = local.cloudwatch_metrics, metric = "JobsFailed", dimensions = { Job = job }
-        statistic   = "Sum", period = settings.interval_sec, periods = 2
-        comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
+        # The next run of a frequent job may well mend it.
+        statistic  = "Sum", period = settings.interval_sec, periods = settings.interval_sec < 3600 ? 2 : 1
+        comparison = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
     },
     {

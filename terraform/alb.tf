@@ -14,7 +14,6 @@ resource "aws_lb" "main" {
 
   idle_timeout               = local.alb_idle_sec
   drop_invalid_header_fields = true
-  desync_mitigation_mode     = "strictest"
   # The broker counts hops from the right end of X-Forwarded-For (TRUSTED_PROXY_HOPS), so what a client writes there
   # itself is ignored.
   xff_header_processing_mode = "append"
@@ -31,14 +30,16 @@ resource "aws_lb" "main" {
 
 resource "aws_lb_target_group" "broker" {
   #checkov:skip=CKV_AWS_378:TLS ends at the load balancer; from there to the tasks the traffic stays in private subnets, which security groups close to all others.
-  name        = var.name
+  # A prefix, of six characters at the most: a target group with another port is made before the old one goes.
+  name_prefix = "broker"
   vpc_id      = aws_vpc.main.id
   target_type = "ip"
   protocol    = "HTTP"
   port        = var.container_port
 
-  # A task is told to stop only after this, and then has shutdown_sec more. No request of a track lasts longer; the job
-  # runs of an admin go on without their caller.
+  # How long requests that a leaving task already has may go on. ECS takes the task out of here before it tells it to
+  # stop, and then the broker has shutdown_sec of its own. No request of a track lasts that long; a job that an admin
+  # started goes on without its caller.
   deregistration_delay = local.stop_timeout_sec
   # A burst of a class goes to the task that has the least to do.
   load_balancing_algorithm_type = "least_outstanding_requests"
@@ -50,6 +51,10 @@ resource "aws_lb_target_group" "broker" {
     timeout             = 5
     healthy_threshold   = 2
     unhealthy_threshold = 3
+  }
+
+  lifecycle {
+    create_before_destroy = true
   }
 }
 

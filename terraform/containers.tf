@@ -77,7 +77,7 @@ locals {
       interval    = 10
       timeout     = 5
       retries     = 3
-      startPeriod = 30
+      startPeriod = 60
     }
   })
 

@@ -38,7 +38,7 @@ resource "aws_ecs_service" "broker" {
   # All old tasks stay until the new ones are healthy.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
-  health_check_grace_period_seconds  = 30
+  health_check_grace_period_seconds  = 60
   # An apply is done when the new tasks serve, and fails if the circuit breaker brought back the old ones.
   wait_for_steady_state = true
 

@@ -3,21 +3,15 @@
 locals {
   log_metrics = {
     allocate_ms = {
-      metric  = "AllocateLatency", unit = "Milliseconds"
-      group   = "broker"
+      metric  = "AllocateLatency"
+      unit    = "Milliseconds"
       pattern = "{ $.message = \"request\" && $.action = \"allocate\" }"
       value   = "$.latency_ms"
     }
     pool_exhausted = {
-      metric  = "PoolExhausted", unit = "Count"
-      group   = "broker"
+      metric  = "PoolExhausted"
+      unit    = "Count"
       pattern = "{ $.message = \"request\" && $.outcome = \"NO_SANDBOXES_AVAILABLE\" }"
-      value   = "1"
-    }
-    errors = {
-      metric  = "Errors", unit = "Count"
-      group   = "broker"
-      pattern = "{ $.message = \"request\" && $.status >= 500 }"
       value   = "1"
     }
   }
@@ -42,7 +36,7 @@ resource "aws_cloudwatch_log_metric_filter" "request" {
   for_each = local.log_metrics
 
   name           = each.key
-  log_group_name = aws_cloudwatch_log_group.main[each.value.group].name
+  log_group_name = aws_cloudwatch_log_group.main["broker"].name
   pattern        = each.value.pattern
 
   metric_transformation {
