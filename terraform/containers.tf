@@ -59,7 +59,7 @@ locals {
     user                   = var.container_user
     readonlyRootFilesystem = true
     linuxParameters        = { capabilities = { drop = ["ALL"] } }
-    # A class of a thousand opens a thousand connections at once, and the default of 1,024 counts every file.
+    # Not left to the platform's default: a class of a thousand opens a thousand connections at once.
     ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
     stopTimeout = local.stop_timeout_sec
   }

@@ -40,10 +40,11 @@ EVERYTHING = MINIMAL | {
     "tracing_enabled": True,
 }
 LEAST = MINIMAL | {
+    "name": "sandbox-broker-with-long",
     "interface_endpoints": False,
     "flow_log_traffic": "NONE",
     "schedules_enabled": True,
-    "job_intervals_sec": {"sync": 60},
+    "job_intervals_sec": {"sync": 60, "cleanup": 3540, "auto_expire": 86400},
 }
 
 REFUSED = [
@@ -143,6 +144,28 @@ def look_at_tasks(made):
                     fail(f"{name}: {variable} is no text, which ECS refuses")
 
 
+def look_at_limits(made):
+    """AWS's own limits that this configuration comes near to."""
+    for (kind, name, _), attributes in made.items():
+        if kind == "aws_lb_listener_rule":
+            values = [
+                value
+                for condition in attributes["condition"]
+                for part in condition["path_pattern"] + condition["source_ip"]
+                for value in part["values"]
+            ]
+            if len(values) > 5:
+                fail(f"the rule {name} has more than five values: {values}")
+        if kind == "aws_cloudwatch_metric_alarm" and attributes["period"]:
+            period, window = attributes["period"], attributes["period"] * attributes["evaluation_periods"]
+            if window > (604_800 if period >= 3600 else 86_400):
+                fail(f"the alarm {attributes['alarm_name']} looks back too far: {window} s")
+        if kind in ("aws_lb", "aws_s3_bucket"):
+            label, most = attributes.get("bucket") or attributes["name"], 63 if kind == "aws_s3_bucket" else 32
+            if len(label) > most:
+                fail(f"the name {label} is longer than {most}")
+
+
 def expect(made, wanted, unwanted=()):
     kinds = {(kind, name) for kind, name, _ in made}
     for each in wanted:
@@ -159,6 +182,7 @@ def scenario(what, var_file, wanted, unwanted=()):
     expect(made, wanted, unwanted)
     look_at_policies(made)
     look_at_tasks(made)
+    look_at_limits(made)
 
 
 def look_with_checkov():
@@ -228,6 +252,10 @@ def main():
         [("aws_scheduler_schedule", "job")],
         [("aws_flow_log", "main"), ("aws_vpc_endpoint", "interface"), ("aws_route53_record", "broker")],
     )
+
+    shutil.copy(SOURCE / "import.tf.example", WORK / "import.tf")
+    scenario("the FastAPI service's table", variables(MINIMAL), [("aws_dynamodb_table", "pool")])
+    (WORK / "import.tf").unlink()
 
     step("variables that must be refused")
     (WORK / "terraform.tfstate").unlink()

@@ -101,7 +101,10 @@ def made_up(kind):
 
 def policy_json(values):
     """aws_iam_policy_document, as far as terraform/ uses it."""
-    one = lambda items: items[0] if items and len(items) == 1 else items
+
+    def one(items):
+        return items[0] if items and len(items) == 1 else items
+
     statements = []
     for each in values["statement"]:
         statement = {"Sid": each["sid"] or "", "Effect": each["effect"] or "Allow"}
@@ -140,7 +143,10 @@ class StandIn(rpc.ProviderServicer):
             "nesting": "list", "max": 1, "min": 0, "attributes": {"tags": string_map}, "blocks": {},
         }  # fmt: skip
         provider = {"attributes": {"region": {"type": "string"}}, "blocks": {"default_tags": default_tags}}
-        schema = lambda level: pb.Schema(version=0, block=schema_block(level))
+
+        def schema(level):
+            return pb.Schema(version=0, block=schema_block(level))
+
         return pb.GetProviderSchema.Response(
             provider=schema(provider),
             resource_schemas={name: schema(level) for name, level in SCHEMA["resource"].items()},
@@ -164,6 +170,14 @@ class StandIn(rpc.ProviderServicer):
 
     def ReadResource(self, request, context):
         return pb.ReadResource.Response(new_state=request.current_state)
+
+    def ImportResourceState(self, request, context):
+        level = SCHEMA["resource"][request.type_name]
+        values = {name: None for name in level["attributes"]} | {"id": request.id, "name": request.id}
+        values |= {name: None if inner["nesting"] == "single" else [] for name, inner in level["blocks"].items()}
+        fill(level, values, made_up(request.type_name))
+        imported = pb.ImportResourceState.ImportedResource(type_name=request.type_name, state=pack(values))
+        return pb.ImportResourceState.Response(imported_resources=[imported])
 
     def PlanResourceChange(self, request, context):
         proposed = unpack(request.proposed_new_state)
