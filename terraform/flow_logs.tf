@@ -31,6 +31,12 @@ data "aws_iam_policy_document" "flow_logs" {
     # The service names the streams after network interfaces, which nobody knows beforehand.
     resources = ["${aws_cloudwatch_log_group.main["flow"].arn}:*"]
   }
+
+  statement {
+    # The service looks its group up in the list of all.
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["arn:${local.partition}:logs:${var.region}:${local.account_id}:log-group:*"]
+  }
 }
 
 resource "aws_iam_role" "flow_logs" {

@@ -225,7 +225,10 @@ def main():
     step("whether a misspelled argument would be found")
     alb = WORK / "alb.tf"
     right = alb.read_text()
-    for word, wrong in (("idle_timeout ", "idle_timout "), ("aws_lb_target_group.broker.arn", "aws_lb_target_group.broker.am")):
+    for word, wrong in (
+        ("idle_timeout ", "idle_timout "),
+        ("aws_lb_target_group.broker.arn", "aws_lb_target_group.broker.am"),
+    ):
         alb.write_text(right.replace(word, wrong))
         if right == alb.read_text() or terraform("validate", "-no-color")[0] == 0:
             fail(f"{wrong} was not found")
@@ -243,7 +246,11 @@ def main():
     scenario(
         "all options",
         variables(EVERYTHING),
-        [("aws_ecs_service", "worker"), ("aws_wafv2_web_acl_logging_configuration", "main"), ("aws_route53_record", "broker")],
+        [
+            ("aws_ecs_service", "worker"),
+            ("aws_wafv2_web_acl_logging_configuration", "main"),
+            ("aws_route53_record", "broker"),
+        ],
         [("aws_dynamodb_table", "pool"), ("aws_scheduler_schedule", "job"), ("aws_acm_certificate", "main")],
     )
     scenario(

@@ -1,8 +1,8 @@
 """A stand-in for the AWS provider, which cannot be fetched where only package registries are reached.
 
-It has the real provider's names and types (schema.json) and makes nothing: what AWS would answer, it makes up. So the real
-Terraform finds every misspelled argument, every wrong type and every reference that leads nowhere, and can go through a
-whole apply. It does not know which values AWS accepts.
+It has the real provider's names and types (schema.json) and makes nothing: what AWS would answer, it makes up. So the
+real Terraform finds every misspelled argument, every wrong type and every reference that leads nowhere, and can go
+through a whole apply. It does not know which values AWS accepts.
 """
 
 import itertools
