@@ -29,6 +29,7 @@
 
 pub mod api;
 pub mod app;
+mod aws;
 pub mod backoff;
 pub mod broker;
 pub mod candidates;

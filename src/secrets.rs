@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::{
     Client, error::SdkError, operation::get_secret_value::GetSecretValueError,
 };
@@ -26,8 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    aws,
     clock::{Clock, UnixSeconds},
-    config::{Config, SecretsConfig, is_loopback_url, is_one_line, read_tokens},
+    config::{Config, SecretsConfig, is_one_line, read_tokens},
     metrics::Metrics,
     middleware::auth::{Authenticator, Renewal, Role, TokenOfBothRoles, ValidToken},
     telemetry::chain,
@@ -297,22 +298,13 @@ impl Secrets {
 }
 
 async fn connect(config: &SecretsConfig, region: &str) -> Client {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(region.to_owned()))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_timeout(CALL_TIMEOUT)
-                .build(),
-        );
-    if let Some(endpoint) = &config.endpoint {
-        loader = loader.endpoint_url(endpoint);
-        if is_loopback_url(endpoint) && endpoint.starts_with("http://") {
-            // The default client would ask a proxy from the environment, which leads away from this machine.
-            loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
-        }
-    }
-    Client::new(&loader.load().await)
+    let settings = aws::settings(region, config.endpoint.as_deref()).timeout_config(
+        TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build(),
+    );
+    Client::new(&settings.load().await)
 }
 
 fn invalid(id: &str, must: &'static str) -> SecretError {

@@ -16,7 +16,7 @@ mod schema;
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::{
     Client,
     config::Credentials,
@@ -43,6 +43,7 @@ use self::{
     observe::Observer,
 };
 use crate::{
+    aws,
     candidates::Candidate,
     clock::UnixSeconds,
     config::StoreConfig,
@@ -132,8 +133,7 @@ pub struct PoolStore {
 impl PoolStore {
     /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(config.region.clone()))
+        let mut settings = aws::settings(&config.region, endpoint)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -142,20 +142,12 @@ impl PoolStore {
                     .operation_timeout(OPERATION_TIMEOUT)
                     .build(),
             );
-        if let Some(endpoint) = endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        if let Some(endpoint) = endpoint.filter(|endpoint| crate::config::is_loopback_url(endpoint))
-        {
+        if endpoint.is_some_and(crate::config::is_loopback_url) {
             // Emulators take any credentials; looking for real ones would take seconds and may find some.
-            loader = loader
+            settings = settings
                 .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
-            if endpoint.starts_with("http://") {
-                // The default client would ask a proxy from the environment, which leads away from this machine.
-                loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
-            }
         }
-        let config_of_client = aws_sdk_dynamodb::config::Builder::from(&loader.load().await)
+        let config_of_client = aws_sdk_dynamodb::config::Builder::from(&settings.load().await)
             .interceptor(Observer(metrics));
         Self::new(
             Client::from_conf(config_of_client.build()),

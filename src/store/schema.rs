@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     error::SdkError,
-    operation::{create_table::CreateTableError, put_item::PutItemError},
+    operation::{
+        create_table::CreateTableError,
+        put_item::{PutItemError, builders::PutItemFluentBuilder},
+    },
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement,
         KeyType, Projection, ProjectionType, ScalarAttributeType, TableDescription, TableStatus,
@@ -14,12 +17,12 @@ use aws_sdk_dynamodb::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    PoolStore, StoreError, claim,
-    item::{number, schema_key},
+    Found, Pointer, PoolStore, StoreError, claim,
+    item::{number, schema_key, string},
 };
 use crate::{
     clock::UnixSeconds,
-    sandbox::{Holder, LeaseTerms, Sandbox, Status},
+    sandbox::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
 };
 
 /// The version of the table's layout that this broker writes.
@@ -227,7 +230,7 @@ impl PoolStore {
         let duplicates = allocated - newest.len();
         let claims_written = stream::iter(newest.into_values())
             .map(|(holder, sandbox)| async move {
-                self.put_claim_if_none(&sandbox, &holder, terms).await
+                self.put_missing_claim(&sandbox, &holder, terms).await
             })
             .buffer_unordered(MIGRATE_CONCURRENCY)
             .try_fold(0, async |written, new| Ok(written + usize::from(new)))
@@ -240,7 +243,9 @@ impl PoolStore {
         })
     }
 
-    async fn put_claim_if_none(
+    /// Writes the claim for an allocation that has none, or over one that points at what the pair no longer holds: it
+    /// may have given that back here, and got this one from the FastAPI service since.
+    async fn put_missing_claim(
         &self,
         sandbox: &Sandbox,
         holder: &Holder,
@@ -250,20 +255,44 @@ impl PoolStore {
             lab_duration_hours: sandbox.lab_duration_hours,
             ..terms
         };
-        let answer = self
+        let item = claim::claim_item(sandbox.id(), holder, terms, sandbox.allocated_at);
+        let put = self
             .client
             .put_item()
             .table_name(&self.table.name)
-            .set_item(Some(claim::claim_item(
-                sandbox.id(),
-                holder,
-                terms,
-                sandbox.allocated_at,
-            )))
-            .condition_expression("attribute_not_exists(PK)")
-            .send()
-            .await;
-        match answer {
+            .set_item(Some(item));
+        let none = put.clone().condition_expression("attribute_not_exists(PK)");
+        if self.put_if(none).await? {
+            return Ok(true);
+        }
+        let Found::Pointer(pointer) = self.find_claim(&holder.caller, &holder.key).await? else {
+            return Ok(false);
+        };
+        if self.is_held(&pointer, holder).await? {
+            return Ok(false);
+        }
+        let leftover = put
+            .condition_expression("sandbox_id = :sandbox AND allocated_at = :allocated_at")
+            .expression_attribute_values(":sandbox", string(pointer.sandbox_id))
+            .expression_attribute_values(":allocated_at", number(pointer.allocated_at));
+        self.put_if(leftover).await
+    }
+
+    async fn is_held(&self, pointer: &Pointer, holder: &Holder) -> Result<bool, StoreError> {
+        let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
+            return Ok(false);
+        };
+        let sandbox = self.get(&id).await?;
+        Ok(sandbox.is_some_and(|sandbox| {
+            sandbox.status == Status::Allocated
+                && sandbox.allocated_at.0 == pointer.allocated_at
+                && sandbox.is_held_by(&holder.caller, &holder.key)
+        }))
+    }
+
+    /// Whether the condition held.
+    async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
+        match put.send().await {
             Ok(_) => Ok(true),
             Err(error)
                 if error

@@ -163,3 +163,38 @@ async fn an_older_item_without_a_duration_can_be_given_back_and_expires() {
     );
     assert_eq!(broker.client.job("auto-expire").await["expired"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_fastapi_service_allocates_beside_a_broker_is_its_holders_after_a_migration() {
+    let pool = Pool::of(3).await;
+    let broker = pool.broker().await;
+    let client = &broker.client;
+    // Somebody new, and somebody who gave a sandbox back here before: its claim is left over.
+    let before = client.allocate("returning").await.sandbox_id();
+    client.release(&before, "returning").await;
+    for caller in ["new", "returning"] {
+        put_as_fastapi(
+            &pool,
+            &format!("of-{caller}"),
+            Some(caller),
+            Some(caller),
+            START.0,
+        )
+        .await;
+    }
+    let held_here = client.allocate("here").await.sandbox_id();
+    let terms = LeaseTerms {
+        lab_duration_hours: 4,
+        grace: std::time::Duration::ZERO,
+    };
+    let migration = pool.store.migrate(terms, START).await.unwrap();
+    assert_eq!((migration.allocated, migration.claims_written), (3, 2));
+    for caller in ["new", "returning"] {
+        let answer = client.allocate(caller).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.sandbox_id()),
+            (200, format!("of-{caller}"))
+        );
+    }
+    assert_eq!(client.allocate("here").await.sandbox_id(), held_here);
+}
