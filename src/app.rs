@@ -1,24 +1,25 @@
 //! Puts the parts together: what `serve` runs, what the jobs run in, and what the tests boot.
 
+mod csp_end;
+mod running;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use secrecy::SecretString;
 use thiserror::Error;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-#[cfg(any(feature = "embedded", feature = "simulator"))]
+use self::csp_end::{CspEnd, niosxaas_user};
+pub use self::running::{Running, Working};
+#[cfg(feature = "embedded")]
 use crate::config::Engine;
-#[cfg(feature = "simulator")]
-use crate::csp::simulator::Simulator;
 #[cfg(feature = "embedded")]
 use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
 use crate::{
-    api::{health::Readiness, metrics, router},
+    api::health::Readiness,
     backoff::Backoff,
     broker::Broker,
     candidates::Candidates,
@@ -26,7 +27,6 @@ use crate::{
     config::{Config, CspMode, EdgeConfig},
     csp::{
         CspClient, CspError,
-        niosxaas::NiosxaasClient,
         throttle::{Breaker, Pace},
     },
     jobs::{
@@ -37,8 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     middleware::auth::Authenticator,
-    secrets::{Holders, NiosxaasUser, SecretError, Secrets, Shared},
-    server::{self, Capacity, Patience},
+    secrets::{Holders, SecretError, Secrets, Shared},
     store::{PoolStore, SCHEMA_VERSION, StoreError},
     supply::Supply,
     watch::PoolWatch,
@@ -379,249 +378,5 @@ async fn migrate_once(
             );
             Ok(())
         }
-    }
-}
-
-/// The one in the environment, if it is there.
-fn niosxaas_user(config: &Config) -> NiosxaasUser {
-    config
-        .niosxaas
-        .as_ref()
-        .map_or_else(NiosxaasUser::default, |niosxaas| NiosxaasUser {
-            email: niosxaas.email.clone(),
-            password: niosxaas.password.clone().unwrap_or_default(),
-        })
-}
-
-/// Where CSP is: the simulator in this process, or the real one.
-struct CspEnd {
-    base_url: String,
-    /// In place of the configured one.
-    niosxaas_base_url: Option<String>,
-    token: SecretString,
-}
-
-impl CspEnd {
-    #[cfg_attr(
-        not(feature = "simulator"),
-        expect(clippy::unused_async, unused_variables, reason = "see the feature")
-    )]
-    async fn open(
-        config: &Config,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Self, StartError> {
-        #[cfg(feature = "simulator")]
-        if config.csp.mode == CspMode::Simulated {
-            return Self::simulate(config, tasks, stop)
-                .await
-                .map_err(StartError::Simulator);
-        }
-        Ok(Self {
-            base_url: config.csp.base_url.clone(),
-            niosxaas_base_url: None,
-            // `Config` refuses live mode without a token.
-            token: config.csp.token.clone().unwrap_or_default(),
-        })
-    }
-
-    /// The simulator speaks NIOSXaaS too.
-    fn niosxaas(
-        &self,
-        config: &Config,
-        holders: &Holders,
-        metrics: &Metrics,
-    ) -> Result<Option<NiosxaasClient>, CspError> {
-        let Some(mut niosxaas) = config.niosxaas.clone() else {
-            return Ok(None);
-        };
-        if let Some(base_url) = &self.niosxaas_base_url {
-            niosxaas.base_url.clone_from(base_url);
-        }
-        let (user, connect) = (holders.niosxaas.clone(), config.csp.connect_timeout);
-        NiosxaasClient::new(niosxaas, user, connect, metrics.clone()).map(Some)
-    }
-
-    #[cfg(feature = "simulator")]
-    async fn simulate(
-        config: &Config,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> std::io::Result<Self> {
-        let accounts = config.csp.simulated_accounts as u64;
-        // On the embedded engine the pool survives a restart, so its CSP has to as well.
-        let simulator = if config.store.engine == Engine::Embedded {
-            Simulator::open(
-                &config.store.data_dir.join("csp-simulator.json"),
-                accounts,
-                SIMULATOR_SEED,
-            )?
-        } else {
-            Simulator::new(accounts, SIMULATOR_SEED)
-        };
-        let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-        tasks.spawn(simulator.serve(listener, stop.clone()));
-        let root = base_url
-            .trim_end_matches(crate::csp::simulator::API_PATH)
-            .to_owned();
-        Ok(Self {
-            base_url,
-            niosxaas_base_url: Some(root),
-            token: "simulated".into(),
-        })
-    }
-}
-
-#[cfg(feature = "simulator")]
-const SIMULATOR_SEED: u64 = 1;
-
-/// The broker, listening.
-#[derive(Debug)]
-pub struct Running {
-    app: App,
-    address: SocketAddr,
-    server: server::Handle,
-    metrics: Option<MetricsServer>,
-    shutdown_timeout: Duration,
-}
-
-impl Running {
-    /// Starts everything that `serve` runs; ready when it returns.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn start(
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-    ) -> Result<Self, StartError> {
-        let (listener, address) = listen(config.http.address())?;
-        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
-        let mut app = App::start(config, clock, seed).await?;
-        app.warm_up(config).await?;
-        let (router, _) = router::build(app.state.clone());
-        let patience = Patience::with_idle(config.http.keep_alive);
-        let capacity = Capacity::of_machine(config.http.edge.trusted_hops > 0);
-        let server = server::serve(listener, router, patience, capacity, &app.state.tasks);
-        let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
-        app.keep_up();
-        if config.jobs.run_in_serve {
-            app.run_jobs(config);
-        }
-        tracing::info!(%address, "listening");
-        Ok(Self {
-            app,
-            address,
-            server,
-            metrics,
-            shutdown_timeout: config.http.shutdown_timeout,
-        })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Where the metrics are, if not there.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(|metrics| metrics.address)
-    }
-
-    /// What it is made of.
-    #[must_use]
-    pub const fn app(&self) -> &App {
-        &self.app
-    }
-
-    /// Stops accepting, finishes what is running, and returns at the deadline at the latest.
-    pub async fn stop(self) {
-        let deadline = Instant::now() + self.shutdown_timeout;
-        // Requests that wait for a job end with it.
-        self.app.interrupt();
-        self.server.stop(deadline).await;
-        if let Some(metrics) = self.metrics {
-            metrics.server.stop(deadline).await;
-        }
-        self.app.stop(deadline).await;
-        tracing::info!("stopped");
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let fault = |source| StartError::Listen { address, source };
-    let listener = server::listen(address).map_err(fault)?;
-    let bound = listener.local_addr().map_err(fault)?;
-    Ok((listener, bound))
-}
-
-/// The metrics on a port of their own.
-#[derive(Debug)]
-struct MetricsServer {
-    address: SocketAddr,
-    server: server::Handle,
-}
-
-impl MetricsServer {
-    fn start((listener, address): (TcpListener, SocketAddr), app: &App) -> Self {
-        let router = metrics::router(Arc::clone(&app.state.watch));
-        let patience = Patience::with_idle(METRICS_IDLE);
-        tracing::info!(%address, "serving metrics");
-        Self {
-            address,
-            server: server::serve(
-                listener,
-                router,
-                patience,
-                Capacity::small(),
-                &app.state.tasks,
-            ),
-        }
-    }
-}
-
-/// Longer than the usual pause between two scrapes.
-const METRICS_IDLE: Duration = Duration::from_mins(2);
-
-/// The jobs on their intervals, without the API.
-#[derive(Debug)]
-pub struct Working {
-    app: App,
-    metrics: Option<MetricsServer>,
-    shutdown_timeout: Duration,
-}
-
-impl Working {
-    /// Starts everything that `worker` runs.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn start(
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-    ) -> Result<Self, StartError> {
-        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
-        let mut app = App::start(config, clock, seed).await?;
-        let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
-        app.keep_up();
-        app.run_jobs(config);
-        Ok(Self {
-            app,
-            metrics,
-            shutdown_timeout: config.http.shutdown_timeout,
-        })
-    }
-
-    /// Lets running jobs end after the item at hand, and returns at the deadline at the latest.
-    pub async fn stop(self) {
-        let deadline = Instant::now() + self.shutdown_timeout;
-        self.app.interrupt();
-        if let Some(metrics) = self.metrics {
-            metrics.server.stop(deadline).await;
-        }
-        self.app.stop(deadline).await;
     }
 }

@@ -1,15 +1,9 @@
 //! The socket: bind, serve, stop.
 
+mod capacity;
 mod stall;
 
-use std::{
-    collections::HashMap,
-    future::pending,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -17,7 +11,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -27,14 +20,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use self::stall::{Stall, Watched};
+pub use self::capacity::{Capacity, raise_file_limit};
+use self::{
+    capacity::Guests,
+    stall::{Stall, Watched},
+};
 
 /// Connections that wait to be accepted. A class starts in one second, and a full queue drops its requests.
 const BACKLOG: u32 = 4096;
-/// File descriptors that clients leave to the database, CSP and the log.
-const RESERVED_FILES: u64 = 512;
-/// Of the connections that may be open, one address may have one in so many. Behind trusted proxies all have theirs.
-const SHARE: usize = 2;
 /// The longest headers that are read, in bytes. Room for tokens and for what proxies add.
 const MAX_HEADERS: usize = 32 * 1024;
 /// How long accepting rests when the machine refuses it, for want of file descriptors or memory.
@@ -82,27 +75,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Raises the number of files that this process may have open to what it is allowed: each connection is one.
-pub fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the number of open files stays as it is");
-    }
-}
-
-/// More connections than this wait to be accepted, so that those to the database find a file descriptor.
-fn connection_limit() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let for_clients = files.saturating_sub(RESERVED_FILES).max(files / 2);
-    usize::try_from(for_clients)
-        .unwrap_or(usize::MAX)
-        .min(Semaphore::MAX_PERMITS)
-}
-
 /// A server that runs.
 #[derive(Debug)]
 pub struct Handle {
@@ -138,88 +110,6 @@ struct Server {
     open: GracefulShutdown,
     slots: Arc<Semaphore>,
     guests: Guests,
-}
-
-/// How many connections may be open.
-#[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// In all.
-    connections: usize,
-    /// From one address.
-    per_address: usize,
-}
-
-impl Capacity {
-    /// As many as the machine allows. Trusted proxies may have all of them.
-    #[must_use]
-    pub fn of_machine(is_behind_proxies: bool) -> Self {
-        let connections = connection_limit();
-        Self {
-            connections,
-            per_address: if is_behind_proxies {
-                connections
-            } else {
-                connections.div_ceil(SHARE)
-            },
-        }
-    }
-
-    /// So few that they fit into what clients leave.
-    #[must_use]
-    pub const fn small() -> Self {
-        Self {
-            connections: 64,
-            per_address: 64,
-        }
-    }
-}
-
-/// How many connections each address has. As large as there are connections.
-#[derive(Clone, Debug)]
-struct Guests {
-    limit: usize,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One of them, while it lives.
-struct Guest {
-    address: IpAddr,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Guests {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            counts: Arc::default(),
-        }
-    }
-
-    /// `None` if the address has its share.
-    fn let_in(&self, address: IpAddr) -> Option<Guest> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Guest {
-            address,
-            counts: Arc::clone(&self.counts),
-        })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
 }
 
 /// Says something at most once in a while.
