@@ -1,7 +1,8 @@
 # The broker's image; docs/image.md says how to build and run it.
 #
-# Base images are named by the most exact tag that there is; Dependabot adds their digests and renews them. Both stages
-# are of the same Debian release: a binary does not start on an older glibc than the one it was linked with.
+# Base images are named by the most exact tag that there is. They have no digests yet, as none could be looked up where
+# this was written: CI that reaches the registries has to add them, and Dependabot then renews tag and digest together.
+# Both stages are of the same Debian release, as a binary does not run on an older glibc than it was linked with.
 
 # The compiler's exact version. "slim" has gcc, the only other tool that the C parts (ring, aws-lc) need.
 FROM docker.io/library/rust:1.95.0-slim-trixie AS build
@@ -28,7 +29,7 @@ RUN --mount=type=cache,id=sandbox-broker-registry,target=/usr/local/cargo/regist
     && install -D -m 0555 "$target/$PROFILE/sandbox-broker" /out/sandbox-broker
 
 # glibc, libgcc, CA certificates (both HTTPS clients use the system's) and a user 65532, but no shell and no package
-# manager: less to attack, and less for scanners to find. Its only tags are rolling, so the digest is what pins it.
+# manager: less to attack, and less for scanners to find. It has rolling tags only, so its digest is what will pin it.
 FROM gcr.io/distroless/cc-debian13:nonroot
 
 COPY --from=build /out/sandbox-broker /sandbox-broker
@@ -38,7 +39,7 @@ WORKDIR /
 # By number, so that Kubernetes' runAsNonRoot can see that it is not root.
 USER 65532:65532
 
-# A container's own loopback is of no use to others, so it listens everywhere; the broker then insists on tokens of one's own.
+# Nobody else reaches a container's loopback. Wherever it listens, DynamoDB makes the broker insist on proper tokens.
 ENV STORE=dynamodb \
     HOST=0.0.0.0 \
     LOG_FORMAT=json
