@@ -104,9 +104,7 @@ pub enum StartError {
         found: u32,
     },
     /// A secret cannot be used.
-    #[error(
-        "AWS Secrets Manager: check the name, AWS_REGION, the credentials and the right to secretsmanager:GetSecretValue"
-    )]
+    #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
     /// The simulator cannot start.
     #[error("the CSP simulator cannot start")]

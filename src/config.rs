@@ -197,7 +197,7 @@ impl Config {
         let niosxaas = read_niosxaas(&mut reader, &secrets);
         let log = read_log(&mut reader, store.engine);
         refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
-        let otlp_endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_url);
+        let otlp_endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_collector);
         let mut warnings: Vec<String> = RETIRED
             .into_iter()
             .filter(|(variable, _)| reader.raw(variable).is_some())
@@ -251,6 +251,14 @@ impl Config {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+fn parse_collector(text: &str) -> Result<String, String> {
+    let url = parse_url(text)?;
+    if url.ends_with("/v1/traces") {
+        return Err("the collector's address alone; /v1/traces is added to it".to_owned());
+    }
+    Ok(url)
 }
 
 fn read_store(reader: &mut Reader<'_>) -> StoreConfig {

@@ -39,6 +39,9 @@ const SPACING: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The one reason for reading that an operator waits to see in the log.
+const SIGHUP: &str = "SIGHUP";
+
 /// The labels that Secrets Manager puts on the two versions that count.
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
@@ -86,7 +89,10 @@ pub struct NiosxaasUser {
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Secrets Manager does not give it.
-    #[error("the secret {id} cannot be read")]
+    #[error(
+        "the secret {id} cannot be read; check its name, AWS_REGION, the credentials and their right to \
+         secretsmanager:GetSecretValue"
+    )]
     Unreadable {
         /// Its name or ARN.
         id: String,
@@ -211,7 +217,11 @@ impl Secrets {
         let outcome = match &result {
             Ok(()) => "success",
             Err(error) => {
-                tracing::error!(secret, cause = chain(error), "a secret stays as it was");
+                tracing::error!(
+                    secret,
+                    cause = chain(error),
+                    "a secret cannot be used; it stays as it was"
+                );
                 "error"
             }
         };
@@ -284,14 +294,18 @@ impl Secrets {
             };
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hang_up.recv() => "SIGHUP",
+                _ = hang_up.recv() => SIGHUP,
                 () = sleep_until(last + self.config.refresh) => "interval",
                 () = asked => "unknown token",
             };
             last = Instant::now();
             // What fails is logged where it fails.
             if self.refresh(&holders).await.is_ok() && self.client.is_some() {
-                tracing::debug!(reason, "read the secrets");
+                if reason == SIGHUP {
+                    tracing::info!(reason, "read the secrets");
+                } else {
+                    tracing::debug!(reason, "read the secrets");
+                }
             }
         }
     }

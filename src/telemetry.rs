@@ -83,6 +83,8 @@ fn log_layer(config: LogConfig, writer: NonBlocking) -> Box<dyn Layer<Registry> 
     let filter = Targets::new()
         .with_default(libraries)
         .with_target(env!("CARGO_CRATE_NAME"), config.level)
+        // A collector that cannot be reached is told as a warning.
+        .with_target("opentelemetry", config.level.min(Level::WARN))
         .with_target(TRACE, LevelFilter::OFF);
     let layer = match config.format {
         LogFormat::Json => fmt::layer()

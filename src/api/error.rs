@@ -201,7 +201,7 @@ impl ErrorCode {
                 "Sandboxes are available, but too many callers ask for them; repeat the request."
             }
             Self::StoreUnavailable => "The database is unavailable; repeat the request.",
-            Self::RequestTimeout => "The request was not done within 30 s; repeat it.",
+            Self::RequestTimeout => "The request was not done in time; repeat it.",
             Self::RateLimitExceeded => {
                 "Too many requests; wait as long as Retry-After says, then repeat the request."
             }

@@ -100,7 +100,7 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
             reader.refuse(
                 in_environment,
                 format!("a value, as well as {elsewhere}"),
-                "nothing, or else leave the other one out: which of the two holds must be clear",
+                "nothing if that is set: set only one of the two",
             );
         }
     }

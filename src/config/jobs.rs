@@ -138,14 +138,14 @@ pub(super) fn read_niosxaas(
         reader.refuse(
             "NIOSXAAS_EMAIL",
             "nothing",
-            "the user's e-mail address, with NIOSXAAS_ENABLED=true",
+            "the user's e-mail address, with NIOSXAAS_ENABLED=true; or set NIOSXAAS_SECRET_ID",
         );
     }
     if enabled && is_in_environment && config.password.is_none() {
         reader.refuse(
             "NIOSXAAS_PASSWORD",
             "nothing",
-            "the user's password, with NIOSXAAS_ENABLED=true",
+            "the user's password, with NIOSXAAS_ENABLED=true; or set NIOSXAAS_SECRET_ID",
         );
     }
     enabled.then_some(config)
