@@ -1,0 +1,319 @@
+//! The bare SDK: the transaction that allocates and nothing around it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_sdk_dynamodb::{
+    Client,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::{sync::Barrier, task::JoinSet};
+
+use crate::{
+    process::{Usage, role},
+    table::{client, external_id, name, sandbox_id},
+};
+
+/// What to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Load {
+    #[arg(long)]
+    pub endpoint: String,
+    #[arg(long)]
+    pub table: String,
+    /// So many calls under way at once.
+    #[arg(long)]
+    pub connections: usize,
+    /// For so long; 0: one call each, at the same moment, after as many to warm up.
+    #[arg(long)]
+    pub seconds: u64,
+    /// The first sandbox to take.
+    #[arg(long)]
+    pub first: usize,
+    /// One after the last.
+    #[arg(long)]
+    pub end: usize,
+    /// So many pairs allocate once, unmeasured; what is measured is their retries. 0: every call is a new pair's.
+    #[arg(long)]
+    pub pairs: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    pub per_second: f64,
+    pub p50_us: f64,
+    pub p95_us: f64,
+    pub p99_us: f64,
+    /// CPU time for a call, of the SDK's process or the broker's.
+    pub cpu_us: f64,
+    pub resident_mib: f64,
+}
+
+impl Load {
+    /// Does it in a process of its own.
+    pub fn measure(&self) -> Result<Outcome> {
+        let output = role("bare")?
+            .args(["--endpoint", &self.endpoint, "--table", &self.table])
+            .args(["--connections", &self.connections.to_string()])
+            .args(["--seconds", &self.seconds.to_string()])
+            .args(["--first", &self.first.to_string()])
+            .args(["--end", &self.end.to_string()])
+            .args(["--pairs", &self.pairs.to_string()])
+            .stderr(std::process::Stdio::inherit())
+            .output()?;
+        ensure!(output.status.success(), "the bare SDK failed");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+/// What the process does.
+pub fn run(load: &Load) -> Result<()> {
+    let outcome = tokio::runtime::Runtime::new()?.block_on(measure(load.clone()))?;
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}
+
+async fn measure(load: Load) -> Result<Outcome> {
+    let caller = Arc::new(Caller {
+        client: client(&load.endpoint).await,
+        table: load.table.clone(),
+        next: AtomicUsize::new(load.first),
+        end: load.end,
+        pairs: load.pairs,
+    });
+    if load.pairs > 0 {
+        for pair in 0..load.pairs {
+            caller.allocate(&retried(pair), load.first + pair).await?;
+        }
+    }
+    if load.seconds == 0 {
+        at_once(&caller, load.connections).await?;
+        return at_once(&caller, load.connections).await;
+    }
+    // Connections are opened and code is warm before the clock starts.
+    for_so_long(&caller, load.connections, Duration::from_millis(500)).await?;
+    for_so_long(&caller, load.connections, Duration::from_secs(load.seconds)).await
+}
+
+async fn for_so_long(caller: &Arc<Caller>, connections: usize, time: Duration) -> Result<Outcome> {
+    let cpu = Usage::of(std::process::id()).cpu_seconds;
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let caller = Arc::clone(caller);
+        tasks.spawn(async move {
+            let mut latencies = histogram()?;
+            while began.elapsed() < time {
+                let sent = Instant::now();
+                caller.call().await?;
+                latencies.record(micros(sent.elapsed()))?;
+            }
+            Ok(latencies)
+        });
+    }
+    gather(tasks, began, cpu).await
+}
+
+async fn at_once(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
+    let cpu = Usage::of(std::process::id()).cpu_seconds;
+    let barrier = Arc::new(Barrier::new(connections));
+    let mut tasks = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..connections {
+        let (caller, barrier) = (Arc::clone(caller), Arc::clone(&barrier));
+        tasks.spawn(async move {
+            let mut latencies = histogram()?;
+            barrier.wait().await;
+            let sent = Instant::now();
+            caller.call().await?;
+            latencies.record(micros(sent.elapsed()))?;
+            Ok(latencies)
+        });
+    }
+    gather(tasks, began, cpu).await
+}
+
+async fn gather(
+    mut tasks: JoinSet<Result<Histogram<u64>>>,
+    began: Instant,
+    cpu_before: f64,
+) -> Result<Outcome> {
+    let mut all = histogram()?;
+    while let Some(latencies) = tasks.join_next().await {
+        all.add(latencies??)?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let usage = Usage::of(std::process::id());
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 calls")]
+    let calls = all.len() as f64;
+    Ok(Outcome {
+        per_second: calls / seconds,
+        cpu_us: (usage.cpu_seconds - cpu_before) * 1e6 / calls,
+        resident_mib: usage.resident_mib,
+        ..percentiles(&all)
+    })
+}
+
+/// Three significant digits.
+pub fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new(3)?)
+}
+
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub fn percentiles(latencies: &Histogram<u64>) -> Outcome {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "no latency is 2^52 microseconds"
+    )]
+    let at = |quantile| latencies.value_at_quantile(quantile) as f64;
+    Outcome {
+        p50_us: at(0.5),
+        p95_us: at(0.95),
+        p99_us: at(0.99),
+        ..Outcome::default()
+    }
+}
+
+fn retried(pair: usize) -> String {
+    format!("retried-{pair}")
+}
+
+struct Caller {
+    client: Client,
+    table: String,
+    next: AtomicUsize,
+    end: usize,
+    pairs: usize,
+}
+
+impl Caller {
+    async fn call(&self) -> Result<()> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if self.pairs > 0 {
+            return self.replay(&retried(number % self.pairs)).await;
+        }
+        ensure!(number < self.end, "the table has too few sandboxes");
+        self.allocate(&format!("bare-{number}"), number).await
+    }
+
+    async fn allocate(&self, caller: &str, number: usize) -> Result<()> {
+        self.transact(caller, number)?.send().await?;
+        Ok(())
+    }
+
+    /// What a retry costs: the transaction finds the claim, and the sandbox is read.
+    async fn replay(&self, caller: &str) -> Result<()> {
+        let Err(error) = self.transact(caller, self.end - 1)?.send().await else {
+            bail!("a retry was taken for a new allocation");
+        };
+        let TransactWriteItemsError::TransactionCanceledException(cancelled) =
+            error.into_service_error()
+        else {
+            bail!("the transaction failed for another reason");
+        };
+        let claim = cancelled
+            .cancellation_reasons()
+            .get(1)
+            .and_then(|reason| reason.item())
+            .context("no claim came back")?;
+        let id = claim
+            .get("sandbox_id")
+            .and_then(|id| id.as_s().ok())
+            .context("a claim without a sandbox")?;
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("PK", string(format!("SBX#{id}")))
+            .key("SK", string("META"))
+            .consistent_read(true)
+            .send()
+            .await?;
+        ensure!(answer.item.is_some(), "the sandbox is gone");
+        Ok(())
+    }
+
+    /// As `PoolStore::claim` makes it; the stub sees to it that the two stay the same.
+    fn transact(
+        &self,
+        caller: &str,
+        sandbox: usize,
+    ) -> Result<aws_sdk_dynamodb::operation::transact_write_items::builders::TransactWriteItemsFluentBuilder>
+    {
+        let now = number(1_795_000_000);
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key("PK", string(format!("SBX#{}", sandbox_id(sandbox))))
+            .key("SK", string("META"))
+            .update_expression(
+                "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
+                 allocated_at = :now, lab_duration_hours = :hours, updated_at = :now",
+            )
+            .condition_expression(
+                "#status = :from AND #name = :name AND external_id = :external_id \
+                 AND NOT attribute_type(sfdc_account_id, :sfdc)",
+            )
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":from", string("available"))
+            .expression_attribute_values(":to", string("allocated"))
+            .expression_attribute_values(":caller", string(caller))
+            .expression_attribute_values(":key", string(caller))
+            .expression_attribute_values(":now", now.clone())
+            .expression_attribute_values(":hours", number(4))
+            .expression_attribute_values(":name", string(name(sandbox)))
+            .expression_attribute_values(":external_id", string(external_id(sandbox)))
+            .expression_attribute_values(":sfdc", string("S"))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()?;
+        let put = Put::builder()
+            .table_name(&self.table)
+            .item("PK", string(claim_key(caller)))
+            .item("SK", string("CLAIM"))
+            .item("caller", string(caller))
+            .item("key", string(caller))
+            .item("sandbox_id", string(sandbox_id(sandbox)))
+            .item("allocated_at", now.clone())
+            .item("expires_at", number(1_795_016_200))
+            .item("ttl", number(1_795_621_000))
+            .condition_expression("attribute_not_exists(PK)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()?;
+        Ok(self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().update(update).build())
+            .transact_items(TransactWriteItem::builder().put(put).build()))
+    }
+}
+
+fn claim_key(caller: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(caller);
+    hash.update([0]);
+    hash.update(caller);
+    format!("CLAIM#{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
+}
+
+fn string(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}

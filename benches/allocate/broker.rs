@@ -1,0 +1,191 @@
+//! Brokers, and `wrk` in front of them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{bare::Outcome, engine::Engine, process::Usage, table::variables};
+
+pub const TRACK_TOKEN: &str = "dev-track-token";
+pub const CALLER: &str = "X-Instruqt-Sandbox-ID";
+
+/// The binary that was built with this benchmark, with its defaults: it logs every request, to nowhere.
+pub struct Broker {
+    child: Child,
+    directory: TempDir,
+    http: reqwest::Client,
+    pub url: String,
+}
+
+impl Broker {
+    pub fn start(engine: &Engine, table: &str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sandbox-broker"))
+            .arg("serve")
+            .env_clear()
+            .envs(variables(engine, table))
+            .env("LOG_FORMAT", "json")
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("the broker cannot be started")?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let address = loop {
+            let Some(line) = lines.next().transpose()? else {
+                bail!("the broker ended before it listened");
+            };
+            let event: serde_json::Value = serde_json::from_str(&line)?;
+            if event["message"] == "listening" {
+                break event["address"].as_str().context("no address")?.to_owned();
+            }
+        };
+        // Somebody must read its log, or it would drop lines, which costs less than writing them.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(Self {
+            child,
+            directory,
+            http: reqwest::Client::builder().no_proxy().build()?,
+            url: format!("http://{address}"),
+        })
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
+    }
+
+    /// Lets so many connections ask for sandboxes, each one request at a time, for callers whose names begin with
+    /// `run`. `pairs` as with the bare SDK.
+    pub async fn load(
+        &self,
+        connections: usize,
+        seconds: u64,
+        run: &str,
+        pairs: usize,
+    ) -> Result<Outcome> {
+        for pair in 0..pairs {
+            self.allocate(&format!("{run}-{pair}")).await?;
+        }
+        let warm_up = if pairs > 0 {
+            run.to_owned()
+        } else {
+            format!("{run}-warm-up")
+        };
+        self.wrk(connections, 1, &warm_up, pairs)?;
+        let (usage, counts) = (self.usage(), self.counts().await?);
+        let (answers, outcome) = self.wrk(connections, seconds, run, pairs)?;
+        let (usage_after, counts_after) = (self.usage(), self.counts().await?);
+        // What wrk cannot tell: that all of them were of the kind that is measured.
+        let kind = if pairs > 0 { "idempotent" } else { "success" };
+        for (outcome, count) in &counts_after {
+            let more = count - counts.get(outcome).unwrap_or(&0.0);
+            let is_right = if outcome == kind {
+                more >= answers
+            } else {
+                more == 0.0
+            };
+            ensure!(
+                is_right,
+                "{answers} answers, but {more} of the kind {outcome}"
+            );
+        }
+        Ok(Outcome {
+            cpu_us: (usage_after.cpu_seconds - usage.cpu_seconds) * 1e6 / answers,
+            resident_mib: usage_after.resident_mib,
+            ..outcome
+        })
+    }
+
+    async fn allocate(&self, caller: &str) -> Result<()> {
+        self.http
+            .post(format!("{}/v1/allocate", self.url))
+            .bearer_auth(TRACK_TOKEN)
+            .header(CALLER, caller)
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
+    /// Its own counts of allocations by outcome.
+    async fn counts(&self) -> Result<BTreeMap<String, f64>> {
+        let metrics = self
+            .http
+            .get(format!("{}/metrics", self.url))
+            .send()
+            .await?
+            .text()
+            .await?;
+        Ok(metrics
+            .lines()
+            .filter_map(|line| {
+                let labelled = line.strip_prefix("broker_allocate_total{outcome=\"")?;
+                let (outcome, count) = labelled.split_once("\"} ")?;
+                Some((outcome.to_owned(), count.parse().ok()?))
+            })
+            .collect())
+    }
+
+    fn wrk(
+        &self,
+        connections: usize,
+        seconds: u64,
+        run: &str,
+        pairs: usize,
+    ) -> Result<(f64, Outcome)> {
+        let script = self.directory.path().join("allocate.lua");
+        fs::write(&script, include_str!("allocate.lua"))?;
+        let output = Command::new("wrk")
+            .args(["-t", "1", "-c", &connections.to_string()])
+            .args(["-d", &seconds.to_string(), "--timeout", "30s", "-s"])
+            .arg(&script)
+            .arg(&self.url)
+            .args(["--", TRACK_TOKEN, run, &pairs.to_string()])
+            .output()
+            .context("wrk is needed: apt-get install wrk")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().last().context("wrk said nothing")?;
+        let report: Report =
+            serde_json::from_str(line).with_context(|| format!("wrk said: {text}"))?;
+        ensure!(
+            report.faults == 0.0,
+            "{} requests failed: {text}",
+            report.faults
+        );
+        Ok((
+            report.answers,
+            Outcome {
+                per_second: report.answers * 1e6 / report.micros,
+                p50_us: report.p50,
+                p95_us: report.p95,
+                p99_us: report.p99,
+                ..Outcome::default()
+            },
+        ))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Deserialize)]
+struct Report {
+    answers: f64,
+    micros: f64,
+    p50: f64,
+    p95: f64,
+    p99: f64,
+    faults: f64,
+}

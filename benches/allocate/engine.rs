@@ -1,0 +1,105 @@
+//! The engines, each a process of its own.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::Result;
+use sandbox_broker::store::embedded::EmbeddedEngine;
+
+use crate::process::{Server, role};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineKind {
+    /// The embedded engine, in memory.
+    Embedded,
+    /// Amazon's DynamoDB Local, in memory.
+    DynamodbLocal,
+    /// The stub without latency.
+    Stub,
+    /// The stub with the latency of DynamoDB.
+    Stub5ms,
+}
+
+impl EngineKind {
+    pub const ALL: [Self; 4] = [
+        Self::Embedded,
+        Self::DynamodbLocal,
+        Self::Stub,
+        Self::Stub5ms,
+    ];
+
+    /// Whether there are real tables behind it.
+    pub const fn keeps_tables(self) -> bool {
+        matches!(self, Self::Embedded | Self::DynamodbLocal)
+    }
+
+    /// More allocations than it can make in a second here: so many sandboxes must be there.
+    pub const fn most_per_second(self) -> usize {
+        match self {
+            Self::Embedded => 5_000,
+            Self::DynamodbLocal => 2_500,
+            Self::Stub | Self::Stub5ms => 30_000,
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "Embedded engine, in memory",
+            Self::DynamodbLocal => "DynamoDB Local, in memory",
+            Self::Stub => "Stub engine, no latency",
+            Self::Stub5ms => "Stub engine, 5 ms latency",
+        })
+    }
+}
+
+pub struct Engine {
+    pub kind: EngineKind,
+    server: Server,
+}
+
+impl Engine {
+    pub fn start(kind: EngineKind) -> Result<Self> {
+        let mut command = match kind {
+            EngineKind::Embedded => role("engine")?,
+            EngineKind::Stub | EngineKind::Stub5ms => role("stub")?,
+            EngineKind::DynamodbLocal => {
+                let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+                let mut command = Command::new(scripts.join("with-dynamodb-local"));
+                command.args(["sh", "-c", "echo $BROKER_TEST_DYNAMODB_ENDPOINT; cat"]);
+                command
+            }
+        };
+        match kind {
+            EngineKind::Stub => drop(command.args(["--latency-ms", "0"])),
+            EngineKind::Stub5ms => drop(command.args(["--latency-ms", "5"])),
+            EngineKind::Embedded | EngineKind::DynamodbLocal => {}
+        }
+        Ok(Self {
+            kind,
+            server: Server::start(&mut command)?,
+        })
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.server.endpoint
+    }
+}
+
+/// What the engine's process does.
+pub fn serve_embedded() -> Result<()> {
+    let engine = EmbeddedEngine::in_memory()?;
+    println!("{}", engine.endpoint());
+    wait_for_parent()
+}
+
+/// Returns when the process that started this one is done with it.
+pub fn wait_for_parent() -> Result<()> {
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
