@@ -43,9 +43,21 @@ use crate::{
     watch::PoolWatch,
 };
 
-/// What handlers share. Cheap to clone.
+/// What handlers share. Cheap to clone: every request does.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl std::ops::Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts that handlers use.
+#[derive(Debug)]
+pub struct Parts {
     /// The use cases.
     pub broker: Arc<Broker>,
     /// Starts jobs.
@@ -248,7 +260,7 @@ impl App {
         ));
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
-        let state = AppState {
+        let state = AppState(Arc::new(Parts {
             broker: Arc::new(broker),
             runner,
             auth: holders.auth.clone(),
@@ -260,7 +272,7 @@ impl App {
             serves_metrics: config.http.metrics_port.is_none(),
             metrics,
             watch,
-        };
+        }));
         Ok(Self {
             state,
             supply,

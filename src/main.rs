@@ -29,6 +29,10 @@ use sandbox_broker::{
 };
 use tokio::time::Instant;
 
+/// A request makes some hundred short-lived allocations: docs/performance.md has what this is worth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli.command.unwrap_or(Command::Serve)) {

@@ -1,6 +1,10 @@
 //! Log events, on stderr: stdout is for what a command answers. And traces, where they are built in and wanted.
 
-use std::{error::Error, io, sync::OnceLock};
+use std::{
+    error::Error,
+    io::{self, BufWriter},
+    sync::OnceLock,
+};
 
 use axum::http::HeaderMap;
 use tracing::{Level, Span, level_filters::LevelFilter};
@@ -41,10 +45,11 @@ impl Telemetry {
     /// # Errors
     /// If traces cannot be sent to where they should.
     pub fn start(config: &Config) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        // The writer flushes when nothing waits, so lines that come fast are written together.
         // A log that nobody reads must not stop the broker: what does not fit is dropped, and counted.
         let (writer, log) = NonBlockingBuilder::default()
             .buffered_lines_limit(MAX_LINES)
-            .finish(io::stderr());
+            .finish(BufWriter::new(io::stderr()));
         let _ = DROPPED.set(writer.error_counter());
         let registry = tracing_subscriber::registry().with(log_layer(config.log, writer));
         #[cfg(feature = "otlp")]

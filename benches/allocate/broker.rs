@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -16,7 +17,7 @@ use crate::{bare::Outcome, engine::Engine, process::Usage, table::variables};
 pub const TRACK_TOKEN: &str = "dev-track-token";
 pub const CALLER: &str = "X-Instruqt-Sandbox-ID";
 
-/// The binary that was built with this benchmark, with its defaults: it logs every request, to nowhere.
+/// A broker with its defaults: it logs every request.
 pub struct Broker {
     child: Child,
     directory: TempDir,
@@ -25,9 +26,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn start(engine: &Engine, table: &str) -> Result<Self> {
+    pub fn start(program: &Path, engine: &Engine, table: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sandbox-broker"))
+        let mut child = Command::new(program)
             .arg("serve")
             .env_clear()
             .envs(variables(engine, table))
@@ -38,18 +39,19 @@ impl Broker {
             .spawn()
             .context("the broker cannot be started")?;
         let stderr = child.stderr.take().context("no stderr")?;
-        let mut lines = BufReader::new(stderr).lines();
+        let mut log = BufReader::new(stderr);
         let address = loop {
-            let Some(line) = lines.next().transpose()? else {
+            let mut line = String::new();
+            if log.read_line(&mut line)? == 0 {
                 bail!("the broker ended before it listened");
-            };
+            }
             let event: serde_json::Value = serde_json::from_str(&line)?;
             if event["message"] == "listening" {
                 break event["address"].as_str().context("no address")?.to_owned();
             }
         };
         // Somebody must read its log, or it would drop lines, which costs less than writing them.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Ok(Self {
             child,
             directory,

@@ -1,6 +1,6 @@
 //! A class of 1,000 in the same moment, on two brokers.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use axum::body::Body;
@@ -18,15 +18,15 @@ use crate::{
 
 const STUDENTS: usize = 1_000;
 
-pub async fn measure(engine: &Engine, rounds: usize) -> Result<()> {
+pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<()> {
     let mut bare_table = Table::create(engine).await?;
     let mut broker_table = Table::create(engine).await?;
     broker_table
         .grow_to(2 * STUDENTS * rounds + STUDENTS)
         .await?;
     let brokers = [
-        Broker::start(engine, &broker_table.name)?,
-        Broker::start(engine, &broker_table.name)?,
+        Broker::start(program, engine, &broker_table.name)?,
+        Broker::start(program, engine, &broker_table.name)?,
     ];
     let (mut bare, mut asked) = (Vec::new(), Vec::new());
     for round in 0..rounds {

@@ -26,6 +26,8 @@ mod steady;
 mod stub;
 mod table;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Parser;
 
@@ -49,6 +51,9 @@ struct Options {
     /// Only these parts.
     #[arg(long = "part", value_enum)]
     parts: Vec<Part>,
+    /// Another build of the broker, for a comparison.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_sandbox-broker"))]
+    broker: PathBuf,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -102,7 +107,7 @@ async fn measure(options: &Options) -> Result<()> {
         let engine = engine::Engine::start(kind)?;
         println!("\n## {kind}\n");
         if wanted(Part::Start) && kind.keeps_tables() {
-            start::measure(&engine).await?;
+            start::measure(&engine, &options.broker).await?;
         }
         if wanted(Part::Steady) {
             let connections = if options.connections.is_empty() {
@@ -110,10 +115,17 @@ async fn measure(options: &Options) -> Result<()> {
             } else {
                 &options.connections
             };
-            steady::measure(&engine, connections, options.seconds, options.rounds).await?;
+            steady::measure(
+                &engine,
+                &options.broker,
+                connections,
+                options.seconds,
+                options.rounds,
+            )
+            .await?;
         }
         if wanted(Part::Burst) {
-            burst::measure(&engine, options.rounds).await?;
+            burst::measure(&engine, &options.broker, options.rounds).await?;
         }
     }
     Ok(())

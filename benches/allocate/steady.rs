@@ -1,5 +1,7 @@
 //! So many connections, each with one request at a time.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::{
@@ -15,6 +17,7 @@ const PAIRS: usize = 2_000;
 
 pub async fn measure(
     engine: &Engine,
+    program: &Path,
     connections: &[usize],
     seconds: u64,
     rounds: usize,
@@ -25,7 +28,7 @@ pub async fn measure(
     // One second of warm-up.
     let most = engine.kind.most_per_second() * usize::try_from(seconds + 1)?;
     broker_table.grow_to(most).await?;
-    let broker = Broker::start(engine, &broker_table.name)?;
+    let broker = Broker::start(program, engine, &broker_table.name)?;
     for &connections in connections {
         for pairs in [0, PAIRS] {
             let mut measured = Vec::with_capacity(rounds);

@@ -6,10 +6,11 @@ use axum::{
     Router,
     body::Bytes,
     http::header,
-    middleware,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
 };
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -37,7 +38,8 @@ use crate::{
 ///
 /// Layers, from the outside: the client's address, the log, headers for browsers, the limit of the address, panics
 /// caught; then, on the routes that take a token: authentication, the limit of the caller, the body's bound, room for
-/// the request and, jobs excepted, the time's.
+/// the request and, jobs excepted, the time's. Those of one group are put on at once: axum boxes and copies a router's
+/// service for each `layer`, in every request.
 pub fn build(state: AppState) -> (Router, Document) {
     let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
@@ -49,32 +51,26 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(admin::list_all))
         .routes(routes!(jobs::list_runs))
         .routes(routes!(jobs::get_run))
-        .layer(middleware::from_fn_with_state(
-            body::REQUEST_TIMEOUT,
-            body::limit_time,
-        ));
+        .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
     let protected = timed
         .routes(routes!(jobs::sync))
         .routes(routes!(jobs::cleanup))
         .routes(routes!(jobs::auto_expire))
         .routes(routes!(jobs::auto_delete_stale))
         .routes(routes!(jobs::bulk_delete))
-        .layer(middleware::from_fn_with_state(
-            Capacity::new(state.edge.max_in_flight, state.metrics.clone()),
-            overload::shed,
-        ))
-        .layer(middleware::from_fn_with_state(
-            body::BODY_TIMEOUT,
-            body::limit_body,
-        ))
-        .layer(middleware::from_fn_with_state(
-            limits.clone(),
-            rate_limit::limit_callers,
-        ))
-        .layer(middleware::from_fn_with_state(
-            state.auth.clone(),
-            auth::authenticate,
-        ));
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn_with_state(state.auth.clone(), auth::authenticate))
+                .layer(from_fn_with_state(
+                    limits.clone(),
+                    rate_limit::limit_callers,
+                ))
+                .layer(from_fn_with_state(body::BODY_TIMEOUT, body::limit_body))
+                .layer(from_fn_with_state(
+                    Capacity::new(state.edge.max_in_flight, state.metrics.clone()),
+                    overload::shed,
+                )),
+        );
     let mut open = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(health::service))
         .routes(routes!(health::healthz))
@@ -108,21 +104,21 @@ pub fn build(state: AppState) -> (Router, Document) {
         .merge(security_headers::relax_for_docs(swagger.into()))
         .fallback(async || ApiError::from(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(middleware::from_fn_with_state(
-            limits,
-            rate_limit::limit_addresses,
-        ));
-    let router = security_headers::allow_origins(router, &edge.cors);
-    let router = security_headers::secure(router)
-        .layer(middleware::from_fn_with_state(
-            RequestLog::new(actions, instruments),
-            request_log::log_request,
-        ))
-        .layer(middleware::from_fn_with_state(
-            edge.trusted_hops,
-            client::identify_client,
-        ));
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn_with_state(
+                    edge.trusted_hops,
+                    client::identify_client,
+                ))
+                .layer(from_fn_with_state(
+                    RequestLog::new(actions, instruments),
+                    request_log::log_request,
+                ))
+                .map_response(security_headers::secure)
+                .option_layer(security_headers::allow_origins(&edge.cors))
+                .layer(from_fn_with_state(limits, rate_limit::limit_addresses))
+                .layer(CatchPanicLayer::custom(answer_panic)),
+        );
     (router, document)
 }
 

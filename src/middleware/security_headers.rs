@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, header},
+    response::Response,
 };
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
@@ -42,11 +43,14 @@ fn add(router: Router, name: HeaderName, value: &'static str) -> Router {
     ))
 }
 
-/// Adds them to every answer that does not have its own.
-pub fn secure(router: Router) -> Router {
-    ON_EVERY_ANSWER
-        .into_iter()
-        .fold(router, |router, (name, value)| add(router, name, value))
+/// Adds them to an answer, but for those that it has its own of.
+#[must_use]
+pub fn secure(mut answer: Response) -> Response {
+    for (name, value) in ON_EVERY_ANSWER {
+        let entry = answer.headers_mut().entry(name);
+        entry.or_insert(HeaderValue::from_static(value));
+    }
+    answer
 }
 
 /// Lets Swagger's page work. Its files are the same until the broker is another, so a browser may ask whether they are.
@@ -55,15 +59,16 @@ pub fn relax_for_docs(docs: Router) -> Router {
     add(docs, header::CACHE_CONTROL, "no-cache")
 }
 
-/// Answers browsers that ask whether a page may call.
-pub fn allow_origins(router: Router, cors: &Cors) -> Router {
+/// The layer that answers browsers that ask whether a page may call, if any may.
+#[must_use]
+pub fn allow_origins(cors: &Cors) -> Option<CorsLayer> {
     let origins = match cors {
-        Cors::Origins(origins) if origins.is_empty() => return router,
+        Cors::Origins(origins) if origins.is_empty() => return None,
         Cors::Origins(origins) => AllowOrigin::list(origins.clone()),
         // Without credentials: tokens are sent by the page itself, in a header.
         Cors::Any => AllowOrigin::any(),
     };
-    router.layer(
+    Some(
         CorsLayer::new()
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::POST])
