@@ -134,6 +134,7 @@ impl PoolStore {
     /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
         let mut settings = aws::settings(&config.region, endpoint)
+            .http_client(aws::http_client(endpoint, CONCURRENCY))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -186,13 +187,13 @@ impl PoolStore {
     /// An item as it is now.
     async fn get_item(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let _slot = self.slot().await;
-        let answer = self
+        let call = self
             .client
             .get_item()
             .table_name(&self.table.name)
             .set_key(Some(key))
-            .consistent_read(true)
-            .send()
+            .consistent_read(true);
+        let answer = Box::pin(call.send())
             .await
             .map_err(|error| StoreError::from_sdk("GetItem", error))?;
         Ok(answer.item)
@@ -207,7 +208,7 @@ impl PoolStore {
         loop {
             let answer = {
                 let _slot = self.slot().await;
-                request.clone().send().await
+                Box::pin(request.clone().send()).await
             };
             let is_conflict = answer.as_ref().is_err_and(|error| {
                 error
