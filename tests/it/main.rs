@@ -16,6 +16,7 @@ mod allocation;
 mod cleanup;
 mod contract;
 mod edge;
+mod history;
 mod http;
 mod jobs;
 mod metrics;

@@ -1,0 +1,75 @@
+//! How far the brokers' clocks can have been.
+
+use std::time::Duration;
+
+use super::{
+    super::event::{Allocated, Event, What},
+    Terms,
+};
+
+/// An upper bound of the clocks' reading, from the first moment at which the history tells it. Between two steps a
+/// second passes in a second.
+pub(super) struct Clock {
+    steps: Vec<(Duration, i64)>,
+    error: i64,
+}
+
+impl Clock {
+    pub(super) fn of(history: &[Event], terms: Terms) -> Self {
+        // A new allocation was stamped after its request began.
+        let told = |event: &Event| match &event.what {
+            What::Allocate {
+                answer: Allocated::New(grant),
+                ..
+            } => Some((event.began, grant.allocated_at)),
+            What::Clock { from, .. } => Some((event.began, *from)),
+            _ => None,
+        };
+        let first = history.iter().filter_map(told).min();
+        let mut clock = Self {
+            steps: first.into_iter().collect(),
+            error: terms.clock_error,
+        };
+        let Some((anchor, _)) = first else {
+            return clock;
+        };
+        let mut settings: Vec<_> = history
+            .iter()
+            .filter_map(|event| match event.what {
+                What::Clock { from, to } if event.ended >= anchor => {
+                    Some((event.began.max(anchor), from, to))
+                }
+                _ => None,
+            })
+            .collect();
+        settings.sort_unstable();
+        for (at, from, to) in settings {
+            let (since, reading) = clock.steps[clock.steps.len() - 1];
+            let passed = seconds(at.saturating_sub(since));
+            let reading = (reading + passed + (to - from).max(0)).max(to);
+            clock.steps.push((at, reading));
+        }
+        clock
+    }
+
+    /// The first moment at which a broker's clock may be beyond `deadline`.
+    pub(super) fn may_pass(&self, deadline: i64) -> Duration {
+        let later = self
+            .steps
+            .partition_point(|(_, reading)| reading + self.error <= deadline);
+        let Some(last) = later.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let (at, reading) = self.steps[last];
+        let rest = u64::try_from(deadline - reading - self.error).unwrap_or(0);
+        let by_itself = at.saturating_add(Duration::from_secs(rest));
+        self.steps
+            .get(later)
+            .map_or(by_itself, |(next, _)| by_itself.min(*next))
+    }
+}
+
+/// Whole seconds, rounded up.
+fn seconds(passed: Duration) -> i64 {
+    i64::try_from(passed.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,299 @@
+//! The history, sandbox by sandbox.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    super::event::{Allocated, Event, Got, Grant, Released, Row, What},
+    Terms,
+    clock::Clock,
+};
+
+/// How far a sandbox is on its way. It never goes back once somebody held it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Pool,
+    Held,
+    Leaving,
+}
+
+impl Phase {
+    pub(super) fn of(status: &str) -> Option<Self> {
+        match status {
+            "available" | "stale" => Some(Self::Pool),
+            "allocated" => Some(Self::Held),
+            "pending_deletion" | "deletion_failed" => Some(Self::Leaving),
+            _ => None,
+        }
+    }
+}
+
+/// An event that shows whose the sandbox is, or was.
+pub(super) struct Sighting<'a> {
+    pub(super) at: usize,
+    pub(super) caller: &'a str,
+    pub(super) key: &'a str,
+    pub(super) allocated_at: i64,
+    pub(super) grant: Option<&'a Grant>,
+    pub(super) is_new: bool,
+}
+
+/// The time for which a sandbox is certainly its holder's: after `since` and before `until`.
+#[derive(Clone, Copy)]
+pub(super) struct Hold<'a> {
+    pub(super) caller: &'a str,
+    pub(super) key: &'a str,
+    pub(super) since: Duration,
+    pub(super) shown_by: usize,
+    pub(super) until: Duration,
+}
+
+/// What the history says of one sandbox.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    pub(super) sightings: Vec<Sighting<'a>>,
+    /// Phases in which it was at some moment of an event.
+    pub(super) views: Vec<(Phase, usize)>,
+    pub(super) rows: Vec<(usize, &'a Row)>,
+    /// Releases that may have taken effect, with who asked.
+    pub(super) releases: Vec<(usize, &'a str)>,
+    /// What CSP called it, and since when.
+    pub(super) names: Vec<(usize, &'a str)>,
+    pub(super) external_id: Option<&'a str>,
+    pub(super) deletions: Vec<usize>,
+    pub(super) hidden: Option<Duration>,
+    pub(super) renamed: Option<Duration>,
+    pub(super) hold: Option<Hold<'a>>,
+}
+
+pub(super) struct Facts<'a> {
+    pub(super) events: &'a [Event],
+    pub(super) terms: Terms,
+    pub(super) clock: Clock,
+    pub(super) sandboxes: BTreeMap<&'a str, Known<'a>>,
+    /// When it became calm, and which event says so.
+    pub(super) calm: Option<(Duration, usize)>,
+    /// When each caller first asked for a sandbox without an answer.
+    pub(super) lost: BTreeMap<&'a str, Duration>,
+    /// When an admin first removed sandboxes without CSP.
+    removed: Option<Duration>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn gather(terms: Terms, events: &'a [Event]) -> Self {
+        let mut facts = Self {
+            events,
+            terms,
+            clock: Clock::of(events, terms),
+            sandboxes: BTreeMap::new(),
+            calm: None,
+            lost: BTreeMap::new(),
+            removed: None,
+        };
+        let mut deleted = Vec::new();
+        for (at, event) in events.iter().enumerate() {
+            match &event.what {
+                What::AccountDeleted { external_id } => deleted.push((at, external_id.as_str())),
+                What::Calm => facts.calm = facts.calm.or(Some((event.began, at))),
+                _ => facts.note(at, event),
+            }
+        }
+        facts.note_deletions(&deleted);
+        let holds: Vec<_> = facts
+            .sandboxes
+            .values()
+            .map(|known| facts.hold(known))
+            .collect();
+        for (known, hold) in facts.sandboxes.values_mut().zip(holds) {
+            known.hold = hold;
+        }
+        facts
+    }
+
+    fn known(&mut self, sandbox: &'a str) -> &mut Known<'a> {
+        self.sandboxes.entry(sandbox).or_default()
+    }
+
+    fn note(&mut self, at: usize, event: &'a Event) {
+        match &event.what {
+            What::Allocate {
+                caller,
+                key,
+                answer: answer @ (Allocated::New(grant) | Allocated::Again(grant)),
+                ..
+            } => {
+                let is_new = matches!(answer, Allocated::New(_));
+                let known = self.known(&grant.sandbox);
+                known.external_id = known.external_id.or(Some(&grant.external_id));
+                if is_new {
+                    known.views.push((Phase::Pool, at));
+                }
+                known.views.push((Phase::Held, at));
+                known.sightings.push(Sighting {
+                    at,
+                    caller,
+                    key,
+                    allocated_at: grant.allocated_at,
+                    grant: Some(grant),
+                    is_new,
+                });
+            }
+            What::Allocate {
+                caller,
+                answer: Allocated::Unknown(_),
+                ..
+            } => {
+                let first = self.lost.entry(caller).or_insert(Duration::MAX);
+                *first = event.began.min(*first);
+            }
+            What::Job { name, .. } if name.contains("bulk") => {
+                let first = self.removed.unwrap_or(Duration::MAX);
+                self.removed = Some(first.min(event.began));
+            }
+            What::Release {
+                caller,
+                sandbox,
+                answer,
+            } => {
+                let known = self.known(sandbox);
+                match answer {
+                    Released::Done { .. } => known.views.push((Phase::Leaving, at)),
+                    Released::Expired => known.views.push((Phase::Held, at)),
+                    _ => {}
+                }
+                if !matches!(answer, Released::Expired | Released::NotOwner) {
+                    known.releases.push((at, caller));
+                }
+            }
+            What::Get {
+                sandbox,
+                answer: Got::Is { status, .. },
+                ..
+            } => {
+                let view = Phase::of(status).map(|phase| (phase, at));
+                self.known(sandbox).views.extend(view);
+            }
+            What::AccountMade {
+                sandbox,
+                name,
+                external_id,
+            } => {
+                let known = self.known(sandbox);
+                known.names.push((at, name));
+                known.external_id = Some(external_id);
+            }
+            What::AccountRenamed { sandbox, name } => {
+                let known = self.known(sandbox);
+                known.names.push((at, name));
+                let first = known.renamed.unwrap_or(Duration::MAX);
+                known.renamed = Some(first.min(event.began));
+            }
+            What::AccountHidden { sandbox } => {
+                let known = self.known(sandbox);
+                let first = known.hidden.unwrap_or(Duration::MAX);
+                known.hidden = Some(first.min(event.began));
+            }
+            What::Table { sandboxes, .. } => {
+                for row in sandboxes {
+                    self.note_row(at, row);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_row(&mut self, at: usize, row: &'a Row) {
+        let known = self.known(&row.sandbox);
+        known.external_id = known.external_id.or(Some(&row.external_id));
+        known.rows.push((at, row));
+        let Some(phase) = Phase::of(&row.status) else {
+            return;
+        };
+        known.views.push((phase, at));
+        if let (Some(caller), Some(key), true) = (&row.caller, &row.key, phase > Phase::Pool) {
+            known.sightings.push(Sighting {
+                at,
+                caller,
+                key,
+                allocated_at: row.allocated_at,
+                grant: None,
+                is_new: false,
+            });
+        }
+    }
+
+    fn note_deletions(&mut self, deleted: &[(usize, &'a str)]) {
+        let by_account: BTreeMap<&str, &str> = self
+            .sandboxes
+            .iter()
+            .filter_map(|(sandbox, known)| Some((known.external_id?, *sandbox)))
+            .collect();
+        for (at, external_id) in deleted {
+            if let Some(sandbox) = by_account.get(external_id) {
+                self.known(sandbox).deletions.push(*at);
+            }
+        }
+    }
+
+    /// Whether one event was over before the other began.
+    pub(super) fn precedes(&self, a: usize, b: usize) -> bool {
+        self.events[a].ended < self.events[b].began
+    }
+
+    /// Whether the sandbox may have been out of the table for a while, and come back as its last holder's.
+    pub(super) fn may_have_been_gone(&self, known: &Known<'_>, until: Duration) -> bool {
+        let deleted = known.deletions.iter().map(|at| self.events[*at].began);
+        deleted
+            .chain(known.hidden)
+            .chain(self.removed)
+            .any(|began| began <= until)
+    }
+
+    /// The tables that were read when nothing else happened any more.
+    pub(super) fn is_calm(&self, at: usize) -> bool {
+        self.calm
+            .is_some_and(|(since, _)| self.events[at].began >= since)
+    }
+
+    fn hold(&self, known: &Known<'a>) -> Option<Hold<'a>> {
+        let first = known
+            .sightings
+            .iter()
+            .min_by_key(|sighting| (self.events[sighting.at].ended, sighting.at))?;
+        let released = known
+            .releases
+            .iter()
+            .filter(|(at, caller)| *caller == first.caller && self.may_have_released(known, *at))
+            .map(|(at, _)| self.events[*at].began)
+            .min()
+            .unwrap_or(Duration::MAX);
+        // Without the end of the allocation it may be over at any time.
+        let expired = known
+            .sightings
+            .iter()
+            .filter_map(|sighting| sighting.grant)
+            .map(|grant| self.clock.may_pass(grant.expires_at + self.terms.grace))
+            .min()
+            .unwrap_or(Duration::ZERO);
+        Some(Hold {
+            caller: first.caller,
+            key: first.key,
+            since: self.events[first.at].ended,
+            shown_by: first.at,
+            until: released.min(expired),
+        })
+    }
+
+    /// What was not found may have been given back by an attempt of the same call whose answer was lost, and removed
+    /// before the next.
+    fn may_have_released(&self, known: &Known<'_>, at: usize) -> bool {
+        let event = &self.events[at];
+        let is_not_found = matches!(
+            event.what,
+            What::Release {
+                answer: Released::NotFound,
+                ..
+            }
+        );
+        !is_not_found || self.may_have_been_gone(known, event.ended)
+    }
+}

@@ -1,0 +1,252 @@
+//! Who holds what: A, B, what all sightings of an allocation agree in, and what a retry gets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    super::event::{Allocated, What},
+    Promise, Violation,
+    facts::{Facts, Hold, Known, Phase},
+};
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let mut pairs: BTreeMap<(&str, &str), Vec<Holding<'_>>> = BTreeMap::new();
+    for (sandbox, known) in &facts.sandboxes {
+        one_holder(facts, sandbox, known, found);
+        agreement(facts, sandbox, known, found);
+        if let Some(hold) = known.hold {
+            let holding = Holding::new(facts, sandbox, known, hold);
+            pairs
+                .entry((hold.caller, hold.key))
+                .or_default()
+                .push(holding);
+        }
+    }
+    for (pair, holdings) in &mut pairs {
+        holdings.sort_by_key(|holding| holding.hold.since);
+        one_sandbox(*pair, holdings, found);
+    }
+    replays(facts, &pairs, found);
+}
+
+/// A sandbox in the hands of a pair.
+struct Holding<'a> {
+    sandbox: &'a str,
+    hold: Hold<'a>,
+    /// The hold cannot have ended before this.
+    ends: Duration,
+    /// The last event that shows that it lasts.
+    last_seen: usize,
+}
+
+impl<'a> Holding<'a> {
+    fn new(facts: &Facts<'_>, sandbox: &'a str, known: &Known<'a>, hold: Hold<'a>) -> Self {
+        let last_seen = known
+            .views
+            .iter()
+            .filter(|(phase, _)| *phase == Phase::Held)
+            .map(|(_, at)| *at)
+            .max_by_key(|at| facts.events[*at].began);
+        let seen = last_seen.map_or(Duration::ZERO, |at| facts.events[at].began);
+        Self {
+            sandbox,
+            hold,
+            ends: hold.until.max(seen),
+            last_seen: last_seen.unwrap_or(hold.shown_by),
+        }
+    }
+}
+
+fn one_holder(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+    let Some(hold) = known.hold else { return };
+    let other = known
+        .sightings
+        .iter()
+        .find(|sighting| (sighting.caller, sighting.key) != (hold.caller, hold.key));
+    if let Some(other) = other {
+        found.push(Violation::new(
+            Promise::OneHolder,
+            [sandbox],
+            [hold.shown_by, other.at],
+            format!(
+                "{sandbox} is {}/{}'s and {}/{}'s",
+                hold.caller, hold.key, other.caller, other.key
+            ),
+        ));
+    }
+    let mut news = known.sightings.iter().filter(|sighting| sighting.is_new);
+    if let (Some(first), Some(second)) = (news.next(), news.next())
+        && !facts.precedes(first.at, second.at)
+        && !facts.precedes(second.at, first.at)
+    {
+        found.push(Violation::new(
+            Promise::OneHolder,
+            [sandbox],
+            [first.at, second.at],
+            format!("{sandbox} is new to two requests"),
+        ));
+    }
+}
+
+fn agreement(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+    let mut differ = |a: usize, b: usize, what: &str| {
+        found.push(Violation::new(
+            Promise::Agreement,
+            [sandbox],
+            [a, b],
+            format!("two {what} are told of {sandbox}"),
+        ));
+    };
+    let Some(first) = known.sightings.first() else {
+        return;
+    };
+    let other = known
+        .sightings
+        .iter()
+        .find(|other| other.allocated_at != first.allocated_at);
+    if let Some(other) = other {
+        differ(first.at, other.at, "times of allocation");
+    }
+    let mut grants = known
+        .sightings
+        .iter()
+        .filter_map(|sighting| Some((sighting.at, sighting.grant?)));
+    let Some((at, grant)) = grants.next() else {
+        return;
+    };
+    let other = grants.find(|(_, other)| {
+        (&grant.name, &grant.external_id, grant.expires_at)
+            != (&other.name, &other.external_id, other.expires_at)
+    });
+    if let Some((other, _)) = other {
+        differ(at, other, "names, accounts or ends");
+    }
+    for (row_at, row) in &known.rows {
+        if Phase::of(&row.status) == Some(Phase::Held)
+            && (&row.name, &row.external_id) != (&grant.name, &grant.external_id)
+        {
+            differ(at, *row_at, "names or accounts");
+            break;
+        }
+    }
+    account(facts, sandbox, known, found);
+}
+
+/// A grant names an account that CSP has, as CSP has called it, and a new one begins with what was asked for.
+fn account(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+    for sighting in &known.sightings {
+        let Some(grant) = sighting.grant else {
+            continue;
+        };
+        let mut wrong = |with: Option<usize>, fault: String| {
+            let events = with.into_iter().chain([sighting.at]);
+            found.push(Violation::new(Promise::Agreement, [sandbox], events, fault));
+        };
+        if let What::Allocate {
+            prefix: Some(prefix),
+            ..
+        } = &facts.events[sighting.at].what
+            && sighting.is_new
+            && !grant.name.starts_with(prefix.as_str())
+        {
+            let fault = format!("{} does not begin with {prefix}", grant.name);
+            wrong(None, fault);
+        }
+        let Some((made, _)) = known.names.first() else {
+            continue;
+        };
+        if known.external_id != Some(&grant.external_id) {
+            wrong(Some(*made), format!("{sandbox} is another account"));
+        }
+        let ended = facts.events[sighting.at].ended;
+        let was_called = known
+            .names
+            .iter()
+            .any(|(at, name)| *name == grant.name && facts.events[*at].began <= ended);
+        if !was_called {
+            let fault = format!("{sandbox} was never called {} until then", grant.name);
+            wrong(Some(*made), fault);
+        }
+    }
+}
+
+/// Two holdings of a pair need an order: one of them can have ended before the other was allocated. `holdings` are
+/// sorted by the moment at which each was allocated for certain.
+fn one_sandbox((caller, key): (&str, &str), holdings: &[Holding<'_>], found: &mut Vec<Violation>) {
+    let mut open: Vec<&Holding<'_>> = Vec::new();
+    for holding in holdings {
+        // What can have ended by now can have ended before every later one too.
+        open.retain(|earlier| earlier.ends > holding.hold.since);
+        let clash = open
+            .iter()
+            .find(|earlier| holding.ends > earlier.hold.since);
+        if let Some(earlier) = clash {
+            let events = [earlier, &holding]
+                .iter()
+                .flat_map(|holding| [holding.hold.shown_by, holding.last_seen])
+                .collect::<Vec<_>>();
+            found.push(Violation::new(
+                Promise::OneSandbox,
+                [earlier.sandbox, holding.sandbox],
+                events,
+                format!(
+                    "{caller}/{key} holds {} and {} at once",
+                    earlier.sandbox, holding.sandbox
+                ),
+            ));
+            return;
+        }
+        open.push(holding);
+    }
+}
+
+/// No retry of a pair that holds a sandbox all the while is told that none is left. Any other wrong sandbox is a
+/// second one, or handed out again.
+fn replays(
+    facts: &Facts<'_>,
+    pairs: &BTreeMap<(&str, &str), Vec<Holding<'_>>>,
+    found: &mut Vec<Violation>,
+) {
+    // Per pair, the hold that lasts longest among those that began until then.
+    let longest: BTreeMap<_, Vec<(Duration, &Holding<'_>)>> = pairs
+        .iter()
+        .map(|(pair, holdings)| {
+            let mut best: Option<&Holding<'_>> = None;
+            let running = holdings.iter().map(|holding| {
+                let longer = best.filter(|best| best.hold.until >= holding.hold.until);
+                let longer = longer.unwrap_or(holding);
+                best = Some(longer);
+                (holding.hold.since, longer)
+            });
+            (*pair, running.collect())
+        })
+        .collect();
+    for (at, event) in facts.events.iter().enumerate() {
+        let What::Allocate {
+            caller,
+            key,
+            answer: Allocated::NoneLeft,
+            ..
+        } = &event.what
+        else {
+            continue;
+        };
+        let Some(running) = longest.get(&(caller.as_str(), key.as_str())) else {
+            continue;
+        };
+        let before = running.partition_point(|(since, _)| *since < event.began);
+        let Some((_, holding)) = before.checked_sub(1).map(|last| running[last]) else {
+            continue;
+        };
+        if event.ended < holding.hold.until {
+            found.push(Violation::new(
+                Promise::Replay,
+                [holding.sandbox],
+                [holding.hold.shown_by, at],
+                format!(
+                    "{caller}/{key} holds {} and is told that none is left",
+                    holding.sandbox
+                ),
+            ));
+        }
+    }
+}

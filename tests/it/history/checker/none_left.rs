@@ -1,0 +1,117 @@
+//! C: `NoneLeft` while a matching sandbox was available all the while.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    super::event::{Allocated, What},
+    Promise, Violation,
+    facts::{Facts, Known, Phase},
+};
+
+/// A sandbox was certainly available between two moments.
+#[derive(Clone, Copy)]
+struct Available<'a> {
+    sandbox: &'a str,
+    name: &'a str,
+    since: Duration,
+    /// Without a look at what CSP calls it.
+    until: Duration,
+    until_renamed: Duration,
+    shown_by: usize,
+    still_by: Option<usize>,
+}
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let mut all: Vec<_> = facts
+        .sandboxes
+        .iter()
+        .filter_map(|(sandbox, known)| available(facts, sandbox, known))
+        .collect();
+    all.sort_by_key(|one| one.since);
+    // For each prefix, those that match, each as the longest available of all that were before it.
+    let mut matching: HashMap<Option<&str>, Vec<(Duration, Available<'_>, Duration)>> =
+        HashMap::new();
+    for (at, event) in facts.events.iter().enumerate() {
+        let What::Allocate {
+            caller,
+            key,
+            prefix,
+            answer: Allocated::NoneLeft,
+        } = &event.what
+        else {
+            continue;
+        };
+        let prefix = prefix.as_deref();
+        let matching = matching
+            .entry(prefix)
+            .or_insert_with(|| longest(&all, prefix));
+        let Some(seen_until) = event.began.checked_sub(facts.terms.staleness) else {
+            continue;
+        };
+        let before = matching.partition_point(|(since, ..)| *since < seen_until);
+        let Some((_, one, until)) = before.checked_sub(1).map(|last| matching[last]) else {
+            continue;
+        };
+        if event.ended < until {
+            // In the calm it is the calm that shows it.
+            let still = one.still_by.or(facts.calm.map(|(_, at)| at));
+            found.push(Violation::new(
+                Promise::NoneLeft,
+                [one.sandbox],
+                [one.shown_by, at].into_iter().chain(still),
+                format!(
+                    "{caller}/{key} is told that none is left, and {} was available all the while",
+                    one.sandbox
+                ),
+            ));
+        }
+    }
+}
+
+fn longest<'a>(
+    all: &[Available<'a>],
+    prefix: Option<&str>,
+) -> Vec<(Duration, Available<'a>, Duration)> {
+    let mut best: Option<(Available<'a>, Duration)> = None;
+    all.iter()
+        .filter(|one| prefix.is_none_or(|prefix| one.name.starts_with(prefix)))
+        .map(|one| {
+            let until = prefix.map_or(one.until, |_| one.until_renamed);
+            let longer = best.filter(|(_, best)| *best >= until);
+            let longer = longer.unwrap_or((*one, until));
+            best = Some(longer);
+            (one.since, longer.0, longer.1)
+        })
+        .collect()
+}
+
+fn available<'a>(facts: &Facts<'_>, sandbox: &'a str, known: &Known<'a>) -> Option<Available<'a>> {
+    let rows = known
+        .rows
+        .iter()
+        .filter(|(_, row)| row.status == "available");
+    let (shown_by, row) = rows.clone().min_by_key(|(at, _)| facts.events[*at].ended)?;
+    let news = known.sightings.iter().filter(|sighting| sighting.is_new);
+    let last = rows
+        .clone()
+        .map(|(at, _)| *at)
+        .chain(news.map(|sighting| sighting.at))
+        .max_by_key(|at| facts.events[*at].began)?;
+    let mut still = (facts.events[last].began, Some(last));
+    // Nothing happens in the calm but what the history shows; what nobody was told of until then was never given.
+    let is_untouched = known.views.iter().all(|(phase, _)| *phase == Phase::Pool);
+    if is_untouched && rows.clone().any(|(at, _)| facts.is_calm(*at)) {
+        still = (Duration::MAX, None);
+    }
+    // A sandbox that CSP did not list may have been stale ever after.
+    let until = still.0.min(known.hidden.unwrap_or(Duration::MAX));
+    Some(Available {
+        sandbox,
+        name: &row.name,
+        since: facts.events[*shown_by].ended,
+        until,
+        until_renamed: until.min(known.renamed.unwrap_or(Duration::MAX)),
+        shown_by: *shown_by,
+        still_by: still.1,
+    })
+}

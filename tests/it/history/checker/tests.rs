@@ -1,0 +1,3 @@
+//! The checker notices what is wrong, and nothing else.
+
+mod rules;
