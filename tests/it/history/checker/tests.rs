@@ -1,3 +1,4 @@
 //! The checker notices what is wrong, and nothing else.
 
+mod generated;
 mod rules;
