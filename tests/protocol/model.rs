@@ -1,0 +1,306 @@
+//! A request's way through the protocol, step by step as `Broker::allocate` takes it, and what must hold in between.
+
+use std::{collections::HashMap, hash::BuildHasher};
+
+use super::{
+    promise::{Condition, Promise},
+    state::{CLIENTS, Guard, Item, PAIR_OF, PAIRS, Phase, SANDBOXES, State},
+    step::Step,
+};
+
+/// How a transaction ended.
+enum Claim {
+    Won,
+    Held(Option<u8>),
+    Lost,
+}
+
+/// The protocol, or what is left of it without one condition.
+pub struct Protocol {
+    without: Option<Condition>,
+}
+
+impl Protocol {
+    pub const fn whole() -> Self {
+        Self { without: None }
+    }
+
+    pub const fn without(condition: Condition) -> Self {
+        Self {
+            without: Some(condition),
+        }
+    }
+
+    pub fn has(&self, condition: Condition) -> bool {
+        self.without != Some(condition)
+    }
+
+    /// The state after a step, or the promise that it breaks; nothing if the step is not possible or changes nothing.
+    pub fn take(&self, before: &State, step: Step) -> Option<Result<State, Promise>> {
+        let mut state = *before;
+        let taken = match step {
+            Step::Claim { client, sandbox } => self.claim(&mut state, client, sandbox)?,
+            Step::LateClaim {
+                pair,
+                sandbox,
+                guard,
+            } => {
+                if state.sent & State::bit(pair, sandbox, guard) == 0 {
+                    return None;
+                }
+                self.transact(&mut state, pair, sandbox, guard).map(drop)
+            }
+            Step::FindClaim { client } => self.find_claim(&mut state, client)?,
+            Step::Resolve { client, is_overdue } => self.resolve(&mut state, client, is_overdue)?,
+            Step::ExpireOwn { client } => Self::expire_own(&mut state, client)?,
+            Step::AskAgain { client } => {
+                let pair = PAIR_OF[usize::from(client)];
+                let is_free = state.holds_nothing(pair);
+                let client = &mut state.clients[usize::from(client)];
+                client.retries = client.retries.checked_sub(1)?;
+                client.phase = Phase::Choosing(Guard::New);
+                client.was_free = is_free;
+                Ok(())
+            }
+            Step::Release { sandbox, .. }
+            | Step::Expire { sandbox }
+            | Step::Insert { sandbox }
+            | Step::MarkStale { sandbox }
+            | Step::Restore { sandbox }
+            | Step::Reinstate { sandbox }
+            | Step::RemoveStale { sandbox }
+            | Step::ReadDue { sandbox }
+            | Step::DeleteAccount { sandbox }
+            | Step::RemoveDeleted { sandbox }
+            | Step::GiveUp { sandbox }
+            | Step::RetryDeletion { sandbox }
+            | Step::RemoveFailed { sandbox } => self.change(&mut state, sandbox, step)?,
+        };
+        if let Err(promise) = taken {
+            return Some(Err(promise));
+        }
+        let state = state.settled();
+        // An account is none of the table's.
+        let is_seen = state != *before || matches!(step, Step::DeleteAccount { .. });
+        is_seen.then_some(Ok(state))
+    }
+
+    fn transact(
+        &self,
+        state: &mut State,
+        pair: u8,
+        sandbox: u8,
+        guard: Guard,
+    ) -> Result<Claim, Promise> {
+        let found = state.claims[usize::from(pair)];
+        let is_guarded = match guard {
+            Guard::New => found.is_none() || !self.has(Condition::ClaimMustBeNew),
+            Guard::Leftover(leftover) => {
+                found == Some(leftover)
+                    || (found.is_some() && !self.has(Condition::LeftoverMustBeTheSame))
+            }
+        };
+        let is_free = match state.item(sandbox) {
+            Item::Available => true,
+            Item::Absent => false,
+            _ => !self.has(Condition::ClaimOnlyWhatIsAvailable),
+        };
+        let outcome = match (is_guarded, is_free) {
+            (true, true) => Claim::Won,
+            (false, _) => Claim::Held(found),
+            (true, false) => Claim::Lost,
+        };
+        let is_won = matches!(outcome, Claim::Won);
+        let on_its_own = !self.has(Condition::BothOrNeither);
+        if is_won || (on_its_own && is_free) {
+            let given = &mut state.sandboxes[usize::from(sandbox)];
+            if given.had_holder {
+                return Err(Promise::NeverAgain);
+            }
+            given.had_holder = true;
+            given.item = Item::Allocated(pair);
+        }
+        if is_won || (on_its_own && is_guarded) {
+            state.claims[usize::from(pair)] = Some(sandbox);
+        }
+        Ok(outcome)
+    }
+
+    /// `None` if the client has nothing to claim for.
+    fn claim(&self, state: &mut State, client: u8, sandbox: u8) -> Option<Result<(), Promise>> {
+        let at = usize::from(client);
+        let Phase::Choosing(guard) = state.clients[at].phase else {
+            return None;
+        };
+        let pair = PAIR_OF[at];
+        // It may arrive again.
+        state.sent |= State::bit(pair, sandbox, guard);
+        let outcome = match self.transact(state, pair, sandbox, guard) {
+            Ok(outcome) => outcome,
+            Err(promise) => return Some(Err(promise)),
+        };
+        state.clients[at].phase = match outcome {
+            Claim::Won => Phase::Answered,
+            Claim::Lost => Phase::Choosing(guard),
+            Claim::Held(_) if !self.has(Condition::GuardFollowsTheClaim) => Phase::Choosing(guard),
+            Claim::Held(None) => Phase::Choosing(Guard::New),
+            Claim::Held(Some(pointer)) => Phase::Resolving {
+                pointer,
+                is_last: false,
+            },
+        };
+        Some(Ok(()))
+    }
+
+    fn find_claim(&self, state: &mut State, client: u8) -> Option<Result<(), Promise>> {
+        let at = usize::from(client);
+        let Phase::Choosing(_) = state.clients[at].phase else {
+            return None;
+        };
+        let found = state.claims[usize::from(PAIR_OF[at])];
+        Some(match found {
+            Some(pointer) if self.has(Condition::ReplayBeforeRefusing) => {
+                state.clients[at].phase = Phase::Resolving {
+                    pointer,
+                    is_last: true,
+                };
+                Ok(())
+            }
+            _ => refuse(state, client),
+        })
+    }
+
+    fn resolve(
+        &self,
+        state: &mut State,
+        client: u8,
+        is_overdue: bool,
+    ) -> Option<Result<(), Promise>> {
+        let at = usize::from(client);
+        let Phase::Resolving { pointer, is_last } = state.clients[at].phase else {
+            return None;
+        };
+        let is_held = state.item(pointer) == Item::Allocated(PAIR_OF[at]);
+        let is_believed = !self.has(Condition::ResolveReadsTheSandbox);
+        Some(if (is_held && !is_overdue) || is_believed {
+            state.clients[at].phase = Phase::Answered;
+            if is_held {
+                Ok(())
+            } else {
+                Err(Promise::HoldsWhatItIsTold)
+            }
+        } else if is_held && self.has(Condition::ExpireBeforeAnother) {
+            state.clients[at].phase = Phase::Expiring { pointer, is_last };
+            Ok(())
+        } else {
+            over(state, client, pointer, is_last)
+        })
+    }
+
+    fn expire_own(state: &mut State, client: u8) -> Option<Result<(), Promise>> {
+        let Phase::Expiring { pointer, is_last } = state.clients[usize::from(client)].phase else {
+            return None;
+        };
+        if matches!(state.item(pointer), Item::Allocated(_)) {
+            state.set(pointer, Item::Pending);
+        }
+        Some(over(state, client, pointer, is_last))
+    }
+
+    /// What a job or a release does to a sandbox, whenever it likes.
+    fn change(&self, state: &mut State, sandbox: u8, step: Step) -> Option<Result<(), Promise>> {
+        let of = &mut state.sandboxes[usize::from(sandbox)];
+        let before = *of;
+        *of = self.changed(before, step)?;
+        let is_given_back = match (before.item, step) {
+            (Item::Allocated(holder), Step::Release { pair, .. }) => holder == pair,
+            (Item::Allocated(_), Step::Expire { .. }) => true,
+            (Item::Allocated(_), _) => before.item == of.item,
+            _ => true,
+        };
+        let is_leaving = matches!(before.item, Item::Pending | Item::Failed | Item::Absent);
+        Some(match step {
+            Step::DeleteAccount { .. } if !is_leaving => Err(Promise::NothingHeldIsDeleted),
+            _ if !is_given_back => Err(Promise::HolderKeeps),
+            _ => Ok(()),
+        })
+    }
+
+    /// What is wrong with a state in itself. `answered` remembers what is known of requests that run alone.
+    pub fn promise_broken_in<S: BuildHasher>(
+        &self,
+        state: &State,
+        answered: &mut HashMap<u64, bool, S>,
+    ) -> Option<Promise> {
+        for pair in 0..PAIRS {
+            let held = (0..SANDBOXES).filter(|at| state.item(*at) == Item::Allocated(pair));
+            let held: Vec<_> = held.collect();
+            if held.len() > 1 {
+                return Some(Promise::OneSandbox);
+            }
+            let claim = state.claims[usize::from(pair)];
+            if held.iter().any(|sandbox| claim != Some(*sandbox)) {
+                return Some(Promise::ClaimPoints);
+            }
+        }
+        let gets_none = |client| {
+            let alone = State {
+                clients: std::array::from_fn(|at| {
+                    let mut other = state.clients[at];
+                    if at != usize::from(client) {
+                        other.phase = Phase::Answered;
+                    }
+                    other.retries = 0;
+                    other.was_free = true;
+                    other
+                }),
+                sent: 0,
+                ..*state
+            };
+            let number = alone.number() ^ u64::from(client) << 62;
+            !*answered
+                .entry(number)
+                .or_insert_with(|| self.is_answered(&alone, client, 8))
+        };
+        (0..CLIENTS).any(gets_none).then_some(Promise::Answers)
+    }
+
+    /// Whether a request gets an answer by its own steps, if nothing else happens. It is not to find that none is left
+    /// while one is.
+    fn is_answered(&self, state: &State, client: u8, steps: u32) -> bool {
+        let is_some_left = (0..SANDBOXES).any(|at| state.item(at) == Item::Available);
+        let gives_up = |step: &Step| is_some_left && matches!(step, Step::FindClaim { .. });
+        let leads_on = |step| match self.take(state, step) {
+            None => false,
+            Some(Ok(next)) => self.is_answered(&next, client, steps - 1),
+            // Told of where it happens.
+            Some(Err(_)) => true,
+        };
+        state.clients[usize::from(client)].phase == Phase::Answered
+            || steps > 0
+                && Step::of_client(client)
+                    .filter(|step| !gives_up(step))
+                    .any(leads_on)
+    }
+}
+
+/// The pair does not hold what its claim points at.
+fn over(state: &mut State, client: u8, pointer: u8, is_last: bool) -> Result<(), Promise> {
+    if is_last {
+        return refuse(state, client);
+    }
+    state.clients[usize::from(client)].phase = Phase::Choosing(Guard::Leftover(pointer));
+    Ok(())
+}
+
+/// None left, which is right if at some moment of the request the pair held none.
+fn refuse(state: &mut State, client: u8) -> Result<(), Promise> {
+    let is_free = state.holds_nothing(PAIR_OF[usize::from(client)]);
+    let client = &mut state.clients[usize::from(client)];
+    client.phase = Phase::Answered;
+    if client.was_free || is_free {
+        Ok(())
+    } else {
+        Err(Promise::HolderIsNotRefused)
+    }
+}

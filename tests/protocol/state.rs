@@ -1,0 +1,190 @@
+//! What a state of the system is made of.
+
+pub const SANDBOXES: u8 = 2;
+/// A sandbox that was used, and removed, before the beginning: a claim may still point at it.
+pub const LONG_GONE: u8 = 2;
+pub const CLIENTS: u8 = 3;
+/// Two clients are one pair: one of them is the other's retry, at the same time.
+pub const PAIR_OF: [u8; CLIENTS as usize] = [0, 0, 1];
+pub const PAIRS: u8 = 2;
+/// So many times each client asks again. `[2, 1, 1]` makes seven times the states, and nothing else breaks.
+const RETRIES: [u8; CLIENTS as usize] = [1, 0, 0];
+
+/// The item of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    Absent,
+    Available,
+    Allocated(u8),
+    Pending,
+    Failed,
+    Stale,
+    /// Stale, although it had a holder: no broker makes one, but a table may bring it along.
+    UsedAndStale,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    pub item: Item,
+    pub has_tombstone: bool,
+    /// A cleanup has read it as due for deletion.
+    pub is_due: bool,
+    /// Not in the table: somebody was given it.
+    pub had_holder: bool,
+}
+
+/// Which claim an allocation may write over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    New,
+    Leftover(u8),
+}
+
+impl Guard {
+    pub const ALL: [Self; 4] = [
+        Self::New,
+        Self::Leftover(0),
+        Self::Leftover(1),
+        Self::Leftover(LONG_GONE),
+    ];
+
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Leftover(sandbox) => 1 + sandbox,
+        }
+    }
+}
+
+/// Where a request is. All of it is lost when its broker dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The client has its answer.
+    Answered,
+    /// About to claim a candidate, or to find that there is none.
+    Choosing(Guard),
+    /// About to read the sandbox that the pair's claim points at. If `is_last`, no candidate is left.
+    Resolving { pointer: u8, is_last: bool },
+    /// About to expire it.
+    Expiring { pointer: u8, is_last: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub phase: Phase,
+    /// So many requests may follow this one.
+    pub retries: u8,
+    /// At some moment of the request the pair held nothing.
+    pub was_free: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pub sandboxes: [Sandbox; SANDBOXES as usize],
+    /// The sandbox that each pair's claim points at.
+    pub claims: [Option<u8>; PAIRS as usize],
+    pub clients: [Client; CLIENTS as usize],
+    /// Transactions that were sent: a bit for each pair, sandbox and guard. Each may arrive whenever it likes.
+    pub sent: u16,
+}
+
+impl State {
+    /// Before anybody has asked. The first pair may have a claim, as long as it points at nothing.
+    pub fn with(items: [Item; SANDBOXES as usize], claim: Option<u8>) -> Self {
+        let sandbox = |item| Sandbox {
+            item,
+            has_tombstone: false,
+            is_due: false,
+            had_holder: item == Item::UsedAndStale,
+        };
+        let client = |retries| Client {
+            phase: Phase::Choosing(Guard::New),
+            retries,
+            was_free: true,
+        };
+        Self {
+            sandboxes: items.map(sandbox),
+            claims: [claim, None],
+            clients: RETRIES.map(client),
+            sent: 0,
+        }
+    }
+
+    pub fn item(&self, sandbox: u8) -> Item {
+        self.sandboxes
+            .get(usize::from(sandbox))
+            .map_or(Item::Absent, |sandbox| sandbox.item)
+    }
+
+    pub fn set(&mut self, sandbox: u8, item: Item) {
+        self.sandboxes[usize::from(sandbox)].item = item;
+    }
+
+    pub fn holds_nothing(&self, pair: u8) -> bool {
+        let held = Item::Allocated(pair);
+        self.sandboxes.iter().all(|sandbox| sandbox.item != held)
+    }
+
+    pub const fn bit(pair: u8, sandbox: u8, guard: Guard) -> u16 {
+        1 << ((sandbox * PAIRS + pair) * 4 + guard.number())
+    }
+
+    /// What clients could have noticed of the step, and without what can no longer matter.
+    pub fn settled(mut self) -> Self {
+        for (client, pair) in PAIR_OF.into_iter().enumerate() {
+            let is_free = self.holds_nothing(pair);
+            let client = &mut self.clients[client];
+            client.was_free = client.phase != Phase::Answered && (client.was_free || is_free);
+        }
+        // A used sandbox is given to nobody, which every client that tries shows as well as a late write.
+        for (sandbox, used) in self.sandboxes.iter().enumerate() {
+            if used.had_holder {
+                self.sent &= !(0xFF << (sandbox * 8));
+            }
+        }
+        self
+    }
+
+    /// The state as a number, different for every state.
+    pub fn number(&self) -> u64 {
+        let mut number = u64::from(self.sent);
+        for sandbox in &self.sandboxes {
+            let item = match sandbox.item {
+                Item::Absent => 0,
+                Item::Available => 1,
+                Item::Pending => 2,
+                Item::Failed => 3,
+                Item::Stale => 4,
+                Item::UsedAndStale => 5,
+                Item::Allocated(pair) => 6 + u64::from(pair),
+            };
+            number = number << 6
+                | item << 3
+                | u64::from(sandbox.has_tombstone) << 2
+                | u64::from(sandbox.is_due) << 1
+                | u64::from(sandbox.had_holder);
+        }
+        for claim in self.claims {
+            number = number << 2 | claim.map_or(0, |sandbox| 1 + u64::from(sandbox));
+        }
+        for client in &self.clients {
+            number = number << 8
+                | client.phase.number() << 3
+                | u64::from(client.retries) << 1
+                | u64::from(client.was_free);
+        }
+        number
+    }
+}
+
+impl Phase {
+    pub fn number(self) -> u64 {
+        let of = |pointer: u8, is_last: bool| u64::from(pointer) << 1 | u64::from(is_last);
+        match self {
+            Self::Answered => 0,
+            Self::Choosing(guard) => 1 + u64::from(guard.number()),
+            Self::Resolving { pointer, is_last } => 5 + of(pointer, is_last),
+            Self::Expiring { pointer, is_last } => 11 + of(pointer, is_last),
+        }
+    }
+}

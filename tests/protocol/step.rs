@@ -1,0 +1,125 @@
+//! The steps.
+
+use super::state::{CLIENTS, Guard, PAIRS, SANDBOXES};
+
+/// One atomic operation, or something that befalls a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// `PoolStore::claim`. A lost answer after which the SDK asks again with the same token, and gets the first one's
+    /// answer, is the same step with an answer that takes longer.
+    Claim { client: u8, sandbox: u8 },
+    /// A transaction that was sent before, for a request that has gone on or is forgotten, or once more.
+    LateClaim { pair: u8, sandbox: u8, guard: Guard },
+    /// `Broker::replay_or_refuse`: no candidate; `PoolStore::find_claim`.
+    FindClaim { client: u8 },
+    /// `Broker::resolve`: `PoolStore::get`, by a clock at which the allocation is overdue or not.
+    Resolve { client: u8, is_overdue: bool },
+    /// `Broker::resolve`: `PoolStore::expire`.
+    ExpireOwn { client: u8 },
+    /// The broker dies, or the answer is lost, or it came and is not believed: the client asks again.
+    AskAgain { client: u8 },
+    /// `PoolStore::release`, by whoever: it may be late, or for another's.
+    Release { pair: u8, sandbox: u8 },
+    /// Auto-expire: `Change::Expire`.
+    Expire { sandbox: u8 },
+    /// Sync, by a list of CSP's from any time: `Change::Insert`.
+    Insert { sandbox: u8 },
+    /// Sync: `Change::MarkStale`.
+    MarkStale { sandbox: u8 },
+    /// Sync: `Change::Restore`.
+    Restore { sandbox: u8 },
+    /// Sync: `Change::Reinstate`.
+    Reinstate { sandbox: u8 },
+    /// Auto-delete-stale: `Change::Remove`.
+    RemoveStale { sandbox: u8 },
+    /// Cleanup: `PoolStore::due_for_deletion`. What it read it may act on whenever it likes, or never.
+    ReadDue { sandbox: u8 },
+    /// Cleanup: `CspClient::delete_account`.
+    DeleteAccount { sandbox: u8 },
+    /// Cleanup: `Change::Deletion`, deleted.
+    RemoveDeleted { sandbox: u8 },
+    /// Cleanup: `Change::Deletion`, given up.
+    GiveUp { sandbox: u8 },
+    /// Cleanup with `retry_failed`: `Change::RetryDeletion`.
+    RetryDeletion { sandbox: u8 },
+    /// Bulk-delete: `Change::Remove`.
+    RemoveFailed { sandbox: u8 },
+}
+
+impl Step {
+    pub const KINDS: usize = 19;
+
+    /// Every step that there may be.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..CLIENTS)
+            .flat_map(Self::of_client)
+            .chain((0..SANDBOXES).flat_map(Self::of_sandbox))
+    }
+
+    /// The steps of a client's request.
+    pub fn of_client(client: u8) -> impl Iterator<Item = Self> {
+        let claims = (0..SANDBOXES).map(move |sandbox| Self::Claim { client, sandbox });
+        claims.chain([
+            Self::FindClaim { client },
+            Self::Resolve {
+                client,
+                is_overdue: false,
+            },
+            Self::Resolve {
+                client,
+                is_overdue: true,
+            },
+            Self::ExpireOwn { client },
+            Self::AskAgain { client },
+        ])
+    }
+
+    fn of_sandbox(sandbox: u8) -> impl Iterator<Item = Self> {
+        let of_pair = move |pair| {
+            let late = Guard::ALL.map(|guard| Self::LateClaim {
+                pair,
+                sandbox,
+                guard,
+            });
+            late.into_iter().chain([Self::Release { pair, sandbox }])
+        };
+        (0..PAIRS).flat_map(of_pair).chain([
+            Self::Expire { sandbox },
+            Self::Insert { sandbox },
+            Self::MarkStale { sandbox },
+            Self::Restore { sandbox },
+            Self::Reinstate { sandbox },
+            Self::RemoveStale { sandbox },
+            Self::ReadDue { sandbox },
+            Self::DeleteAccount { sandbox },
+            Self::RemoveDeleted { sandbox },
+            Self::GiveUp { sandbox },
+            Self::RetryDeletion { sandbox },
+            Self::RemoveFailed { sandbox },
+        ])
+    }
+
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Claim { .. } => "claim",
+            Self::LateClaim { .. } => "late claim",
+            Self::FindClaim { .. } => "find claim",
+            Self::Resolve { .. } => "resolve",
+            Self::ExpireOwn { .. } => "expire own",
+            Self::AskAgain { .. } => "ask again",
+            Self::Release { .. } => "release",
+            Self::Expire { .. } => "expire",
+            Self::Insert { .. } => "insert",
+            Self::MarkStale { .. } => "mark stale",
+            Self::Restore { .. } => "restore",
+            Self::Reinstate { .. } => "reinstate",
+            Self::RemoveStale { .. } => "remove stale",
+            Self::ReadDue { .. } => "read due",
+            Self::DeleteAccount { .. } => "delete account",
+            Self::RemoveDeleted { .. } => "remove deleted",
+            Self::GiveUp { .. } => "give up",
+            Self::RetryDeletion { .. } => "retry deletion",
+            Self::RemoveFailed { .. } => "remove failed",
+        }
+    }
+}

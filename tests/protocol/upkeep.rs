@@ -1,0 +1,128 @@
+//! What releases and jobs do to one sandbox, each on the condition of its write.
+
+use super::{
+    model::Protocol,
+    promise::Condition,
+    state::{Item, Sandbox},
+    step::Step,
+};
+
+impl Protocol {
+    /// The sandbox after the step; nothing if the step's condition does not hold.
+    pub fn changed(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        match step {
+            Step::Release { pair, .. } => self.released(of, pair),
+            Step::Expire { .. } => {
+                matches!(of.item, Item::Allocated(_)).then_some(with(of, Item::Pending))
+            }
+            Step::Insert { .. }
+            | Step::MarkStale { .. }
+            | Step::Restore { .. }
+            | Step::Reinstate { .. } => self.synced(of, step),
+            Step::RemoveStale { .. } | Step::RemoveDeleted { .. } | Step::RemoveFailed { .. } => {
+                self.removed(of, step)
+            }
+            _ => self.cleaned(of, step),
+        }
+    }
+
+    /// Whether a condition holds, or is left out. An update of an item that is not there is never made.
+    fn allows(&self, of: Sandbox, holds: bool, condition: Condition) -> bool {
+        holds || (of.item != Item::Absent && !self.has(condition))
+    }
+
+    fn released(&self, of: Sandbox, pair: u8) -> Option<Sandbox> {
+        let Item::Allocated(holder) = of.item else {
+            return None;
+        };
+        self.allows(of, holder == pair, Condition::ReleaseOnlyByTheHolder)
+            .then_some(with(of, Item::Pending))
+    }
+
+    fn synced(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        let (item, is_allowed) = match step {
+            Step::Insert { .. } => {
+                let is_new = !of.has_tombstone || !self.has(Condition::InsertOnlyWithoutTombstone);
+                let is_absent = of.item == Item::Absent;
+                let is_allowed = self.allows(of, is_absent, Condition::InsertOnlyWhatIsAbsent);
+                (Item::Available, is_new && is_allowed)
+            }
+            Step::MarkStale { .. } => {
+                let is_available = of.item == Item::Available;
+                let condition = Condition::StaleOnlyWhatIsAvailable;
+                (Item::Stale, self.allows(of, is_available, condition))
+            }
+            Step::Restore { .. } if of.item == Item::UsedAndStale => {
+                let condition = Condition::RestoreOnlyWhatWasNeverHeld;
+                (Item::Available, self.allows(of, false, condition))
+            }
+            Step::Restore { .. } => {
+                let is_stale = of.item == Item::Stale;
+                let condition = Condition::RestoreOnlyWhatIsStale;
+                (Item::Available, self.allows(of, is_stale, condition))
+            }
+            _ => return self.reinstated(of),
+        };
+        is_allowed.then_some(with(of, item))
+    }
+
+    fn reinstated(&self, of: Sandbox) -> Option<Sandbox> {
+        let item = if self.has(Condition::ReinstateForDeletion) {
+            Item::Pending
+        } else {
+            Item::Available
+        };
+        (of.item == Item::Absent && of.has_tombstone).then_some(Sandbox {
+            has_tombstone: false,
+            ..with(of, item)
+        })
+    }
+
+    fn removed(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        let (is_allowed, leaves_tombstone) = match (step, of.item) {
+            (Step::RemoveDeleted { .. }, Item::Pending) => {
+                (of.is_due, self.has(Condition::TombstoneForDeleted))
+            }
+            (Step::RemoveFailed { .. }, Item::Failed) => {
+                (true, self.has(Condition::TombstoneForFailed))
+            }
+            (Step::RemoveStale { .. }, Item::UsedAndStale) => {
+                (true, self.has(Condition::TombstoneForUsedAndStale))
+            }
+            (Step::RemoveStale { .. }, item) => {
+                let is_stale = item == Item::Stale;
+                let condition = Condition::RemoveOnlyWhatIsStale;
+                (self.allows(of, is_stale, condition), false)
+            }
+            _ => return None,
+        };
+        is_allowed.then_some(Sandbox {
+            has_tombstone: of.has_tombstone || leaves_tombstone,
+            ..with(of, Item::Absent)
+        })
+    }
+
+    fn cleaned(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        let is_pending = of.item == Item::Pending;
+        match step {
+            Step::ReadDue { .. } => {
+                let condition = Condition::DeleteOnlyWhatIsPending;
+                let is_due = self.allows(of, is_pending, condition);
+                is_due.then_some(Sandbox { is_due, ..of })
+            }
+            Step::DeleteAccount { .. } => of.is_due.then_some(of),
+            Step::GiveUp { .. } => (is_pending && of.is_due).then_some(with(of, Item::Failed)),
+            Step::RetryDeletion { .. } => {
+                let has_failed = of.item == Item::Failed;
+                let condition = Condition::RetryOnlyWhatFailed;
+                let is_allowed = self.allows(of, has_failed, condition);
+                is_allowed.then_some(with(of, Item::Pending))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn with(of: Sandbox, item: Item) -> Sandbox {
+    Sandbox { item, ..of }
+}
