@@ -23,6 +23,9 @@ use crate::{
 const MAX_ANSWER: usize = 64 << 20;
 /// A longer `Retry-After` is taken for a mistake.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// The longest name or id of an account that is kept, in bytes. The table takes no item of more than 400 KB, and no
+/// transaction with one.
+const MAX_TEXT: usize = 1024;
 /// The longest that one call may take as a whole.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -377,15 +380,21 @@ fn read_entry(entry: Value) -> Result<Option<Account>, String> {
     if name.is_empty() || entry.id.trim().is_empty() {
         return Err("the name or the id is empty".to_owned());
     }
-    if name.len() > 1024 || entry.id.len() > 1024 {
-        return Err("the name or the id is longer than 1,024 bytes".to_owned());
+    if name.len() > MAX_TEXT || entry.id.len() > MAX_TEXT {
+        return Err(format!("the name or the id is longer than {MAX_TEXT} bytes"));
+    }
+    let sfdc = entry.sfdc_account_id.filter(|sfdc| !sfdc.is_empty());
+    if sfdc.as_ref().is_some_and(|sfdc| sfdc.len() > MAX_TEXT) {
+        return Err(format!(
+            "the Salesforce account's id is longer than {MAX_TEXT} bytes"
+        ));
     }
     Ok(Some(Account {
         sandbox_id: read_id(&entry.csp_id)
             .ok_or("csp_id is neither a number nor a text that can be an id")?,
         name: name.to_owned(),
         external_id: entry.id.trim().to_owned(),
-        sfdc_account_id: entry.sfdc_account_id.filter(|sfdc| !sfdc.is_empty()),
+        sfdc_account_id: sfdc,
         created_at: entry
             .created_at
             .and_then(|at| at.parse().ok())
@@ -454,16 +463,17 @@ mod tests {
             json!(null),
             with(entry(2), "name", json!(null)),
             with(entry(3), "name", json!("  ")),
+            with(entry(4), "sfdc_account_id", json!("x".repeat(1025))),
             entry(json!({"no": "id"})),
             entry("an id with spaces"),
         ]);
         assert_eq!(
             (list.accounts.len(), list.duplicates, list.skipped),
-            (1, 1, 6)
+            (1, 1, 7)
         );
         let mut broken: Vec<_> = list.broken.iter().map(SandboxId::as_str).collect();
         broken.sort_unstable();
-        assert_eq!(broken, ["2", "3"]);
+        assert_eq!(broken, ["2", "3", "4"]);
     }
 
     #[test]
