@@ -453,6 +453,8 @@ fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
@@ -653,5 +655,72 @@ mod tests {
         listed.sort_unstable();
         read.sort_unstable();
         assert_eq!(listed, read);
+    }
+
+    const SECRETS: [&str; 4] = [
+        "BROKER_API_TOKEN",
+        "BROKER_ADMIN_TOKEN",
+        "CSP_API_TOKEN",
+        "NIOSXAAS_PASSWORD",
+    ];
+
+    /// Some of the variables that there are, with values as people and scripts get them wrong, or right.
+    fn any_variables() -> impl Strategy<Value = Variables> {
+        let defaults = Config::from_variables(&Variables::new()).unwrap();
+        let names: Vec<_> = defaults
+            .settings()
+            .iter()
+            .map(|setting| setting.variable)
+            .collect();
+        let values = prop_oneof![
+            4 => crate::arbitrary::number(),
+            2 => proptest::sample::select(vec![
+                "true", "no", "live", "simulated", "dynamodb", "embedded", "json", "NaN", "inf", "*", "/", "::",
+                "http://127.0.0.1:8000", "http://[::1]", "https://ops.example.com", "http://a@b", "0.5", "1", " ",
+            ]).prop_map(str::to_owned),
+            1 => crate::arbitrary::text(),
+        ];
+        proptest::collection::btree_map(
+            proptest::sample::select(names).prop_map(str::to_owned),
+            values,
+            0..12,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_variables_are_a_configuration_within_its_bounds_or_faults(variables in any_variables()) {
+            match Config::from_variables(&variables) {
+                Ok(config) => {
+                    prop_assert!((1..=720).contains(&config.terms.lab_duration_hours));
+                    prop_assert!((0.0..=1.0).contains(&config.sync.max_stale_fraction));
+                    prop_assert!(config.allocation.backoff.base <= config.allocation.backoff.max);
+                    prop_assert!(config.http.base_path.is_empty() || config.http.base_path.starts_with('/'));
+                    prop_assert!(config.http.edge.trusted_hops <= 10);
+                    prop_assert!(!config.csp.base_url.ends_with('/'));
+                    for setting in config.settings() {
+                        prop_assert!(!SECRETS.contains(&setting.variable) || setting.value == REDACTED || setting.value == "(none)");
+                    }
+                }
+                Err(error) => {
+                    prop_assert!(!error.faults.is_empty());
+                    prop_assert!(error.faults.iter().all(|fault| !fault.takes.is_empty()));
+                }
+            }
+        }
+
+        #[test]
+        fn no_secret_is_ever_told(
+            secret in "(zq[!-~]{0,20}qz|zq[^,]{0,20}qz)",
+            variable in proptest::sample::select(SECRETS.to_vec()),
+            mut variables in any_variables(),
+        ) {
+            variables.insert(variable.to_owned(), secret.clone());
+            let told = match Config::from_variables(&variables) {
+                Ok(config) => format!("{config:?} {:?} {:?}", config.settings(), config.warnings()),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!told.contains(&secret), "{told}");
+        }
     }
 }

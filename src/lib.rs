@@ -29,6 +29,8 @@
 
 pub mod api;
 pub mod app;
+#[cfg(test)]
+mod arbitrary;
 mod aws;
 pub mod backoff;
 pub mod broker;

@@ -369,6 +369,8 @@ pub fn lab_duration(hours: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -414,6 +416,39 @@ mod tests {
         .filter(|transition| transition.to() == Status::Available);
         for transition in back_to_pool {
             assert_eq!(transition.from(), Status::Stale);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_an_identifier_is_within_its_bounds(raw in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let trimmed = raw.trim_ascii();
+            let should = (1..=MAX_TEXT).contains(&trimmed.len()) && trimmed.iter().all(u8::is_ascii_graphic);
+            match CallerId::parse(&raw) {
+                Ok(id) => {
+                    prop_assert!(should);
+                    prop_assert_eq!(id.as_str().as_bytes(), trimmed);
+                    prop_assert_eq!(CallerId::parse(id.as_str()), Ok(id));
+                }
+                Err(fault) => {
+                    prop_assert!(!should);
+                    prop_assert!(!fault.to_string().is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn any_identifier_is_read_with_white_space_around_it(text in "[!-~]{1,256}", space in "[ \t\r\n]{0,9}") {
+            let id = SandboxId::parse(format!("{space}{text}{space}")).unwrap();
+            prop_assert_eq!(id.as_str(), text);
+        }
+
+        #[test]
+        fn any_text_is_a_status_only_if_it_is_a_name_of_one(text in crate::arbitrary::text()) {
+            match text.parse::<Status>() {
+                Ok(status) => prop_assert_eq!(status.as_str(), text),
+                Err(fault) => prop_assert_eq!(fault.0, text),
+            }
         }
     }
 }

@@ -374,12 +374,15 @@ async fn get_previous(client: &Client, id: &str) -> Result<Option<Version>, Secr
 
 async fn read_csp_token(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
     let text = get(client, id, CURRENT).await?.text;
-    let token = text.trim();
-    if token.is_empty() || !is_one_line(token) {
-        return Err(invalid(id, "the API token: one line of ASCII characters"));
-    }
+    let token = csp_token(&text)
+        .ok_or_else(|| invalid(id, "the API token: one line of ASCII characters"))?;
     holders.csp_token.set(token.into());
     Ok(())
+}
+
+/// The token in the text of a secret, if it can be the value of a header.
+fn csp_token(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|token| !token.is_empty() && is_one_line(token))
 }
 
 async fn read_niosxaas(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
@@ -388,4 +391,50 @@ async fn read_niosxaas(client: &Client, id: &str, holders: &Holders) -> Result<(
         .map_err(|_| invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#))?;
     holders.niosxaas.set(user);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::arbitrary::{json, text};
+
+    proptest! {
+        #[test]
+        fn any_secret_is_an_api_token_that_can_be_sent_or_refused(text in text()) {
+            if let Some(token) = csp_token(&text) {
+                let header = HeaderValue::try_from(["Token ", token].concat());
+                prop_assert!(header.is_ok());
+                prop_assert_eq!(text.trim(), token);
+            }
+        }
+
+        #[test]
+        fn any_secret_is_tokens_that_can_be_presented_or_refused(text in text()) {
+            for token in read_tokens(&text).unwrap_or_default() {
+                let token = token.expose_secret();
+                prop_assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(text.contains(token) && !token.contains(','));
+            }
+        }
+
+        #[test]
+        fn any_tokens_are_read_as_they_are(tokens in proptest::collection::vec("[!-+--~]{1,99}", 1..5)) {
+            let read = read_tokens(&tokens.join(" , ")).unwrap();
+            let read: Vec<_> = read.iter().map(|token| token.expose_secret().to_owned()).collect();
+            prop_assert_eq!(read, tokens);
+        }
+
+        #[test]
+        fn any_user_is_read_as_it_is_and_anything_else_refused(email in text(), password in text(), other in json()) {
+            let whole = serde_json::json!({ "email": email, "password": password });
+            let user: NiosxaasUser = serde_json::from_str(&whole.to_string()).unwrap();
+            prop_assert_eq!((user.email, user.password.expose_secret()), (email, password.as_str()));
+            let wrong = serde_json::json!({ "email": other, "password": password });
+            prop_assert_eq!(serde_json::from_str::<NiosxaasUser>(&wrong.to_string()).is_ok(), other.is_string());
+        }
+    }
 }

@@ -291,6 +291,8 @@ pub(super) async fn stats(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -321,6 +323,54 @@ mod tests {
         let endless = "a".repeat(3000);
         for values in [["", ""], ["SBX#1", ""], ["", "META"], [&endless, "META"]] {
             assert_eq!(read_cursor(&of(&values), None), None, "{values:?}");
+        }
+    }
+
+    fn status() -> impl Strategy<Value = Option<Status>> {
+        proptest::option::of(proptest::sample::select(Status::ALL.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_cursor_of_its_listing_or_none(
+            text in prop_oneof![
+                crate::arbitrary::text(),
+                proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
+                crate::arbitrary::json().prop_map(|json| URL_SAFE_NO_PAD.encode(json.to_string())),
+                Just(URL_SAFE_NO_PAD.encode("[".repeat(100_000))),
+            ],
+            status in status(),
+        ) {
+            if let Some(position) = read_cursor(&text, status) {
+                prop_assert_eq!(position.len(), if status.is_some() { 4 } else { 2 });
+            }
+        }
+
+        #[test]
+        fn any_position_reads_back(
+            id in "[!-~]{1,256}",
+            status in status(),
+            allocated_at in any::<i64>(),
+        ) {
+            let mut values = vec![format!("SBX#{id}"), "META".to_owned()];
+            values.extend(status.map(|status| status.to_string()));
+            values.extend(status.map(|_| allocated_at.to_string()));
+            let position = read_position(&values, status).unwrap();
+            let cursor = write_cursor(&position, status);
+            prop_assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            prop_assert_eq!(read_cursor(&cursor, status), Some(position));
+        }
+
+        #[test]
+        fn a_cursor_that_is_accepted_is_a_key_that_the_table_takes(
+            values in proptest::collection::vec(prop_oneof![".{0,3000}", Just("META".to_owned()), "SBX#[a-z]{1,9}"], 0..5),
+            status in status(),
+        ) {
+            let cursor = URL_SAFE_NO_PAD.encode(serde_json::json!(values).to_string());
+            if let Some(position) = read_cursor(&cursor, status) {
+                let length = |name: &str| position[name].as_s().unwrap().len();
+                prop_assert!((1..=2048).contains(&length("PK")) && (1..=1024).contains(&length("SK")));
+            }
         }
     }
 }

@@ -247,6 +247,12 @@ pub struct ErrorBody {
 }
 
 impl ApiError {
+    /// What went wrong.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
     /// An error with a message of its own.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {

@@ -237,8 +237,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::arbitrary::header_value;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -268,5 +271,79 @@ mod tests {
     fn an_empty_optional_header_counts_as_absent() {
         let empty = headers(&[("idempotency-key", " ")]);
         assert_eq!(optional::<IdempotencyKey>(&empty, KEY).unwrap(), None);
+    }
+
+    fn parts(role: Role, names: &[&str], values: Vec<(usize, HeaderValue)>) -> Parts {
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+        parts.extensions.insert(role);
+        for (at, value) in values {
+            let name = HeaderName::try_from(names[at % names.len()]).unwrap();
+            parts.headers.append(name, value);
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn any_headers_are_a_request_within_its_bounds_or_an_error_that_says_why(
+            values in proptest::collection::vec((0_usize..5, header_value()), 0..6)
+        ) {
+            let names = [CALLER, LEGACY_CALLER, LAB, PREFIX, KEY];
+            let mut parts = parts(Role::Track, &names, values);
+            let read = AllocateHeaders::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            match read {
+                Ok(AllocateHeaders(AllocateRequest { holder, prefix })) => {
+                    let texts = [
+                        Some(holder.caller.as_str()),
+                        Some(holder.key.as_str()),
+                        holder.lab.as_ref().map(LabId::as_str),
+                        prefix.as_ref().map(NamePrefix::as_str),
+                    ];
+                    for text in texts.into_iter().flatten() {
+                        prop_assert!((1..=crate::sandbox::MAX_TEXT).contains(&text.len()));
+                        prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+                    }
+                    if !parts.headers.contains_key(KEY) {
+                        prop_assert_eq!(holder.key.as_str(), holder.caller.as_str());
+                    }
+                }
+                Err(error) => {
+                    let code = error.code();
+                    prop_assert!(matches!(code, ErrorCode::MissingHeader | ErrorCode::InvalidHeader));
+                }
+            }
+        }
+
+        #[test]
+        fn an_admin_s_token_makes_no_track_of_any_headers(value in header_value()) {
+            let mut parts = parts(Role::Admin, &[CALLER], vec![(0, value)]);
+            let read = TrackCaller::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            prop_assert_eq!(read.unwrap_err().code(), ErrorCode::Forbidden);
+        }
+
+        #[test]
+        fn any_query_is_read_or_refused(query in "[!-~]{0,200}") {
+            #[derive(serde::Deserialize)]
+            struct Limit { limit: Option<usize> }
+
+            let Ok(uri) = axum::http::Uri::try_from(format!("/?{query}")) else { return Ok(()) };
+            let mut parts = parts(Role::Admin, &[], vec![]);
+            parts.uri = uri;
+            match ApiQuery::<Limit>::from_request_parts(&mut parts, &()).now_or_never().unwrap() {
+                Ok(ApiQuery(Limit { limit })) => prop_assert!(limit.is_none() || query.contains("limit")),
+                Err(error) => prop_assert_eq!(error.code(), ErrorCode::InvalidParameter),
+            }
+        }
+
+        #[test]
+        fn a_number_in_a_query_reads_back(limit in any::<usize>()) {
+            #[derive(serde::Deserialize)]
+            struct Limit { limit: usize }
+
+            let mut parts = parts(Role::Admin, &[], vec![]);
+            parts.uri = format!("/?limit={limit}").parse().unwrap();
+            let read = ApiQuery::<Limit>::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            prop_assert_eq!(read.unwrap().0.limit, limit);
+        }
     }
 }

@@ -419,6 +419,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -433,5 +435,16 @@ mod tests {
         assert!(prefers("wait=10, Respond-Async; foo=bar"));
         assert!(!prefers("return=minimal"));
         assert!(!prefers("respond-asynchronously"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_preference_is_read(value in crate::arbitrary::header_value()) {
+            let name = HeaderName::from_static("prefer");
+            let mut headers = HeaderMap::from_iter([(name.clone(), value)]);
+            prefers_async(&headers);
+            headers.append(name, HeaderValue::from_static("respond-async"));
+            prop_assert!(prefers_async(&headers));
+        }
     }
 }

@@ -236,16 +236,7 @@ impl CspClient {
     /// # Errors
     /// [`CspError`].
     pub async fn delete_account(&self, external_id: &str) -> Result<(), CspError> {
-        let uuid = external_id.rsplit('/').next().unwrap_or_default();
-        if uuid.is_empty()
-            || !uuid
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        {
-            return Err(CspError::InvalidId {
-                external_id: external_id.to_owned(),
-            });
-        }
+        let uuid = uuid_of(external_id)?;
         observed(&self.metrics, "delete", async {
             let request = self
                 .http
@@ -274,6 +265,18 @@ impl CspClient {
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// The last part of a resource id, if it can be part of a URL and lead nowhere else.
+pub(super) fn uuid_of(resource: &str) -> Result<&str, CspError> {
+    let uuid = resource.rsplit('/').next().unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if uuid.is_empty() || !uuid.bytes().all(is_plain) {
+        return Err(CspError::InvalidId {
+            external_id: resource.to_owned(),
+        });
+    }
+    Ok(uuid)
 }
 
 /// Counts, times and traces a call.
@@ -381,7 +384,9 @@ fn read_entry(entry: Value) -> Result<Option<Account>, String> {
         return Err("the name or the id is empty".to_owned());
     }
     if name.len() > MAX_TEXT || entry.id.len() > MAX_TEXT {
-        return Err(format!("the name or the id is longer than {MAX_TEXT} bytes"));
+        return Err(format!(
+            "the name or the id is longer than {MAX_TEXT} bytes"
+        ));
     }
     let sfdc = entry.sfdc_account_id.filter(|sfdc| !sfdc.is_empty());
     if sfdc.as_ref().is_some_and(|sfdc| sfdc.len() > MAX_TEXT) {
@@ -412,9 +417,11 @@ fn read_id(csp_id: &Value) -> Option<SandboxId> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use serde_json::json;
 
     use super::*;
+    use crate::arbitrary::json;
 
     fn entry(csp_id: impl Into<Value>) -> Value {
         let csp_id = csp_id.into();
@@ -480,5 +487,100 @@ mod tests {
     fn a_creation_time_that_cannot_be_read_costs_nothing_else() {
         let list = read_entries(vec![with(entry(1), "created_at", json!("yesterday"))]);
         assert_eq!(list.accounts[0].created_at, None);
+    }
+
+    /// An entry as CSP sends it, with some of its values gone or of another kind.
+    fn spoilt_entry() -> impl Strategy<Value = Value> {
+        let names = [
+            "id",
+            "name",
+            "csp_id",
+            "account_type",
+            "state",
+            "created_at",
+            "sfdc_account_id",
+        ];
+        let value = prop_oneof![
+            json(),
+            (0_usize..3000).prop_map(|length| "x".repeat(length).into())
+        ];
+        let change = (proptest::sample::select(names.to_vec()), value);
+        (0_u32..20, proptest::collection::vec(change, 0..3)).prop_map(|(id, changes)| {
+            let mut entry = entry(id);
+            for (name, value) in changes {
+                entry[name] = value;
+            }
+            entry
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_becomes_sandboxes_that_the_table_can_hold(
+            entries in proptest::collection::vec(prop_oneof![4 => spoilt_entry(), 1 => json()], 0..30)
+        ) {
+            let count = entries.len();
+            let list = read_entries(entries);
+            prop_assert!(list.accounts.len() + list.skipped + list.duplicates <= count);
+            prop_assert!(list.broken.len() <= list.skipped);
+            let ids: HashSet<_> = list.accounts.iter().map(|account| &account.sandbox_id).collect();
+            prop_assert_eq!(ids.len(), list.accounts.len(), "each id is there once");
+            for account in &list.accounts {
+                prop_assert!((1..=MAX_TEXT).contains(&account.name.len()));
+                prop_assert!((1..=MAX_TEXT).contains(&account.external_id.len()));
+                prop_assert_eq!(account.name.trim(), &account.name);
+                if let Some(sfdc) = &account.sfdc_account_id {
+                    prop_assert!((1..=MAX_TEXT).contains(&sfdc.len()));
+                }
+            }
+        }
+
+        #[test]
+        fn any_answer_is_a_list_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let text = String::from_utf8_lossy(&bytes);
+            for answer in [text.to_string(), format!(r#"{{"results": [{text}]}}"#)] {
+                if let Ok(answer) = serde_json::from_str::<Answer>(&answer) {
+                    read_entries(answer.results);
+                }
+            }
+        }
+
+        #[test]
+        fn a_uuid_leads_nowhere_else(resource in prop_oneof![crate::arbitrary::text(), "[a-z/.%?#-]{0,20}"]) {
+            if let Ok(uuid) = uuid_of(&resource) {
+                let path = format!("/v2/sandbox/accounts/{uuid}");
+                let url = reqwest::Url::parse(&format!("http://csp{path}")).unwrap();
+                prop_assert_eq!(url.path(), path);
+                prop_assert!(resource.ends_with(uuid) && !uuid.is_empty());
+            }
+        }
+
+        #[test]
+        fn any_status_is_sorted_and_no_pause_is_longer_than_an_hour(
+            status in 100_u16..1000,
+            after in proptest::option::of(prop_oneof![
+                crate::arbitrary::header_value(),
+                any::<u64>().prop_map(header::HeaderValue::from),
+            ]),
+        ) {
+            let mut answer = axum::http::Response::new("");
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            answer.headers_mut().extend(after.map(|after| (header::RETRY_AFTER, after)));
+            match checked(Response::from(answer)) {
+                Ok(_) => prop_assert!((200..300).contains(&status)),
+                Err(error) => {
+                    prop_assert!(!(200..300).contains(&status));
+                    prop_assert!(error.retry_after().is_none_or(|pause| pause <= LONGEST_RETRY_AFTER));
+                    let may_pass = matches!(status, 300..400 | 408 | 429 | 500..600);
+                    prop_assert_eq!(error.is_transient(), may_pass, "{}", status);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_as_deep_as_it_is_long_is_an_error() {
+        let deep = format!(r#"{{"results": {}"#, "[".repeat(1 << 20));
+        assert!(serde_json::from_str::<Answer>(&deep).is_err());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{
     CspError,
-    client::{checked, observed, read_body},
+    client::{checked, observed, read_body, uuid_of},
 };
 use crate::{
     config::NiosxaasConfig,
@@ -160,16 +160,7 @@ impl NiosxaasClient {
     }
 
     async fn delete(&self, token: &SecretString, service: &Service) -> Result<(), CspError> {
-        let uuid = service.id.rsplit('/').next().unwrap_or_default();
-        if uuid.is_empty()
-            || !uuid
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        {
-            return Err(CspError::InvalidId {
-                external_id: service.id.clone(),
-            });
-        }
+        let uuid = uuid_of(&service.id)?;
         let request = self
             .request(Method::DELETE, &format!("{SERVICES}/{uuid}"))
             .bearer_auth(token.expose_secret());
@@ -233,5 +224,30 @@ impl Session {
             self.client.delete(&token, service).await?;
         }
         Ok(Cleaned::Deleted(services.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::json;
+
+    proptest! {
+        #[test]
+        fn any_answer_is_what_was_agreed_or_an_error(results in json(), jwt in json()) {
+            let answer = json!({ "results": results, "jwt": jwt }).to_string();
+            let services: Result<Services, _> = serde_json::from_str(&answer);
+            prop_assert_eq!(services.is_ok(), results.is_array());
+            for entry in services.map(|services| services.results).unwrap_or_default() {
+                let is_service = entry["id"].is_string() && entry["name"].is_string();
+                let is_object = entry.is_object();
+                let is_read = serde_json::from_value::<Service>(entry).is_ok();
+                prop_assert!(!is_object || is_read == is_service);
+            }
+            let token: Result<Token, _> = serde_json::from_str(&answer);
+            prop_assert_eq!(token.is_ok(), jwt.is_string());
+        }
     }
 }

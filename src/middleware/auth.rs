@@ -219,3 +219,32 @@ pub async fn authenticate(
         Err(error) => error.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::header_value;
+
+    proptest! {
+        #[test]
+        fn any_authorization_is_a_token_or_refused(values in proptest::collection::vec(header_value(), 0..3)) {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value);
+            }
+            match bearer_token(&headers) {
+                Ok(token) => prop_assert_eq!(token.trim(), token),
+                Err(error) => prop_assert_eq!(error.code(), ErrorCode::Unauthorized),
+            }
+        }
+
+        #[test]
+        fn a_token_is_read_as_it_is(token in "[!-~]{1,300}", scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]") {
+            let value = format!("{scheme} {token}");
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            prop_assert_eq!(bearer_token(&headers).unwrap(), token);
+        }
+    }
+}

@@ -63,6 +63,7 @@ fn read_address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -102,5 +103,38 @@ mod tests {
         assert_eq!(network("198.51.100.7"), "198.51.100.7");
         assert_eq!(network("::ffff:198.51.100.7"), "198.51.100.7");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_invents_the_proxy_s_word_counts(
+            invented in proptest::collection::vec(crate::arbitrary::header_value(), 0..4),
+            address in any::<std::net::Ipv6Addr>(),
+            appended in any::<bool>(),
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in invented {
+                headers.append(X_FORWARDED_FOR, value);
+            }
+            if appended && let Some(last) = headers.get_all(X_FORWARDED_FOR).iter().next_back().cloned() {
+                // The proxy writes one header of all of them.
+                let bytes = [last.as_bytes(), format!(", {address}").as_bytes()].concat();
+                headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(&bytes).unwrap());
+            } else {
+                headers.append(X_FORWARDED_FOR, address.to_string().parse().unwrap());
+            }
+            prop_assert_eq!(forwarded_for(&headers, 1), Some(IpAddr::V6(address)));
+            prop_assert_eq!(forwarded_for(&headers, 0), None);
+            // Whatever is further left is an address or nothing.
+            for hops in [2, 3, usize::MAX] {
+                let _ = forwarded_for(&headers, hops);
+            }
+        }
+
+        #[test]
+        fn a_network_is_its_own_network(address in any::<IpAddr>()) {
+            let network = ClientAddress(address).network();
+            prop_assert_eq!(ClientAddress(network).network(), network);
+        }
     }
 }

@@ -228,6 +228,8 @@ impl Drop for Event {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -239,5 +241,17 @@ mod tests {
             assert!(!is_sane(&HeaderValue::from_static(not_sane)), "{not_sane}");
         }
         assert!(!is_sane(&HeaderValue::try_from("x".repeat(129)).unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_that_is_taken_over_is_one_word(value in crate::arbitrary::header_value()) {
+            if is_sane(&value) {
+                let text = value.to_str().unwrap();
+                prop_assert!((1..=MAX_REQUEST_ID).contains(&text.len()));
+                let forging = [' ', '"', '\\', '\n', '{', ','];
+                prop_assert!(!text.contains(forging));
+            }
+        }
     }
 }

@@ -248,3 +248,49 @@ pub(super) fn claim_item(
     ]);
     claim
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        arbitrary::spoilt,
+        sandbox::{CallerId, IdempotencyKey},
+    };
+
+    proptest! {
+        #[test]
+        fn any_claim_reads_back(
+            sandbox in "[!-~]{1,256}", caller in "[!-~]{1,256}", key in "[!-~]{1,256}", at in any::<i64>(),
+        ) {
+            let sandbox = SandboxId::parse(sandbox).unwrap();
+            let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
+            let pointer = Pointer { sandbox_id: sandbox.to_string(), allocated_at: at };
+            prop_assert_eq!(Found::read(Some(item)), Found::Pointer(pointer));
+        }
+
+        #[test]
+        fn any_item_is_a_claim_or_unreadable(item in spoilt(claim_item(
+            &SandboxId::parse("1").unwrap(), &holder("play-1", "key-1"), TERMS, UnixSeconds(1)
+        ))) {
+            let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
+                && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
+            prop_assert_eq!(matches!(Found::read(Some(item)), Found::Pointer(_)), is_claim);
+        }
+    }
+
+    const TERMS: LeaseTerms = LeaseTerms {
+        lab_duration_hours: 4,
+        grace: std::time::Duration::from_mins(30),
+    };
+
+    fn holder(caller: &str, key: &str) -> Holder {
+        Holder {
+            caller: CallerId::parse(caller).unwrap(),
+            key: IdempotencyKey::parse(key).unwrap(),
+            lab: None,
+        }
+    }
+}

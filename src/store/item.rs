@@ -440,7 +440,10 @@ pub(super) fn number(value: impl Into<i64>) -> AttributeValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{attribute, spoilt};
 
     fn available() -> Item {
         let account = Account {
@@ -514,5 +517,106 @@ mod tests {
         };
         assert_ne!(key_of("ab", "c"), key_of("a", "bc"));
         assert_eq!(key_of("ab", "c"), key_of("ab", "c"));
+    }
+
+    fn account() -> impl Strategy<Value = Account> {
+        let sfdc = proptest::option::of("[!-~]{1,20}");
+        let created_at = proptest::option::of(any::<i64>().prop_map(UnixSeconds));
+        (
+            "[!-~]{1,256}",
+            "[^\\s].{0,40}",
+            "[!-~]{1,99}",
+            sfdc,
+            created_at,
+        )
+            .prop_map(
+                |(id, name, external_id, sfdc_account_id, created_at)| Account {
+                    sandbox_id: SandboxId::parse(id).unwrap(),
+                    name,
+                    external_id,
+                    sfdc_account_id,
+                    created_at,
+                },
+            )
+    }
+
+    fn used() -> Item {
+        let mut item = available();
+        for (name, value) in [
+            ("status", string("allocated")),
+            ("allocated_to_track", string("play-1")),
+            ("idempotency_key", string("key-1")),
+            ("track_name", string("lab-1")),
+            ("allocated_at", number(1_774_000_000)),
+            ("deletion_requested_at", number(1_774_000_001)),
+            ("next_deletion_at", number(1_774_000_002)),
+            ("niosxaas_cleanup_skipped", string("why")),
+        ] {
+            item.insert(name.to_owned(), value);
+        }
+        item
+    }
+
+    proptest! {
+        #[test]
+        fn any_item_is_a_sandbox_within_its_bounds_or_a_fault(item in spoilt(used())) {
+            if let Ok(sandbox) = read_sandbox(item.clone()) {
+                prop_assert!(sandbox.status != Status::Allocated || sandbox.holder.is_some());
+                if let Some(key) = item.get("PK").and_then(|key| key.as_s().ok()) {
+                    prop_assert_eq!(key, &format!("{SANDBOX_PREFIX}{}", sandbox.id()));
+                }
+                // Whatever the numbers are, no arithmetic on them fails.
+                let grace = std::time::Duration::MAX;
+                let _ = sandbox.is_overdue(UnixSeconds(i64::MAX), grace);
+            }
+        }
+
+        #[test]
+        fn what_only_informs_never_loses_a_sandbox(value in attribute(), name in proptest::sample::select(vec![
+            "track_name", "deletion_requested_at", "sfdc_account_id", "created_at", "updated_at", "last_synced",
+            "next_deletion_at", "deletion_error", "deletion_retry_count", "niosxaas_cleaned_at",
+            "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "unheard_of",
+        ])) {
+            let mut item = used();
+            item.insert(name.to_owned(), value);
+            prop_assert!(read_sandbox(item).is_ok());
+        }
+
+        #[test]
+        fn any_account_reads_back(account in account(), hours in 1_u32..=720, now in any::<i64>()) {
+            let sandbox = read_sandbox(new_sandbox(&account, hours, UnixSeconds(now)).unwrap()).unwrap();
+            prop_assert_eq!(&sandbox.account, &account);
+            prop_assert_eq!((sandbox.status, sandbox.lab_duration_hours), (Status::Available, hours));
+            prop_assert_eq!((sandbox.holder, sandbox.allocated_at.0), (None, 0));
+        }
+
+        #[test]
+        fn any_holder_is_known_again_after_a_deletion(
+            account in account(), caller in "[!-~]{1,256}", key in "[!-~]{1,256}", lab in proptest::option::of("[!-~]{1,256}"),
+            allocated_at in 1..i64::MAX, now in any::<i64>(),
+        ) {
+            let holder = Holder {
+                caller: CallerId::parse(caller).unwrap(),
+                key: IdempotencyKey::parse(key).unwrap(),
+                lab: lab.map(|lab| LabId::parse(lab).unwrap()),
+            };
+            let mut sandbox = read_sandbox(available()).unwrap();
+            sandbox.account = account.clone();
+            sandbox.holder = Some(holder.clone());
+            sandbox.allocated_at = UnixSeconds(allocated_at);
+            let item = tombstone(&sandbox, UnixSeconds(now), UnixSeconds(now)).unwrap();
+            let tombstone: Tombstone = serde_dynamo::aws_sdk_dynamodb_1::from_item(item).unwrap();
+            prop_assert_eq!(tombstone.deleted_at, now);
+            let back = read_sandbox(reinstated(&tombstone, &account, UnixSeconds(now)).unwrap()).unwrap();
+            prop_assert_eq!(back.holder, Some(holder));
+            prop_assert_eq!((back.status, back.allocated_at.0), (Status::PendingDeletion, allocated_at));
+        }
+
+        #[test]
+        fn any_tombstone_is_read_or_a_fault(item in spoilt(
+            tombstone(&read_sandbox(used()).unwrap(), UnixSeconds(1), UnixSeconds(2)).unwrap()
+        )) {
+            let _: Result<Tombstone, _> = serde_dynamo::aws_sdk_dynamodb_1::from_item(item);
+        }
     }
 }

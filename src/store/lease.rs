@@ -521,7 +521,10 @@ fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{attribute, spoilt};
 
     #[test]
     fn a_run_id_reads_back_and_names_its_job() {
@@ -534,6 +537,59 @@ mod tests {
             "", "sync", "sync-", "sync-x", "reboot-1", "sync-1#2", "sync-1/2",
         ] {
             assert!(not_an_id.parse::<RunId>().is_err(), "{not_an_id}");
+        }
+    }
+
+    fn record() -> RunRecord {
+        RunRecord {
+            id: "sync-01774000000-1f0c7a52".into(),
+            job: JobName::Sync,
+            state: RunState::Running,
+            counts: serde_json::json!({ "status": "running", "synced": 3 }),
+            error: Some("why".into()),
+            started_at: UnixSeconds(1),
+            updated_at: UnixSeconds(2),
+            finished_at: Some(UnixSeconds(3)),
+        }
+    }
+
+    fn item(record: &RunRecord) -> Item {
+        serde_dynamo::aws_sdk_dynamodb_1::to_item(record).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_the_id_of_a_run_or_none(text in prop_oneof![crate::arbitrary::text(), "(sync|bulk-delete)-[0-9a-z-]{0,70}"]) {
+            if let Ok(id) = text.parse::<RunId>() {
+                prop_assert_eq!(id.as_str(), &text);
+                prop_assert!(text.len() <= 64 && text.starts_with(id.job().as_str()));
+                // It is part of a path and of a header.
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+            }
+        }
+
+        #[test]
+        fn any_run_id_reads_back(job in proptest::sample::select(JobName::ALL.to_vec()), at in 0_i64.., random in any::<u32>()) {
+            let id = RunId::new(job, UnixSeconds(at), random);
+            prop_assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        }
+
+        #[test]
+        fn any_report_reads_back(counts in proptest::collection::hash_map("[a-z_]{1,12}", any::<u32>(), 0..8), error in proptest::option::of(".{0,99}")) {
+            let record = RunRecord { counts: serde_json::json!(counts), error, ..record() };
+            prop_assert_eq!(read_run(item(&record)), Some(record));
+        }
+
+        #[test]
+        fn any_item_is_a_record_or_skipped(item in spoilt(item(&record()))) {
+            read_run(item);
+        }
+
+        #[test]
+        fn any_lease_has_whole_numbers_or_none(value in attribute()) {
+            let lease = Item::from([("generation".to_owned(), value.clone()), ("run_id".to_owned(), value)]);
+            prop_assert!(integer(Some(&lease), "generation").is_none() || lease["generation"].is_n());
+            prop_assert_eq!(run_of(Some(&lease)).is_some(), lease["run_id"].is_s());
         }
     }
 }
