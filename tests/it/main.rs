@@ -17,6 +17,7 @@ mod cleanup;
 mod contract;
 mod edge;
 mod history;
+mod hostile;
 mod http;
 mod jobs;
 mod metrics;

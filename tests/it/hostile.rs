@@ -1,0 +1,158 @@
+//! A running broker, and requests with any bytes in them.
+
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+
+use proptest::{
+    collection,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Runtime,
+    time::timeout,
+};
+
+use crate::support::{ADMIN, Pool, TRACK};
+
+const CASES: u32 = 1000;
+/// No request, however hostile, may keep the broker busy for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Not `Content-Length`: for a body that does not come the broker waits, as it should.
+const HEADERS: [&str; 14] = [
+    "Authorization",
+    "X-Instruqt-Sandbox-ID",
+    "X-Track-ID",
+    "X-Instruqt-Track-ID",
+    "X-Sandbox-Name-Prefix",
+    "Idempotency-Key",
+    "X-Forwarded-For",
+    "X-Request-ID",
+    "traceparent",
+    "tracestate",
+    "Prefer",
+    "Origin",
+    "Content-Type",
+    "Expect",
+];
+
+const TARGETS: [&str; 9] = [
+    "POST /v1/allocate",
+    "GET /v1/sandboxes",
+    "GET /v1/sandboxes/lab-adventure-0001",
+    "POST /v1/sandboxes/lab-adventure-0001/mark-for-deletion",
+    "GET /v1/admin/sandboxes?status=available&cursor=",
+    "GET /v1/admin/sandboxes?q=",
+    "GET /v1/admin/jobs/",
+    "POST /v1/admin/bulk-delete?status=",
+    "OPTIONS /v1/allocate",
+];
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => collection::vec(any::<u8>(), 0..200),
+        8 => "[!-~]{0,200}".prop_map(String::into_bytes),
+        4 => "00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}".prop_map(String::into_bytes),
+        1 => Just(vec![b'a'; 9_000]),
+        1 => Just(vec![0xFF; 100_000]),
+    ]
+}
+
+/// A request line, some valid headers, and some that are anything.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let tail = prop_oneof![5 => Just(Vec::new()), 1 => value()];
+    let headers = collection::vec((select(HEADERS.to_vec()), value()), 0..4);
+    let body = prop_oneof![5 => Just(Vec::new()), 1 => value()];
+    (select(TARGETS.to_vec()), tail, any::<bool>(), headers, body).prop_map(
+        |(target, tail, is_known, headers, body)| {
+            let mut bytes = [target.as_bytes(), &tail, b" HTTP/1.1\r\nHost: broker\r\n"].concat();
+            if is_known {
+                let token = if target.contains("admin") {
+                    ADMIN
+                } else {
+                    TRACK
+                };
+                bytes.extend(format!("Authorization: Bearer {token}\r\n").bytes());
+                bytes.extend(b"X-Instruqt-Sandbox-ID: play-1\r\n");
+            }
+            // What is valid is to stay so.
+            let is_set = |name: &str| is_known && HEADERS[..2].contains(&name);
+            for (name, value) in headers.into_iter().filter(|(name, _)| !is_set(name)) {
+                bytes.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
+            }
+            bytes.extend(b"Connection: close\r\n\r\n");
+            bytes.extend(body);
+            bytes
+        },
+    )
+}
+
+/// The first line of what the broker answers; empty if it hangs up.
+async fn ask(address: &str, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    // The broker may hang up before it has read, or was asked, everything.
+    let _ = stream.write_all(request).await;
+    let _ = stream.read_to_end(&mut answer).await;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn no_bytes_in_a_request_do_the_broker_any_harm() {
+    let runtime = Runtime::new().unwrap();
+    let (pool, broker) = runtime.block_on(async {
+        let pool = Pool::of(CASES as usize + 5).await;
+        let broker = pool
+            .broker_with(&[
+                ("RATE_LIMIT_PER_SEC", "100000"),
+                ("RATE_LIMIT_BURST", "1000000"),
+                ("TRUSTED_PROXY_HOPS", "1"),
+            ])
+            .await;
+        (pool, broker)
+    });
+    let address = broker.client.base.trim_start_matches("http://").to_owned();
+    let classes = RefCell::new(BTreeMap::<String, u32>::new());
+    let config = Config {
+        cases: CASES,
+        failure_persistence: None,
+        max_shrink_time: 20_000,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&request(), |request| {
+            let answer = runtime.block_on(async {
+                // Within the runtime, whose clock it needs.
+                timeout(PATIENCE, ask(&address, &request)).await
+            });
+            let line = answer.map_err(|_| TestCaseError::fail("no answer in time"))?;
+            let is_fine = line.is_empty()
+                || ["2", "4"]
+                    .iter()
+                    .any(|class| line.starts_with(&format!("HTTP/1.1 {class}")));
+            prop_assert!(is_fine, "{line}");
+            let class = line.chars().take("HTTP/1.1 4".len()).collect();
+            *classes.borrow_mut().entry(class).or_default() += 1;
+            Ok(())
+        })
+        .unwrap();
+    runtime.block_on(async {
+        for n in 0..5 {
+            let answer = broker.client.allocate(&format!("after-{n}")).await;
+            assert_eq!(answer.status, 201, "the broker serves on: {answer:?}");
+        }
+        // One for each caller, whatever else was asked for under which key.
+        let holdings = pool.holdings().await;
+        assert!(
+            (0..5).all(|n| holdings[&format!("after-{n}")].len() == 1),
+            "{holdings:?}"
+        );
+    });
+    let classes = classes.into_inner();
+    let (served, refused) = (classes["HTTP/1.1 2"], classes["HTTP/1.1 4"]);
+    assert!(served > 10 && refused > 10, "both happen: {classes:?}");
+}
