@@ -20,8 +20,10 @@ use crate::{
     store::{PoolStore, StoreError},
 };
 
-/// How long a reading to the last page that found nothing may answer others.
+/// A reading to the last page that found nothing answers those who asked until so long after it began.
 const EMPTY_FOR: Duration = Duration::from_millis(250);
+/// How long such a reading is remembered; nobody who could share it has waited for longer.
+const EMPTY_KEPT_FOR: Duration = Duration::from_secs(10);
 /// How often the index is topped up in the background at the most.
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// So many candidates lost to other brokers since the last reading call for a new one.
@@ -55,6 +57,7 @@ struct Inner {
 /// What earlier readings tell those who waited for them.
 #[derive(Debug, Default)]
 struct Turn {
+    /// When the last reading began that found nothing.
     empty: HashMap<Option<NamePrefix>, Instant>,
     failed: Option<Instant>,
     read: Option<Instant>,
@@ -122,16 +125,20 @@ impl Supply {
         if turn.failed.is_some_and(|at| at >= asked) {
             return Err(StoreError::shared("Query"));
         }
-        turn.empty.retain(|_, at| at.elapsed() < EMPTY_FOR);
-        if turn.empty.contains_key(&prefix.cloned()) {
+        turn.empty
+            .retain(|_, began| began.elapsed() < EMPTY_KEPT_FOR);
+        if let Some(began) = turn.empty.get(&prefix.cloned())
+            && asked < *began + EMPTY_FOR
+        {
             return Ok(Refreshed::Empty);
         }
+        let began = Instant::now();
         // In a box: nearly no request gets here.
         let read = Box::pin(inner.read_for(prefix)).await;
         turn.read = Some(Instant::now());
         match &read {
             Ok(Refreshed::Empty) => {
-                turn.empty.insert(prefix.cloned(), Instant::now());
+                turn.empty.insert(prefix.cloned(), began);
             }
             Ok(Refreshed::Found | Refreshed::Busy) => {}
             Err(_) => turn.failed = Some(Instant::now()),
