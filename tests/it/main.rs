@@ -16,6 +16,7 @@ mod allocation;
 mod cleanup;
 mod contract;
 mod edge;
+mod faults;
 mod history;
 mod hostile;
 mod http;

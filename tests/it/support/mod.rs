@@ -1,5 +1,6 @@
 //! What the tests share: an engine, a pool on it, brokers booted as `main` boots them, and clients.
 
+pub mod faults;
 mod process;
 mod proxy;
 
