@@ -27,7 +27,7 @@ use futures_util::stream;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::services::Services;
@@ -37,6 +37,7 @@ pub const API_PATH: &str = "/v2";
 
 /// More than any machine holds in memory.
 const MOST_ACCOUNTS: u64 = 10_000_000;
+const ID_PREFIX: &str = "identity/accounts/";
 const FIRST_CSP_ID: u64 = 2_000_001;
 const ADJECTIVES: [&str; 8] = [
     "lab", "demo", "cloud", "edge", "core", "test", "field", "north",
@@ -142,7 +143,8 @@ impl Fault {
 /// An account of the simulator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SimulatedAccount {
-    id: String,
+    /// Its resource id.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// Its number.
@@ -187,6 +189,9 @@ struct Inner {
     calls: Calls,
     file: Option<PathBuf>,
     services: Services,
+    /// Accounts that are there, but that CSP knows nothing of for now.
+    hidden: BTreeSet<u64>,
+    orders: Option<Vec<(Instant, String)>>,
 }
 
 /// The simulator; cheap to clone, all clones are the same CSP.
@@ -202,7 +207,7 @@ fn account(seed: u64, number: u64) -> SimulatedAccount {
     let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
     let noun = NOUNS[rng.random_range(0..NOUNS.len())];
     SimulatedAccount {
-        id: format!("identity/accounts/{uuid}"),
+        id: format!("{ID_PREFIX}{uuid}"),
         name: format!("{adjective}-{noun}-{number:04}"),
         csp_id: FIRST_CSP_ID + number,
         account_type: "sandbox",
@@ -276,6 +281,8 @@ impl Simulator {
             calls,
             file,
             services,
+            hidden: BTreeSet::new(),
+            orders: None,
         })))
     }
 
@@ -315,6 +322,35 @@ impl Simulator {
             .iter()
             .position(|account| account.csp_id == csp_id);
         found.map_or(Ok(false), |at| inner.delete(at).map(|()| true))
+    }
+
+    /// Lets an account vanish as if it were deleted, or come back; until the simulator ends.
+    pub fn hide(&self, csp_id: u64, is_hidden: bool) {
+        let mut inner = self.lock();
+        if is_hidden {
+            inner.hidden.insert(csp_id);
+        } else {
+            inner.hidden.remove(&csp_id);
+        }
+    }
+
+    /// Calls an account something else, until the simulator ends. Whether there is such an account.
+    pub fn rename(&self, csp_id: u64, name: &str) -> bool {
+        let mut inner = self.lock();
+        let account = inner
+            .accounts
+            .iter_mut()
+            .find(|account| account.csp_id == csp_id);
+        account
+            .map(|account| name.clone_into(&mut account.name))
+            .is_some()
+    }
+
+    /// The orders to delete an account that came since the last time, each with its moment and the account's resource id,
+    /// whether or not they were carried out. The first time there are none.
+    #[must_use]
+    pub fn take_deletion_orders(&self) -> Vec<(Instant, String)> {
+        self.lock().orders.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Puts `faults` in force, in place of those that were.
@@ -428,6 +464,10 @@ impl Simulator {
 }
 
 impl Inner {
+    fn is_hidden(&self, account: &SimulatedAccount) -> bool {
+        self.hidden.contains(&account.csp_id)
+    }
+
     fn delete(&mut self, at: usize) -> io::Result<()> {
         let gone = self.accounts.remove(at);
         self.saved.deleted.insert(gone.csp_id - FIRST_CSP_ID);
@@ -488,6 +528,10 @@ async fn gate(
         );
     }
     let call = if request.method() == Method::DELETE {
+        let uuid = request.uri().path().rsplit('/').next().unwrap_or_default();
+        if let Some(orders) = &mut simulator.lock().orders {
+            orders.push((Instant::now(), format!("{ID_PREFIX}{uuid}")));
+        }
         Call::Delete
     } else {
         Call::List
@@ -496,12 +540,14 @@ async fn gate(
 }
 
 async fn list(State(simulator): State<Simulator>, request: Request) -> Json<Value> {
-    let accounts: Vec<Value> = simulator
-        .lock()
-        .accounts
-        .iter()
-        .map(|account| json!(account))
-        .collect();
+    let accounts: Vec<Value> = {
+        let inner = simulator.lock();
+        let shown = inner
+            .accounts
+            .iter()
+            .filter(|account| !inner.is_hidden(account));
+        shown.map(|account| json!(account)).collect()
+    };
     let results = match request.extensions().get() {
         Some(Misbehaviour::Duplicates) => accounts
             .iter()
@@ -532,10 +578,9 @@ async fn delete_one(
     UrlPath(uuid): UrlPath<String>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let found = inner
-        .accounts
-        .iter()
-        .position(|account| account.id.ends_with(&uuid) && !uuid.is_empty());
+    let found = inner.accounts.iter().position(|account| {
+        account.id.ends_with(&uuid) && !uuid.is_empty() && !inner.is_hidden(account)
+    });
     match found.map(|at| inner.delete(at)) {
         None => error(StatusCode::NOT_FOUND, "no such account"),
         Some(Ok(())) => StatusCode::NO_CONTENT.into_response(),
@@ -617,6 +662,27 @@ mod tests {
         let after = Simulator::open(&file, 10, 7).unwrap();
         assert_eq!(after.accounts(), before.accounts());
         assert_eq!(after.accounts().len(), 11);
+    }
+
+    #[tokio::test]
+    async fn what_is_hidden_is_not_listed_and_not_deleted_until_it_is_shown() {
+        let simulator = Simulator::new(2, 7);
+        let account = simulator.accounts()[0].clone();
+        let uuid = account.id.rsplit('/').next().unwrap().to_owned();
+        let listed = async || {
+            let Json(list) = list(State(simulator.clone()), Request::default()).await;
+            list["results"].clone()
+        };
+        let delete = async || delete_one(State(simulator.clone()), UrlPath(uuid.clone())).await;
+        assert!(simulator.rename(account.csp_id, "renamed"));
+        assert_eq!(listed().await[0]["name"], "renamed");
+        simulator.hide(account.csp_id, true);
+        assert_eq!(listed().await.as_array().unwrap().len(), 1);
+        assert_eq!(delete().await.status(), StatusCode::NOT_FOUND);
+        simulator.hide(account.csp_id, false);
+        assert_eq!(listed().await.as_array().unwrap().len(), 2);
+        assert_eq!(delete().await.status(), StatusCode::NO_CONTENT);
+        assert!(!simulator.rename(account.csp_id, "gone"));
     }
 
     #[test]

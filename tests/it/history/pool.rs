@@ -1,0 +1,70 @@
+//! The table as the engine itself has it, without the faults.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use sandbox_broker::store::Item;
+
+use super::event::{ClaimRow, Row, What};
+use crate::support::Pool;
+
+fn text(item: &Item, name: &str) -> Option<String> {
+    item.get(name)?.as_s().ok().cloned()
+}
+
+fn number(item: &Item, name: &str) -> i64 {
+    let number = item.get(name).and_then(|value| value.as_n().ok());
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
+fn row(item: &Item) -> Row {
+    Row {
+        sandbox: text(item, "sandbox_id").unwrap(),
+        name: text(item, "name").unwrap(),
+        external_id: text(item, "external_id").unwrap(),
+        status: text(item, "status").unwrap(),
+        caller: text(item, "allocated_to_track"),
+        key: text(item, "idempotency_key"),
+        allocated_at: number(item, "allocated_at"),
+        deletion_retry_count: u64::try_from(number(item, "deletion_retry_count")).unwrap(),
+    }
+}
+
+fn claim(item: &Item) -> Option<ClaimRow> {
+    Some(ClaimRow {
+        caller: text(item, "caller")?,
+        key: text(item, "key")?,
+        sandbox: text(item, "sandbox_id")?,
+        allocated_at: number(item, "allocated_at"),
+    })
+}
+
+/// Everything that the table holds.
+pub(super) async fn table(pool: &Pool) -> What {
+    let (mut sandboxes, mut claims, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
+    let mut items = pool
+        .client
+        .scan()
+        .table_name(&pool.table)
+        .consistent_read(true)
+        .filter_expression("SK IN (:sandbox, :claim, :gone)")
+        .expression_attribute_values(":sandbox", AttributeValue::S("META".to_owned()))
+        .expression_attribute_values(":claim", AttributeValue::S("CLAIM".to_owned()))
+        .expression_attribute_values(":gone", AttributeValue::S("GONE".to_owned()))
+        .into_paginator()
+        .items()
+        .send();
+    while let Some(item) = items.next().await {
+        let item = item.unwrap();
+        let key = text(&item, "PK").unwrap();
+        match key.split_once('#') {
+            Some(("SBX", _)) => sandboxes.push(row(&item)),
+            Some(("CLAIM", _)) => claims.extend(claim(&item)),
+            Some(("GONE", id)) => tombstones.push(id.to_owned()),
+            _ => {}
+        }
+    }
+    What::Table {
+        sandboxes,
+        claims,
+        tombstones,
+    }
+}

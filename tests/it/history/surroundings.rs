@@ -1,0 +1,189 @@
+//! What goes on beside the clients: CSP, jobs, crashes, time.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use sandbox_broker::csp::simulator::{Call, Fault, Misbehaviour};
+use tokio::time::sleep;
+
+use super::{event::What, pool, workload::World};
+use crate::support::ADMIN;
+
+const JOBS: [&str; 14] = [
+    "sync",
+    "sync",
+    "sync",
+    "sync?force=true",
+    "cleanup",
+    "cleanup",
+    "cleanup",
+    "cleanup?retry_failed=true",
+    "auto-expire",
+    "auto-expire",
+    "auto-delete-stale?grace_period_hours=0",
+    "auto-delete-stale?grace_period_hours=1",
+    "bulk-delete?status=stale",
+    "bulk-delete?status=deletion_failed",
+];
+
+/// CSP makes accounts when the pool runs low, or a while later.
+pub(super) async fn csp(world: Arc<World>, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut hidden = BTreeSet::new();
+    let mut low = 8;
+    while !world.is_over() {
+        sleep(Duration::from_millis(rng.random_range(5..40))).await;
+        take_orders(&world);
+        let accounts = world.simulator.accounts();
+        let waiting = accounts.len().saturating_sub(hidden.len());
+        match rng.random_range(0..20) {
+            0..3 => {
+                if let Some(account) = accounts.choose(&mut rng) {
+                    let sandbox = account.csp_id.to_string();
+                    let began = world.recorder.now();
+                    world.simulator.hide(account.csp_id, true);
+                    hidden.insert(account.csp_id);
+                    world
+                        .recorder
+                        .record(began, What::AccountHidden { sandbox });
+                }
+            }
+            3..6 => {
+                let shown: Vec<_> = hidden.iter().copied().collect();
+                if let Some(csp_id) = shown.choose(&mut rng) {
+                    let sandbox = csp_id.to_string();
+                    let began = world.recorder.now();
+                    world.simulator.hide(*csp_id, false);
+                    hidden.remove(csp_id);
+                    world.recorder.record(began, What::AccountShown { sandbox });
+                }
+            }
+            6..8 => {
+                if let Some(account) = accounts.choose(&mut rng) {
+                    let sandbox = account.csp_id.to_string();
+                    let name = format!("renamed-{}-{sandbox}", rng.random_range(0..10));
+                    let began = world.recorder.now();
+                    if world.simulator.rename(account.csp_id, &name) {
+                        world
+                            .recorder
+                            .record(began, What::AccountRenamed { sandbox, name });
+                    }
+                }
+            }
+            8 => world.simulator.misbehave(trouble(&mut rng)),
+            9..11 => world.simulator.misbehave([]),
+            _ => {}
+        }
+        // Beside what is held, so that now and then there is nothing to be had.
+        if waiting < world.wanted_accounts() + low {
+            low = rng.random_range(0..25);
+            make_accounts(&world, rng.random_range(4..20));
+        }
+    }
+    for csp_id in hidden {
+        world.simulator.hide(csp_id, false);
+    }
+    world.simulator.misbehave([]);
+}
+
+fn make_accounts(world: &World, count: u64) {
+    let began = world.recorder.now();
+    world.simulator.add_accounts(count).unwrap();
+    let accounts = world.simulator.accounts();
+    for account in &accounts[accounts.len() - usize::try_from(count).unwrap()..] {
+        let what = What::AccountMade {
+            sandbox: account.csp_id.to_string(),
+            name: account.name.clone(),
+            external_id: account.id.clone(),
+        };
+        world.recorder.record(began, what);
+    }
+}
+
+/// Deletions, at the moment at which they came.
+pub(super) fn take_orders(world: &World) {
+    for (at, external_id) in world.simulator.take_deletion_orders() {
+        world
+            .recorder
+            .record_at(at, What::AccountDeleted { external_id });
+    }
+}
+
+fn trouble(rng: &mut SmallRng) -> Vec<Fault> {
+    let fault = |on, misbehaviour, every| Fault {
+        on,
+        every: Some(every),
+        ..Fault::always(misbehaviour)
+    };
+    vec![match rng.random_range(0..8) {
+        0..2 => fault(Call::Delete, Misbehaviour::Status { code: 500 }, 2),
+        2 => fault(Call::Delete, Misbehaviour::Status { code: 400 }, 3),
+        3 => fault(Call::Delete, Misbehaviour::Forget, 2),
+        4 => fault(Call::Any, Misbehaviour::Reset, 3),
+        5 => fault(Call::List, Misbehaviour::Duplicates, 2),
+        6 => fault(Call::List, Misbehaviour::Broken, 2),
+        _ => fault(Call::List, Misbehaviour::Slow { delay_ms: 60 }, 2),
+    }]
+}
+
+/// Starts jobs at random, on this broker too.
+pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    while !world.is_over() {
+        let job = *JOBS.choose(&mut rng).unwrap();
+        world.job(broker, job).await;
+        sleep(Duration::from_millis(rng.random_range(1..30))).await;
+    }
+}
+
+impl World {
+    pub(super) async fn job(&self, broker: usize, job: &str) {
+        let began = self.recorder.now();
+        let url = format!("{}/v1/admin/{job}", self.brokers[broker].base());
+        let run = async {
+            let answer = self.http.post(url).bearer_auth(ADMIN).send().await?;
+            let status = answer.status();
+            Ok::<_, reqwest::Error>((status, answer.json().await?))
+        };
+        let report = run.await.ok();
+        let report = report.and_then(|(status, report)| status.is_success().then_some(report));
+        let name = job.to_owned();
+        self.recorder.record(began, What::Job { name, report });
+    }
+}
+
+/// Kills brokers and starts them again.
+pub(super) async fn crashes(world: Arc<World>, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    while !world.is_over() {
+        sleep(Duration::from_millis(rng.random_range(2000..6000))).await;
+        let broker = rng.random_range(0..2);
+        world.kill(broker).await;
+        sleep(Duration::from_millis(rng.random_range(0..100))).await;
+        world.start(broker).await;
+    }
+}
+
+/// Sets the clocks forward: leases look dead, deletions become due, allocations end.
+pub(super) async fn time(world: Arc<World>, seed: u64) {
+    const MINUTES: [u64; 5] = [1, 2, 10, 45, 60];
+    let mut rng = SmallRng::seed_from_u64(seed);
+    while !world.is_over() {
+        sleep(Duration::from_millis(rng.random_range(300..2500))).await;
+        let span = Duration::from_mins(*MINUTES.choose(&mut rng).unwrap());
+        let began = world.recorder.now();
+        let (from, to) = world.clock.advance(span);
+        world.recorder.record(began, What::Clock { from, to });
+    }
+}
+
+/// Reads the table again and again.
+pub(super) async fn look(world: Arc<World>) {
+    while !world.is_over() {
+        sleep(world.plan.between_tables).await;
+        let began = world.recorder.now();
+        let table = pool::table(&world.pool).await;
+        world.note_table(&table);
+        world.recorder.record(began, table);
+    }
+}
