@@ -5,6 +5,7 @@ mod checker;
 mod clients;
 mod event;
 mod figures;
+mod mutants;
 mod pool;
 mod recorder;
 mod surroundings;

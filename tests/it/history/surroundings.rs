@@ -155,8 +155,11 @@ impl World {
 /// Kills brokers and starts them again.
 pub(super) async fn crashes(world: Arc<World>, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
-    while !world.is_over() {
+    while world.plan.crashes && !world.is_over() {
         sleep(Duration::from_millis(rng.random_range(2000..6000))).await;
+        if world.is_over() {
+            return;
+        }
         let broker = rng.random_range(0..2);
         world.kill(broker).await;
         sleep(Duration::from_millis(rng.random_range(0..100))).await;

@@ -41,6 +41,7 @@ pub(super) struct Plan {
     pub(super) clients: u64,
     pub(super) script: Script,
     pub(super) between_tables: Duration,
+    pub(super) crashes: bool,
 }
 
 impl Default for Plan {
@@ -52,6 +53,7 @@ impl Default for Plan {
             clients: 100,
             script: Script::of(0.003),
             between_tables: Duration::from_millis(500),
+            crashes: true,
         }
     }
 }

@@ -1,0 +1,149 @@
+//! Claims by those who know too little.
+
+use futures_util::FutureExt;
+use sandbox_broker::{
+    sandbox::Account,
+    store::{Change, Claim, Found, Guard},
+};
+
+use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
+use crate::support::{START, account};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario("a sandbox that is held is not allocated", |stage| {
+            held(stage).boxed()
+        }),
+        scenario(
+            "a sandbox that has changed is not allocated as it was",
+            |stage| changed(stage).boxed(),
+        ),
+        scenario("a pair that has a claim gets no second sandbox", |stage| {
+            second(stage).boxed()
+        }),
+        scenario(
+            "a leftover is written over only as long as it is one",
+            |stage| leftover(stage).boxed(),
+        ),
+        scenario(
+            "a claim that can be read again is not written over",
+            |stage| readable(stage).boxed(),
+        ),
+        scenario("a claim that is gone is not written over", |stage| {
+            gone(stage).boxed()
+        }),
+    ]
+}
+
+fn is_lost(claim: &Claim) -> Outcome {
+    must(matches!(claim, Claim::Lost(_)), &format!("{claim:?}"))
+}
+
+async fn held(stage: Stage) -> Outcome {
+    for account in [account("plain"), with_sfdc("known", "sfdc")] {
+        stage.pool.insert(vec![account.clone()]).await;
+        let first = stage
+            .claim(&account, &format!("a-{}", account.name), &Guard::New)
+            .await;
+        must(
+            matches!(first, Claim::Won(_)),
+            "the first one does not get it",
+        )?;
+        is_lost(
+            &stage
+                .claim(&account, &format!("b-{}", account.name), &Guard::New)
+                .await,
+        )?;
+    }
+    Ok(())
+}
+
+async fn changed(stage: Stage) -> Outcome {
+    let renamed = |account: &Account| Account {
+        name: "another".to_owned(),
+        ..account.clone()
+    };
+    let moved = |account: &Account| Account {
+        external_id: "identity/accounts/another".to_owned(),
+        ..account.clone()
+    };
+    let sold = |account: &Account| Account {
+        sfdc_account_id: Some("another".to_owned()),
+        ..account.clone()
+    };
+    let changes: [fn(&Account) -> Account; 3] = [renamed, moved, sold];
+    for (number, change) in changes.into_iter().enumerate() {
+        for before in [
+            account(&format!("plain-{number}")),
+            with_sfdc(&format!("known-{number}"), "sfdc"),
+        ] {
+            stage.pool.insert(vec![before.clone()]).await;
+            stage
+                .pool
+                .apply(vec![Change::Update(change(&before))])
+                .await;
+            is_lost(&stage.claim(&before, &before.name, &Guard::New).await)?;
+        }
+    }
+    Ok(())
+}
+
+async fn second(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    stage.pool.add(["second"]).await;
+    let claim = stage.claim(&account("second"), "play", &Guard::New).await;
+    let is_held = matches!(&claim, Claim::Held(Found::Pointer(to)) if to.sandbox_id == "first");
+    must(is_held, &format!("{claim:?}"))
+}
+
+async fn leftover(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    let store = &stage.pool.store;
+    store
+        .expire(&id("first"), START, START + HOUR)
+        .await
+        .unwrap();
+    stage.pool.add(["second", "third"]).await;
+    let left = Guard::Leftover("first".to_owned());
+    let won = stage.claim(&account("second"), "play", &left).await;
+    must(matches!(won, Claim::Won(_)), &format!("{won:?}"))?;
+    let late = stage.claim(&account("third"), "play", &left).await;
+    must(matches!(late, Claim::Held(_)), &format!("{late:?}"))
+}
+
+/// The key of the only claim in the table.
+pub(super) async fn claim_key(stage: &Stage) -> String {
+    let scan = stage.pool.client.scan().table_name(&stage.pool.table);
+    let items = scan.send().await.unwrap().items.unwrap();
+    let keys = items.iter().map(|item| item["PK"].as_s().unwrap());
+    let mut claims = keys.filter(|key| key.starts_with("CLAIM#"));
+    claims.next().unwrap().clone()
+}
+
+async fn readable(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    stage.pool.add(["second"]).await;
+    let late = stage
+        .claim(&account("second"), "play", &Guard::Unreadable)
+        .await;
+    must(matches!(late, Claim::Held(_)), &format!("{late:?}"))?;
+    let key = claim_key(&stage).await;
+    stage
+        .rewrite((&key, "CLAIM"), &[("sandbox_id", None)])
+        .await;
+    let won = stage
+        .claim(&account("second"), "play", &Guard::Unreadable)
+        .await;
+    must(matches!(won, Claim::Won(_)), &format!("{won:?}"))
+}
+
+async fn gone(stage: Stage) -> Outcome {
+    stage.pool.add(["first"]).await;
+    let claim = stage
+        .claim(&account("first"), "play", &Guard::Unreadable)
+        .await;
+    must(
+        matches!(claim, Claim::Held(Found::None)),
+        &format!("{claim:?}"),
+    )
+}

@@ -1,0 +1,192 @@
+//! Runs that are not the only one, and the table of a service without claims.
+
+use futures_util::FutureExt;
+use sandbox_broker::{
+    clock::UnixSeconds,
+    store::{Acquired, Ended, Fence, JobName, RunId, RunRecord, RunState, StoreError},
+};
+
+use super::stage::{
+    HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, must, number, scenario, text,
+};
+use crate::support::{START, faults::Call};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario("a job runs once at a time", |stage| once(stage).boxed()),
+        scenario("a job that is not due does not run", |stage| {
+            due(stage).boxed()
+        }),
+        scenario(
+            "a lease is kept and given back by its holder only",
+            |stage| kept(stage).boxed(),
+        ),
+        scenario("the record of a run that has ended stays", |stage| {
+            recorded(stage).boxed()
+        }),
+        scenario("a lease that was given back is not broken", |stage| {
+            broken(stage).boxed()
+        }),
+        scenario("a migration writes over no claim", |stage| {
+            migrated(stage).boxed()
+        }),
+        scenario(
+            "a migration writes over no claim for another sandbox",
+            |stage| meanwhile(stage, "another", START).boxed(),
+        ),
+        scenario(
+            "a migration writes over no claim for another allocation",
+            |stage| meanwhile(stage, "first", START + HOUR).boxed(),
+        ),
+    ]
+}
+
+fn run(number: u32) -> RunId {
+    RunId::new(JobName::Sync, START, number)
+}
+
+async fn acquire(
+    stage: &Stage,
+    number: u32,
+    since: Option<UnixSeconds>,
+    now: UnixSeconds,
+) -> Acquired {
+    let run = run(number);
+    let acquired = stage.store.acquire_lease(&run, "test", since, now).await;
+    acquired.unwrap()
+}
+
+async fn granted(stage: &Stage, number: u32, now: UnixSeconds) -> Fence {
+    match acquire(stage, number, None, now).await {
+        Acquired::Granted { fence, .. } => fence,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn once(stage: Stage) -> Outcome {
+    granted(&stage, 1, START).await;
+    for since in [None, Some(START)] {
+        let second = acquire(&stage, 2, since, START).await;
+        must(matches!(second, Acquired::Held(_)), &format!("{second:?}"))?;
+    }
+    Ok(())
+}
+
+async fn give_back(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), StoreError> {
+    stage.store.release_lease(fence, Ended::Succeeded(at)).await
+}
+
+async fn due(stage: Stage) -> Outcome {
+    let fence = granted(&stage, 1, START).await;
+    give_back(&stage, &fence, START).await.unwrap();
+    let early = UnixSeconds(START.0 - 1);
+    let again = acquire(&stage, 2, Some(early), START).await;
+    must(again == Acquired::NotDue, &format!("{again:?}"))
+}
+
+async fn kept(stage: Stage) -> Outcome {
+    let first = granted(&stage, 1, START).await;
+    let second = granted(&stage, 2, START + HOUR).await;
+    let renewed = stage.store.renew_lease(&first, START + HOUR).await;
+    must(renewed.is_err(), "a lease that is another's was renewed")?;
+    must(
+        give_back(&stage, &first, START).await.is_err(),
+        "a lease that is another's was given back",
+    )?;
+    give_back(&stage, &second, START + HOUR).await.unwrap();
+    let renewed = stage.store.renew_lease(&second, START + HOUR).await;
+    must(renewed.is_err(), "a lease that was given back was renewed")
+}
+
+async fn recorded(stage: Stage) -> Outcome {
+    let record = |state| RunRecord {
+        id: run(1).to_string(),
+        job: JobName::Sync,
+        state,
+        counts: serde_json::json!({}),
+        error: None,
+        started_at: START,
+        updated_at: START,
+        finished_at: None,
+    };
+    for state in [RunState::Running, RunState::Succeeded, RunState::Running] {
+        stage.store.put_run(&run(1), &record(state)).await.unwrap();
+    }
+    let kept = stage.pool.store.run(&run(1)).await.unwrap().unwrap();
+    must(
+        kept.state == RunState::Succeeded,
+        "a late heartbeat wrote over how the run ended",
+    )
+}
+
+async fn broken(stage: Stage) -> Outcome {
+    let fence = granted(&stage, 1, START).await;
+    give_back(&stage, &fence, START).await.unwrap();
+    stage.store.break_leases().await.unwrap();
+    let early = UnixSeconds(START.0 - 1);
+    let again = acquire(&stage, 2, Some(early), START).await;
+    must(again == Acquired::NotDue, &format!("{again:?}"))
+}
+
+/// An allocation by a service that writes no claims.
+async fn allocated_without_claim(stage: &Stage, name: &str, at: UnixSeconds) {
+    stage.pool.add([name]).await;
+    let attributes = [
+        ("status", Some(text("allocated"))),
+        ("allocated_to_track", Some(text("play"))),
+        ("idempotency_key", Some(text("play"))),
+        ("allocated_at", Some(number(at.0))),
+    ];
+    stage.rewrite_sandbox(name, &attributes).await;
+}
+
+async fn pointer(stage: &Stage) -> sandbox_broker::store::Found {
+    let holder = holder("play");
+    let found = stage.pool.store.find_claim(&holder.caller, &holder.key);
+    found.await.unwrap()
+}
+
+async fn migrated(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    allocated_without_claim(&stage, "second", START + HOUR).await;
+    let before = pointer(&stage).await;
+    stage.store.migrate(TERMS, START + HOUR).await.unwrap();
+    must(
+        pointer(&stage).await == before,
+        "the claim was written over",
+    )
+}
+
+/// Between the look at a leftover and the write, the claim becomes another.
+async fn meanwhile(stage: Stage, sandbox: &'static str, at: UnixSeconds) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    let (first, play) = (id("first"), caller("play"));
+    let released = stage.pool.store.release(&first, &play, TERMS, START).await;
+    released.unwrap();
+    allocated_without_claim(&stage, "second", START + HOUR).await;
+    let is_second = |call: &Call| {
+        call.operation == "PutItem"
+            && call.json()["ConditionExpression"]
+                .as_str()
+                .is_some_and(|condition| condition.starts_with("sandbox_id"))
+    };
+    let gate = stage.proxy.hold(is_second);
+    let changing = async {
+        gate.wait_for_one().await;
+        let key = super::allocating::claim_key(&stage).await;
+        let attributes = [
+            ("sandbox_id", Some(text(sandbox))),
+            ("allocated_at", Some(number(at.0))),
+        ];
+        stage.rewrite((&key, "CLAIM"), &attributes).await;
+        let changed = pointer(&stage).await;
+        gate.open();
+        changed
+    };
+    let (migration, changed) = tokio::join!(stage.store.migrate(TERMS, START + HOUR), changing);
+    migration.unwrap();
+    must(
+        pointer(&stage).await == changed,
+        "the claim was written over",
+    )
+}

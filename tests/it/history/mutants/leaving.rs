@@ -1,0 +1,158 @@
+//! Releases and expiries that come too late, or from somebody else.
+
+use futures_util::FutureExt;
+use sandbox_broker::{
+    clock::UnixSeconds,
+    sandbox::Status,
+    store::{Change, Release},
+};
+
+use super::stage::{
+    HOUR, Outcome, Scenario, Stage, TERMS, caller, id, must, number, scenario, text,
+};
+use crate::support::{START, faults::Call};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario("a sandbox is given back once", |stage| once(stage).boxed()),
+        scenario("only its holder gives a sandbox back", |stage| {
+            others(stage).boxed()
+        }),
+        scenario("what is over by its own terms is not given back", |stage| {
+            over(stage).boxed()
+        }),
+        scenario(
+            "of another length: what expired meanwhile is not given back again",
+            |stage| meanwhile(stage, &[("status", "pending_deletion")], START.0).boxed(),
+        ),
+        scenario(
+            "of another length: what is another's meanwhile is not given back",
+            |stage| meanwhile(stage, &[("allocated_to_track", "another")], START.0).boxed(),
+        ),
+        scenario(
+            "of another length: what was allocated anew is not given back",
+            |stage| meanwhile(stage, &[], START.0 + 60).boxed(),
+        ),
+        scenario("only the allocation that is over expires", |stage| {
+            expires(stage).boxed()
+        }),
+    ]
+}
+
+async fn requested_at(stage: &Stage, name: &str) -> Option<UnixSeconds> {
+    stage.sandbox(name).await?.deletion_requested_at
+}
+
+async fn release(stage: &Stage, name: &str, by: &str, at: UnixSeconds) -> Release {
+    let released = stage.store.release(&id(name), &caller(by), TERMS, at).await;
+    released.unwrap()
+}
+
+async fn once(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    for at in [START + HOUR, START + HOUR * 2] {
+        let released = release(&stage, "first", "play", at).await;
+        must(
+            matches!(released, Release::Released(_)),
+            &format!("{released:?}"),
+        )?;
+        let requested = requested_at(&stage, "first").await;
+        must(requested == Some(START + HOUR), "it was given back twice")?;
+    }
+    Ok(())
+}
+
+async fn others(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    let released = release(&stage, "first", "another", START).await;
+    must(released == Release::NotOwner, &format!("{released:?}"))?;
+    must(
+        stage.status("first").await == Some(Status::Allocated),
+        "another gave it back",
+    )
+}
+
+async fn over(stage: Stage) -> Outcome {
+    stage.allocated("short", "a", START, 1).await;
+    stage.allocated("usual", "b", START, 4).await;
+    for (name, by, hours) in [("short", "a", 2), ("usual", "b", 5)] {
+        let released = release(&stage, name, by, START + HOUR * hours).await;
+        must(
+            matches!(released, Release::Expired(_)),
+            &format!("{released:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Between the two writes of a release somebody changes the sandbox.
+async fn meanwhile(stage: Stage, texts: &'static [(&str, &str)], allocated_at: i64) -> Outcome {
+    stage.allocated("long", "play", START, 8).await;
+    let is_second = |call: &Call| {
+        call.operation == "UpdateItem"
+            && call.json()["ConditionExpression"]
+                .as_str()
+                .is_some_and(|condition| condition.ends_with("allocated_at = :allocated_at"))
+    };
+    let gate = stage.proxy.hold(is_second);
+    let releasing = async { release_or_fail(&stage).await };
+    let changing = async {
+        gate.wait_for_one().await;
+        let mut attributes: Vec<_> = texts
+            .iter()
+            .map(|(name, value)| (*name, Some(text(value))))
+            .collect();
+        attributes.push(("allocated_at", Some(number(allocated_at))));
+        attributes.push(("deletion_requested_at", Some(number(START.0 + 60))));
+        stage.rewrite_sandbox("long", &attributes).await;
+        gate.open();
+    };
+    tokio::join!(releasing, changing);
+    let requested = requested_at(&stage, "long").await;
+    must(
+        requested == Some(UnixSeconds(START.0 + 60)),
+        "it was given back after it had changed",
+    )
+}
+
+async fn release_or_fail(stage: &Stage) {
+    let now = START + HOUR;
+    // Whatever it answers: what counts is the table.
+    let _ = stage
+        .store
+        .release(&id("long"), &caller("play"), TERMS, now)
+        .await;
+}
+
+async fn expires(stage: Stage) -> Outcome {
+    stage.allocated("a", "a", START, 4).await;
+    stage.allocated("b", "b", START, 4).await;
+    let (early, late) = (START + HOUR, START + HOUR * 9);
+    let (before, of_another) = (UnixSeconds(START.0 - 1), "another allocation expired");
+    let expired = stage.store.expire(&id("a"), before, late).await.unwrap();
+    must(!expired, of_another)?;
+    must(
+        !stage
+            .change(None, Change::Expire(id("b"), before), late)
+            .await,
+        of_another,
+    )?;
+    must(
+        stage.store.expire(&id("a"), START, early).await.unwrap(),
+        "it does not expire",
+    )?;
+    must(
+        stage
+            .change(None, Change::Expire(id("b"), START), early)
+            .await,
+        "it does not expire",
+    )?;
+    let again = stage.store.expire(&id("a"), START, late).await.unwrap();
+    must(!again, "it expired twice")?;
+    must(
+        !stage
+            .change(None, Change::Expire(id("b"), START), late)
+            .await,
+        "it expired twice",
+    )
+}

@@ -1,0 +1,193 @@
+//! A table on which a write can be made that comes too late, or from somebody who knows too little.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::{FutureExt, future::BoxFuture};
+use sandbox_broker::{
+    candidates::Candidate,
+    clock::UnixSeconds,
+    config::Config,
+    metrics::Metrics,
+    sandbox::{Account, CallerId, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId, Status},
+    store::{Change, Claim, Fence, Guard, Item, PoolStore},
+};
+
+use crate::support::{
+    Pool, START, account,
+    faults::{Condition, FaultProxy, Mutant},
+};
+
+/// What a scenario finds: whether the broker kept to its promise.
+pub(super) type Outcome = Result<(), String>;
+
+/// A scenario, by its name.
+pub(super) type Scenario = (&'static str, fn(Stage) -> BoxFuture<'static, Outcome>);
+
+pub(super) const TERMS: LeaseTerms = LeaseTerms {
+    lab_duration_hours: 4,
+    grace: Duration::from_mins(30),
+};
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+
+pub(super) struct Stage {
+    pub(super) pool: Pool,
+    pub(super) proxy: std::sync::Arc<FaultProxy>,
+    /// Through the proxy; that of the pool is not.
+    pub(super) store: PoolStore,
+}
+
+/// Names a scenario.
+pub(super) fn scenario<F>(
+    name: &'static str,
+    run: fn(Stage) -> BoxFuture<'static, F>,
+) -> (&'static str, fn(Stage) -> BoxFuture<'static, F>) {
+    (name, run)
+}
+
+pub(super) fn must(holds: bool, what: &str) -> Outcome {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+pub(super) fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+pub(super) fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+pub(super) fn id(name: &str) -> SandboxId {
+    SandboxId::parse(name).unwrap()
+}
+
+pub(super) fn caller(name: &str) -> CallerId {
+    CallerId::parse(name).unwrap()
+}
+
+pub(super) fn holder(name: &str) -> Holder {
+    Holder {
+        caller: caller(name),
+        key: IdempotencyKey::parse(name).unwrap(),
+        lab: None,
+    }
+}
+
+pub(super) fn with_sfdc(name: &str, sfdc: &str) -> Account {
+    Account {
+        sfdc_account_id: Some(sfdc.to_owned()),
+        ..account(name)
+    }
+}
+
+impl Stage {
+    async fn new(mutant: Option<Mutant>) -> Self {
+        let pool = Pool::new().await;
+        let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+        proxy.weaken(mutant);
+        let variables = pool.variables(&[]);
+        let config = Config::from_variables(&variables).unwrap();
+        let store =
+            PoolStore::connect(&config.store, Some(&proxy.endpoint()), Metrics::new()).await;
+        let proxy = std::sync::Arc::new(proxy);
+        Self { pool, proxy, store }
+    }
+
+    /// Tries to allocate what is known as `account` through the proxy.
+    pub(super) async fn claim(&self, account: &Account, by: &str, guard: &Guard) -> Claim {
+        let candidate = Candidate::from(account);
+        let holder = holder(by);
+        let claim = self
+            .store
+            .claim(&candidate, &holder, guard, TERMS, START)
+            .await;
+        claim.unwrap()
+    }
+
+    /// Allocates a sandbox that there is now, for so many hours.
+    pub(super) async fn allocated(&self, name: &str, by: &str, at: UnixSeconds, hours: u32) {
+        self.pool.add([name]).await;
+        let terms = LeaseTerms {
+            lab_duration_hours: hours,
+            ..TERMS
+        };
+        let candidate = Candidate::from(&account(name));
+        let store = &self.pool.store;
+        let holder = holder(by);
+        let claim = store
+            .claim(&candidate, &holder, &Guard::New, terms, at)
+            .await;
+        assert!(matches!(claim.unwrap(), Claim::Won(_)));
+    }
+
+    /// A sandbox that is on its way out, as it was read then.
+    pub(super) async fn leaving(&self, name: &str) -> Sandbox {
+        self.allocated(name, name, START, 4).await;
+        let store = &self.pool.store;
+        let (id, caller) = (id(name), caller(name));
+        let released = store.release(&id, &caller, TERMS, START).await;
+        released.unwrap();
+        self.sandbox(name).await.unwrap()
+    }
+
+    /// Makes a change through the proxy; whether it was made.
+    pub(super) async fn change(
+        &self,
+        fence: Option<&Fence>,
+        change: Change,
+        at: UnixSeconds,
+    ) -> bool {
+        self.store.apply(fence, &[change], 4, at).await.unwrap()[0]
+    }
+
+    pub(super) async fn sandbox(&self, name: &str) -> Option<Sandbox> {
+        self.pool.store.get(&id(name)).await.unwrap()
+    }
+
+    pub(super) async fn status(&self, name: &str) -> Option<Status> {
+        self.sandbox(name).await.map(|sandbox| sandbox.status)
+    }
+
+    /// Sets attributes of an item, or removes them, whatever they were.
+    pub(super) async fn rewrite(
+        &self,
+        (partition, sort): (&str, &str),
+        attributes: &[(&str, Option<AttributeValue>)],
+    ) {
+        let get = self.pool.client.get_item().table_name(&self.pool.table);
+        let get = get.key("PK", text(partition)).key("SK", text(sort));
+        let found = get.send().await.unwrap().item;
+        let mut item: Item = found.unwrap_or_default();
+        item.insert("PK".to_owned(), text(partition));
+        item.insert("SK".to_owned(), text(sort));
+        for (name, value) in attributes {
+            match value {
+                Some(value) => item.insert((*name).to_owned(), value.clone()),
+                None => item.remove(*name),
+            };
+        }
+        let put = self.pool.client.put_item().table_name(&self.pool.table);
+        put.set_item(Some(item)).send().await.unwrap();
+    }
+
+    /// Sets attributes of a sandbox.
+    pub(super) async fn rewrite_sandbox(
+        &self,
+        name: &str,
+        attributes: &[(&str, Option<AttributeValue>)],
+    ) {
+        self.rewrite((&format!("SBX#{name}"), "META"), attributes)
+            .await;
+    }
+}
+
+/// Plays a scenario; what it found, and the conditions that it met.
+pub(super) async fn play((_, run): Scenario, mutant: Option<Mutant>) -> (Outcome, Vec<Condition>) {
+    let stage = Stage::new(mutant).await;
+    let proxy = std::sync::Arc::clone(&stage.proxy);
+    let outcome = std::panic::AssertUnwindSafe(run(stage))
+        .catch_unwind()
+        .await;
+    let outcome = outcome.unwrap_or_else(|_| Err("panicked".to_owned()));
+    (outcome, proxy.conditions())
+}

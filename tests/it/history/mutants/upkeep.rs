@@ -1,0 +1,236 @@
+//! Changes by jobs that read the sandbox a while ago, or whose lease is another's.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::{FutureExt, StreamExt};
+use sandbox_broker::{
+    sandbox::Status,
+    store::{Change, DeletionOutcome, JobName, RunId, StoreError, Tombstone},
+};
+
+use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, number, scenario, text};
+use crate::support::{START, account};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario("what is there is not inserted", |stage| {
+            inserted(stage).boxed()
+        }),
+        scenario("what is gone is not inserted", |stage| {
+            haunted(stage).boxed()
+        }),
+        scenario("what is held is not updated, nor marked stale", |stage| {
+            held(stage).boxed()
+        }),
+        scenario(
+            "only what is stale and was never held is restored",
+            |stage| restored(stage).boxed(),
+        ),
+        scenario("only what failed is tried again", |stage| {
+            requeued(stage).boxed()
+        }),
+        scenario("only what is still as it was read is removed", |stage| {
+            removed(stage).boxed()
+        }),
+        scenario("only what is not there is reinstated", |stage| {
+            reinstated(stage).boxed()
+        }),
+        scenario(
+            "an attempt at a deletion counts once, and only there",
+            |stage| attempts(stage).boxed(),
+        ),
+        scenario("a run without its lease changes nothing", |stage| {
+            fenced(stage).boxed()
+        }),
+    ]
+}
+
+async fn inserted(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    let made = stage
+        .change(None, Change::Insert(account("first")), START)
+        .await;
+    must(!made, "it was inserted")
+}
+
+/// Removes what is on its way out; its tombstone.
+async fn bury(stage: &Stage, name: &str) -> Tombstone {
+    let sandbox = stage.leaving(name).await;
+    let gone = Change::Deletion(Box::new(sandbox), DeletionOutcome::Deleted, None);
+    stage.pool.apply(vec![gone]).await;
+    let mut pages = stage.pool.store.sandbox_pages();
+    while let Some(page) = pages.next().await {
+        let mut tombstones = page.unwrap().tombstones.into_iter();
+        if let Some(tombstone) = tombstones.find(|one| one.sandbox_id == name) {
+            return tombstone;
+        }
+    }
+    panic!("no tombstone");
+}
+
+async fn haunted(stage: Stage) -> Outcome {
+    bury(&stage, "first").await;
+    let made = stage
+        .change(None, Change::Insert(account("first")), START)
+        .await;
+    must(!made, "it was inserted")
+}
+
+async fn held(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    for change in [
+        Change::Update(account("first")),
+        Change::MarkStale(id("first")),
+    ] {
+        must(!stage.change(None, change, START).await, "it was changed")?;
+    }
+    Ok(())
+}
+
+async fn restored(stage: Stage) -> Outcome {
+    type Attributes<'a> = &'a [(&'a str, Option<AttributeValue>)];
+    let cases: [Attributes<'_>; 3] = [
+        &[("status", Some(text("pending_deletion")))],
+        &[
+            ("status", Some(text("stale"))),
+            ("allocated_at", Some(number(START.0))),
+        ],
+        &[
+            ("status", Some(text("stale"))),
+            ("allocated_to_track", Some(text("play"))),
+        ],
+    ];
+    for (at, case) in cases.into_iter().enumerate() {
+        let name = format!("sandbox-{at}");
+        stage.pool.add([&name]).await;
+        stage.rewrite_sandbox(&name, case).await;
+        let made = stage
+            .change(None, Change::Restore(account(&name)), START)
+            .await;
+        must(!made, &format!("{name} was restored"))?;
+    }
+    Ok(())
+}
+
+async fn requeued(stage: Stage) -> Outcome {
+    stage.allocated("first", "play", START, 4).await;
+    let made = stage
+        .change(None, Change::RetryDeletion(id("first")), START)
+        .await;
+    must(!made, "it was put in line")
+}
+
+async fn removed(stage: Stage) -> Outcome {
+    let available = ("status", Some(text("available")));
+    for (name, status, has_time) in [
+        ("stale", "stale", true),
+        ("old", "stale", false),
+        ("failed", "deletion_failed", true),
+        ("leaving", "pending_deletion", true),
+    ] {
+        stage.pool.add([name]).await;
+        stage
+            .rewrite_sandbox(name, &[("status", Some(text(status)))])
+            .await;
+        if !has_time {
+            stage.rewrite_sandbox(name, &[("updated_at", None)]).await;
+        }
+        let seen = Box::new(stage.sandbox(name).await.unwrap());
+        stage
+            .rewrite_sandbox(name, std::slice::from_ref(&available))
+            .await;
+        let made = stage.change(None, Change::Remove(seen), START).await;
+        must(
+            !made && stage.sandbox(name).await.is_some(),
+            &format!("{name} was removed"),
+        )?;
+    }
+    stage.pool.add(["again"]).await;
+    stage.pool.apply(vec![Change::MarkStale(id("again"))]).await;
+    let seen = Box::new(stage.sandbox("again").await.unwrap());
+    stage
+        .rewrite_sandbox("again", &[("updated_at", Some(number(START.0 + 9)))])
+        .await;
+    must(
+        !stage.change(None, Change::Remove(seen), START).await,
+        "it has been stale for less than that",
+    )
+}
+
+async fn reinstated(stage: Stage) -> Outcome {
+    let tombstone = Box::new(bury(&stage, "there").await);
+    stage
+        .rewrite_sandbox("there", &[("status", Some(text("allocated")))])
+        .await;
+    let change = Change::Reinstate(tombstone, account("there"));
+    must(
+        !stage.change(None, change, START + HOUR).await,
+        "it was written over",
+    )?;
+    let tombstone = Box::new(bury(&stage, "gone").await);
+    let later = ("deleted_at", Some(number(START.0 + 9)));
+    stage.rewrite(("GONE#gone", "GONE"), &[later]).await;
+    let change = Change::Reinstate(tombstone, account("gone"));
+    must(
+        !stage.change(None, change, START + HOUR).await,
+        "it was deleted anew meanwhile",
+    )
+}
+
+async fn attempts(stage: Stage) -> Outcome {
+    let error = || "no".to_owned();
+    let outcomes = [
+        DeletionOutcome::Deferred {
+            until: START + HOUR,
+            error: error(),
+        },
+        DeletionOutcome::GivenUp { error: error() },
+    ];
+    for (at, outcome) in outcomes.into_iter().enumerate() {
+        let attempt = async |name: String, attribute: (&str, Option<AttributeValue>)| {
+            let seen = stage.leaving(&name).await;
+            stage.rewrite_sandbox(&name, &[attribute]).await;
+            let change = Change::Deletion(Box::new(seen), outcome.clone(), None);
+            stage.change(None, change, START).await
+        };
+        let counted = ("deletion_retry_count", Some(number(1)));
+        must(
+            !attempt(format!("counted-{at}"), counted).await,
+            "it counted twice",
+        )?;
+        let elsewhere = ("status", Some(text("available")));
+        must(
+            !attempt(format!("elsewhere-{at}"), elsewhere).await,
+            "it is not leaving",
+        )?;
+    }
+    Ok(())
+}
+
+async fn fenced(stage: Stage) -> Outcome {
+    use sandbox_broker::store::Acquired;
+    let run = |number| RunId::new(JobName::Sync, START, number);
+    let mut fences = Vec::new();
+    for (number, now) in [(1, START), (2, START + HOUR)] {
+        let run = run(number);
+        let acquired = stage
+            .pool
+            .store
+            .acquire_lease(&run, "test", None, now)
+            .await;
+        let Acquired::Granted { fence, .. } = acquired.unwrap() else {
+            panic!("not granted");
+        };
+        fences.push(fence);
+    }
+    stage.pool.add(["first"]).await;
+    let change = [Change::MarkStale(id("first"))];
+    let applied = stage.store.apply(Some(&fences[0]), &change, 4, START).await;
+    must(
+        matches!(applied, Err(StoreError::Superseded)),
+        &format!("{applied:?}"),
+    )?;
+    must(
+        stage.status("first").await == Some(Status::Available),
+        "a run without its lease changed it",
+    )
+}
