@@ -335,6 +335,7 @@ impl Simulator {
     }
 
     /// Calls an account something else, until the simulator ends. Whether there is such an account.
+    #[must_use]
     pub fn rename(&self, csp_id: u64, name: &str) -> bool {
         let mut inner = self.lock();
         let account = inner

@@ -81,7 +81,7 @@ pub(super) async fn serve() {
         }
     };
     println!("{LISTENING}{}", running.address());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The process, from the outside.

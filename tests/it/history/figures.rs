@@ -72,7 +72,7 @@ impl Figures {
             if let Some(answer) = answer(&event.what) {
                 let (count, took) = self.answers.entry(answer).or_default();
                 *count += 1;
-                *took += event.ended - event.began;
+                *took += event.ended.saturating_sub(event.began);
             }
             if let Some(happening) = happening(&event.what) {
                 *self.happened.entry(happening).or_default() += 1;

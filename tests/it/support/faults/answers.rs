@@ -55,9 +55,12 @@ pub(super) fn refusal(fault: Fault, call: &Call, at: usize) -> Option<Response<B
 fn cancelled(call: &Call, at: usize, code: &str) -> Response<Body> {
     let actions = call.json()["TransactItems"].as_array().map_or(1, Vec::len);
     let reasons: Vec<_> = (0..actions)
-        .map(|n| match n == at % actions {
-            true => json!({ "Code": code, "Message": "injected" }),
-            false => json!({ "Code": "None" }),
+        .map(|n| {
+            if n == at % actions {
+                json!({ "Code": code, "Message": "injected" })
+            } else {
+                json!({ "Code": "None" })
+            }
         })
         .collect();
     error(

@@ -1,7 +1,7 @@
 //! Conditional writes as they are at the wire, and what they become without one of their conditions.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fmt,
     sync::{
         Mutex,
@@ -101,7 +101,7 @@ pub(super) fn conjuncts(expression: &str) -> Vec<&str> {
 }
 
 #[derive(Default)]
-pub(super) struct Conditions(Mutex<BTreeMap<Condition, ()>>);
+pub(super) struct Conditions(Mutex<BTreeSet<Condition>>);
 
 impl Conditions {
     /// Notes the conditions of a write. Returns its body without what the mutant lacks, if that changes it.
@@ -118,7 +118,7 @@ impl Conditions {
                 mutant.used.fetch_add(1, Ordering::Relaxed);
                 is_changed = true;
             }
-            self.0.lock().unwrap().insert(condition, ());
+            self.0.lock().unwrap().insert(condition);
         };
         match body["TransactItems"].as_array_mut() {
             Some(actions) => {
@@ -134,7 +134,7 @@ impl Conditions {
     }
 
     pub(super) fn seen(&self) -> Vec<Condition> {
-        self.0.lock().unwrap().keys().cloned().collect()
+        self.0.lock().unwrap().iter().cloned().collect()
     }
 }
 
