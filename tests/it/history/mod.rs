@@ -60,7 +60,8 @@ fn keep(epoch: &Epoch) -> PathBuf {
     file
 }
 
-/// A history of `HISTORY_OPERATIONS` calls, or of `HISTORY_SECONDS`, from the seed `HISTORY_SEED`.
+/// A history of `HISTORY_OPERATIONS` calls, or of `HISTORY_SECONDS`, by `HISTORY_CLIENTS` at once, from the seed
+/// `HISTORY_SEED`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_under_faults_is_one_that_a_correct_broker_could_have_produced() {
     let seed = setting("HISTORY_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));

@@ -131,7 +131,9 @@ pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     while !world.is_over() {
         let job = *JOBS.choose(&mut rng).unwrap();
-        world.job(broker, job).await;
+        if world.brokers[broker].is_up() {
+            world.job(broker, job).await;
+        }
         sleep(Duration::from_millis(rng.random_range(1..30))).await;
     }
 }

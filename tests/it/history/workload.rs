@@ -20,7 +20,7 @@ use super::{
     event::{Event, What},
     pool,
     recorder::Recorder,
-    surroundings,
+    setting, surroundings,
 };
 use crate::support::{
     Pool,
@@ -50,7 +50,7 @@ impl Default for Plan {
             seed: 0,
             operations: usize::MAX,
             duration: Duration::MAX,
-            clients: 100,
+            clients: setting("HISTORY_CLIENTS").unwrap_or(100),
             script: Script::of(0.003),
             between_tables: Duration::from_millis(500),
             crashes: true,
@@ -79,6 +79,10 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    pub(super) fn is_up(&self) -> bool {
+        self.broker.lock().unwrap().is_some()
+    }
+
     pub(super) fn base(&self) -> Arc<str> {
         Arc::clone(&self.base.read().unwrap())
     }
