@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use sandbox_broker::csp::simulator::{Call, Fault, Misbehaviour};
+use sandbox_broker::csp::simulator::{Call, Fault, Misbehaviour, SimulatedAccount};
 use tokio::time::sleep;
 
 use super::{event::What, pool, workload::World};
@@ -26,6 +26,11 @@ const JOBS: [&str; 14] = [
     "bulk-delete?status=deletion_failed",
 ];
 
+/// So many accounts that are nobody's are too few. Now there is plenty, and now nothing to be had.
+const LOW: [usize; 6] = [0, 0, 5, 20, 40, 60];
+/// The newest accounts are those that are likely to be in the pool still.
+const NEWEST: usize = 15;
+
 /// CSP makes accounts when the pool runs low, or a while later.
 pub(super) async fn csp(world: Arc<World>, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -38,7 +43,7 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
         let waiting = accounts.len().saturating_sub(hidden.len());
         match rng.random_range(0..20) {
             0..3 => {
-                if let Some(account) = accounts.choose(&mut rng) {
+                if let Some(account) = some(&accounts, &mut rng) {
                     let sandbox = account.csp_id.to_string();
                     let began = world.recorder.now();
                     world.simulator.hide(account.csp_id, true);
@@ -59,7 +64,7 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
                 }
             }
             6..8 => {
-                if let Some(account) = accounts.choose(&mut rng) {
+                if let Some(account) = some(&accounts, &mut rng) {
                     let sandbox = account.csp_id.to_string();
                     let name = format!("renamed-{}-{sandbox}", rng.random_range(0..10));
                     let began = world.recorder.now();
@@ -76,14 +81,20 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
         }
         // Beside what is held, so that now and then there is nothing to be had.
         if waiting < world.wanted_accounts() + low {
-            low = rng.random_range(0..25);
-            make_accounts(&world, rng.random_range(4..20));
+            low = *LOW.choose(&mut rng).unwrap();
+            make_accounts(&world, rng.random_range(4..24));
         }
     }
     for csp_id in hidden {
         world.simulator.hide(csp_id, false);
     }
     world.simulator.misbehave([]);
+}
+
+fn some<'a>(accounts: &'a [SimulatedAccount], rng: &mut SmallRng) -> Option<&'a SimulatedAccount> {
+    let newest = accounts.len().saturating_sub(NEWEST);
+    let from = if rng.random_bool(0.7) { newest } else { 0 };
+    accounts[from..].choose(rng)
 }
 
 fn make_accounts(world: &World, count: u64) {
