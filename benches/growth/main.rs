@@ -1,0 +1,112 @@
+//! What grows with the pool: the broker as a process, in front of a table with 1,000 sandboxes, 20,000 and so on.
+//!
+//! ```sh
+//! scripts/measure-growth                                        # everything, with DynamoDB Local
+//! cargo bench --bench growth -- --engine embedded 1000 20000    # one engine, some sizes
+//! ```
+//!
+//! Everything is on loopback, the CSP is a stub in this process, and it all ends by itself.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what is measured ends with its process, so it may spawn as it likes"
+)]
+#![allow(unreachable_pub, reason = "nobody depends on this crate")]
+
+mod broker;
+mod csp;
+mod load;
+mod measure;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use self::{measure::Pool, report::Report};
+
+/// The broker reads no longer list of accounts, so a larger pool is written into the table without it.
+const LARGEST_SYNC: usize = 200_000;
+
+/// Measures the broker in front of pools of several sizes.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Only these engines.
+    #[arg(long = "engine", value_enum)]
+    engines: Vec<EngineKind>,
+    /// How many sandboxes.
+    sizes: Vec<usize>,
+    /// No size is begun after so long.
+    #[arg(long, default_value_t = 14)]
+    minutes: u64,
+    /// What cargo passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineKind {
+    /// The embedded engine, on disk.
+    Embedded,
+    /// What is at `BROKER_TEST_DYNAMODB_ENDPOINT`.
+    Dynamodb,
+}
+
+impl EngineKind {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Embedded => "Embedded engine, on disk, in the broker's process",
+            Self::Dynamodb => "DynamoDB Local, in memory",
+        }
+    }
+
+    fn sizes(self, wanted: &[usize]) -> Vec<usize> {
+        let most = match self {
+            Self::Embedded => usize::MAX,
+            // All of it is in the memory of one Java process.
+            Self::Dynamodb => 100_000,
+        };
+        let all: &[usize] = if wanted.is_empty() {
+            &[1_000, 20_000, 100_000, 1_000_000]
+        } else {
+            wanted
+        };
+        all.iter().copied().filter(|size| *size <= most).collect()
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    tokio::runtime::Runtime::new()?.block_on(run(&options))
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let endpoint = std::env::var("BROKER_TEST_DYNAMODB_ENDPOINT").ok();
+    let engines = if options.engines.is_empty() {
+        vec![EngineKind::Embedded, EngineKind::Dynamodb]
+    } else {
+        options.engines.clone()
+    };
+    report::head()?;
+    for engine in engines {
+        let endpoint = match (engine, &endpoint) {
+            (EngineKind::Embedded, _) => None,
+            (EngineKind::Dynamodb, Some(endpoint)) => Some(endpoint.as_str()),
+            (EngineKind::Dynamodb, None) => continue,
+        };
+        let mut report = Report::default();
+        for size in engine.sizes(&options.sizes) {
+            if Instant::now() > deadline {
+                eprintln!("no time is left for {size} sandboxes");
+                break;
+            }
+            eprintln!("{size} sandboxes, {engine:?}");
+            let pool = Pool::open(size, endpoint).await?;
+            report.add(size, pool.measure().await?);
+        }
+        report.print(engine.title());
+    }
+    Ok(())
+}
