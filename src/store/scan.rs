@@ -34,6 +34,9 @@ pub struct Listing {
 
 /// So many pages of the table are read for one page of an answer at the most; the cursor leads on.
 const PAGES_PER_LISTING: usize = 8;
+/// As many sandboxes as there are in the 1 MB that a page of DynamoDB has at the most. The embedded engine reads all
+/// that is left before it cuts a page that has no limit.
+const PAGE_ITEMS: i32 = 4096;
 
 impl PoolStore {
     /// Every sandbox and tombstone of the table, a page at a time, each as it is when its page is read.
@@ -44,6 +47,7 @@ impl PoolStore {
             .client
             .scan()
             .table_name(&self.table.name)
+            .limit(PAGE_ITEMS)
             .consistent_read(true)
             .filter_expression("SK IN (:meta, :gone)")
             .expression_attribute_values(":meta", string(SANDBOX_SORT))
@@ -131,6 +135,7 @@ impl PoolStore {
             .query()
             .table_name(&self.table.name)
             .index_name(&self.table.status_index)
+            .limit(PAGE_ITEMS)
             .key_condition_expression("#status = :status")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":status", string(status.as_str()))
@@ -161,9 +166,11 @@ impl PoolStore {
     ) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         // A search reads on until it finds something, in pages as large as they come.
-        let page_size = search
-            .is_none()
-            .then(|| i32::try_from(limit).unwrap_or(i32::MAX));
+        let page_size = if search.is_none() {
+            i32::try_from(limit).unwrap_or(PAGE_ITEMS)
+        } else {
+            PAGE_ITEMS
+        };
         for _ in 0..PAGES_PER_LISTING {
             let (items, next) = self.list_page(status, page_size, start.take()).await?;
             for item in items {
@@ -194,14 +201,14 @@ impl PoolStore {
     async fn list_page(
         &self,
         status: Option<Status>,
-        page_size: Option<i32>,
+        page_size: i32,
         start: Option<Item>,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
         let _slot = self.slot().await;
         if let Some(status) = status {
             let query = self
                 .by_status(status)
-                .set_limit(page_size)
+                .limit(page_size)
                 .set_exclusive_start_key(start);
             let page = query
                 .send()
@@ -216,7 +223,7 @@ impl PoolStore {
             .filter_expression("SK = :meta AND begins_with(PK, :sandbox)")
             .expression_attribute_values(":meta", string(SANDBOX_SORT))
             .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX))
-            .set_limit(page_size)
+            .limit(page_size)
             .set_exclusive_start_key(start)
             .send()
             .await
