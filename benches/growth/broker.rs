@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -19,6 +19,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(600);
 
 /// Where its settings lead.
 pub struct Settings {
+    /// The binary.
+    pub broker: PathBuf,
     pub directory: PathBuf,
     pub variables: Vec<(&'static str, String)>,
 }
@@ -34,7 +36,7 @@ impl Broker {
     pub async fn start(settings: &Settings) -> Result<(Self, Duration)> {
         let log = settings.directory.join("log");
         let began = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_sandbox-broker"))
+        let child = Command::new(&settings.broker)
             .arg("serve")
             .env_clear()
             .envs(settings.variables.iter().map(|(name, value)| (name, value)))
@@ -55,9 +57,12 @@ impl Broker {
             http,
         };
         let address = broker.address(&log, began).await?;
-        let ready = broker.http.get(format!("http://{address}/readyz"));
-        ready.send().await?.error_for_status()?;
         broker.base = format!("http://{address}/v1");
+        let ready = format!("http://{address}/readyz");
+        while !broker.http.get(&ready).send().await?.status().is_success() {
+            ensure!(began.elapsed() < START_LIMIT, "the broker is not ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok((broker, began.elapsed()))
     }
 

@@ -19,7 +19,10 @@ mod load;
 mod measure;
 mod report;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -37,6 +40,9 @@ struct Options {
     engines: Vec<EngineKind>,
     /// How many sandboxes.
     sizes: Vec<usize>,
+    /// Measure this binary, to compare with.
+    #[arg(long)]
+    broker: Option<PathBuf>,
     /// No size is begun after so long.
     #[arg(long, default_value_t = 14)]
     minutes: u64,
@@ -89,6 +95,10 @@ async fn run(options: &Options) -> Result<()> {
     } else {
         options.engines.clone()
     };
+    let broker = options
+        .broker
+        .clone()
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_sandbox-broker").into());
     report::head()?;
     for engine in engines {
         let endpoint = match (engine, &endpoint) {
@@ -103,10 +113,24 @@ async fn run(options: &Options) -> Result<()> {
                 break;
             }
             eprintln!("{size} sandboxes, {engine:?}");
-            let pool = Pool::open(size, endpoint).await?;
-            report.add(size, pool.measure().await?);
+            // What was measured before is printed all the same.
+            if let Err(error) = measure(size, endpoint, &broker, &mut report).await {
+                eprintln!("{error:#}");
+                break;
+            }
         }
         report.print(engine.title());
     }
+    Ok(())
+}
+
+async fn measure(
+    size: usize,
+    endpoint: Option<&str>,
+    broker: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let pool = Pool::open(size, endpoint, broker).await?;
+    report.add(size, pool.measure().await?);
     Ok(())
 }

@@ -1,18 +1,15 @@
 //! What is measured at one size.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::{Method, Response};
-use sandbox_broker::{
-    clock::{Clock, SystemClock},
-    store::embedded::EmbeddedEngine,
-};
+use sandbox_broker::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::{
@@ -33,7 +30,6 @@ const SEARCH_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Pool {
     size: usize,
-    endpoint: Option<String>,
     settings: Settings,
     broker: Broker,
     filled: Duration,
@@ -42,9 +38,10 @@ pub struct Pool {
 
 impl Pool {
     /// A table with `size` sandboxes, all available, and a broker in front of it that has just synced, or could have.
-    pub async fn open(size: usize, endpoint: Option<&str>) -> Result<Self> {
+    pub async fn open(size: usize, endpoint: Option<&str>, broker: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let settings = Settings {
+            broker: broker.to_owned(),
             directory: directory.path().to_owned(),
             variables: variables(size, endpoint, directory.path().join("data")).await?,
         };
@@ -65,7 +62,6 @@ impl Pool {
         };
         Ok(Self {
             size,
-            endpoint: endpoint.map(str::to_owned),
             settings,
             broker,
             filled: began.elapsed(),
@@ -295,10 +291,6 @@ impl Pool {
 
     async fn close(self) -> Result<()> {
         self.broker.stop().await?;
-        if let Some(endpoint) = self.endpoint {
-            let table = load::client(&endpoint).delete_table();
-            table.table_name(table_name(self.size)).send().await?;
-        }
         Ok(())
     }
 }
@@ -334,7 +326,7 @@ async fn variables(
 }
 
 fn create_table(settings: &Settings) -> Result<()> {
-    let status = std::process::Command::new(env!("CARGO_BIN_EXE_sandbox-broker"))
+    let status = std::process::Command::new(&settings.broker)
         .args(["table", "create"])
         .env_clear()
         .envs(settings.variables.iter().map(|(name, value)| (name, value)))
@@ -346,18 +338,9 @@ fn create_table(settings: &Settings) -> Result<()> {
 }
 
 async fn fill_embedded(settings: &Settings, size: usize) -> Result<()> {
-    let Some((_, data)) = settings
-        .variables
-        .iter()
-        .find(|(name, _)| *name == "DATA_DIR")
-    else {
-        bail!("not the embedded engine");
-    };
-    let engine = EmbeddedEngine::start(data.as_ref())?;
-    let client = load::client(engine.endpoint());
-    load::fill(&client, "SandboxPool", size, SystemClock.now().0).await?;
-    tokio::task::spawn_blocking(|| engine.stop()).await?;
-    Ok(())
+    let data = settings.directory.join("data");
+    let now = SystemClock.now().0;
+    tokio::task::spawn_blocking(move || load::fill(&data, "SandboxPool", size, now)).await?
 }
 
 async fn body(answer: Response) -> Result<Value> {
