@@ -1,10 +1,13 @@
 //! The part of the CSP API that the broker uses.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -169,7 +172,8 @@ pub struct CspClient {
 
 #[derive(Deserialize)]
 struct Answer {
-    results: Vec<Value>,
+    #[serde(deserialize_with = "read_entries")]
+    results: AccountList,
 }
 
 #[derive(Deserialize)]
@@ -218,7 +222,7 @@ impl CspClient {
                     "the account list is no JSON of the agreed form: {fault}"
                 ))
             })?;
-            Ok(read_entries(answer.results))
+            Ok(answer.results)
         })
         .await
     }
@@ -348,29 +352,50 @@ pub(super) async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError>
     Ok(body)
 }
 
-fn read_entries(entries: Vec<Value>) -> AccountList {
-    let mut list = AccountList::default();
-    let mut seen = HashSet::new();
-    for entry in entries {
+/// Sorts the entries one after the other: all of them as JSON would take several times the memory of the answer.
+fn read_entries<'de, D: Deserializer<'de>>(answer: D) -> Result<AccountList, D::Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = AccountList;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of accounts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<AccountList, A::Error> {
+            let mut list = AccountList::default();
+            let mut seen = HashSet::new();
+            while let Some(entry) = entries.next_element()? {
+                list.take(entry, &mut seen);
+            }
+            Ok(list)
+        }
+    }
+
+    answer.deserialize_seq(Entries)
+}
+
+impl AccountList {
+    fn take(&mut self, entry: Value, seen: &mut HashSet<SandboxId>) {
         let id = entry.get("csp_id").and_then(read_id);
         match read_entry(entry) {
             Ok(None) => {}
             Ok(Some(account)) if seen.insert(account.sandbox_id.clone()) => {
-                list.accounts.push(account);
+                self.accounts.push(account);
             }
-            Ok(Some(_)) => list.duplicates += 1,
+            Ok(Some(_)) => self.duplicates += 1,
             Err(fault) => {
                 tracing::warn!(
                     csp_id = id.as_ref().map(SandboxId::as_str),
                     fault,
                     "skipped a broken CSP account"
                 );
-                list.skipped += 1;
-                list.broken.extend(id);
+                self.skipped += 1;
+                self.broken.extend(id);
             }
         }
     }
-    list
 }
 
 /// `None` for an account that is no active sandbox.
@@ -423,6 +448,10 @@ mod tests {
     use super::*;
     use crate::arbitrary::json;
 
+    fn read(entries: Vec<Value>) -> AccountList {
+        read_entries(Value::from(entries)).unwrap()
+    }
+
     fn entry(csp_id: impl Into<Value>) -> Value {
         let csp_id = csp_id.into();
         json!({
@@ -438,7 +467,7 @@ mod tests {
 
     #[test]
     fn an_account_becomes_a_sandbox_named_by_its_csp_id() {
-        let list = read_entries(vec![entry(2_009_521), entry("2009522")]);
+        let list = read(vec![entry(2_009_521), entry("2009522")]);
         let ids: Vec<_> = list
             .accounts
             .iter()
@@ -454,7 +483,7 @@ mod tests {
 
     #[test]
     fn only_active_sandboxes_count() {
-        let list = read_entries(vec![
+        let list = read(vec![
             with(entry(1), "state", json!("disabled")),
             with(entry(2), "account_type", json!("standard")),
         ]);
@@ -463,7 +492,7 @@ mod tests {
 
     #[test]
     fn broken_and_repeated_entries_are_skipped_and_counted() {
-        let list = read_entries(vec![
+        let list = read(vec![
             entry(1),
             entry(1),
             json!("nonsense"),
@@ -485,7 +514,7 @@ mod tests {
 
     #[test]
     fn a_creation_time_that_cannot_be_read_costs_nothing_else() {
-        let list = read_entries(vec![with(entry(1), "created_at", json!("yesterday"))]);
+        let list = read(vec![with(entry(1), "created_at", json!("yesterday"))]);
         assert_eq!(list.accounts[0].created_at, None);
     }
 
