@@ -9,21 +9,17 @@ use tokio::time::sleep;
 use super::{event::What, pool, workload::World};
 use crate::support::ADMIN;
 
-const JOBS: [&str; 14] = [
-    "sync",
-    "sync",
-    "sync",
-    "sync?force=true",
-    "cleanup",
-    "cleanup",
-    "cleanup",
-    "cleanup?retry_failed=true",
-    "auto-expire",
-    "auto-expire",
-    "auto-delete-stale?grace_period_hours=0",
-    "auto-delete-stale?grace_period_hours=1",
-    "bulk-delete?status=stale",
-    "bulk-delete?status=deletion_failed",
+/// Each with how many of all runs are of it.
+const JOBS: [(&str, u32); 9] = [
+    ("sync", 8),
+    ("sync?force=true", 2),
+    ("cleanup", 5),
+    ("cleanup?retry_failed=true", 2),
+    ("auto-expire", 2),
+    ("auto-delete-stale?grace_period_hours=0", 1),
+    ("auto-delete-stale?grace_period_hours=1", 1),
+    ("bulk-delete?status=stale", 1),
+    ("bulk-delete?status=deletion_failed", 1),
 ];
 
 /// So many accounts that are nobody's are too few. Now there is plenty, and now nothing to be had.
@@ -85,9 +81,6 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
             make_accounts(&world, rng.random_range(4..24));
         }
     }
-    for csp_id in hidden {
-        world.simulator.hide(csp_id, false);
-    }
     world.simulator.misbehave([]);
 }
 
@@ -141,7 +134,9 @@ fn trouble(rng: &mut SmallRng) -> Vec<Fault> {
 pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     while !world.is_over() {
-        let job = *JOBS.choose(&mut rng).unwrap();
+        let (job, _) = JOBS
+            .choose_weighted(&mut rng, |(_, weight)| *weight)
+            .unwrap();
         if world.brokers[broker].is_up() {
             world.job(broker, job).await;
         }
