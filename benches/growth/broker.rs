@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use reqwest::{Method, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// The longest job here is a first sync.
-const REQUEST_LIMIT: Duration = Duration::from_secs(600);
+const REQUEST_LIMIT: Duration = Duration::from_mins(10);
 
 /// Where its settings lead.
 pub struct Settings {
@@ -59,8 +59,14 @@ impl Broker {
         let address = broker.address(&log, began).await?;
         broker.base = format!("http://{address}/v1");
         let ready = format!("http://{address}/readyz");
-        while !broker.http.get(&ready).send().await?.status().is_success() {
-            ensure!(began.elapsed() < START_LIMIT, "the broker is not ready");
+        loop {
+            let answer = broker.http.get(&ready).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                break;
+            }
+            if broker.child.try_wait()?.is_some() || began.elapsed() > START_LIMIT {
+                bail!("the broker is not ready:\n{}", fs::read_to_string(&log)?);
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok((broker, began.elapsed()))
@@ -72,8 +78,7 @@ impl Broker {
             let address = text
                 .lines()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                .filter_map(|event| event["address"].as_str().map(str::to_owned))
-                .next();
+                .find_map(|event| event["address"].as_str().map(str::to_owned));
             if let Some(address) = address {
                 return Ok(address);
             }

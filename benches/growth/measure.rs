@@ -296,7 +296,7 @@ impl Pool {
 }
 
 fn table_name(size: usize) -> String {
-    format!("Growth-{}-{size}", std::process::id())
+    format!("Growth-{size}-{:08x}", rand::random::<u32>())
 }
 
 async fn variables(
