@@ -15,6 +15,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +25,9 @@ use crate::{
     process::{Usage, role},
     table::{client, external_id, name, sandbox_id},
 };
+
+/// What is not measured may go on side by side.
+pub const PREPARED_AT_ONCE: usize = 32;
 
 /// What to do.
 #[derive(Clone, Debug, clap::Args)]
@@ -94,9 +98,14 @@ async fn measure(load: Load) -> Result<Outcome> {
         pairs: load.pairs,
     });
     if load.pairs > 0 {
-        for pair in 0..load.pairs {
-            caller.allocate(&retried(pair), load.first + pair).await?;
-        }
+        stream::iter(0..load.pairs)
+            .map(|pair| {
+                let caller = &caller;
+                async move { caller.allocate(&retried(pair), load.first + pair).await }
+            })
+            .buffer_unordered(PREPARED_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
     }
     if load.seconds == 0 {
         at_once(&caller, load.connections).await?;

@@ -9,10 +9,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{bare::Outcome, engine::Engine, process::Usage, table::variables};
+use crate::{
+    bare::{Outcome, PREPARED_AT_ONCE},
+    engine::Engine,
+    process::Usage,
+    table::variables,
+};
 
 pub const TRACK_TOKEN: &str = "dev-track-token";
 pub const CALLER: &str = "X-Instruqt-Sandbox-ID";
@@ -73,9 +79,11 @@ impl Broker {
         run: &str,
         pairs: usize,
     ) -> Result<Outcome> {
-        for pair in 0..pairs {
-            self.allocate(&format!("{run}-{pair}")).await?;
-        }
+        stream::iter(0..pairs)
+            .map(|pair| self.allocate(format!("{run}-{pair}")))
+            .buffer_unordered(PREPARED_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         let warm_up = if pairs > 0 {
             run.to_owned()
         } else {
@@ -106,7 +114,7 @@ impl Broker {
         })
     }
 
-    async fn allocate(&self, caller: &str) -> Result<()> {
+    async fn allocate(&self, caller: String) -> Result<()> {
         self.http
             .post(format!("{}/v1/allocate", self.url))
             .bearer_auth(TRACK_TOKEN)
