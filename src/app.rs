@@ -284,7 +284,7 @@ impl App {
         })
     }
 
-    /// Fills the index; with the simulator, whose accounts cost nothing, the pool too.
+    /// Reads the first candidates; with the simulator, whose accounts cost nothing, the pool too.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
             let job = SyncJob {
@@ -298,9 +298,11 @@ impl App {
                 Err(fault) => return Err(StartError::FirstSyncStart(fault)),
             }
         }
+        // A page is enough to begin with; whoever finds no candidate reads on.
         self.supply
-            .fill()
+            .refresh(None)
             .await
+            .map(drop)
             .map_err(|source| unusable(config, source))
     }
 
