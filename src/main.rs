@@ -169,7 +169,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         signal = signals.next() => return Ok(stopped_early(signal)),
     };
     if config.store.engine == Engine::Embedded {
-        print!("{}", banner(config, &running).await?);
+        print!("{}", banner(config, &running).await);
     }
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -177,11 +177,23 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
+/// How long the count of the pool may hold up what a laptop is told.
+const BANNER_TIMEOUT: Duration = Duration::from_secs(2);
+
+async fn banner(config: &Config, running: &Running) -> String {
     use sandbox_broker::config::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN};
     use secrecy::ExposeSecret;
 
-    let stats = running.app().state().broker.stats().await?;
+    let count = running.app().state().broker.stats();
+    // The broker serves already; a pool that takes long to count must not end it.
+    let pool = match tokio::time::timeout(BANNER_TIMEOUT, count).await {
+        Ok(Ok(stats)) => format!(
+            "{} of {} sandboxes available",
+            stats.available,
+            stats.total()
+        ),
+        Ok(Err(_)) | Err(_) => "its sandboxes could not be counted in time".to_owned(),
+    };
     let base = format!("http://{}", running.address());
     let path = &config.http.base_path;
     // Only the well-known tokens of a laptop are shown.
@@ -203,8 +215,8 @@ async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
         DEFAULT_ADMIN_TOKEN,
         "BROKER_ADMIN_TOKEN",
     );
-    Ok(format!(
-        "\nSandbox Broker {version}: {available} of {total} sandboxes available\n\n  \
+    format!(
+        "\nSandbox Broker {version}: {pool}\n\n  \
          API          {base}{path}\n  \
          Swagger      {base}{path}/docs\n  \
          Track token  {track_token}\n  \
@@ -212,9 +224,7 @@ async fn banner(config: &Config, running: &Running) -> anyhow::Result<String> {
          Get a sandbox:\n\n  \
          curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n\n",
         version = env!("CARGO_PKG_VERSION"),
-        available = stats.available,
-        total = stats.total(),
-    ))
+    )
 }
 
 async fn worker(config: &Config) -> anyhow::Result<ExitCode> {
