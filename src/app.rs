@@ -300,9 +300,8 @@ impl App {
         }
         // A page is enough to begin with; whoever finds no candidate reads on.
         self.supply
-            .refresh(None)
+            .warm_up()
             .await
-            .map(drop)
             .map_err(|source| unusable(config, source))
     }
 

@@ -146,6 +146,17 @@ impl Supply {
         read
     }
 
+    /// Reads the first page of the table.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the reading failed.
+    pub async fn warm_up(&self) -> Result<(), StoreError> {
+        let mut turn = self.0.turn.lock().await;
+        turn.read = Some(Instant::now());
+        // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
+        self.0.read_for(None).await.map(drop)
+    }
+
     /// Reads the table until the index is full, or to the last page.
     ///
     /// # Errors
