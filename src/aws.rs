@@ -1,13 +1,11 @@
 //! What the clients of AWS services have in common.
 
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region};
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::config::is_loopback_url;
+
+/// Idle connections that are kept: without a bound it is all that were ever open at once.
+const MAX_IDLE: usize = 128;
 
 /// Settings for a client in `region`, or of the server at `endpoint`.
 pub(crate) fn settings(region: &str, endpoint: Option<&str>) -> ConfigLoader {
@@ -20,20 +18,11 @@ pub(crate) fn settings(region: &str, endpoint: Option<&str>) -> ConfigLoader {
     let Some(endpoint) = endpoint else {
         return loader;
     };
-    loader.endpoint_url(endpoint)
-}
-
-/// An HTTP client that keeps so many idle connections at the most: by default it keeps all that it ever opened at
-/// once, and it opens more than it has calls under way.
-pub(crate) fn http_client(endpoint: Option<&str>, max_idle: usize) -> SharedHttpClient {
-    let builder = Builder::new().pool_max_idle_per_host(max_idle);
-    match endpoint {
-        // With TLS it would ask a proxy from the environment, which leads away from this machine.
-        Some(endpoint) if is_loopback_url(endpoint) && endpoint.starts_with("http://") => {
-            builder.build_http()
-        }
-        _ => builder
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .build_https(),
+    loader = loader.endpoint_url(endpoint);
+    if is_loopback_url(endpoint) && endpoint.starts_with("http://") {
+        // The default client would ask a proxy from the environment, which leads away from this machine.
+        let client = aws_smithy_http_client::Builder::new().pool_max_idle_per_host(MAX_IDLE);
+        loader = loader.http_client(client.build_http());
     }
+    loader
 }

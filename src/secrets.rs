@@ -38,8 +38,6 @@ use crate::{
 const SPACING: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Secrets are few and seldom read.
-const IDLE_CONNECTIONS: usize = 4;
 
 /// The one reason for reading that an operator waits to see in the log.
 const SIGHUP: &str = "SIGHUP";
@@ -315,14 +313,12 @@ impl Secrets {
 
 async fn connect(config: &SecretsConfig, region: &str) -> Client {
     let endpoint = config.endpoint.as_deref();
-    let settings = aws::settings(region, endpoint)
-        .http_client(aws::http_client(endpoint, IDLE_CONNECTIONS))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_timeout(CALL_TIMEOUT)
-                .build(),
-        );
+    let settings = aws::settings(region, endpoint).timeout_config(
+        TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build(),
+    );
     Client::new(&settings.load().await)
 }
 

@@ -134,7 +134,6 @@ impl PoolStore {
     /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
         let mut settings = aws::settings(&config.region, endpoint)
-            .http_client(aws::http_client(endpoint, CONCURRENCY))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(
                 TimeoutConfig::builder()

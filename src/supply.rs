@@ -22,8 +22,8 @@ use crate::{
 
 /// A reading to the last page that found nothing answers those who asked until so long after it began.
 const EMPTY_FOR: Duration = Duration::from_millis(250);
-/// How long such a reading is remembered; nobody who could share it has waited for longer.
-const EMPTY_KEPT_FOR: Duration = Duration::from_secs(10);
+/// How long such a reading is remembered: longer than a request may take, so whoever can share it finds it.
+const EMPTY_KEPT_FOR: Duration = Duration::from_secs(30);
 /// How often the index is topped up in the background at the most.
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// So many candidates lost to other brokers since the last reading call for a new one.
@@ -115,9 +115,20 @@ impl Supply {
     /// # Errors
     /// [`StoreError`] if the reading, or the one waited for, failed.
     pub async fn refresh(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
+        let _waiting = Waiting::enter(&self.0.waiting);
+        let (supply, prefix, asked) = (self.clone(), prefix.cloned(), Instant::now());
+        // A task of its own: a request whose time is up must not take the reading along that others wait for.
+        let refresh = async move { supply.refresh_in_turn(prefix.as_ref(), asked).await };
+        let refreshed = self.0.tasks.spawn(refresh).await;
+        refreshed.unwrap_or_else(|_| Err(StoreError::shared("Query")))
+    }
+
+    async fn refresh_in_turn(
+        &self,
+        prefix: Option<&NamePrefix>,
+        asked: Instant,
+    ) -> Result<Refreshed, StoreError> {
         let inner = &*self.0;
-        let asked = Instant::now();
-        let _waiting = Waiting::enter(&inner.waiting);
         let mut turn = inner.turn.lock().await;
         if inner.candidates.has(prefix) {
             return Ok(Refreshed::Found);
@@ -133,8 +144,7 @@ impl Supply {
             return Ok(Refreshed::Empty);
         }
         let began = Instant::now();
-        // In a box: nearly no request gets here.
-        let read = Box::pin(inner.read_for(prefix)).await;
+        let read = inner.read_for(prefix).await;
         turn.read = Some(Instant::now());
         match &read {
             Ok(Refreshed::Empty) => {

@@ -33,6 +33,10 @@ use clap::Parser;
 
 use self::engine::EngineKind;
 
+/// The broker's own: what the bare SDK allocates costs the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the broker against the bare SDK. Needs `wrk`; DynamoDB Local needs Java 17 and npm.
 #[derive(Debug, Parser)]
 struct Options {

@@ -62,10 +62,11 @@ pub fn role(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// CPU time so far and memory in use.
+/// CPU time so far and memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub cpu_seconds: f64,
+    /// The most that it ever was.
     pub resident_mib: f64,
 }
 
@@ -83,7 +84,7 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let resident = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?
+            .find_map(|line| line.strip_prefix("VmHWM:"))?
             .trim()
             .trim_end_matches(" kB")
             .parse::<f64>()

@@ -28,8 +28,9 @@ pub async fn measure(
     // One second of warm-up.
     let most = engine.kind.most_per_second() * usize::try_from(seconds + 1)?;
     broker_table.grow_to(most).await?;
-    let broker = Broker::start(program, engine, &broker_table.name)?;
     for &connections in connections {
+        // A new one for each number of connections, whose memory is told.
+        let broker = Broker::start(program, engine, &broker_table.name)?;
         for pairs in [0, PAIRS] {
             let mut measured = Vec::with_capacity(rounds);
             for round in 0..rounds {
@@ -37,7 +38,7 @@ pub async fn measure(
                 let needed = if pairs > 0 { pairs + 1 } else { most };
                 let first = bare_table.count();
                 bare_table.grow_to(first + needed).await?;
-                let bare = Load {
+                let load = Load {
                     endpoint: engine.endpoint().to_owned(),
                     table: bare_table.name.clone(),
                     connections,
@@ -45,12 +46,16 @@ pub async fn measure(
                     first,
                     end: first + needed,
                     pairs,
-                }
-                .measure()?;
+                };
                 broker_table.grow_to(broker_table.count() + needed).await?;
                 let run = format!("play-{connections}-{pairs}-{round}");
-                let asked = broker.load(connections, seconds, &run, pairs).await?;
-                measured.push((bare, asked));
+                let ask = broker.load(connections, seconds, &run, pairs);
+                measured.push(if round % 2 == 0 {
+                    (load.measure()?, ask.await?)
+                } else {
+                    let asked = ask.await?;
+                    (load.measure()?, asked)
+                });
             }
             report::steady(connections, pairs > 0, &measured);
         }

@@ -25,7 +25,7 @@ use crate::{engine::Engine, stub};
 const BATCH: usize = 25;
 const BATCHES_AT_ONCE: usize = 8;
 
-/// The client that the broker makes for a loopback endpoint.
+/// A client as the broker has one for a loopback endpoint, without its time-outs and its bound of calls at once.
 pub async fn client(endpoint: &str) -> Client {
     let settings = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
