@@ -53,9 +53,9 @@ pub(super) fn is_of_index(body: &[u8]) -> bool {
 /// The query with smaller pages, unless it says itself how large they are.
 pub(super) fn with_limit(body: &Bytes, limit: usize) -> Bytes {
     let mut query: Value = serde_json::from_slice(body).unwrap_or_default();
-    if query.get("Limit").is_some() {
-        return body.clone();
-    }
-    query["Limit"] = limit.into();
+    let asked = query["Limit"]
+        .as_u64()
+        .map_or(limit, |asked| usize::try_from(asked).unwrap());
+    query["Limit"] = limit.min(asked).into();
     query.to_string().into()
 }
