@@ -93,6 +93,7 @@ async fn measure(load: Load) -> Result<Outcome> {
     let caller = Arc::new(Caller {
         client: client(&load.endpoint).await,
         table: load.table.clone(),
+        first: load.first,
         next: AtomicUsize::new(load.first),
         end: load.end,
         pairs: load.pairs,
@@ -101,7 +102,11 @@ async fn measure(load: Load) -> Result<Outcome> {
         stream::iter(0..load.pairs)
             .map(|pair| {
                 let caller = &caller;
-                async move { caller.allocate(&retried(pair), load.first + pair).await }
+                async move {
+                    caller
+                        .allocate(&retried(load.first, pair), load.first + pair)
+                        .await
+                }
             })
             .buffer_unordered(PREPARED_AT_ONCE)
             .try_collect::<()>()
@@ -198,13 +203,15 @@ pub fn percentiles(latencies: &Histogram<u64>) -> Outcome {
     }
 }
 
-fn retried(pair: usize) -> String {
-    format!("retried-{pair}")
+/// Pairs of one measurement: the table keeps the claims of earlier ones.
+fn retried(first: usize, pair: usize) -> String {
+    format!("retried-{first}-{pair}")
 }
 
 struct Caller {
     client: Client,
     table: String,
+    first: usize,
     next: AtomicUsize,
     end: usize,
     pairs: usize,
@@ -214,7 +221,7 @@ impl Caller {
     async fn call(&self) -> Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if self.pairs > 0 {
-            return self.replay(&retried(number % self.pairs)).await;
+            return self.replay(&retried(self.first, number % self.pairs)).await;
         }
         ensure!(number < self.end, "the table has too few sandboxes");
         self.allocate(&format!("bare-{number}"), number).await
