@@ -29,7 +29,7 @@ use sandbox_broker::{
 };
 use tokio::time::Instant;
 
-/// A request makes some hundred short-lived allocations: docs/performance.md has what this is worth.
+/// A sixth of the CPU time of an allocation went to the system's: see docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -312,8 +312,7 @@ impl Secrets {
 }
 
 async fn connect(config: &SecretsConfig, region: &str) -> Client {
-    let endpoint = config.endpoint.as_deref();
-    let settings = aws::settings(region, endpoint).timeout_config(
+    let settings = aws::settings(region, config.endpoint.as_deref()).timeout_config(
         TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_timeout(CALL_TIMEOUT)

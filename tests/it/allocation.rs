@@ -6,10 +6,7 @@ use sandbox_broker::{
     store::Change,
 };
 
-use crate::support::{
-    Answer, BrokerClient, Pool, START, account, assert_each_has_one,
-    faults::{FaultProxy, Script},
-};
+use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one};
 
 /// Sends one request for each caller, all at once, spread over the brokers.
 async fn burst(
@@ -439,43 +436,4 @@ async fn what_only_informs_people_may_be_of_any_type() {
     let broker = pool.broker().await;
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
     assert_eq!(broker.client.allocate("play-1").await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reading_that_takes_long_refuses_nobody_who_came_after_it_began() {
-    let pool = Pool::of(2).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
-    proxy.play(Script {
-        page_limit: Some(1),
-        ..Script::default()
-    });
-    let second_page = proxy
-        .hold(|call| call.operation == "Query" && call.json()["ExclusiveStartKey"].is_object());
-    let client = &broker.client;
-    let ask = |caller: &'static str| {
-        let request = client
-            .allocation(caller)
-            .header("X-Sandbox-Name-Prefix", "a-new-");
-        client.send(request)
-    };
-    let early = ask("early");
-    let late = async {
-        second_page.wait_for_one().await;
-        // Longer than an empty reading may answer others.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        pool.add((0..20).map(|n| format!("a-new-{n}"))).await;
-        let late = ask("late");
-        let open = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            second_page.open();
-        };
-        tokio::join!(late, open).0
-    };
-    let (early, late) = tokio::join!(early, late);
-    // Whether the early one saw them depends on where they stand in the index.
-    assert!(matches!(early.status.as_u16(), 201 | 409), "{early:?}");
-    assert_eq!(late.status, 201, "{late:?}");
 }

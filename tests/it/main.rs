@@ -27,6 +27,7 @@ mod outage;
 mod processes;
 mod release;
 mod secrets;
+mod supply;
 mod support;
 mod sync;
 mod together;

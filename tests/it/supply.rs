@@ -1,0 +1,103 @@
+//! Readings of the table that several requests wait for.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sandbox_broker::{
+    candidates::Candidates,
+    config::Config,
+    metrics::Metrics,
+    sandbox::NamePrefix,
+    store::PoolStore,
+    supply::{Refreshed, Supply},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::support::{
+    Pool,
+    faults::{Call, FaultProxy, Script},
+};
+
+/// A proxy to the pool's engine that makes every sandbox a page of its own.
+async fn one_a_page(pool: &Pool) -> FaultProxy {
+    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    proxy.play(Script {
+        page_limit: Some(1),
+        ..Script::default()
+    });
+    proxy
+}
+
+fn is_first_page(call: &Call) -> bool {
+    call.operation == "Query" && call.json()["ExclusiveStartKey"].is_null()
+}
+
+fn is_later_page(call: &Call) -> bool {
+    call.operation == "Query" && call.json()["ExclusiveStartKey"].is_object()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_goes_on_for_the_others_when_who_began_it_is_gone() {
+    let pool = Pool::of(3).await;
+    let proxy = one_a_page(&pool).await;
+    let endpoint = proxy.endpoint();
+    let config = Config::from_variables(&pool.variables(&[])).unwrap();
+    let store = PoolStore::connect(&config.store, Some(&endpoint), Metrics::new()).await;
+    let supply = Supply::new(store, Candidates::new(10, 1), TaskTracker::new());
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&readings);
+    let second_page = proxy.hold(move |call| {
+        counted.fetch_add(usize::from(is_first_page(call)), Ordering::SeqCst);
+        is_later_page(call)
+    });
+    let prefix = NamePrefix::parse("none-").unwrap();
+    let mut first = Box::pin(supply.refresh(Some(&prefix)));
+    let mut second = Box::pin(supply.refresh(Some(&prefix)));
+    tokio::select! {
+        biased;
+        read = &mut first => panic!("{read:?}"),
+        read = &mut second => panic!("{read:?}"),
+        () = second_page.wait_for_one() => {}
+    }
+    drop(first);
+    // Time for a second reading to begin, if there is one.
+    let wait = tokio::time::timeout(Duration::from_millis(200), &mut second);
+    assert!(wait.await.is_err());
+    assert_eq!(readings.load(Ordering::SeqCst), 1);
+    second_page.open();
+    assert_eq!(second.await.unwrap(), Refreshed::Empty);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_that_takes_long_refuses_nobody_who_came_after_it_began() {
+    let pool = Pool::of(2).await;
+    let proxy = one_a_page(&pool).await;
+    let broker = pool
+        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
+        .await;
+    let second_page = proxy.hold(is_later_page);
+    let client = &broker.client;
+    let ask = |caller: &'static str| {
+        let request = client
+            .allocation(caller)
+            .header("X-Sandbox-Name-Prefix", "a-new-");
+        client.send(request)
+    };
+    let early = ask("early");
+    let late = async {
+        second_page.wait_for_one().await;
+        // Longer than an empty reading may answer others.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pool.add((0..20).map(|n| format!("a-new-{n}"))).await;
+        tokio::join!(ask("late"), async { second_page.open() }).0
+    };
+    let (early, late) = tokio::join!(early, late);
+    // Whether the early one saw them depends on where they stand in the index.
+    assert!(matches!(early.status.as_u16(), 201 | 409), "{early:?}");
+    assert_eq!(late.status, 201, "{late:?}");
+}
