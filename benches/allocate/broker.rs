@@ -170,6 +170,7 @@ impl Broker {
             "{} requests failed: {text}",
             report.faults
         );
+        ensure!(report.answers > 0.0, "no answer came in time; measure for longer");
         Ok((
             report.answers,
             Outcome {
