@@ -170,7 +170,10 @@ impl Broker {
             "{} requests failed: {text}",
             report.faults
         );
-        ensure!(report.answers > 0.0, "no answer came in time; measure for longer");
+        ensure!(
+            report.answers > 0.0,
+            "no answer came in time; measure for longer"
+        );
         Ok((
             report.answers,
             Outcome {
