@@ -3,7 +3,10 @@
 //! It only proposes: the conditional write decides. A wrong entry therefore costs one lost write, never a wrong
 //! allocation, and a missing one costs a refresh from the table, never a refusal.
 
+mod shelf;
+
 use std::{
+    cmp::Ordering,
     collections::HashSet,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,6 +14,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
+use self::shelf::{Found, Shelf};
 use crate::sandbox::{Account, NamePrefix, SandboxId};
 
 /// What an allocation needs to know of a sandbox before it has it.
@@ -50,6 +54,13 @@ struct Entry {
     seen: u64,
 }
 
+impl Entry {
+    /// Where it is in the index, seen from a candidate.
+    fn order(&self, candidate: &Candidate) -> Ordering {
+        (&self.candidate.name, &self.candidate.id).cmp(&(&candidate.name, &candidate.id))
+    }
+}
+
 /// One reading of the available sandboxes in the table, from the first page on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass(u64);
@@ -63,8 +74,8 @@ pub struct Offered {
     pub checked_out: usize,
 }
 
-/// The index: a vector in the order of the names, so that the matches of a prefix are one range of it and a random
-/// one is an index into that range.
+/// The index: in the order of the names, so that the matches of a prefix are one range of it and a random one is a rank
+/// in that range.
 #[derive(Debug)]
 pub struct Candidates {
     inner: Mutex<Inner>,
@@ -73,7 +84,7 @@ pub struct Candidates {
 
 #[derive(Debug)]
 struct Inner {
-    free: Vec<Entry>,
+    free: Shelf<Entry>,
     checked_out: HashSet<SandboxId>,
     spent: Spent,
     pass: u64,
@@ -112,29 +123,10 @@ impl Inner {
         let Some(prefix) = prefix.map(NamePrefix::as_str) else {
             return 0..self.free.len();
         };
-        let start = self
-            .free
-            .partition_point(|entry| &*entry.candidate.name < prefix);
-        let matches =
-            self.free[start..].partition_point(|entry| entry.candidate.name.starts_with(prefix));
-        start..start + matches
-    }
-
-    /// Where a candidate is, or would be.
-    fn position(&self, candidate: &Candidate) -> Result<usize, usize> {
-        self.free.binary_search_by(|entry| {
-            (&entry.candidate.name, &entry.candidate.id).cmp(&(&candidate.name, &candidate.id))
-        })
-    }
-
-    fn sort(&mut self) {
-        self.free.sort_by(|a, b| {
-            (&a.candidate.name, &a.candidate.id).cmp(&(&b.candidate.name, &b.candidate.id))
-        });
-        // A page may list a candidate twice.
-        self.free.dedup_by(|a, b| {
-            a.candidate.id == b.candidate.id && a.candidate.name == b.candidate.name
-        });
+        self.free.range(
+            |entry| &*entry.candidate.name < prefix,
+            |entry| entry.candidate.name.starts_with(prefix),
+        )
     }
 
     /// Drops random candidates that lack `prefix`, then random ones that have it, until `capacity` is kept.
@@ -167,7 +159,7 @@ impl Candidates {
     pub fn new(capacity: usize, seed: u64) -> Self {
         Self {
             inner: Mutex::new(Inner {
-                free: Vec::new(),
+                free: Shelf::new(),
                 checked_out: HashSet::new(),
                 spent: Spent::default(),
                 pass: 0,
@@ -244,7 +236,6 @@ impl Candidates {
     pub fn offer(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
         let mut offered = Offered::default();
         let mut inner = self.lock();
-        let mut fresh = Vec::new();
         for candidate in page {
             let wanted = candidate.matches(prefix);
             if inner.spent.contains(&candidate.id) {
@@ -254,22 +245,20 @@ impl Candidates {
                 offered.checked_out += usize::from(wanted);
                 continue;
             }
-            if let Ok(at) = inner.position(&candidate) {
-                let entry = &mut inner.free[at];
-                entry.seen = entry.seen.max(pass.0);
-                entry.candidate = Arc::new(candidate);
-            } else if wanted || inner.free.len() + fresh.len() < self.capacity {
-                fresh.push(Entry {
+            let is_full = inner.free.len() >= self.capacity;
+            match inner.free.find_mut(|entry| entry.order(&candidate)) {
+                Found::Entry(entry) => {
+                    entry.seen = entry.seen.max(pass.0);
+                    entry.candidate = Arc::new(candidate);
+                }
+                Found::Vacant(_) if is_full && !wanted => continue,
+                Found::Vacant(vacant) => vacant.insert(Entry {
                     candidate: Arc::new(candidate),
                     seen: pass.0,
-                });
-            } else {
-                continue;
+                }),
             }
             offered.takeable += usize::from(wanted);
         }
-        inner.free.append(&mut fresh);
-        inner.sort();
         inner.shrink(self.capacity, prefix);
         offered
     }
@@ -323,9 +312,12 @@ impl CheckOut<'_> {
         inner.checked_out.remove(&self.candidate.id);
         let seen = inner.pass + 1;
         let candidate = Arc::clone(&self.candidate);
-        match inner.position(&candidate) {
-            Ok(at) => inner.free[at].seen = seen,
-            Err(at) => inner.free.insert(at, Entry { candidate, seen }),
+        match inner.free.find_mut(|entry| entry.order(&candidate)) {
+            Found::Entry(entry) => entry.seen = seen,
+            Found::Vacant(vacant) => vacant.insert(Entry {
+                candidate: Arc::clone(&candidate),
+                seen,
+            }),
         }
         // From here on another request may check it out, and its mark is not ours to remove.
         self.is_marked = false;

@@ -55,6 +55,9 @@ use crate::{
 
 /// Requests under way at once. More only queue up in the database, where they time out; here they wait.
 const CONCURRENCY: usize = 128;
+/// A page is read in one piece, on a thread that serves requests; more would be in the way of
+/// those.
+const CANDIDATES_A_PAGE: i32 = 500;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -251,6 +254,7 @@ impl PoolStore {
     ) -> impl Stream<Item = Result<Vec<Candidate>, StoreError>> + Send + use<> {
         let pages = self
             .by_status(Status::Available)
+            .limit(CANDIDATES_A_PAGE)
             .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
             .expression_attribute_names("#name", "name")
             .into_paginator()

@@ -11,11 +11,14 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, Notify, OwnedMutexGuard},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    candidates::{Candidates, CheckOut},
+    candidates::{Candidate, Candidates, CheckOut, Offered, Pass},
     sandbox::NamePrefix,
     store::{PoolStore, StoreError},
 };
@@ -24,7 +27,7 @@ use crate::{
 const EMPTY_FOR: Duration = Duration::from_millis(250);
 /// How long such a reading is remembered: longer than a request may take, so whoever can share it finds it.
 const EMPTY_KEPT_FOR: Duration = Duration::from_secs(30);
-/// How often the index is topped up in the background at the most.
+/// How often the index is topped up in the background at the most, when it has all that the table has.
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// So many candidates lost to other brokers since the last reading call for a new one.
 const LOST_TOLERATED: usize = 8;
@@ -48,7 +51,9 @@ pub struct Supply(Arc<Inner>);
 struct Inner {
     store: PoolStore,
     candidates: Candidates,
-    turn: Mutex<Turn>,
+    turn: Arc<Mutex<Turn>>,
+    /// Tells those who wait that a page has brought candidates.
+    arrived: Notify,
     waiting: AtomicUsize,
     topping_up: AtomicBool,
     tasks: TaskTracker,
@@ -60,7 +65,37 @@ struct Turn {
     /// When the last reading began that found nothing.
     empty: HashMap<Option<NamePrefix>, Instant>,
     failed: Option<Instant>,
-    read: Option<Instant>,
+    last: Option<LastReading>,
+}
+
+/// The last reading of the table.
+#[derive(Clone, Copy, Debug)]
+struct LastReading {
+    ended: Instant,
+    /// Whether it stopped before the last page.
+    left_some: bool,
+}
+
+impl Turn {
+    fn note_end(&mut self, left_some: bool) {
+        self.last = Some(LastReading {
+            ended: Instant::now(),
+            left_some,
+        });
+    }
+
+    /// Whether reading again is likely to bring something. `runs_low`: the index does.
+    fn is_due(&self, runs_low: bool) -> bool {
+        self.last.is_none_or(|last| {
+            (runs_low && last.left_some) || last.ended.elapsed() >= TOP_UP_INTERVAL
+        })
+    }
+}
+
+/// What a reading found for a prefix, and whether it stopped before the last page.
+struct Reading {
+    refreshed: Refreshed,
+    left_some: bool,
 }
 
 /// One request that waits for a refresh.
@@ -86,7 +121,8 @@ impl Supply {
         Self(Arc::new(Inner {
             store,
             candidates,
-            turn: Mutex::default(),
+            turn: Arc::default(),
+            arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
             topping_up: AtomicBool::new(false),
             tasks,
@@ -102,34 +138,59 @@ impl Supply {
     /// Takes a candidate, and has the index topped up if it runs low or shows too many that others took.
     #[must_use]
     pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
-        let candidates = self.candidates();
-        if candidates.len() < candidates.capacity() / 4 || candidates.lost() >= LOST_TOLERATED {
+        if self.runs_low() || self.candidates().lost() >= LOST_TOLERATED {
             self.top_up_in_background();
         }
-        candidates.check_out(prefix)
+        self.candidates().check_out(prefix)
     }
 
-    /// Reads the table until there is a candidate with the prefix for every request that waits, or to the last page.
-    /// One reading at a time: those who waited for it share what it found.
+    fn runs_low(&self) -> bool {
+        self.candidates().len() < self.candidates().capacity() / 4
+    }
+
+    /// Waits until there is a candidate with the prefix, or the table was read to the last page for nothing. One reading at
+    /// a time, and those who wait for it share what it finds, each page as it comes.
     ///
     /// # Errors
     /// [`StoreError`] if the reading, or the one waited for, failed.
     pub async fn refresh(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
         let _waiting = Waiting::enter(&self.0.waiting);
-        let (supply, prefix, asked) = (self.clone(), prefix.cloned(), Instant::now());
+        tokio::select! {
+            biased;
+            () = self.found(prefix) => Ok(Refreshed::Found),
+            refreshed = self.refresh_in_turn(prefix) => refreshed,
+        }
+    }
+
+    /// Ends when there is a candidate with the prefix.
+    async fn found(&self, prefix: Option<&NamePrefix>) {
+        loop {
+            // Before the look: what arrives after it must not be missed.
+            let arrived = self.0.arrived.notified();
+            if self.candidates().has(prefix) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    async fn refresh_in_turn(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
+        let asked = Instant::now();
+        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        let (supply, prefix) = (self.clone(), prefix.cloned());
         // A task of its own: a request whose time is up must not take the reading along that others wait for.
-        let refresh = async move { supply.refresh_in_turn(prefix.as_ref(), asked).await };
+        let refresh = async move { supply.refresh_once(turn, prefix.as_ref(), asked).await };
         let refreshed = self.0.tasks.spawn(refresh).await;
         refreshed.unwrap_or_else(|_| Err(StoreError::shared("Query")))
     }
 
-    async fn refresh_in_turn(
+    async fn refresh_once(
         &self,
+        mut turn: OwnedMutexGuard<Turn>,
         prefix: Option<&NamePrefix>,
         asked: Instant,
     ) -> Result<Refreshed, StoreError> {
         let inner = &*self.0;
-        let mut turn = inner.turn.lock().await;
         if inner.candidates.has(prefix) {
             return Ok(Refreshed::Found);
         }
@@ -145,15 +206,15 @@ impl Supply {
         }
         let began = Instant::now();
         let read = inner.read_for(prefix).await;
-        turn.read = Some(Instant::now());
+        turn.note_end(read.as_ref().is_ok_and(|reading| reading.left_some));
         match &read {
-            Ok(Refreshed::Empty) => {
+            Ok(reading) if reading.refreshed == Refreshed::Empty => {
                 turn.empty.insert(prefix.cloned(), began);
             }
-            Ok(Refreshed::Found | Refreshed::Busy) => {}
+            Ok(_) => {}
             Err(_) => turn.failed = Some(Instant::now()),
         }
-        read
+        read.map(|reading| reading.refreshed)
     }
 
     /// Reads the first page of the table.
@@ -162,9 +223,10 @@ impl Supply {
     /// [`StoreError`] if the reading failed.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         let mut turn = self.0.turn.lock().await;
-        turn.read = Some(Instant::now());
         // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
-        self.0.read_for(None).await.map(drop)
+        let reading = self.0.read_for(None).await?;
+        turn.note_end(reading.left_some);
+        Ok(())
     }
 
     /// Reads the table until the index is full, or to the last page.
@@ -173,8 +235,13 @@ impl Supply {
     /// [`StoreError`] if the reading failed; what it had read stays.
     pub async fn fill(&self) -> Result<(), StoreError> {
         let mut turn = self.0.turn.lock().await;
-        turn.read = Some(Instant::now());
-        self.0.read_all().await
+        self.fill_in_turn(&mut turn).await
+    }
+
+    async fn fill_in_turn(&self, turn: &mut Turn) -> Result<(), StoreError> {
+        let read = self.0.read_all().await;
+        turn.note_end(*read.as_ref().unwrap_or(&false));
+        read.map(drop)
     }
 
     fn top_up_in_background(&self) {
@@ -183,57 +250,71 @@ impl Supply {
         }
         let supply = self.clone();
         self.0.tasks.spawn(async move {
-            let is_due = {
-                let turn = supply.0.turn.lock().await;
-                turn.read.is_none_or(|at| at.elapsed() >= TOP_UP_INTERVAL)
-            };
-            if is_due && let Err(error) = supply.fill().await {
+            let mut turn = supply.0.turn.lock().await;
+            if turn.is_due(supply.runs_low())
+                && let Err(error) = supply.fill_in_turn(&mut turn).await
+            {
                 // The next request that finds no candidate reads for itself, and tells its caller.
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "could not top up the candidate index"
                 );
             }
+            drop(turn);
             supply.0.topping_up.store(false, Ordering::Release);
         });
     }
 }
 
 impl Inner {
-    async fn read_for(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
+    /// Until there is a candidate with the prefix for everybody who waits, or to the last page.
+    async fn read_for(&self, prefix: Option<&NamePrefix>) -> Result<Reading, StoreError> {
         let pass = self.candidates.begin_pass();
         let mut pages = pin!(self.store.available_pages());
         let (mut takeable, mut checked_out) = (0, 0);
         while let Some(page) = pages.next().await {
-            let offered = self.candidates.offer(page?, pass, prefix);
+            let offered = self.take_in(page?, pass, prefix);
             takeable += offered.takeable;
             checked_out += offered.checked_out;
             if takeable >= self.waiting.load(Ordering::Relaxed) {
-                return Ok(Refreshed::Found);
+                return Ok(Reading {
+                    refreshed: Refreshed::Found,
+                    left_some: true,
+                });
             }
         }
         self.candidates.finish_pass(pass);
         // `has` again: a candidate may have been put back, or fed by a job, since its page was read.
-        Ok(if takeable > 0 || self.candidates.has(prefix) {
+        let refreshed = if takeable > 0 || self.candidates.has(prefix) {
             Refreshed::Found
         } else if checked_out > 0 {
             Refreshed::Busy
         } else {
             Refreshed::Empty
+        };
+        Ok(Reading {
+            refreshed,
+            left_some: false,
         })
     }
 
-    async fn read_all(&self) -> Result<(), StoreError> {
+    /// Until the index is full, or to the last page. Returns whether it left some.
+    async fn read_all(&self) -> Result<bool, StoreError> {
         let pass = self.candidates.begin_pass();
         let mut pages = pin!(self.store.available_pages());
         let mut read = 0;
-        while let Some(page) = pages.next().await {
-            read += self.candidates.offer(page?, pass, None).takeable;
-            if read >= self.candidates.capacity() {
-                break;
-            }
+        let mut is_full = false;
+        while !is_full && let Some(page) = pages.next().await {
+            read += self.take_in(page?, pass, None).takeable;
+            is_full = read >= self.candidates.capacity();
         }
         self.candidates.finish_pass(pass);
-        Ok(())
+        Ok(is_full)
+    }
+
+    fn take_in(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
+        let offered = self.candidates.offer(page, pass, prefix);
+        self.arrived.notify_waiters();
+        offered
     }
 }
