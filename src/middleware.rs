@@ -1,5 +1,6 @@
 //! What stands between the socket and the handlers.
 
+pub mod admission;
 pub mod auth;
 pub mod body;
 pub mod client;

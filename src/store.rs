@@ -16,7 +16,10 @@ mod schema;
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig,
+    timeout::TimeoutConfig,
+};
 use aws_sdk_dynamodb::{
     Client,
     config::Credentials,
@@ -144,7 +147,9 @@ impl PoolStore {
                     .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                     .operation_timeout(OPERATION_TIMEOUT)
                     .build(),
-            );
+            )
+            // The timeouts above end what stalls; watching every body for it as well only costs.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if endpoint.is_some_and(crate::config::is_loopback_url) {
             // Emulators take any credentials; looking for real ones would take seconds and may find some.
             settings = settings

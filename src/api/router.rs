@@ -26,8 +26,9 @@ use super::{
 use crate::{
     app::AppState,
     middleware::{
-        auth, body, client,
-        overload::{self, Capacity},
+        admission::{self, Admission},
+        body,
+        overload::Capacity,
         rate_limit::{self, RateLimits},
         request_log::{self, RequestLog},
         security_headers,
@@ -36,10 +37,9 @@ use crate::{
 
 /// What answers every request, and its description.
 ///
-/// Layers, from the outside: the client's address, the log, headers for browsers, the limit of the address, panics
-/// caught; then, on the routes that take a token: authentication, the limit of the caller, the body's bound, room for
-/// the request and, jobs excepted, the time's. Those of one group are put on at once: axum boxes and copies a router's
-/// service for each `layer`, in every request.
+/// Layers, from the outside: the log, headers for browsers, the limit of the address, panics caught; then, on the routes
+/// that take a token: admission and, jobs excepted, the bound of the time. They are few, and put on at once: axum boxes
+/// and copies a router's service for each `layer`, in every request.
 pub fn build(state: AppState) -> (Router, Document) {
     let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
@@ -58,19 +58,15 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(jobs::auto_expire))
         .routes(routes!(jobs::auto_delete_stale))
         .routes(routes!(jobs::bulk_delete))
-        .layer(
-            ServiceBuilder::new()
-                .layer(from_fn_with_state(state.auth.clone(), auth::authenticate))
-                .layer(from_fn_with_state(
-                    limits.clone(),
-                    rate_limit::limit_callers,
-                ))
-                .layer(from_fn_with_state(body::BODY_TIMEOUT, body::limit_body))
-                .layer(from_fn_with_state(
-                    Capacity::new(state.edge.max_in_flight, state.metrics.clone()),
-                    overload::shed,
-                )),
-        );
+        .layer(from_fn_with_state(
+            Arc::new(Admission {
+                auth: state.auth.clone(),
+                limits: limits.clone(),
+                body_timeout: body::BODY_TIMEOUT,
+                capacity: Capacity::new(state.edge.max_in_flight, state.metrics.clone()),
+            }),
+            admission::admit,
+        ));
     let mut open = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(health::service))
         .routes(routes!(health::healthz))
@@ -94,6 +90,11 @@ pub fn build(state: AppState) -> (Router, Document) {
             .try_it_out_enabled(true)
             .persist_authorization(false),
     );
+    let request_log = RequestLog {
+        actions,
+        metrics: instruments,
+        trusted_hops: edge.trusted_hops,
+    };
     // Made once: it is large, and anybody may ask for it.
     let text = Bytes::from(document.to_json().unwrap_or_default());
     let router = router.route(
@@ -106,14 +107,7 @@ pub fn build(state: AppState) -> (Router, Document) {
         .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
         .layer(
             ServiceBuilder::new()
-                .layer(from_fn_with_state(
-                    edge.trusted_hops,
-                    client::identify_client,
-                ))
-                .layer(from_fn_with_state(
-                    RequestLog::new(actions, instruments),
-                    request_log::log_request,
-                ))
+                .layer(from_fn_with_state(request_log, request_log::log_request))
                 .map_response(security_headers::secure)
                 .option_layer(security_headers::allow_origins(&edge.cors))
                 .layer(from_fn_with_state(limits, rate_limit::limit_addresses))

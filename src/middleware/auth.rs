@@ -1,16 +1,11 @@
-//! Bearer authentication: a layer that tells who calls. What a role may do is for the extractors to say.
+//! Bearer authentication: who calls. What a role may do is for the extractors to say.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -163,7 +158,11 @@ impl Authenticator {
         })
     }
 
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Role, ApiError> {
+    /// The role of who sent these headers.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthorized`].
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Role, ApiError> {
         let token = bearer_token(headers)?;
         if let Some(role) = self.role_of(token) {
             return Ok(role);
@@ -203,21 +202,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
         ));
     }
     Ok(token.trim())
-}
-
-/// The layer: refuses a request without a valid token, and notes the role of one that has it.
-pub async fn authenticate(
-    State(auth): State<Authenticator>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match auth.authenticate(request.headers()).await {
-        Ok(role) => {
-            request.extensions_mut().insert(role);
-            next.run(request).await
-        }
-        Err(error) => error.into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderName},
-    middleware::Next,
-    response::Response,
 };
 
 use crate::server::PeerAddress;
@@ -28,19 +26,15 @@ impl ClientAddress {
     }
 }
 
-/// The layer: finds out the address, through as many proxies as are trusted.
-pub async fn identify_client(
-    State(trusted_hops): State<usize>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Finds out from which address a request comes, through as many proxies as are trusted, and notes it in the request.
+pub fn identify(request: &mut Request, trusted_hops: usize) -> ClientAddress {
     let peer = request
         .extensions()
         .get::<PeerAddress>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let address = forwarded_for(request.headers(), trusted_hops).unwrap_or(peer);
-    request.extensions_mut().insert(ClientAddress(address));
-    next.run(request).await
+    let address = ClientAddress(forwarded_for(request.headers(), trusted_hops).unwrap_or(peer));
+    request.extensions_mut().insert(address);
+    address
 }
 
 /// What the outermost trusted proxy saw. Each appends the address it sees, so whatever stands further left is the

@@ -263,33 +263,18 @@ pub async fn limit_addresses(
 #[derive(Clone, Copy, Debug)]
 struct Authenticated;
 
-/// The layer behind authentication: a quota for each caller of the track endpoints, and one for the admins behind an
-/// address.
-pub async fn limit_callers(
-    State(limits): State<RateLimits>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let limiter = &limits.0.callers;
-    let role = request.extensions().get::<Role>().copied();
-    let caller = match role {
-        Some(Role::Track) => caller_text(request.headers()),
-        _ => None,
-    };
-    let from = client(&request).map(ClientAddress::network);
-    let verdict = match caller {
-        Some(caller) => limiter.check(caller, limiter.now()),
-        None => limiter.check((role == Some(Role::Admin), from), limiter.now()),
-    };
-    let mut response = if verdict.is_allowed {
-        let mut response = next.run(request).await;
-        describe(&mut response, verdict);
+/// What is left of a caller's quota.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerQuota(Verdict);
+
+impl CallerQuota {
+    /// Tells of it in an answer.
+    #[must_use]
+    pub fn tell(self, mut response: Response) -> Response {
+        describe(&mut response, self.0);
+        response.extensions_mut().insert(Authenticated);
         response
-    } else {
-        limits.refuse("caller", verdict)
-    };
-    response.extensions_mut().insert(Authenticated);
-    response
+    }
 }
 
 fn client(request: &Request) -> Option<ClientAddress> {
@@ -304,6 +289,30 @@ fn whole_seconds(span: Duration) -> u64 {
 }
 
 impl RateLimits {
+    /// Takes a request off the quota, of the caller of a track endpoint or of the admins behind an address, or refuses it.
+    ///
+    /// # Errors
+    /// The refusal.
+    #[expect(clippy::result_large_err, reason = "it is answered as it is")]
+    pub fn check_caller(&self, request: &Request, role: Role) -> Result<CallerQuota, Response> {
+        let limiter = &self.0.callers;
+        let caller = match role {
+            Role::Track => caller_text(request.headers()),
+            Role::Admin => None,
+        };
+        let from = client(request).map(ClientAddress::network);
+        let verdict = match caller {
+            Some(caller) => limiter.check(caller, limiter.now()),
+            None => limiter.check((role == Role::Admin, from), limiter.now()),
+        };
+        let quota = CallerQuota(verdict);
+        if verdict.is_allowed {
+            Ok(quota)
+        } else {
+            Err(quota.tell(self.refuse("caller", verdict)))
+        }
+    }
+
     fn refuse(&self, limit: &str, verdict: Verdict) -> Response {
         let metrics = &self.0.metrics;
         metrics.rate_limited.with_label_values(&[limit]).inc();

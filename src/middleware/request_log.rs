@@ -13,9 +13,8 @@ use axum::{
 };
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
-use uuid::Uuid;
 
-use super::client::ClientAddress;
+use super::client::{self, ClientAddress};
 use crate::{
     api::openapi::Actions,
     metrics::{InFlight, Metrics},
@@ -92,24 +91,25 @@ fn is_sane(id: &HeaderValue) -> bool {
 /// What the layer needs to know. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RequestLog {
-    actions: Actions,
-    metrics: Metrics,
-}
-
-impl RequestLog {
-    /// Names requests by `actions` and counts them in `metrics`.
-    #[must_use]
-    pub const fn new(actions: Actions, metrics: Metrics) -> Self {
-        Self { actions, metrics }
-    }
+    /// What requests are named by.
+    pub actions: Actions,
+    /// Where they are counted.
+    pub metrics: Metrics,
+    /// So many proxies tell the truth about where they come from.
+    pub trusted_hops: usize,
 }
 
 /// The layer.
 pub async fn log_request(
-    State(RequestLog { actions, metrics }): State<RequestLog>,
-    request: Request,
+    State(RequestLog {
+        actions,
+        metrics,
+        trusted_hops,
+    }): State<RequestLog>,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let client = client::identify(&mut request, trusted_hops);
     let _in_flight = InFlight::enter(&metrics.requests_in_flight);
     let id = request
         .headers()
@@ -117,8 +117,9 @@ pub async fn log_request(
         .filter(|id| is_sane(id))
         .cloned()
         .unwrap_or_else(|| {
-            HeaderValue::try_from(Uuid::new_v4().to_string())
-                .unwrap_or(HeaderValue::from_static("-"))
+            // Of the thread's own generator: the system's costs a call into the kernel.
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+            HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("-"))
         });
     let route = request
         .extensions()
@@ -135,7 +136,6 @@ pub async fn log_request(
         http.route = route, request_id = id.to_str().unwrap_or_default(), http.response.status_code = Empty
     );
     join_trace(&span, request.headers());
-    let client = request.extensions().get().copied();
     let context = Arc::new(Context {
         id: id.clone(),
         notes: Mutex::default(),
@@ -169,7 +169,7 @@ struct Event {
     action: String,
     method: Method,
     route: String,
-    client: Option<ClientAddress>,
+    client: ClientAddress,
     metrics: Metrics,
     context: Arc<Context>,
     began: Instant,
@@ -220,7 +220,7 @@ impl Drop for Event {
             status = self.status,
             latency_ms,
             method = self.method.as_str(),
-            client = self.client.map(|client| tracing::field::display(client.0)),
+            client = %self.client.0,
             "request"
         );
     }
