@@ -87,19 +87,19 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Claim, StoreError> {
         const OPERATION: &str = "TransactWriteItems";
+        // Before anything is built, and the call in a box: those that wait for a slot need no room for either.
+        let _slot = self.slot().await;
         let allocate = self
             .allocate_sandbox(candidate, holder, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let point = self
             .point_claim(candidate, holder, guard, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let _slot = self.slot().await;
         let call = self
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().update(allocate).build())
             .transact_items(TransactWriteItem::builder().put(point).build());
-        // In a box, as every call that requests wait for: those that wait for a slot need no room for it.
         match Box::pin(call.send()).await {
             Ok(_) => Ok(Claim::Won(Sandbox {
                 account: Account {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::{
     Pool,
-    faults::{Call, FaultProxy, Script},
+    faults::{Call, FaultProxy, Gate, Script},
 };
 
 /// A proxy to the pool's engine that makes every sandbox a page of its own.
@@ -31,6 +31,24 @@ async fn one_a_page(pool: &Pool) -> FaultProxy {
         ..Script::default()
     });
     proxy
+}
+
+async fn supply_of(pool: &Pool, proxy: &FaultProxy, capacity: usize) -> Supply {
+    let config = Config::from_variables(&pool.variables(&[])).unwrap();
+    let endpoint = proxy.endpoint();
+    let store = PoolStore::connect(&config.store, Some(&endpoint), Metrics::new()).await;
+    Supply::new(store, Candidates::new(capacity, 1), TaskTracker::new())
+}
+
+/// Counts readings: their first pages.
+fn count_readings(proxy: &FaultProxy) -> (Arc<AtomicUsize>, Gate) {
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&readings);
+    let gate = proxy.hold(move |call| {
+        counted.fetch_add(usize::from(is_first_page(call)), Ordering::SeqCst);
+        false
+    });
+    (readings, gate)
 }
 
 fn is_first_page(call: &Call) -> bool {
@@ -45,10 +63,7 @@ fn is_later_page(call: &Call) -> bool {
 async fn a_reading_goes_on_for_the_others_when_who_began_it_is_gone() {
     let pool = Pool::of(3).await;
     let proxy = one_a_page(&pool).await;
-    let endpoint = proxy.endpoint();
-    let config = Config::from_variables(&pool.variables(&[])).unwrap();
-    let store = PoolStore::connect(&config.store, Some(&endpoint), Metrics::new()).await;
-    let supply = Supply::new(store, Candidates::new(10, 1), TaskTracker::new());
+    let supply = supply_of(&pool, &proxy, 10).await;
     let readings = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&readings);
     let second_page = proxy.hold(move |call| {
@@ -100,4 +115,62 @@ async fn a_reading_that_takes_long_refuses_nobody_who_came_after_it_began() {
     // Whether the early one saw them depends on where they stand in the index.
     assert!(matches!(early.status.as_u16(), 201 | 409), "{early:?}");
     assert_eq!(late.status, 201, "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_gets_a_candidate_with_the_page_that_brings_it() {
+    let pool = Pool::of(3).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 10).await;
+    let later_page = |wanted| {
+        let pages = AtomicUsize::new(0);
+        move |call: &Call| is_later_page(call) && pages.fetch_add(1, Ordering::SeqCst) == wanted
+    };
+    let second_page = proxy.hold(later_page(0));
+    let third_page = proxy.hold(later_page(1));
+    let filling = tokio::spawn({
+        let supply = supply.clone();
+        async move { supply.fill().await }
+    });
+    second_page.wait_for_one().await;
+    supply.check_out(None).unwrap().won();
+    let refresh = supply.refresh(None);
+    let refreshed = tokio::join!(refresh, async { second_page.open() }).0;
+    assert_eq!(refreshed.unwrap(), Refreshed::Found);
+    assert!(supply.check_out(None).is_some());
+    assert!(!filling.is_finished());
+    third_page.open();
+    filling.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_index_is_topped_up_at_once_if_the_table_has_more() {
+    let pool = Pool::of(12).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 8).await;
+    supply.warm_up().await.unwrap();
+    assert_eq!(supply.candidates().len(), 1);
+    supply.check_out(None).unwrap().put_back();
+    let filled = async {
+        while supply.candidates().len() < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Less than the time between two readings of a whole table.
+    let filled = tokio::time::timeout(Duration::from_secs(1), filled).await;
+    assert!(filled.is_ok(), "{}", supply.candidates().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_index_is_not_read_again_and_again_if_the_table_has_no_more() {
+    let pool = Pool::of(1).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 8).await;
+    supply.fill().await.unwrap();
+    let (readings, _gate) = count_readings(&proxy);
+    for _ in 0..50 {
+        supply.check_out(None).unwrap().put_back();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(readings.load(Ordering::SeqCst), 0);
 }
