@@ -15,6 +15,7 @@ ARG PROFILE=release
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY dashboard dashboard
 
 # Dependencies stay compiled in a cache mount, so that a build after a change compiles this crate alone; cargo itself
 # knows what is out of date. It compares times, though, and files of another checkout may be older than what was

@@ -13,7 +13,8 @@
 //! | [`store`] | DynamoDB, or what speaks its API; every conditional write |
 //! | [`csp`] | the CSP client, and a simulator of CSP |
 //! | [`secrets`] | tokens and credentials that Secrets Manager keeps, and their rotation |
-//! | [`metrics`], [`watch`] | every instrument; how the pool is |
+//! | [`metrics`], [`watch`] | every instrument; how the pool is, now and in its samples |
+//! | `dashboard/` | the operators' page, which knows what the admin API tells it |
 //! | [`sandbox`], [`clock`] | the words of the domain |
 //!
 //! Dependencies run one way: `api` and `jobs` to `broker`, to `supply`, `store` and `csp`, to `sandbox` and `clock`.

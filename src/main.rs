@@ -219,6 +219,7 @@ async fn banner(config: &Config, running: &Running) -> String {
         "\nSandbox Broker {version}: {pool}\n\n  \
          API          {base}{path}\n  \
          Swagger      {base}{path}/docs\n  \
+         Dashboard    {base}/dashboard\n  \
          Track token  {track_token}\n  \
          Admin token  {admin_token}\n\n\
          Get a sandbox:\n\n  \

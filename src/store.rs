@@ -11,6 +11,7 @@ mod error;
 mod item;
 mod lease;
 mod observe;
+mod samples;
 mod scan;
 mod schema;
 
@@ -36,8 +37,9 @@ pub use self::{
     change::{Change, DeletionOutcome},
     claim::{Claim, Found, Guard},
     error::StoreError,
-    item::{Item, ItemFault, Pointer, Tombstone, read_sandbox},
+    item::{Item, ItemFault, NiosxaasRecord, NiosxaasVerdict, Pointer, Tombstone, read_sandbox},
     lease::{Acquired, Ended, Fence, JobName, LEASE, RunId, RunRecord, RunState},
+    samples::{Flow, SAMPLE_SPAN, SAMPLES_KEPT_FOR, Sample},
     scan::{Listing, SandboxPage, position_values, read_position},
     schema::{Creation, Migration, SCHEMA_VERSION},
 };

@@ -1,4 +1,4 @@
-//! Looks at the pool for the metrics and the log: at most once a minute, and never for a request of a lab play.
+//! Looks at the pool for the metrics, the log and the dashboard; never for a request of a lab play.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    clock::UnixSeconds,
     jobs::JobContext,
     metrics::{Metrics, gauge},
-    store::{Counts, JobName, StoreError},
+    store::{Counts, Flow, JobName, StoreError},
     telemetry::{chain, dropped_lines},
 };
 
+/// How often it looks by itself.
 const EVERY: Duration = Duration::from_mins(1);
+/// How old the figures may be that admins see. To count reads every sandbox, and pages ask again and again.
+const FRESH: Duration = Duration::from_secs(10);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Keeps the gauges that say how the pool is.
@@ -24,7 +28,25 @@ pub struct PoolWatch {
     context: Arc<JobContext>,
     metrics: Metrics,
     tasks: TaskTracker,
-    last: Mutex<Option<Instant>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When it last looked, or tried to.
+    looked: Option<Instant>,
+    counted: Option<Counted>,
+    /// What of this broker's counters is in the samples.
+    sampled: Flow,
+}
+
+/// The pool at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// How many sandboxes there are.
+    pub counts: Counts,
+    /// When they were counted.
+    pub at: UnixSeconds,
 }
 
 impl PoolWatch {
@@ -32,12 +54,8 @@ impl PoolWatch {
     #[must_use]
     pub fn new(context: Arc<JobContext>, metrics: Metrics, tasks: TaskTracker) -> Self {
         let jobs = context.jobs;
-        for (job, interval) in [
-            (JobName::Sync, jobs.sync_interval),
-            (JobName::Cleanup, jobs.cleanup_interval),
-            (JobName::AutoExpire, jobs.expiry_interval),
-            (JobName::AutoDeleteStale, jobs.stale_interval),
-        ] {
+        let intervals = JobName::ALL.map(|job| Some((job, jobs.interval(job)?)));
+        for (job, interval) in intervals.into_iter().flatten() {
             metrics
                 .job_interval
                 .with_label_values(&[job.as_str()])
@@ -47,17 +65,14 @@ impl PoolWatch {
             context,
             metrics,
             tasks,
-            last: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
     /// All metrics, in the text format of Prometheus.
     pub async fn text(self: &Arc<Self>) -> String {
-        let watch = Arc::clone(self);
-        // A look goes on if whoever asked hangs up: others wait for it.
-        let look = self.tasks.spawn(async move { watch.look_if_due().await });
-        // Fails only if it panicked, which is logged; the figures then are the last ones.
-        let _ = look.await;
+        // If it fails, the figures are the last ones.
+        let _ = self.look_if_older(EVERY).await;
         let (context, metrics) = (&self.context, &self.metrics);
         let candidates = context.supply.candidates().len();
         metrics.candidate_index_size.set(gauge(candidates));
@@ -83,33 +98,57 @@ impl PoolWatch {
         while stop
             .run_until_cancelled(async {
                 minute.tick().await;
-                self.look_if_due().await;
+                // The failure is in the log.
+                let _ = self.look_if_older(EVERY).await;
             })
             .await
             .is_some()
         {}
     }
 
-    async fn look_if_due(&self) {
-        // Whoever comes second waits for the first, and finds the figures fresh.
-        let mut last = self.last.lock().await;
-        // A little less than a minute: the loop itself must not come too early by a hair.
-        if last.is_some_and(|last| last.elapsed() < EVERY.mul_f64(0.9)) {
-            return;
-        }
-        // Failed looks count too: a database in trouble is not asked with every scrape.
-        *last = Some(Instant::now());
-        match timeout(LOOK_TIMEOUT, self.look()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(cause = chain(&error), "the pool could not be counted");
-            }
-            Err(_) => tracing::warn!(cause = "no answer in time", "the pool could not be counted"),
-        }
+    /// How the pool is, as of a few seconds ago; as of longer ago if it cannot be counted now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it could not be counted at all.
+    pub async fn counted(self: &Arc<Self>) -> Result<Counted, StoreError> {
+        let failure = self.look_if_older(FRESH).await.err();
+        let counted = self.state.lock().await.counted;
+        counted.ok_or_else(|| failure.unwrap_or_else(|| StoreError::shared("Query")))
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
-        let store = &self.context.store;
+    /// Looks in a task of its own: a look goes on if whoever asked hangs up, since others wait for it.
+    async fn look_if_older(self: &Arc<Self>, age: Duration) -> Result<(), StoreError> {
+        let watch = Arc::clone(self);
+        let look = self
+            .tasks
+            .spawn(async move { watch.look_in_turn(age).await });
+        look.await
+            .unwrap_or_else(|_| Err(StoreError::shared("Query")))
+    }
+
+    async fn look_in_turn(&self, age: Duration) -> Result<(), StoreError> {
+        // Whoever comes second waits for the first, and finds the figures fresh.
+        let mut state = self.state.lock().await;
+        // A little less: the loop itself must not come too early by a hair.
+        if state
+            .looked
+            .is_some_and(|looked| looked.elapsed() < age.mul_f64(0.9))
+        {
+            return Ok(());
+        }
+        // Failed looks count too: a database in trouble is not asked with every scrape.
+        state.looked = Some(Instant::now());
+        let look = timeout(LOOK_TIMEOUT, self.look(&mut state)).await;
+        let look =
+            look.unwrap_or_else(|_| Err(StoreError::unexpected("Query", "no answer in time")));
+        if let Err(error) = &look {
+            tracing::warn!(cause = chain(error), "the pool could not be counted");
+        }
+        look
+    }
+
+    async fn look(&self, state: &mut State) -> Result<(), StoreError> {
+        let (store, now) = (&self.context.store, self.context.clock.now());
         let (counts, successes) = tokio::try_join!(store.counts(), store.last_successes())?;
         let Counts {
             available,
@@ -125,7 +164,7 @@ impl PoolWatch {
         metrics.pool_stale.set(gauge(stale));
         metrics.pool_deletion_failed.set(gauge(deletion_failed));
         metrics.pool_total.set(gauge(counts.total()));
-        metrics.pool_counted.set(self.context.clock.now().0);
+        metrics.pool_counted.set(now.0);
         for (job, at) in successes {
             metrics
                 .job_last_success
@@ -141,6 +180,32 @@ impl PoolWatch {
             total = counts.total(),
             "pool counted"
         );
+        state.counted = Some(Counted { counts, at: now });
+        self.sample(state, counts, now).await
+    }
+
+    /// Adds what callers of this broker did since the last time to the samples; what cannot be added now is next time.
+    async fn sample(
+        &self,
+        state: &mut State,
+        counts: Counts,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let metrics = &self.metrics;
+        let total = Flow {
+            allocations: metrics.allocate.with_label_values(&["success"]).get(),
+            releases: metrics
+                .deletion_marked
+                .with_label_values(&["success"])
+                .get()
+                + metrics.expiry_orphaned.get(),
+        };
+        let new = Flow {
+            allocations: total.allocations - state.sampled.allocations,
+            releases: total.releases - state.sampled.releases,
+        };
+        self.context.store.add_sample(counts, new, now).await?;
+        state.sampled = total;
         Ok(())
     }
 }

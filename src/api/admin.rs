@@ -26,7 +26,7 @@ error_set! {
 }
 
 const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
 const MAX_SEARCH: usize = 256;
 
 /// How many sandboxes there are.
@@ -179,8 +179,8 @@ pub(super) struct ListParams {
     /// Only those in this state.
     #[param(required = false)]
     status: Option<Status>,
-    /// How many on a page: 1 to 100, 50 if absent.
-    #[param(required = false, minimum = 1, maximum = 100, example = 50)]
+    /// How many on a page: 1 to 1000, 50 if absent.
+    #[param(required = false, minimum = 1, maximum = 1000, example = 50)]
     limit: Option<usize>,
     /// From the page before.
     #[param(required = false)]

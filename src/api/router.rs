@@ -17,11 +17,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    admin, allocations,
+    admin, allocations, dashboard,
     error::{ApiError, ErrorCode},
-    health, jobs, metrics,
+    health, jobs, metrics, niosxaas,
     openapi::{self, Actions},
-    sandboxes,
+    overview, sandboxes,
 };
 use crate::{
     app::AppState,
@@ -49,6 +49,9 @@ pub fn build(state: AppState) -> (Router, Document) {
         .routes(routes!(sandboxes::mark_for_deletion))
         .routes(routes!(admin::stats))
         .routes(routes!(admin::list_all))
+        .routes(routes!(overview::overview))
+        .routes(routes!(overview::samples))
+        .routes(routes!(niosxaas::niosxaas))
         .routes(routes!(jobs::list_runs))
         .routes(routes!(jobs::get_run))
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
@@ -103,6 +106,9 @@ pub fn build(state: AppState) -> (Router, Document) {
     );
     let router = router
         .merge(security_headers::relax_for_docs(swagger.into()))
+        .merge(security_headers::relax_for_dashboard(dashboard::router(
+            &base_path,
+        )))
         .fallback(async || ApiError::from(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(ErrorCode::MethodNotAllowed))
         .layer(

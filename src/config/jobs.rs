@@ -5,7 +5,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::{Engine, SecretsConfig, parse_url, reader::Reader};
-use crate::csp::throttle::{BreakerConfig, PaceConfig};
+use crate::{
+    csp::throttle::{BreakerConfig, PaceConfig},
+    store::JobName,
+};
 
 /// How the sync job behaves.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +36,26 @@ pub struct JobsConfig {
     pub stale_grace: Duration,
     /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
     pub pace: PaceConfig,
+    /// `POOL_LOW_THRESHOLD`: the dashboard warns below so many available sandboxes.
+    pub pool_low_below: u64,
     /// `DELETION_RETRY_MAX_ATTEMPTS`.
     pub deletion_max_attempts: u32,
     /// `CIRCUIT_BREAKER_THRESHOLD` and `CIRCUIT_BREAKER_TIMEOUT_SEC`.
     pub breaker: BreakerConfig,
+}
+
+impl JobsConfig {
+    /// How often a job runs; `None` for one that only people start.
+    #[must_use]
+    pub const fn interval(&self, job: JobName) -> Option<Duration> {
+        match job {
+            JobName::Sync => Some(self.sync_interval),
+            JobName::Cleanup => Some(self.cleanup_interval),
+            JobName::AutoExpire => Some(self.expiry_interval),
+            JobName::AutoDeleteStale => Some(self.stale_interval),
+            JobName::BulkDelete => None,
+        }
+    }
 }
 
 /// The services in the accounts, and the user who may delete them.
@@ -102,6 +121,7 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
                 0.0..=60.0,
             )),
         },
+        pool_low_below: reader.number("POOL_LOW_THRESHOLD", 20, 0..=1_000_000),
         deletion_max_attempts: reader.number("DELETION_RETRY_MAX_ATTEMPTS", 8, 1..=100),
         breaker: BreakerConfig {
             threshold: reader.number("CIRCUIT_BREAKER_THRESHOLD", 5, 1..=1000),

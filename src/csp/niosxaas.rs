@@ -63,6 +63,12 @@ struct Service {
 }
 
 impl NiosxaasClient {
+    /// Whether services are found but left alone.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.config.shadow_mode
+    }
+
     /// A client for `config`.
     ///
     /// # Errors

@@ -28,12 +28,14 @@ pub struct ExpiryJob {
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "expired": 3, "duration_ms": 21 }))]
+#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "duration_ms": 21 }))]
 pub struct ExpiryReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Allocations that were retired.
     pub expired: usize,
+    /// Allocations whose time is up.
+    pub due: usize,
     /// How long the run took, in milliseconds.
     pub duration_ms: u64,
 }
@@ -74,8 +76,10 @@ impl Job for ExpiryJob {
             .collect();
         let mut report = ExpiryReport {
             status: ReportStatus::Completed,
+            due: overdue.len(),
             ..ExpiryReport::default()
         };
+        run.progress(&report);
         for chunk in overdue.chunks(CHUNK) {
             if run.is_stopped() {
                 report.status = ReportStatus::Interrupted;

@@ -41,12 +41,14 @@ pub struct RemovalJob {
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "deleted": 2, "grace_period_hours": 24, "duration_ms": 18 }))]
+#[schema(example = json!({ "status": "completed", "due": 2, "deleted": 2, "grace_period_hours": 24, "duration_ms": 18 }))]
 pub struct RemovalReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Sandboxes removed from the table.
     pub deleted: usize,
+    /// Sandboxes that were to be removed.
+    pub due: usize,
     /// For how long they had to be stale, in hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_hours: Option<u64>,
@@ -100,9 +102,11 @@ impl Job for RemovalJob {
         };
         let mut report = RemovalReport {
             status: ReportStatus::Completed,
+            due: changes.len(),
             grace_period_hours,
             ..RemovalReport::default()
         };
+        run.progress(&report);
         for chunk in changes.chunks(CHUNK) {
             if run.is_stopped() {
                 report.status = ReportStatus::Interrupted;

@@ -21,6 +21,9 @@ const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
+/// The dashboard: its own files and calls, nothing inline.
+const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                                connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
 const ON_EVERY_ANSWER: [(HeaderName, &str); 7] = [
@@ -57,6 +60,12 @@ pub fn secure(mut answer: Response) -> Response {
 pub fn relax_for_docs(docs: Router) -> Router {
     let docs = add(docs, header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
     add(docs, header::CACHE_CONTROL, "no-cache")
+}
+
+/// Lets the dashboard work, likewise.
+pub fn relax_for_dashboard(dashboard: Router) -> Router {
+    let dashboard = add(dashboard, header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY);
+    add(dashboard, header::CACHE_CONTROL, "no-cache")
 }
 
 /// The layer that answers browsers that ask whether a page may call, if any may.

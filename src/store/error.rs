@@ -86,7 +86,7 @@ impl StoreError {
     }
 
     /// A failure of an operation that the broker finds itself.
-    pub(super) fn unexpected(operation: &'static str, source: impl Into<Source>) -> Self {
+    pub(crate) fn unexpected(operation: &'static str, source: impl Into<Source>) -> Self {
         Self::Unexpected {
             operation,
             source: source.into(),

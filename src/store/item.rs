@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::{
     clock::UnixSeconds,
@@ -24,6 +25,8 @@ const DEFAULT_LAB_DURATION_HOURS: u32 = 4;
 
 pub(super) const SANDBOX_PREFIX: &str = "SBX#";
 pub(super) const SANDBOX_SORT: &str = "META";
+pub(super) const NIOSXAAS_PREFIX: &str = "NIOSXAAS#";
+pub(super) const NIOSXAAS_SORT: &str = "CLEANUP";
 
 /// Why a stored item is no sandbox.
 #[derive(Debug, Error)]
@@ -405,7 +408,7 @@ pub(super) fn niosxaas_record(
     now: UnixSeconds,
     until: UnixSeconds,
 ) -> Item {
-    let mut item = key(format!("NIOSXAAS#{id}"), "CLEANUP");
+    let mut item = key(format!("{NIOSXAAS_PREFIX}{id}"), NIOSXAAS_SORT);
     let (name, detail) = match outcome {
         NiosxaasOutcome::Cleaned { services } => ("cleaned", services.to_string()),
         NiosxaasOutcome::Skipped { reason } => ("skipped", reason.clone()),
@@ -419,6 +422,45 @@ pub(super) fn niosxaas_record(
         ("ttl".to_owned(), number(until.0)),
     ]);
     item
+}
+
+/// What became of an account's NIOSXaaS services, as it is remembered for 30 days.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "sandbox_id": "2009521", "outcome": "cleaned", "detail": "2", "at": 1_774_003_661 }))]
+pub struct NiosxaasRecord {
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// What became of them.
+    pub outcome: NiosxaasVerdict,
+    /// How many were deleted, or why they were not.
+    #[serde(default)]
+    pub detail: String,
+    /// When, in Unix seconds.
+    #[serde(rename(deserialize = "deleted_at"))]
+    pub at: UnixSeconds,
+}
+
+/// [`NiosxaasOutcome`] in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NiosxaasVerdict {
+    /// The services were deleted.
+    Cleaned,
+    /// They were left alone on purpose.
+    Skipped,
+    /// They could not be deleted.
+    Failed,
+}
+
+/// Reads a record, or logs why it is none.
+pub(super) fn read_niosxaas_record(item: Item) -> Option<NiosxaasRecord> {
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
+        Ok(record) => Some(record),
+        Err(fault) => {
+            tracing::warn!(%fault, "skipped a NIOSXaaS record that cannot be read");
+            None
+        }
+    }
 }
 
 /// A claim: which sandbox a (caller, key) pair was given, and when.

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
     },
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -346,15 +346,22 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn last_successes(&self) -> Result<Vec<(JobName, UnixSeconds)>, StoreError> {
-        let leases = join_all(
-            JobName::ALL.map(|job| async move { (job, self.get_item(lease_key(job)).await) }),
+        let leases = try_join_all(
+            JobName::ALL.map(|job| async move { Ok((job, self.last_success(job).await?)) }),
         );
-        let mut successes = Vec::new();
-        for (job, lease) in leases.await {
-            let at = integer(lease?.as_ref(), "succeeded_at");
-            successes.extend(at.map(|at| (job, UnixSeconds(at))));
-        }
-        Ok(successes)
+        let leases = leases.await?.into_iter();
+        Ok(leases
+            .filter_map(|(job, at)| at.map(|at| (job, at)))
+            .collect())
+    }
+
+    /// When a job last succeeded.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_success(&self, job: JobName) -> Result<Option<UnixSeconds>, StoreError> {
+        let lease = self.get_item(lease_key(job)).await?;
+        Ok(integer(lease.as_ref(), "succeeded_at").map(UnixSeconds))
     }
 
     fn held_lease(&self, fence: &Fence) -> UpdateItemFluentBuilder {

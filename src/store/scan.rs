@@ -5,7 +5,7 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::{
     PoolStore, StoreError,
-    item::{Item, SANDBOX_PREFIX, SANDBOX_SORT, Tombstone, number, string},
+    item::{self, Item, NiosxaasRecord, SANDBOX_PREFIX, SANDBOX_SORT, Tombstone, number, string},
 };
 use crate::{
     clock::UnixSeconds,
@@ -95,6 +95,32 @@ impl PoolStore {
             }
         }
         page
+    }
+
+    /// What became of the NIOSXaaS services of deleted sandboxes: the records of the last 30 days, a page at a time.
+    pub fn niosxaas_pages(
+        &self,
+    ) -> impl Stream<Item = Result<Vec<NiosxaasRecord>, StoreError>> + Send + Unpin + use<> {
+        let pages = self
+            .client
+            .scan()
+            .table_name(&self.table.name)
+            .limit(PAGE_ITEMS)
+            .filter_expression("SK = :record AND begins_with(PK, :prefix)")
+            .expression_attribute_values(":record", string(item::NIOSXAAS_SORT))
+            .expression_attribute_values(":prefix", string(item::NIOSXAAS_PREFIX))
+            .into_paginator()
+            .send();
+        let pages = stream::unfold(pages, |mut pages| async {
+            pages.next().await.map(|page| (page, pages))
+        });
+        pages
+            .map(|page| {
+                let page = page.map_err(|error| StoreError::from_sdk("Scan", error))?;
+                let records = page.items.unwrap_or_default().into_iter();
+                Ok(records.filter_map(item::read_niosxaas_record).collect())
+            })
+            .boxed()
     }
 
     /// Every sandbox whose deletion is due.

@@ -38,6 +38,7 @@ async fn every_sandbox_is_on_exactly_one_page() {
         broker.client.allocate(&format!("play-{n}")).await;
     }
     for (query, expected) in [
+        ("limit=1000", 130),
         ("limit=100", 130),
         ("limit=7", 130),
         ("limit=50&status=available", 90),
@@ -78,7 +79,7 @@ async fn a_wrong_query_is_an_error_that_says_what_it_takes() {
     let broker = pool.broker().await;
     for (query, code) in [
         ("limit=0", "INVALID_PARAMETER"),
-        ("limit=101", "INVALID_PARAMETER"),
+        ("limit=1001", "INVALID_PARAMETER"),
         ("limit=many", "INVALID_PARAMETER"),
         ("status=lost", "INVALID_PARAMETER"),
         (&format!("q={}", "x".repeat(257)), "INVALID_PARAMETER"),

@@ -7,7 +7,7 @@ use sandbox_broker::{
 };
 use serde_json::Value;
 
-use crate::support::{Pool, Proxy, TestBroker, simulated_csp};
+use crate::support::{Pool, Proxy, START, TestBroker, simulated_csp};
 
 /// The pace is for production; the tests' own CSP may be pressed.
 const FAST: [(&str, &str); 3] = [
@@ -379,6 +379,23 @@ async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in
     );
     assert_eq!(simulator.services().len(), 4);
     assert_eq!(records(&pool).await, vec!["cleaned"; 20]);
+    let shown = broker.client.admin(Method::GET, "/v1/admin/niosxaas").await;
+    let mut shown = shown.json();
+    let listed = shown["records"].take();
+    assert_eq!(
+        shown,
+        serde_json::json!({
+            "is_enabled": true, "is_shadow": false, "cleaned": 20, "skipped": 0, "failed": 0, "pending": 0,
+            "records": null
+        })
+    );
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 20);
+    assert!(
+        listed
+            .iter()
+            .all(|one| one["outcome"] == "cleaned" && one["at"] == START.0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

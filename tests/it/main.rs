@@ -15,6 +15,7 @@ mod admin;
 mod allocation;
 mod cleanup;
 mod contract;
+mod dashboard;
 mod edge;
 mod faults;
 mod history;

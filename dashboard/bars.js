@@ -1,0 +1,20 @@
+// Bars of plain HTML: a list that reads well without the bars too.
+
+import { fill, h } from "./dom.js";
+import { number } from "./format.js";
+
+/** Fills a list with `{label, count, kind}`. */
+export function drawBars(list, bars) {
+  const largest = Math.max(1, ...bars.map(({ count }) => count));
+  fill(list, bars.map(({ label, count, kind = "" }) => {
+    const bar = h("span", { class: `bar ${kind}` });
+    bar.style.width = `${(100 * count) / largest}%`;
+    return h("li", {},
+      h("span", { class: "bar-label" }, label),
+      h("span", { class: "bar-track", "aria-hidden": "true" }, bar),
+      h("span", { class: "bar-count" }, number(count)));
+  }));
+}
+
+/** An empty list for bars. */
+export const barList = (label) => h("ul", { class: "bars", role: "list", "aria-label": label });

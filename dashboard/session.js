@@ -1,0 +1,9 @@
+// The admin token. It lives in sessionStorage only: it ends with the tab, and no other tab has it.
+
+const KEY = "broker-admin-token";
+
+export const session = {
+  token: () => sessionStorage.getItem(KEY),
+  keep: (token) => sessionStorage.setItem(KEY, token),
+  clear: () => sessionStorage.removeItem(KEY),
+};

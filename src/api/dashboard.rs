@@ -1,0 +1,96 @@
+//! The operators' dashboard: files in the binary. All that it knows it gets from the admin API.
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Path,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use super::error::{ApiError, ErrorCode};
+
+#[derive(RustEmbed)]
+#[folder = "dashboard/"]
+struct Files;
+
+const PAGE: &str = "index.html";
+/// Where the page says which path the API has.
+const API_PATH: &str = r#"data-api="/v1""#;
+
+/// The page and its files, for the API at `base_path`.
+pub(super) fn router(base_path: &str) -> Router {
+    let page = Files::get(PAGE).map(|file| page_for(&file, base_path));
+    Router::new()
+        .route(
+            "/dashboard",
+            get(async move |headers: HeaderMap| match &page {
+                Some((text, tag)) => {
+                    answer(&headers, "text/html; charset=utf-8", tag, text.clone())
+                }
+                None => ApiError::from(ErrorCode::NotFound).into_response(),
+            }),
+        )
+        .route(
+            "/dashboard/",
+            get(async || Redirect::permanent("/dashboard")),
+        )
+        .route("/dashboard/{*file}", get(file))
+}
+
+fn page_for(file: &EmbeddedFile, base_path: &str) -> (Bytes, HeaderValue) {
+    let text = String::from_utf8_lossy(&file.data);
+    let text = text.replace(API_PATH, &format!(r#"data-api="{base_path}""#));
+    // The page is different under another path of the API.
+    let tag = tag(file, base_path);
+    (text.into(), tag)
+}
+
+async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match Files::get(&name).filter(|_| name != PAGE) {
+        Some(file) => {
+            let tag = tag(&file, "");
+            answer(&headers, &mime(&file), &tag, bytes(file))
+        }
+        None => ApiError::from(ErrorCode::NotFound).into_response(),
+    }
+}
+
+fn mime(file: &EmbeddedFile) -> String {
+    let mime = file.metadata.mimetype();
+    if mime.starts_with("text/") {
+        format!("{mime}; charset=utf-8")
+    } else {
+        mime.to_owned()
+    }
+}
+
+fn bytes(file: EmbeddedFile) -> Bytes {
+    match file.data {
+        std::borrow::Cow::Borrowed(data) => Bytes::from_static(data),
+        std::borrow::Cow::Owned(data) => data.into(),
+    }
+}
+
+fn tag(file: &EmbeddedFile, variant: &str) -> HeaderValue {
+    let hash = file.metadata.sha256_hash();
+    let hash = u128::from_be_bytes(hash[..16].try_into().unwrap_or_default());
+    HeaderValue::try_from(format!("\"{hash:032x}{variant}\""))
+        .unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+fn answer(headers: &HeaderMap, mime: &str, tag: &HeaderValue, body: Bytes) -> Response {
+    if headers.get(header::IF_NONE_MATCH) == Some(tag) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag.clone())]).into_response();
+    }
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::try_from(mime).ok()),
+        (header::ETAG, Some(tag.clone())),
+    ];
+    let headers = headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    (headers.collect::<HeaderMap>(), body).into_response()
+}

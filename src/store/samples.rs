@@ -1,0 +1,145 @@
+//! The pool's past, for the dashboard: one item for every five minutes.
+//!
+//! Every broker adds to the item of the moment. Who counts last says how many sandboxes there were; allocations and
+//! releases add up. A broker that dies takes at most a minute of them along, and an answer that got lost may count
+//! twice: these are figures for people.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+use super::{
+    Counts, PoolStore, StoreError,
+    item::{self, Item, number, string},
+};
+use crate::clock::UnixSeconds;
+
+/// The time that one sample is of.
+pub const SAMPLE_SPAN: Duration = Duration::from_mins(5);
+/// How long samples are kept.
+pub const SAMPLES_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
+const PARTITION: &str = "SAMPLES";
+
+/// What callers did in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Sandboxes that were allocated.
+    pub allocations: u64,
+    /// Sandboxes that were given back, or taken back when their time was up.
+    pub releases: u64,
+}
+
+/// The pool in five minutes of its past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "allocations": 6, "releases": 4
+}))]
+pub struct Sample {
+    /// When the five minutes began, in Unix seconds.
+    #[serde(rename(deserialize = "sampled_at"))]
+    pub at: UnixSeconds,
+    /// In the pool, when it was last counted in that time.
+    pub available: u64,
+    /// Held by callers.
+    pub allocated: u64,
+    /// Waiting for deletion from CSP.
+    pub pending_deletion: u64,
+    /// No longer listed by CSP.
+    pub stale: u64,
+    /// Refused deletion by CSP.
+    pub deletion_failed: u64,
+    /// Sandboxes that were allocated in that time, by all brokers.
+    pub allocations: u64,
+    /// Sandboxes that were given back in that time, or taken back because theirs was up.
+    pub releases: u64,
+}
+
+fn sort(at: UnixSeconds) -> String {
+    format!("SAMPLE#{:011}", at.0)
+}
+
+fn begin_of_span(at: UnixSeconds) -> UnixSeconds {
+    let span = i64::try_from(SAMPLE_SPAN.as_secs()).unwrap_or(i64::MAX);
+    UnixSeconds(at.0.div_euclid(span) * span)
+}
+
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl PoolStore {
+    /// Notes how the pool is now, and what callers did since this broker's last note.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_sample(
+        &self,
+        counts: Counts,
+        flow: Flow,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let at = begin_of_span(now);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
+            .update_expression(
+                "SET sampled_at = :at, available = :available, allocated = :allocated, \
+                 pending_deletion = :pending_deletion, stale = :stale, deletion_failed = :deletion_failed, \
+                 #ttl = :ttl ADD allocations :allocations, releases :releases",
+            )
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":at", number(at.0))
+            .expression_attribute_values(":available", number(count(counts.available)))
+            .expression_attribute_values(":allocated", number(count(counts.allocated)))
+            .expression_attribute_values(":pending_deletion", number(count(counts.pending_deletion)))
+            .expression_attribute_values(":stale", number(count(counts.stale)))
+            .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)))
+            .expression_attribute_values(":allocations", number(count(flow.allocations)))
+            .expression_attribute_values(":releases", number(count(flow.releases)))
+            .expression_attribute_values(":ttl", number((at + SAMPLES_KEPT_FOR).0));
+        match self.update_item(update).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
+        }
+    }
+
+    /// The samples from `since` on, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn samples_since(&self, since: UnixSeconds) -> Result<Vec<Sample>, StoreError> {
+        let _slot = self.slot().await;
+        // TTL may take days: what is older than asked for is not read, so it does not matter.
+        let mut items = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("PK = :samples AND SK BETWEEN :first AND :last")
+            .expression_attribute_values(":samples", string(PARTITION))
+            .expression_attribute_values(":first", string(sort(begin_of_span(since))))
+            .expression_attribute_values(":last", string("SAMPLE#~"))
+            .into_paginator()
+            .items()
+            .send();
+        let mut samples = Vec::new();
+        while let Some(item) = items.next().await {
+            samples.extend(read_sample(
+                item.map_err(|error| StoreError::from_sdk("Query", error))?,
+            ));
+        }
+        Ok(samples)
+    }
+}
+
+fn read_sample(item: Item) -> Option<Sample> {
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
+        Ok(sample) => Some(sample),
+        Err(fault) => {
+            tracing::warn!(%fault, "skipped a sample that cannot be read");
+            None
+        }
+    }
+}

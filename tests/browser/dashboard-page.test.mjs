@@ -1,0 +1,337 @@
+// The dashboard under the broker's own Content-Security-Policy: an operator signs in, looks around, and starts a job.
+// Each view is checked with axe-core too.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+const require = createRequire(`${process.env.NODE_MODULES}/`);
+const { chromium } = require("playwright-core");
+const base = process.env.BROKER_URL;
+const ADMIN = "dev-admin-token";
+const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
+const timeout = 120_000;
+let context, profile, page, complaints, elsewhere;
+
+before(async () => {
+  profile = await mkdtemp(join(tmpdir(), "browser-"));
+  context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM,
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"],
+  });
+});
+
+after(async () => {
+  await context?.close();
+  await rm(profile, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  page = await context.newPage();
+  complaints = [];
+  elsewhere = [];
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(base) && !url.startsWith("data:") && !url.startsWith("blob:")) elsewhere.push(url);
+  });
+  await page.goto(`${base}/dashboard`);
+});
+
+afterEach(async () => {
+  await page.close();
+  assert.deepEqual(complaints, [], "the page complains, or the policy stands in its way");
+  assert.deepEqual(elsewhere, [], "the page asks other hosts");
+});
+
+async function api(path) {
+  const response = await fetch(`${base}/v1${path}`, { headers: { authorization: `Bearer ${ADMIN}` } });
+  assert.equal(response.status, 200, path);
+  return response.json();
+}
+
+async function allSandboxes() {
+  const rows = [];
+  let cursor = null;
+  do {
+    const answer = await api(`/admin/sandboxes?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    rows.push(...answer.sandboxes);
+    cursor = answer.cursor;
+  } while (cursor);
+  return rows;
+}
+
+async function signIn(token = ADMIN) {
+  await page.getByLabel("Admin token").fill(token);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+const view = async (name) => {
+  await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name }).click();
+  await page.getByRole("heading", { level: 1, name }).waitFor();
+};
+
+/** Waits until the table has all rows. */
+async function sandboxes() {
+  await view("Sandboxes");
+  await page.getByText(/^Loaded at/).waitFor();
+}
+
+test("only an admin's token lets in, and signing out leaves nothing", { timeout }, async () => {
+  const fault = page.locator("#sign-in-fault");
+  await signIn("not-a-token");
+  await page.getByText("The token is not valid.").waitFor();
+  await signIn("dev-track-token");
+  await page.getByText("This is the token of a track.").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  // The browser itself writes refused requests to the console.
+  complaints = complaints.filter((text) => !/status of 40[13]/.test(text));
+
+  await page.route("**/admin/overview", (route) => route.fulfill({ status: 502, body: "<h1>Bad gateway</h1>" }));
+  await signIn();
+  await page.getByText("Your token was not checked").waitFor();
+  assert.equal(await page.getByLabel("Admin token").inputValue(), ADMIN);
+  assert.match(await fault.innerText(), /HTTP 502/);
+  await page.unroute("**/admin/overview");
+  complaints = complaints.filter((text) => !/status of 502/.test(text));
+
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  assert.equal(await page.title(), "Overview – Sandbox Broker");
+  assert.equal(await page.evaluate(() => Object.values(sessionStorage).join()), ADMIN);
+
+  await page.reload();
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+  const left = await page.evaluate(() => [Object.values(sessionStorage), Object.values(localStorage), document.cookie].join());
+  assert.ok(!left.includes(ADMIN), left);
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  assert.equal(await page.locator("dl, table, .alerts li").count(), 0);
+});
+
+test("a token that is no longer good leads back to the sign-in", { timeout }, async () => {
+  await signIn();
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  await page.route("**/admin/jobs", (route) => route.fulfill({ status: 401, json: { error: { code: "UNAUTHORIZED", message: "no" } } }));
+  await page.getByRole("link", { name: "Jobs" }).click();
+  await page.getByText("The token is no longer valid. Sign in again.").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  complaints = complaints.filter((text) => !/status of 401/.test(text));
+});
+
+test("the figures are those of the API, and say when they are old", { timeout }, async () => {
+  await signIn();
+  const tile = (name) => page.locator(`.tile.${name} dd`);
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  const stats = await api("/admin/stats");
+  for (const [name, count] of Object.entries(stats)) {
+    assert.equal(await tile(name).innerText(), count.toLocaleString("en"), name);
+  }
+  await page.getByText(/^Figures are \d+ s old/).waitFor();
+  await page.route("**/admin/overview", (route) => route.fulfill({ status: 503, json: { error: { code: "STORE_UNAVAILABLE", message: "The database does not answer." } } }));
+  await page.getByText("They cannot be renewed: The database does not answer.").waitFor();
+  assert.match(await page.locator("#freshness").getAttribute("class"), /is-old/);
+  assert.equal(await tile("total").innerText(), stats.total.toLocaleString("en"));
+  complaints = complaints.filter((text) => !/status of 503/.test(text));
+});
+
+test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout }, async () => {
+  const all = await allSandboxes();
+  await signIn();
+  await sandboxes();
+  const lines = page.locator("table.sandboxes tbody tr");
+  const found = page.locator(".found");
+  assert.equal(await found.innerText(), `${all.length} sandboxes`);
+  assert.equal(await lines.count(), Math.min(50, all.length));
+
+  const wanted = all[Math.floor(all.length / 2)];
+  await page.getByRole("searchbox", { name: "Search" }).fill(wanted.name.toUpperCase());
+  const matching = all.filter((row) => JSON.stringify(row).toLowerCase().includes(wanted.name.toLowerCase()));
+  await page.waitForFunction((count) => document.querySelectorAll("table.sandboxes tbody tr").length === count, matching.length);
+  assert.match(await found.innerText(), new RegExp(`^${matching.length} of ${all.length} `));
+
+  const opener = page.getByRole("button", { name: wanted.sandbox_id });
+  await opener.click();
+  const dialog = page.getByRole("dialog", { name: `Sandbox ${wanted.sandbox_id}` });
+  assert.ok((await dialog.innerText()).includes(wanted.external_id));
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus goes back");
+
+  await page.getByRole("searchbox", { name: "Search" }).fill("");
+  await page.getByRole("combobox", { name: "Status" }).selectOption("deletion_failed");
+  assert.equal(await lines.count(), all.filter(({ status }) => status === "deletion_failed").slice(0, 50).length);
+  await page.getByRole("combobox", { name: "Status" }).selectOption("");
+
+  const head = page.getByRole("columnheader", { name: "Name" });
+  await head.getByRole("button").click();
+  assert.equal(await head.getAttribute("aria-sort"), "ascending");
+  const names = all.map(({ name }) => name).sort();
+  assert.equal(await lines.first().locator("td").first().innerText(), names[0]);
+  await head.getByRole("button").click();
+  assert.equal(await head.getAttribute("aria-sort"), "descending");
+  assert.equal(await lines.first().locator("td").first().innerText(), names.at(-1));
+  await page.getByRole("button", { name: "Next", exact: true }).click();
+  assert.equal(await lines.first().locator("td").first().innerText(), names.at(-51));
+
+  const reloaded = page.waitForResponse(/admin\/sandboxes/);
+  await page.getByRole("button", { name: "Reload" }).click();
+  await reloaded;
+  await page.getByText(/^Loaded at/).waitFor();
+  assert.equal(await lines.first().locator("td").first().innerText(), names.at(-51), "sort and page stay");
+  await page.getByLabel("Rows on a page").selectOption("100");
+  assert.equal(await lines.count(), Math.min(100, all.length));
+});
+
+test("the exported file has every row that the filter keeps", { timeout }, async () => {
+  const all = await allSandboxes();
+  await signIn();
+  await sandboxes();
+  const rows = parseCsv(await exported());
+  assert.deepEqual(rows[0].slice(0, 4), ["sandbox_id", "name", "external_id", "status"]);
+  assert.deepEqual(Object.keys(all[0]).sort(), [...rows[0]].sort(), "every field of the API");
+  const brief = (values) => values.map((value) => value.join()).sort();
+  assert.deepEqual(
+    brief(rows.slice(1).map((row) => row.slice(0, 4))),
+    brief(all.map((row) => [row.sandbox_id, row.name, row.external_id, row.status])),
+  );
+
+  await page.getByRole("searchbox", { name: "Search" }).fill(all[0].sandbox_id);
+  await page.getByText(/of .* sandbox(es)? match/).waitFor();
+  assert.equal(parseCsv(await exported()).length, 1 + all.filter((row) => JSON.stringify(row).includes(all[0].sandbox_id)).length);
+});
+
+async function exported() {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export CSV" }).click()]);
+  assert.match(download.suggestedFilename(), /^sandboxes-\d{4}-\d\d-\d\d\.csv$/);
+  const text = await readFile(await download.path(), "utf8");
+  assert.ok(text.startsWith("\uFEFF"));
+  return text.slice(1);
+}
+
+/** Reads RFC 4180. */
+function parseCsv(text) {
+  const rows = [];
+  let row = [];
+  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|$)/g)) {
+    row.push(quoted?.replaceAll('""', '"') ?? plain);
+    if (end === ",") continue;
+    rows.push(row);
+    row = [];
+  }
+  return rows.filter((fields) => fields.join(""));
+}
+
+test("a sync is asked for, started and seen to its end", { timeout }, async () => {
+  await signIn();
+  await view("Jobs");
+  const start = page.getByRole("button", { name: "Sync with CSP" });
+  await start.click();
+  const dialog = page.getByRole("dialog", { name: "Sync with CSP?" });
+  await dialog.getByLabel(/^Force/).waitFor();
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  assert.equal(await page.locator(".run").count(), 0, "nothing starts unless it is confirmed");
+
+  await start.click();
+  const [request] = await Promise.all([
+    page.waitForRequest(/\/admin\/sync$/),
+    dialog.getByRole("button", { name: "Sync with CSP" }).click(),
+  ]);
+  assert.equal(request.headers().prefer, "respond-async");
+  const run = page.locator(".run", { hasText: "sync" });
+  await run.getByText(/^succeeded/).waitFor();
+  assert.match(await run.innerText(), /listed by CSP/);
+  const { runs } = await api("/admin/jobs");
+  assert.ok(runs.some(({ job, state }) => job === "sync" && state === "succeeded"));
+  await run.getByRole("button", { name: "Dismiss sync" }).click();
+  await page.getByText("No job is running.").waitFor();
+});
+
+test("a run that is under way already is followed", { timeout }, async () => {
+  const run = { id: "cleanup-01774000000-1f0c7a52", job: "cleanup", state: "running", error: null, started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts: { due: 4, deleted: 1, failed: 0 } };
+  await page.route("**/admin/cleanup", (route) => route.fulfill({ status: 409, json: { error: { code: "JOB_RUNNING", message: `A run of cleanup is under way already: ${run.id}. Look at it, or try again later.` } } }));
+  await page.route(`**/admin/jobs/${run.id}`, (route) => route.fulfill({ json: run }));
+  await signIn();
+  await view("Jobs");
+  await page.getByRole("button", { name: "Clean up" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Clean up" }).click();
+  const progress = page.getByRole("progressbar", { name: "Progress of cleanup" });
+  await progress.waitFor();
+  await page.waitForFunction(() => document.querySelector("progress").value === 0.25);
+  assert.match(await page.locator("#announcer").innerText(), /under way already/);
+  Object.assign(run, { state: "failed", error: "CSP is unavailable", finished_at: 1_774_000_060 });
+  await page.locator(".run").getByText("CSP is unavailable").waitFor();
+  complaints = complaints.filter((text) => !/status of 409/.test(text));
+});
+
+test("nothing is asked for while nobody looks", { timeout }, async () => {
+  await signIn();
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  await page.waitForLoadState("networkidle");
+  const hide = (isHidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  let asked = 0;
+  page.on("request", () => (asked += 1));
+  await hide(true);
+  await page.waitForTimeout(12_000);
+  assert.equal(asked, 0);
+  const again = page.waitForRequest(/admin\/overview/, { timeout: 1000 });
+  await hide(false);
+  await again;
+});
+
+test("the address leads to a view, and back", { timeout }, async () => {
+  await signIn();
+  await view("Jobs");
+  await view("Sandboxes");
+  await page.goBack();
+  await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
+  assert.equal(await page.title(), "Jobs – Sandbox Broker");
+  await page.getByText("Skip to the content").focus();
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  assert.match(page.url(), /#\/jobs$/);
+});
+
+for (const theme of ["light", "dark"]) {
+  for (const width of [1280, 360]) {
+    test(`everybody can use it: ${theme}, ${width} px`, { timeout }, async () => {
+      const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
+      await page.setViewportSize({ width, height: 800 });
+      await page.getByLabel("Theme").selectOption(theme);
+      await page.evaluate(axe);
+      await accessible("Sign in");
+      await signIn();
+      await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+      for (const name of VIEWS) {
+        await view(name);
+        await page.waitForLoadState("networkidle");
+        await accessible(name);
+      }
+      await sandboxes();
+      await page.locator("table.sandboxes tbody button").first().click();
+      await accessible("details");
+      await page.keyboard.press("Escape");
+      await view("Jobs");
+      await page.getByRole("button", { name: "Sync with CSP" }).click();
+      await accessible("confirmation");
+    });
+  }
+}
+
+async function accessible(what) {
+  const faults = await page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html).join(" ")}`);
+  });
+  assert.deepEqual(faults, [], what);
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(overflow, 0, `${what}: the page itself scrolls sideways`);
+}

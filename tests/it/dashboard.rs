@@ -1,0 +1,252 @@
+//! The dashboard's files, and what the admin API tells it.
+
+use reqwest::{Method, StatusCode, header};
+use sandbox_broker::{
+    clock::UnixSeconds,
+    csp::simulator::{Call, Fault, Misbehaviour},
+    sandbox::SandboxId,
+    store::{Change, Counts, Flow, SAMPLE_SPAN},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Pool, START, TestBroker, simulated_csp};
+
+async fn overview(broker: &TestBroker) -> Value {
+    let answer = broker.client.admin(Method::GET, "/v1/admin/overview").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+fn codes(overview: &Value) -> Vec<&str> {
+    let warnings = overview["warnings"].as_array().unwrap();
+    warnings
+        .iter()
+        .map(|warning| warning["code"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_and_its_files_come_with_a_policy_of_their_own_and_are_asked_for_once() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker_with(&[("API_BASE_PATH", "/api/v2")]).await;
+    let page = broker.client.plain("/dashboard").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.contains("script-src 'self';") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert!(page.text.contains(r#"data-api="/api/v2""#), "{}", page.text);
+    let mut files = 0;
+    for file in page
+        .text
+        .split('"')
+        .filter(|text| text.starts_with("/dashboard/"))
+    {
+        let answer = broker.client.plain(file).await;
+        assert_eq!(answer.status, 200, "{file}");
+        let kind = answer.header("content-type").unwrap();
+        assert!(
+            [
+                "text/javascript; charset=utf-8",
+                "text/css; charset=utf-8",
+                "image/svg+xml"
+            ]
+            .contains(&kind),
+            "{file}: {kind}"
+        );
+        let tag = answer.header("etag").unwrap();
+        let again = broker
+            .client
+            .request(Method::GET, file)
+            .header(header::IF_NONE_MATCH, tag);
+        let again = broker.client.send(again).await;
+        assert_eq!(
+            (again.status, again.text.as_str()),
+            (StatusCode::NOT_MODIFIED, ""),
+            "{file}"
+        );
+        files += 1;
+    }
+    assert!(files >= 2, "{}", page.text);
+    for missing in [
+        "/dashboard/none.js",
+        "/dashboard/index.html",
+        "/dashboard/../Cargo.toml",
+        "/dashboard/%2e%2e/Cargo.toml",
+    ] {
+        let answer = broker.client.plain(missing).await;
+        assert_eq!(answer.status, 404, "{missing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_says_how_the_pool_is_and_what_is_wrong_with_it() {
+    let pool = Pool::of(30).await;
+    let (simulator, base_url) = simulated_csp(0).await;
+    let settings = [
+        ("CSP_BASE_URL", base_url.as_str()),
+        ("POOL_LOW_THRESHOLD", "29"),
+    ];
+    let broker = pool.broker_with(&settings).await;
+    let calm = overview(&broker).await;
+    assert_eq!(codes(&calm), Vec::<&str>::new());
+    assert_eq!(calm["counts"], broker.client.stats().await);
+    assert_eq!(
+        (&calm["at"], &calm["counted_at"]),
+        (&json!(START.0), &json!(START.0))
+    );
+    assert_eq!(calm["lasts_for_seconds"], Value::Null);
+    let jobs = calm["jobs"].as_array().unwrap();
+    assert_eq!(jobs.len(), 5);
+    assert_eq!(jobs[0]["interval_seconds"], 600);
+    assert_eq!(jobs[0]["next_due_at"], START.0);
+    assert_eq!(jobs[4]["interval_seconds"], Value::Null);
+
+    // A new broker counts anew.
+    for n in 0..2 {
+        let caller = format!("play-{n}");
+        let id = broker.client.allocate(&caller).await.sandbox_id();
+        broker.client.release(&id, &caller).await;
+    }
+    let refusal = Misbehaviour::Status { code: 403 };
+    simulator.misbehave([Fault {
+        on: Call::Delete,
+        ..Fault::always(refusal)
+    }]);
+    broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
+    let broker = pool.broker_with(&settings).await;
+    let low = overview(&broker).await;
+    assert_eq!(codes(&low)[..2], ["pool_low", "job_failed"], "{low}");
+    assert_eq!(low["jobs"][1]["last_run"]["state"], "failed");
+    assert_eq!(low["counts"]["available"], 28);
+
+    let free: Vec<_> = pool
+        .sandboxes()
+        .await
+        .into_iter()
+        .filter(|one| one.holder.is_none())
+        .collect();
+    let stale = free
+        .iter()
+        .map(|one| Change::MarkStale(SandboxId::clone(one.id())));
+    pool.apply(stale.collect()).await;
+    let broker = pool.broker_with(&settings).await;
+    assert_eq!(codes(&overview(&broker).await)[0], "pool_empty");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_not_succeeded_for_three_intervals_is_overdue() {
+    let pool = Pool::of(30).await;
+    let broker = pool.broker().await;
+    broker.client.job("auto-expire").await;
+    broker.clock.advance(std::time::Duration::from_mins(29));
+    assert_eq!(overview(&broker).await["jobs"][2]["is_overdue"], false);
+    broker.clock.advance(std::time::Duration::from_mins(2));
+    let late = overview(&broker).await;
+    assert_eq!(late["jobs"][2]["is_overdue"], true);
+    assert_eq!(codes(&late), ["job_overdue"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_callers_do_is_in_the_samples_of_every_broker_and_outlives_it() {
+    let pool = Pool::of(10).await;
+    let (one, other) = (pool.broker().await, pool.broker().await);
+    for (n, broker) in [&one, &other, &one].into_iter().enumerate() {
+        let caller = format!("play-{n}");
+        let id = broker.client.allocate(&caller).await.sandbox_id();
+        if n == 0 {
+            broker.client.release(&id, &caller).await;
+        }
+    }
+    // Metrics make a broker look, and so does the minute.
+    one.client.plain("/metrics").await;
+    other.client.plain("/metrics").await;
+    drop((one, other));
+    let broker = pool.broker().await;
+    let samples = broker
+        .client
+        .admin(Method::GET, "/v1/admin/samples")
+        .await
+        .json();
+    let begin = START.0.div_euclid(300) * 300;
+    assert_eq!(
+        samples,
+        json!({ "every_seconds": SAMPLE_SPAN.as_secs(), "samples": [{
+            "at": begin, "available": 7, "allocated": 2, "pending_deletion": 1, "stale": 0, "deletion_failed": 0,
+            "allocations": 3, "releases": 1
+        }] })
+    );
+    let overview = overview(&broker).await;
+    assert_eq!(overview["allocations_last_hour"], 3);
+    assert_eq!(overview["releases_last_hour"], 1);
+    assert!(
+        overview["lasts_for_seconds"].as_u64().unwrap() >= 700,
+        "{overview}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_are_kept_apart_by_their_five_minutes_and_found_by_their_time() {
+    let pool = Pool::of(1).await;
+    let counts = Counts {
+        available: 4,
+        ..Counts::default()
+    };
+    let flow = Flow {
+        allocations: 2,
+        releases: 1,
+    };
+    let hour = 3600;
+    for ago in [25 * hour, 2 * hour, 2 * hour - 10, 1] {
+        let now = UnixSeconds(START.0 / 300 * 300 + 20 - ago);
+        pool.store.add_sample(counts, flow, now).await.unwrap();
+    }
+    let broker = pool.broker().await;
+    let seen = |hours: u64| {
+        let path = format!("/v1/admin/samples?hours={hours}");
+        let client = &broker.client;
+        async move {
+            let samples = client.admin(Method::GET, &path).await.json();
+            let samples = samples["samples"].as_array().unwrap().clone();
+            samples
+                .iter()
+                .map(|sample| sample["allocations"].as_u64().unwrap())
+                .collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(seen(1).await, [2]);
+    assert_eq!(seen(3).await, [4, 2]);
+    assert_eq!(seen(48).await, [2, 4, 2]);
+    for hours in ["0", "169", "many"] {
+        let path = format!("/v1/admin/samples?hours={hours}");
+        assert_eq!(
+            broker.client.admin(Method::GET, &path).await.status,
+            400,
+            "{hours}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dashboard_knows_is_for_admins_only() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker().await;
+    for path in [
+        "/v1/admin/overview",
+        "/v1/admin/samples",
+        "/v1/admin/niosxaas",
+    ] {
+        let nobody = broker.client.plain(path).await;
+        assert_eq!(nobody.status, 401, "{path}");
+        let track = broker
+            .client
+            .request(Method::GET, path)
+            .bearer_auth(crate::support::TRACK);
+        assert_eq!(broker.client.send(track).await.status, 403, "{path}");
+    }
+}
