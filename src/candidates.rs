@@ -197,7 +197,13 @@ impl Candidates {
     /// Whether there is a candidate with the prefix.
     #[must_use]
     pub fn has(&self, prefix: Option<&NamePrefix>) -> bool {
-        !self.lock().matching(prefix).is_empty()
+        self.count(prefix) > 0
+    }
+
+    /// How many candidates with the prefix there are.
+    #[must_use]
+    pub fn count(&self, prefix: Option<&NamePrefix>) -> usize {
+        self.lock().matching(prefix).len()
     }
 
     /// How many candidates there are.

@@ -276,7 +276,8 @@ impl Inner {
             let offered = self.take_in(page?, pass, prefix);
             takeable += offered.takeable;
             checked_out += offered.checked_out;
-            if takeable >= self.waiting.load(Ordering::Relaxed) {
+            // What is in the index now: those who waited take theirs, and leave, page by page.
+            if self.candidates.count(prefix) >= self.waiting.load(Ordering::Relaxed) {
                 return Ok(Reading {
                     refreshed: Refreshed::Found,
                     left_some: true,
