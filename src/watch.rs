@@ -181,7 +181,10 @@ impl PoolWatch {
             "pool counted"
         );
         state.counted = Some(Counted { counts, at: now });
-        self.sample(state, counts, now).await
+        if let Err(error) = self.sample(state, counts, now).await {
+            tracing::warn!(cause = chain(&error), "the pool's sample could not be kept");
+        }
+        Ok(())
     }
 
     /// Adds what callers of this broker did since the last time to the samples; what cannot be added now is next time.

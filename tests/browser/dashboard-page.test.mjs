@@ -1,50 +1,23 @@
 // The dashboard under the broker's own Content-Security-Policy: an operator signs in, looks around, and starts a job.
 // Each view is checked with axe-core too.
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { readFile } from "node:fs/promises";
+import { afterEach, beforeEach, test } from "node:test";
+import { base, openPage, require } from "./browser.mjs";
 
-const require = createRequire(`${process.env.NODE_MODULES}/`);
-const { chromium } = require("playwright-core");
-const base = process.env.BROKER_URL;
 const ADMIN = "dev-admin-token";
 const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
 const timeout = 120_000;
-let context, profile, page, complaints, elsewhere;
-
-before(async () => {
-  profile = await mkdtemp(join(tmpdir(), "browser-"));
-  context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM,
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-proxy-server"],
-  });
-});
-
-after(async () => {
-  await context?.close();
-  await rm(profile, { recursive: true, force: true });
-});
+let page, expectComplaints, assertQuiet;
 
 beforeEach(async () => {
-  page = await context.newPage();
-  complaints = [];
-  elsewhere = [];
-  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", (request) => {
-    const url = request.url();
-    if (!url.startsWith(base) && !url.startsWith("data:") && !url.startsWith("blob:")) elsewhere.push(url);
-  });
+  ({ page, expectComplaints, assertQuiet } = await openPage());
   await page.goto(`${base}/dashboard`);
 });
 
 afterEach(async () => {
   await page.close();
-  assert.deepEqual(complaints, [], "the page complains, or the policy stands in its way");
-  assert.deepEqual(elsewhere, [], "the page asks other hosts");
+  assertQuiet();
 });
 
 async function api(path) {
@@ -88,7 +61,7 @@ test("only an admin's token lets in, and signing out leaves nothing", { timeout 
   await page.getByText("This is the token of a track.").waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
   // The browser itself writes refused requests to the console.
-  complaints = complaints.filter((text) => !/status of 40[13]/.test(text));
+  expectComplaints(/status of 40[13]/);
 
   await page.route("**/admin/overview", (route) => route.fulfill({ status: 502, body: "<h1>Bad gateway</h1>" }));
   await signIn();
@@ -96,7 +69,7 @@ test("only an admin's token lets in, and signing out leaves nothing", { timeout 
   assert.equal(await page.getByLabel("Admin token").inputValue(), ADMIN);
   assert.match(await fault.innerText(), /HTTP 502/);
   await page.unroute("**/admin/overview");
-  complaints = complaints.filter((text) => !/status of 502/.test(text));
+  expectComplaints(/status of 502/);
 
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
@@ -120,7 +93,7 @@ test("a token that is no longer good leads back to the sign-in", { timeout }, as
   await page.getByRole("link", { name: "Jobs" }).click();
   await page.getByText("The token is no longer valid. Sign in again.").waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
-  complaints = complaints.filter((text) => !/status of 401/.test(text));
+  expectComplaints(/status of 401/);
 });
 
 test("the figures are those of the API, and say when they are old", { timeout }, async () => {
@@ -136,7 +109,7 @@ test("the figures are those of the API, and say when they are old", { timeout },
   await page.getByText("They cannot be renewed: The database does not answer.").waitFor();
   assert.match(await page.locator("#freshness").getAttribute("class"), /is-old/);
   assert.equal(await tile("total").innerText(), stats.total.toLocaleString("en"));
-  complaints = complaints.filter((text) => !/status of 503/.test(text));
+  expectComplaints(/status of 503/);
 });
 
 test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout }, async () => {
@@ -265,7 +238,7 @@ test("a run that is under way already is followed", { timeout }, async () => {
   assert.match(await page.locator("#announcer").innerText(), /under way already/);
   Object.assign(run, { state: "failed", error: "CSP is unavailable", finished_at: 1_774_000_060 });
   await page.locator(".run").getByText("CSP is unavailable").waitFor();
-  complaints = complaints.filter((text) => !/status of 409/.test(text));
+  expectComplaints(/status of 409/);
 });
 
 test("nothing is asked for while nobody looks", { timeout }, async () => {
