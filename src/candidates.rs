@@ -13,6 +13,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::sync::Notify;
 
 use self::shelf::{Found, Shelf};
 use crate::sandbox::{Account, NamePrefix, SandboxId};
@@ -79,6 +80,8 @@ pub struct Offered {
 #[derive(Debug)]
 pub struct Candidates {
     inner: Mutex<Inner>,
+    /// Tells those who wait that there are new candidates.
+    arrived: Notify,
     capacity: usize,
 }
 
@@ -166,6 +169,7 @@ impl Candidates {
                 lost: 0,
                 rng: SmallRng::seed_from_u64(seed),
             }),
+            arrived: Notify::new(),
             capacity,
         }
     }
@@ -192,6 +196,18 @@ impl Candidates {
             candidate,
             is_marked: true,
         })
+    }
+
+    /// Ends when there is a candidate with the prefix.
+    pub async fn arrival(&self, prefix: Option<&NamePrefix>) {
+        loop {
+            // Before the look: what arrives after it must not be missed.
+            let arrived = self.arrived.notified();
+            if self.has(prefix) {
+                return;
+            }
+            arrived.await;
+        }
     }
 
     /// Whether there is a candidate with the prefix.
@@ -241,6 +257,7 @@ impl Candidates {
     /// Takes in one page of a pass; when the index is full, candidates with `prefix` are kept before others.
     pub fn offer(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
         let mut offered = Offered::default();
+        let mut has_new = false;
         let mut inner = self.lock();
         for candidate in page {
             let wanted = candidate.matches(prefix);
@@ -258,14 +275,21 @@ impl Candidates {
                     entry.candidate = Arc::new(candidate);
                 }
                 Found::Vacant(_) if is_full && !wanted => continue,
-                Found::Vacant(vacant) => vacant.insert(Entry {
-                    candidate: Arc::new(candidate),
-                    seen: pass.0,
-                }),
+                Found::Vacant(vacant) => {
+                    vacant.insert(Entry {
+                        candidate: Arc::new(candidate),
+                        seen: pass.0,
+                    });
+                    has_new = true;
+                }
             }
             offered.takeable += usize::from(wanted);
         }
         inner.shrink(self.capacity, prefix);
+        drop(inner);
+        if has_new {
+            self.arrived.notify_waiters();
+        }
         offered
     }
 
@@ -325,8 +349,10 @@ impl CheckOut<'_> {
                 seen,
             }),
         }
+        drop(inner);
         // From here on another request may check it out, and its mark is not ours to remove.
         self.is_marked = false;
+        self.candidates.arrived.notify_waiters();
     }
 
     /// It has a holder now, who is a caller of this process.

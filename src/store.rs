@@ -30,7 +30,7 @@ use aws_sdk_dynamodb::{
     },
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::{
@@ -60,9 +60,10 @@ use crate::{
 
 /// Requests under way at once. More only queue up in the database, where they time out; here they wait.
 const CONCURRENCY: usize = 128;
-/// A page is read in one piece, on a thread that serves requests; more would be in the way of
-/// those.
+/// A page is read in one piece, on a thread that serves requests; more would be in the way of those.
 const CANDIDATES_A_PAGE: i32 = 500;
+/// Where pages grow: about the 1 MB that DynamoDB reads at a time.
+const MOST_CANDIDATES_A_PAGE: i32 = 4000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -91,6 +92,33 @@ impl TableNames {
             (&self.track_index, "allocated_to_track"),
             (&self.idempotency_index, "idempotency_key"),
         ]
+    }
+}
+
+/// A page of the available sandboxes.
+#[derive(Debug)]
+pub struct AvailablePage {
+    /// Its sandboxes.
+    pub candidates: Vec<Candidate>,
+    /// Whether there are no more.
+    pub is_last: bool,
+}
+
+/// How large the pages of a reading are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// Small: requests go on beside it.
+    Steady,
+    /// Small at first, for those who wait for it; then larger, so that a long reading takes fewer calls.
+    Growing,
+}
+
+impl PageSize {
+    fn after(self, size: i32) -> i32 {
+        match self {
+            Self::Steady => size,
+            Self::Growing => (size * 2).min(MOST_CANDIDATES_A_PAGE),
+        }
     }
 }
 
@@ -258,29 +286,50 @@ impl PoolStore {
     /// The available sandboxes, a page at a time. The index lags behind the table by a moment.
     pub fn available_pages(
         &self,
-    ) -> impl Stream<Item = Result<Vec<Candidate>, StoreError>> + Send + use<> {
-        let pages = self
+        page_size: PageSize,
+    ) -> impl Stream<Item = Result<AvailablePage, StoreError>> + Send {
+        let first = Some((CANDIDATES_A_PAGE, None));
+        stream::try_unfold(first, move |next| async move {
+            let Some((size, position)) = next else {
+                return Ok(None);
+            };
+            let (page, position) = self.available_page(size, position).await?;
+            let next = position.map(|position| (page_size.after(size), Some(position)));
+            Ok(Some((page, next)))
+        })
+    }
+
+    async fn available_page(
+        &self,
+        size: i32,
+        position: Option<Item>,
+    ) -> Result<(AvailablePage, Option<Item>), StoreError> {
+        let page = self
             .by_status(Status::Available)
-            .limit(CANDIDATES_A_PAGE)
+            .limit(size)
             .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
             .expression_attribute_names("#name", "name")
-            .into_paginator()
-            .send();
-        let store = self.clone();
-        stream::unfold(pages, |mut pages| async {
-            pages.next().await.map(|page| (page, pages))
-        })
-        .map(move |page| {
-            let page = page.map_err(|error| StoreError::from_sdk("Query", error))?;
-            let sandboxes = page
-                .items
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|item| store.read_or_skip(item));
-            Ok(sandboxes
-                .map(|sandbox| Candidate::from(&sandbox.account))
-                .collect())
-        })
+            .set_exclusive_start_key(position)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("Query", error))?;
+        let sandboxes = page
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|item| self.read_or_skip(item));
+        let candidates = sandboxes
+            .map(|sandbox| Candidate::from(&sandbox.account))
+            .collect();
+        let position = page.last_evaluated_key;
+        let is_last = position.is_none();
+        Ok((
+            AvailablePage {
+                candidates,
+                is_last,
+            },
+            position,
+        ))
     }
 
     /// The sandboxes that `caller` holds, oldest first. The index lags behind the table by a moment.

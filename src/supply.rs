@@ -5,22 +5,19 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::StreamExt;
-use tokio::{
-    sync::{Mutex, Notify, OwnedMutexGuard},
-    time::Instant,
-};
+use futures_util::TryStreamExt;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    candidates::{Candidate, Candidates, CheckOut, Offered, Pass},
+    candidates::{Candidates, CheckOut},
     sandbox::NamePrefix,
-    store::{PoolStore, StoreError},
+    store::{PageSize, PoolStore, StoreError},
 };
 
 /// A reading to the last page that found nothing answers those who asked until so long after it began.
@@ -52,10 +49,7 @@ struct Inner {
     store: PoolStore,
     candidates: Candidates,
     turn: Arc<Mutex<Turn>>,
-    /// Tells those who wait that a page has brought candidates.
-    arrived: Notify,
     waiting: AtomicUsize,
-    topping_up: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -90,6 +84,21 @@ impl Turn {
             (runs_low && last.left_some) || last.ended.elapsed() >= TOP_UP_INTERVAL
         })
     }
+
+    /// What earlier readings answer to who asked at `asked`.
+    fn answer(
+        &mut self,
+        prefix: Option<&NamePrefix>,
+        asked: Instant,
+    ) -> Option<Result<Refreshed, StoreError>> {
+        if self.failed.is_some_and(|at| at >= asked) {
+            return Some(Err(StoreError::shared("Query")));
+        }
+        self.empty
+            .retain(|_, began| began.elapsed() < EMPTY_KEPT_FOR);
+        let began = self.empty.get(&prefix.cloned())?;
+        (asked < *began + EMPTY_FOR).then_some(Ok(Refreshed::Empty))
+    }
 }
 
 /// What a reading found for a prefix, and whether it stopped before the last page.
@@ -122,9 +131,7 @@ impl Supply {
             store,
             candidates,
             turn: Arc::default(),
-            arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
-            topping_up: AtomicBool::new(false),
             tasks,
         }))
     }
@@ -138,9 +145,7 @@ impl Supply {
     /// Takes a candidate, and has the index topped up if it runs low or shows too many that others took.
     #[must_use]
     pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
-        if self.runs_low() || self.candidates().lost() >= LOST_TOLERATED {
-            self.top_up_in_background();
-        }
+        self.top_up_in_background();
         self.candidates().check_out(prefix)
     }
 
@@ -157,75 +162,67 @@ impl Supply {
         let _waiting = Waiting::enter(&self.0.waiting);
         tokio::select! {
             biased;
-            () = self.found(prefix) => Ok(Refreshed::Found),
+            () = self.candidates().arrival(prefix) => Ok(Refreshed::Found),
             refreshed = self.refresh_in_turn(prefix) => refreshed,
-        }
-    }
-
-    /// Ends when there is a candidate with the prefix.
-    async fn found(&self, prefix: Option<&NamePrefix>) {
-        loop {
-            // Before the look: what arrives after it must not be missed.
-            let arrived = self.0.arrived.notified();
-            if self.candidates().has(prefix) {
-                return;
-            }
-            arrived.await;
         }
     }
 
     async fn refresh_in_turn(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
         let asked = Instant::now();
-        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        let mut turn = Arc::clone(&self.0.turn).lock_owned().await;
+        if self.candidates().has(prefix) {
+            return Ok(Refreshed::Found);
+        }
+        if let Some(answer) = turn.answer(prefix, asked) {
+            return answer;
+        }
         let (supply, prefix) = (self.clone(), prefix.cloned());
         // A task of its own: a request whose time is up must not take the reading along that others wait for.
-        let refresh = async move { supply.refresh_once(turn, prefix.as_ref(), asked).await };
-        let refreshed = self.0.tasks.spawn(refresh).await;
+        let read = async move { supply.read_in_turn(&mut turn, prefix).await };
+        let refreshed = self.0.tasks.spawn(read).await;
         refreshed.unwrap_or_else(|_| Err(StoreError::shared("Query")))
     }
 
-    async fn refresh_once(
+    async fn read_in_turn(
         &self,
-        mut turn: OwnedMutexGuard<Turn>,
-        prefix: Option<&NamePrefix>,
-        asked: Instant,
+        turn: &mut Turn,
+        prefix: Option<NamePrefix>,
     ) -> Result<Refreshed, StoreError> {
-        let inner = &*self.0;
-        if inner.candidates.has(prefix) {
-            return Ok(Refreshed::Found);
-        }
-        if turn.failed.is_some_and(|at| at >= asked) {
-            return Err(StoreError::shared("Query"));
-        }
-        turn.empty
-            .retain(|_, began| began.elapsed() < EMPTY_KEPT_FOR);
-        if let Some(began) = turn.empty.get(&prefix.cloned())
-            && asked < *began + EMPTY_FOR
-        {
-            return Ok(Refreshed::Empty);
-        }
         let began = Instant::now();
-        let read = inner.read_for(prefix).await;
-        turn.note_end(read.as_ref().is_ok_and(|reading| reading.left_some));
-        match &read {
-            Ok(reading) if reading.refreshed == Refreshed::Empty => {
-                turn.empty.insert(prefix.cloned(), began);
+        match self.0.read_for(prefix.as_ref()).await {
+            Ok(Reading {
+                refreshed,
+                left_some,
+            }) => {
+                // One that stopped as soon as it had a prefix says nothing about how much the table has.
+                if prefix.is_none() || !left_some {
+                    turn.note_end(left_some);
+                }
+                if refreshed == Refreshed::Empty {
+                    turn.empty.insert(prefix, began);
+                }
+                Ok(refreshed)
             }
-            Ok(_) => {}
-            Err(_) => turn.failed = Some(Instant::now()),
+            Err(error) => {
+                turn.note_end(false);
+                turn.failed = Some(Instant::now());
+                Err(error)
+            }
         }
-        read.map(|reading| reading.refreshed)
     }
 
-    /// Reads the first page of the table.
+    /// Reads the first page of the table, and has the rest read in the background.
     ///
     /// # Errors
-    /// [`StoreError`] if the reading failed.
+    /// [`StoreError`] if the first page could not be read.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
-        let mut turn = self.0.turn.lock().await;
-        // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
-        let reading = self.0.read_for(None).await?;
-        turn.note_end(reading.left_some);
+        {
+            let mut turn = self.0.turn.lock().await;
+            // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
+            let reading = self.0.read_for(None).await?;
+            turn.note_end(reading.left_some);
+        }
+        self.top_up_in_background();
         Ok(())
     }
 
@@ -245,23 +242,26 @@ impl Supply {
     }
 
     fn top_up_in_background(&self) {
-        if self.0.topping_up.swap(true, Ordering::AcqRel) {
+        let runs_low = self.runs_low();
+        if !runs_low && self.candidates().lost() < LOST_TOLERATED {
+            return;
+        }
+        // Whoever reads now fills the index as well; if that is not enough, the next request finds it low again.
+        let Ok(mut turn) = Arc::clone(&self.0.turn).try_lock_owned() else {
+            return;
+        };
+        if !turn.is_due(runs_low) {
             return;
         }
         let supply = self.clone();
         self.0.tasks.spawn(async move {
-            let mut turn = supply.0.turn.lock().await;
-            if turn.is_due(supply.runs_low())
-                && let Err(error) = supply.fill_in_turn(&mut turn).await
-            {
+            if let Err(error) = supply.fill_in_turn(&mut turn).await {
                 // The next request that finds no candidate reads for itself, and tells its caller.
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "could not top up the candidate index"
                 );
             }
-            drop(turn);
-            supply.0.topping_up.store(false, Ordering::Release);
         });
     }
 }
@@ -270,14 +270,16 @@ impl Inner {
     /// Until there is a candidate with the prefix for everybody who waits, or to the last page.
     async fn read_for(&self, prefix: Option<&NamePrefix>) -> Result<Reading, StoreError> {
         let pass = self.candidates.begin_pass();
-        let mut pages = pin!(self.store.available_pages());
+        let mut pages = pin!(self.store.available_pages(PageSize::Growing));
         let (mut takeable, mut checked_out) = (0, 0);
-        while let Some(page) = pages.next().await {
-            let offered = self.take_in(page?, pass, prefix);
+        while let Some(page) = pages.try_next().await? {
+            let offered = self.candidates.offer(page.candidates, pass, prefix);
             takeable += offered.takeable;
             checked_out += offered.checked_out;
             // What is in the index now: those who waited take theirs, and leave, page by page.
-            if self.candidates.count(prefix) >= self.waiting.load(Ordering::Relaxed) {
+            if !page.is_last
+                && self.candidates.count(prefix) >= self.waiting.load(Ordering::Relaxed)
+            {
                 return Ok(Reading {
                     refreshed: Refreshed::Found,
                     left_some: true,
@@ -302,20 +304,14 @@ impl Inner {
     /// Until the index is full, or to the last page. Returns whether it left some.
     async fn read_all(&self) -> Result<bool, StoreError> {
         let pass = self.candidates.begin_pass();
-        let mut pages = pin!(self.store.available_pages());
+        let mut pages = pin!(self.store.available_pages(PageSize::Steady));
         let mut read = 0;
-        let mut is_full = false;
-        while !is_full && let Some(page) = pages.next().await {
-            read += self.take_in(page?, pass, None).takeable;
-            is_full = read >= self.candidates.capacity();
+        let mut left_some = false;
+        while !left_some && let Some(page) = pages.try_next().await? {
+            read += self.candidates.offer(page.candidates, pass, None).takeable;
+            left_some = !page.is_last && read >= self.candidates.capacity();
         }
         self.candidates.finish_pass(pass);
-        Ok(is_full)
-    }
-
-    fn take_in(&self, page: Vec<Candidate>, pass: Pass, prefix: Option<&NamePrefix>) -> Offered {
-        let offered = self.candidates.offer(page, pass, prefix);
-        self.arrived.notify_waiters();
-        offered
+        Ok(left_some)
     }
 }

@@ -1,8 +1,9 @@
 //! Readings of the table that several requests wait for.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,7 +13,7 @@ use sandbox_broker::{
     candidates::Candidates,
     config::Config,
     metrics::Metrics,
-    sandbox::NamePrefix,
+    sandbox::{NamePrefix, SandboxId},
     store::PoolStore,
     supply::{Refreshed, Supply},
 };
@@ -143,22 +144,100 @@ async fn who_waits_gets_a_candidate_with_the_page_that_brings_it() {
     filling.await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_low_index_is_topped_up_at_once_if_the_table_has_more() {
-    let pool = Pool::of(12).await;
-    let proxy = one_a_page(&pool).await;
-    let supply = supply_of(&pool, &proxy, 8).await;
-    supply.warm_up().await.unwrap();
-    assert_eq!(supply.candidates().len(), 1);
-    supply.check_out(None).unwrap().put_back();
+/// Waits until the index has so many; less long than it takes until a whole table is read again.
+async fn wait_until_it_has(supply: &Supply, wanted: usize) {
     let filled = async {
-        while supply.candidates().len() < 8 {
+        while supply.candidates().len() < wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    // Less than the time between two readings of a whole table.
     let filled = tokio::time::timeout(Duration::from_secs(1), filled).await;
     assert!(filled.is_ok(), "{}", supply.candidates().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_one_page_only_and_reads_the_rest_afterwards() {
+    let pool = Pool::of(12).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 8).await;
+    let rest = proxy.hold(is_later_page);
+    supply.warm_up().await.unwrap();
+    assert_eq!(supply.candidates().len(), 1);
+    rest.open();
+    wait_until_it_has(&supply, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_index_is_topped_up_at_once_if_the_table_has_more() {
+    let pool = Pool::of(20).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 8).await;
+    supply.fill().await.unwrap();
+    while supply.candidates().len() > 1 {
+        supply.check_out(None).unwrap().won();
+    }
+    supply.check_out(None).unwrap().put_back();
+    wait_until_it_has(&supply, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_by_prefix_that_stops_early_does_not_call_for_more_readings() {
+    let names = ["a-1", "a-2", "a-3", "b-1"];
+    let pool = Pool::with_names(names).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 100).await;
+    supply.fill().await.unwrap();
+    let prefix = NamePrefix::parse("a-").unwrap();
+    // As another broker's claims would leave it.
+    let ids = names.map(|name| SandboxId::parse(name).unwrap());
+    supply.candidates().remove(&HashSet::from(ids));
+    assert_eq!(
+        supply.refresh(Some(&prefix)).await.unwrap(),
+        Refreshed::Found
+    );
+    let (readings, _gate) = count_readings(&proxy);
+    supply.check_out(None).unwrap().put_back();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(readings.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_gets_what_another_request_puts_back() {
+    let pool = Pool::of(1).await;
+    let proxy = one_a_page(&pool).await;
+    let supply = supply_of(&pool, &proxy, 10).await;
+    supply.fill().await.unwrap();
+    let out = supply.check_out(None).unwrap();
+    let reading = proxy.hold(is_first_page);
+    let refresh = supply.refresh(None);
+    let put_back = async {
+        reading.wait_for_one().await;
+        out.put_back();
+    };
+    let (refreshed, ()) = tokio::join!(refresh, put_back);
+    assert_eq!(refreshed.unwrap(), Refreshed::Found);
+    reading.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_grow_for_a_reading_that_somebody_waits_for() {
+    let pool = Pool::of(1600).await;
+    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let supply = supply_of(&pool, &proxy, 100).await;
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    let _gate = proxy.hold(move |call| {
+        if call.operation == "Query" {
+            seen.lock().unwrap().push(call.json()["Limit"].as_u64());
+        }
+        false
+    });
+    let prefix = NamePrefix::parse("none-").unwrap();
+    assert_eq!(
+        supply.refresh(Some(&prefix)).await.unwrap(),
+        Refreshed::Empty
+    );
+    assert_eq!(*sizes.lock().unwrap(), [Some(500), Some(1000), Some(2000)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
