@@ -12,7 +12,7 @@ import { overviewView } from "./overview.js";
 import { createPoll } from "./poll.js";
 import { startRouter } from "./router.js";
 import { createRuns } from "./runs.js";
-import { countsText } from "./run-text.js";
+import { countsText, withTimes } from "./run-text.js";
 import { sandboxesView } from "./sandboxes.js";
 
 const OVERVIEW_MS = 10_000;
@@ -77,7 +77,7 @@ export function startConsole({ base, token, first = null, page, onRefused }) {
 
 /** Written anew only when it differs: what has role=alert is read aloud each time. */
 function showWarnings(element, warnings) {
-  const texts = warnings.map(({ message }) => message);
+  const texts = warnings.map(({ message }) => withTimes(message));
   const key = JSON.stringify(texts);
   if (element.dataset.shown === key) return;
   element.dataset.shown = key;

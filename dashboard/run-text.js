@@ -57,7 +57,7 @@ export function notesOf(run, now) {
 }
 
 /** The broker writes moments as Unix seconds; people read the time of the day. */
-function withTimes(text) {
+export function withTimes(text) {
   return text.replace(/\b1\d{9}\b/g, (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB"));
 }
 

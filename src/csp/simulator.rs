@@ -71,6 +71,11 @@ pub enum Misbehaviour {
     },
     /// Answer 200 with a web page, as a login wall in front of CSP does.
     Html,
+    /// Answer 200 with this JSON.
+    Answer {
+        /// What it says, as a list of accounts that nobody made.
+        body: Value,
+    },
     /// Answer properly, but late.
     Slow {
         /// How late, in milliseconds.
@@ -421,6 +426,7 @@ impl Simulator {
             Some(Misbehaviour::Html) => {
                 Html("<!doctype html><title>Sign in</title><p>Please sign in.").into_response()
             }
+            Some(Misbehaviour::Answer { body }) => Json(body).into_response(),
             Some(Misbehaviour::Forget) => StatusCode::NO_CONTENT.into_response(),
             Some(Misbehaviour::Slow { delay_ms }) => {
                 tokio::time::sleep(Duration::from_millis(delay_ms)).await;
