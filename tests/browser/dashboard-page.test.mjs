@@ -3,55 +3,21 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { afterEach, beforeEach, test } from "node:test";
-import { base, openPage, require } from "./browser.mjs";
+import { require } from "./browser.mjs";
+import { ADMIN, allSandboxes, api, openDashboard } from "./operator.mjs";
 
-const ADMIN = "dev-admin-token";
 const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
 const timeout = 120_000;
-let page, expectComplaints, assertQuiet;
+let page, expectComplaints, assertQuiet, signIn, view, sandboxes, exported;
 
 beforeEach(async () => {
-  ({ page, expectComplaints, assertQuiet } = await openPage());
-  await page.goto(`${base}/dashboard`);
+  ({ page, expectComplaints, assertQuiet, signIn, view, sandboxes, exported } = await openDashboard());
 });
 
 afterEach(async () => {
   await page.close();
   assertQuiet();
 });
-
-async function api(path) {
-  const response = await fetch(`${base}/v1${path}`, { headers: { authorization: `Bearer ${ADMIN}` } });
-  assert.equal(response.status, 200, path);
-  return response.json();
-}
-
-async function allSandboxes() {
-  const rows = [];
-  let cursor = null;
-  do {
-    const answer = await api(`/admin/sandboxes?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-    rows.push(...answer.sandboxes);
-    cursor = answer.cursor;
-  } while (cursor);
-  return rows;
-}
-
-async function signIn(token = ADMIN) {
-  await page.getByLabel("Admin token").fill(token);
-  await page.getByRole("button", { name: "Sign in" }).click();
-}
-
-const view = async (name) => {
-  await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name }).click();
-  await page.getByRole("heading", { level: 1, name }).waitFor();
-};
-
-/** Waits until the table has all rows. */
-async function sandboxes() {
-  await view("Sandboxes");
-  await page.getByText(/^Loaded at/).waitFor();
-}
 
 test("only an admin's token lets in, and signing out leaves nothing", { timeout }, async () => {
   const fault = page.locator("#sign-in-fault");
@@ -164,7 +130,7 @@ test("the exported file has every row that the filter keeps", { timeout }, async
   const all = await allSandboxes();
   await signIn();
   await sandboxes();
-  const rows = parseCsv(await exported());
+  const rows = await exported();
   assert.deepEqual(rows[0].slice(0, 4), ["sandbox_id", "name", "external_id", "status"]);
   assert.deepEqual(Object.keys(all[0]).sort(), [...rows[0]].sort(), "every field of the API");
   const brief = (values) => values.map((value) => value.join()).sort();
@@ -175,29 +141,8 @@ test("the exported file has every row that the filter keeps", { timeout }, async
 
   await page.getByRole("searchbox", { name: "Search" }).fill(all[0].sandbox_id);
   await page.getByText(/of .* sandbox(es)? match/).waitFor();
-  assert.equal(parseCsv(await exported()).length, 1 + all.filter((row) => JSON.stringify(row).includes(all[0].sandbox_id)).length);
+  assert.equal((await exported()).length, 1 + all.filter((row) => JSON.stringify(row).includes(all[0].sandbox_id)).length);
 });
-
-async function exported() {
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export CSV" }).click()]);
-  assert.match(download.suggestedFilename(), /^sandboxes-\d{4}-\d\d-\d\d\.csv$/);
-  const text = await readFile(await download.path(), "utf8");
-  assert.ok(text.startsWith("\uFEFF"));
-  return text.slice(1);
-}
-
-/** Reads RFC 4180. */
-function parseCsv(text) {
-  const rows = [];
-  let row = [];
-  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|$)/g)) {
-    row.push(quoted?.replaceAll('""', '"') ?? plain);
-    if (end === ",") continue;
-    rows.push(row);
-    row = [];
-  }
-  return rows.filter((fields) => fields.join(""));
-}
 
 test("a sync is asked for, started and seen to its end", { timeout }, async () => {
   await signIn();
