@@ -1,6 +1,6 @@
 // A pool of 20,000 at the dashboard: the first rows are there at once, and all of them are the API's.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { afterEach, before, beforeEach, test } from "node:test";
 import { allSandboxes, allocate, giveBack, openDashboard } from "./operator.mjs";
 
 const POOL = 20_000;
@@ -13,7 +13,6 @@ const timeout = 180_000;
 let all, page, assertQuiet, signIn, view, sandboxes, exported;
 
 before(async () => {
-  ({ page, assertQuiet, signIn, view, sandboxes, exported } = await openDashboard());
   // Quotes, commas and what a spreadsheet would calculate have to survive the file too.
   const labs = ["cloud-security-101", '=1+1,"x"', "dns-201"];
   const plays = await Promise.all(Array.from({ length: 90 }, (_, at) => allocate(`play-${at}`, labs[at % labs.length])));
@@ -22,13 +21,17 @@ before(async () => {
   assert.equal(all.length, POOL, "SIMULATOR_ACCOUNTS");
 });
 
-after(async () => {
-  await page?.close();
-  assertQuiet?.();
+beforeEach(async () => {
+  ({ page, assertQuiet, signIn, view, sandboxes, exported } = await openDashboard());
+  await signIn();
+});
+
+afterEach(async () => {
+  await page.close();
+  assertQuiet();
 });
 
 test("the first rows are there within a second", { timeout }, async () => {
-  await signIn();
   const took = [];
   for (let load = 0; load < LOADS; load += 1) {
     await view("Overview");
