@@ -8,6 +8,8 @@ const timeout = 180_000;
 const COUNTED_MS = 30_000; // The broker counts every ten seconds, and the page asks as often.
 const ACCOUNTS = 40;
 const EVERY_DELETION_FAILS = { on: "delete", kind: "status", code: 500 };
+/** What the page calls the counts of a run. */
+const NAMES = { due: "due", deleted: "deleted", failed: "failed", deferred: "deferred", requeued: "put back in line" };
 let page, assertQuiet, signIn, view, sandboxes;
 
 beforeEach(async () => {
@@ -53,8 +55,6 @@ async function ended(job, state, counts = {}) {
   await run.getByRole("button", { name: `Dismiss ${job}` }).click();
   return text;
 }
-
-const NAMES = { due: "due", deleted: "deleted", failed: "failed", deferred: "deferred", requeued: "put back in line" };
 
 /** Waits until the tiles have the figures of the API, which are these. */
 async function figuresAgree(counts) {
