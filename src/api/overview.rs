@@ -227,15 +227,17 @@ fn warnings(
         ))
     } else {
         (available < low_below).then(|| {
-            let message = format!("{available} sandboxes are available, fewer than {low_below}.");
+            let are = if available == 1 { "is" } else { "are" };
+            let sandboxes = sandboxes(available);
+            let message = format!("{sandboxes} {are} available, fewer than {low_below}.");
             (WarningCode::PoolLow, message)
         })
     };
     let of_jobs = jobs.iter().flat_map(warnings_of_job);
     let failed = (counts.deletion_failed > 0).then(|| {
         let message = format!(
-            "{} sandboxes could not be deleted from CSP. Their reasons say why; then retry them.",
-            counts.deletion_failed
+            "{} could not be deleted from CSP. The view of sandboxes has the reasons; then retry.",
+            sandboxes(counts.deletion_failed)
         );
         (WarningCode::DeletionsFailed, message)
     });
@@ -251,6 +253,12 @@ fn warnings(
         .chain(open)
         .map(|(code, message)| Warning { code, message })
         .collect()
+}
+
+/// `1 sandbox`, `2 sandboxes`
+fn sandboxes(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "es" };
+    format!("{count} sandbox{plural}")
 }
 
 fn warnings_of_job(job: &JobBody) -> impl Iterator<Item = (WarningCode, String)> {

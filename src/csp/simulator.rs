@@ -73,7 +73,7 @@ pub enum Misbehaviour {
     Html,
     /// Answer 200 with this JSON.
     Answer {
-        /// What it says, as a list of accounts that nobody made.
+        /// What it says, such as a list of accounts that nobody made.
         body: Value,
     },
     /// Answer properly, but late.

@@ -169,6 +169,7 @@ test("HTML from labs and CSP is text wherever it shows", { timeout }, async () =
   await Promise.all(plays.map(giveBack));
   await start("Clean up", "2 sandboxes in line");
   await ended("cleanup", "succeeded", { due: 2, deleted: 1, failed: 1 });
+  await page.getByRole("alert").getByText("1 sandbox could not be deleted from CSP").waitFor({ timeout: COUNTED_MS });
   await view("NIOSXaaS");
   await reads(page.getByRole("region", { name: "NIOSXaaS records" }));
   await sandboxes();
