@@ -20,6 +20,7 @@ export function sandboxesView({ api, overview, clock }) {
   let sort = { column: COLUMNS.find(({ key }) => key === "updated_at"), isDescending: true };
   let selected = [];
   let shownRows = null;
+  let opened = null;
 
   const filters = filterBar(() => {
     pages.toFirst();
@@ -32,7 +33,9 @@ export function sandboxesView({ api, overview, clock }) {
   const pages = pager(draw);
   const head = h("tr");
   const body = h("tbody");
-  const renderBody = createTableBody(body, (row) => showSandbox(row, clock.now()));
+  const renderBody = createTableBody(body, (row) => {
+    opened = { id: row.sandbox_id, show: showSandbox(row, clock.now) };
+  });
   const found = h("p", { class: "found", role: "status" });
   const progress = h("p", { class: "muted" });
   const trouble = h("p", { class: "fault", role: "status" });
@@ -63,10 +66,17 @@ export function sandboxesView({ api, overview, clock }) {
       shownRows = rows;
       filters.offerLabs(rows);
       draw();
+      showNews(rows, isComplete);
     }
     exporting.disabled = !isComplete;
     setText(progress, isLoading ? progressText(loaded) : loadedAt ? `Loaded at ${clockTime(loadedAt)}` : "");
     reload.setAttribute("aria-disabled", String(isLoading));
+  }
+
+  /** To the dialog that was opened last. */
+  function showNews(rows, isComplete) {
+    const row = rows.find(({ sandbox_id: id }) => id === opened?.id);
+    if (row || isComplete) opened?.show(row ?? null);
   }
 
   function progressText(loaded) {

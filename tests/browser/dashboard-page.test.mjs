@@ -19,6 +19,12 @@ afterEach(async () => {
   assertQuiet();
 });
 
+/** Whether the page is behind others; it looks for news when it comes back. */
+const hide = (isHidden) => page.evaluate((hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, isHidden);
+
 test("only an admin's token lets in, and signing out leaves nothing", { timeout }, async () => {
   const fault = page.locator("#sign-in-fault");
   await signIn("not-a-token");
@@ -126,6 +132,53 @@ test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout 
   assert.equal(await lines.count(), Math.min(100, all.length));
 });
 
+test("the details of a sandbox follow it", { timeout }, async () => {
+  let now = (row) => [row];
+  await page.route("**/admin/sandboxes?*", async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    await route.fulfill({ response, json: { ...json, sandboxes: json.sandboxes.flatMap(now) } });
+  });
+  await signIn();
+  await sandboxes();
+  const opener = page.locator("tbody th button").first();
+  const id = await opener.innerText();
+  const becomes = async (...states) => {
+    now = (row) => (row.sandbox_id === id ? states.map((state) => ({ ...row, ...state })) : [row]);
+    await hide(true);
+    await hide(false);
+  };
+  await opener.click();
+  const dialog = page.getByRole("dialog", { name: `Sandbox ${id}` });
+  await becomes({ status: "deletion_failed", deletion_error: "CSP said no" });
+  await dialog.getByText("CSP said no").waitFor();
+  await dialog.getByText("Deletion failed", { exact: true }).waitFor();
+  await becomes();
+  await dialog.getByText("does not have this sandbox any more").waitFor();
+  await dialog.getByText("CSP said no").waitFor();
+  await becomes({});
+  await dialog.getByText("CSP said no").waitFor({ state: "detached" });
+  await page.unrouteAll({ behavior: "wait" });
+});
+
+test("nothing is painted before the chosen theme is there", { timeout }, async () => {
+  await page.getByLabel("Theme").selectOption("dark");
+  let arrived = false;
+  await page.route("**/dashboard/theme.js", async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    arrived = true;
+    await route.continue();
+  });
+  await page.reload();
+  assert.ok(arrived);
+  const [paint, script] = await page.evaluate(() => [
+    performance.getEntriesByName("first-paint")[0].startTime,
+    performance.getEntriesByName(`${location.origin}/dashboard/theme.js`)[0].responseEnd,
+  ]);
+  assert.ok(paint >= script, `painted after ${paint} ms, the theme came after ${script} ms`);
+  await page.evaluate(() => localStorage.clear());
+});
+
 test("the exported file has every row that the filter keeps", { timeout }, async () => {
   const all = await allSandboxes();
   await signIn();
@@ -190,10 +243,6 @@ test("nothing is asked for while nobody looks", { timeout }, async () => {
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.waitForLoadState("networkidle");
-  const hide = (isHidden) => page.evaluate((hidden) => {
-    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-  }, isHidden);
   let asked = 0;
   page.on("request", () => (asked += 1));
   await hide(true);
