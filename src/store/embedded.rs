@@ -11,11 +11,14 @@ use std::{
 
 use dynoxide::Database;
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The engine's SQLite calls block, so it has threads of its own; SQLite writes one at a time anyway.
 const THREADS: usize = 2;
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+/// A sweep keeps the database for itself, for seconds with a million items, so it is not in the way of the start.
+const FIRST_TTL_SWEEP_AFTER: Duration = Duration::from_secs(30);
 
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
@@ -160,7 +163,8 @@ impl Drop for EmbeddedEngine {
 async fn run(listener: TcpListener, database: Database, stop: CancellationToken) {
     let sweeping = database.clone();
     let sweep = async {
-        let mut interval = tokio::time::interval(TTL_SWEEP_INTERVAL);
+        let first = Instant::now() + FIRST_TTL_SWEEP_AFTER;
+        let mut interval = tokio::time::interval_at(first, TTL_SWEEP_INTERVAL);
         loop {
             interval.tick().await;
             if let Err(fault) = sweeping.sweep_ttl() {
