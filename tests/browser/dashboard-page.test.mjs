@@ -152,7 +152,7 @@ test("the details of a sandbox follow it", { timeout }, async () => {
   const dialog = page.getByRole("dialog", { name: `Sandbox ${id}` });
   await becomes({ status: "deletion_failed", deletion_error: "CSP said no" });
   await dialog.getByText("CSP said no").waitFor();
-  await dialog.getByText("Deletion failed", { exact: true }).waitFor();
+  await dialog.getByText("deletion failed", { exact: true }).waitFor();
   await becomes();
   await dialog.getByText("does not have this sandbox any more").waitFor();
   await dialog.getByText("CSP said no").waitFor();
