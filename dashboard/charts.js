@@ -45,7 +45,12 @@ export function createChart({ label, series, isStacked = false, summary }) {
     if (!values?.[0].length || !canvas.clientWidth) return;
     const colors = legend.map(({ swatch }) => getComputedStyle(swatch).backgroundColor);
     const { color: ink, borderTopColor: grid } = getComputedStyle(canvas);
-    const order = isStacked ? series.map((_, at) => series.length - at) : [];
+    const lines = colors.map((stroke) => ({
+      stroke, width: 1.5, points: { show: false }, fill: isStacked ? withAlpha(stroke, 0.35) : undefined,
+    }));
+    const [times, ...columns] = isStacked ? stacked(values) : values;
+    // From the top down, so that the line of what there is none of is under the one that it lies on.
+    const data = isStacked ? [times, ...columns.reverse()] : values;
     plot = new uPlot({
       width: canvas.clientWidth,
       height: HEIGHT,
@@ -60,13 +65,11 @@ export function createChart({ label, series, isStacked = false, summary }) {
           values: (_, splits) => splits.map(number),
         },
       ],
-      series: [{}, ...colors.map((stroke) => ({
-        stroke, width: 1.5, points: { show: false }, fill: isStacked ? withAlpha(stroke, 0.35) : undefined,
-      }))],
+      series: [{}, ...(isStacked ? lines.reverse() : lines)],
       // An area ends where the one below begins.
-      bands: order.slice(0, -1).map((at) => ({ series: [at, at - 1] })),
+      bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 1, at + 2] })) : [],
       hooks: { setCursor: [({ cursor }) => showValues(cursor.idx)] },
-    }, isStacked ? stacked(values) : values, canvas);
+    }, data, canvas);
   }
 
   function update(answer) {
