@@ -171,6 +171,7 @@ test("nothing is painted before the chosen theme is there", { timeout }, async (
   });
   await page.reload();
   assert.ok(arrived);
+  await page.waitForFunction(() => performance.getEntriesByName("first-paint").length > 0);
   const [paint, script] = await page.evaluate(() => [
     performance.getEntriesByName("first-paint")[0].startTime,
     performance.getEntriesByName(`${location.origin}/dashboard/theme.js`)[0].responseEnd,
