@@ -28,6 +28,7 @@ export function createApi({ base, token, onRefused = () => {} }) {
     const response = await send(method, address(base, path, params), { authorization: `Bearer ${token}`, ...headers });
     const body = await readJson(response);
     if (response.ok && body !== null) return body;
+    if (response.ok) throw new ApiError("The answer of the broker broke off.");
     const error = faultOf(response, body);
     if (error.isRefused && !closing.signal.aborted) onRefused(error);
     throw error;

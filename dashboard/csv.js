@@ -1,14 +1,15 @@
 // Comma-separated values (RFC 4180) that a spreadsheet opens without harm.
 
 const BOM = "\uFEFF"; // Without it Excel takes the file for the code page of the machine.
-const FORMULA = /^[=+\-@\t\r]/;
+// Many spreadsheets separate by semicolons or tabs, so a formula may begin after those too.
+const FORMULA = /(^|[;\t\r\n])(?=[=+\-@\t\r])/g;
 const SPECIAL = /[",\r\n]/;
 
 /** One field. Text that a spreadsheet would calculate gets an apostrophe in front. */
 export function csvField(value) {
   if (value === null || value === undefined) return "";
   const text = String(value);
-  const safe = FORMULA.test(text) ? `'${text}` : text;
+  const safe = text.replace(FORMULA, "$1'");
   return SPECIAL.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 

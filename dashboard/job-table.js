@@ -15,7 +15,7 @@ function moment(at, now) {
 
 function nextDue(job, now) {
   if (job.interval_seconds === null) return "by hand only";
-  if (job.is_overdue) return h("span", { class: "pill failed" }, "overdue", job.next_due_at ? ` since ${dateTime(job.next_due_at)}` : "");
+  if (job.is_overdue) return h("span", { class: "pill failed" }, `overdue, no success since ${dateTime(job.last_success_at)}`);
   if (!job.next_due_at) return "not known";
   return job.next_due_at <= now ? "now" : moment(job.next_due_at, now);
 }

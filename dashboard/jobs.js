@@ -55,7 +55,7 @@ export function jobsView(context) {
 
 function actionCard(action, onStart) {
   const text = h("p", { class: "muted" });
-  const button = h("button", { type: "button", class: action.removes ? "danger" : "", onclick: onStart });
+  const button = h("button", { type: "button", disabled: true, class: action.removes ? "danger" : "", onclick: onStart }, action.name);
   const needs = action.removes ?? action.affected;
   return {
     node: h("div", { class: "action" }, h("h3", {}, action.name), text, button),

@@ -144,8 +144,9 @@ pub(super) async fn overview(
 ) -> Result<Json<OverviewBody>, ApiError> {
     let context = state.runner.context();
     let at = state.clock.now();
-    let (counted, samples, jobs) = tokio::try_join!(
-        state.watch.counted(),
+    // First, because it notes what happened since the last look, which the samples then have.
+    let counted = state.watch.counted().await?;
+    let (samples, jobs) = tokio::try_join!(
         context.store.samples_since(at - HOUR),
         try_join_all(JobName::ALL.map(|job| look_at(context, job, at))),
     )?;

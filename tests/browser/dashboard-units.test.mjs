@@ -37,6 +37,8 @@ describe("csv", () => {
     assert.equal(csvField("\rx"), '"\'\rx"');
     assert.equal(csvField('=HYPERLINK("x","y")'), '"\'=HYPERLINK(""x"",""y"")"');
     assert.equal(csvField("a=1"), "a=1");
+    assert.equal(csvField("x;=1+1;y"), "x;'=1+1;y");
+    assert.equal(csvField("x\t-1"), "x\t'-1");
   });
 
   test("a file has a byte order mark, a head and a line for each row", () => {

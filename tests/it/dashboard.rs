@@ -191,6 +191,17 @@ async fn what_callers_do_is_in_the_samples_of_every_broker_and_outlives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_look_has_what_happened_before_it() {
+    let pool = Pool::of(3).await;
+    let broker = pool.broker().await;
+    broker.client.allocate("play-1").await;
+    broker.client.allocate("play-2").await;
+    let overview = overview(&broker).await;
+    assert_eq!(overview["counts"]["allocated"], 2);
+    assert_eq!(overview["allocations_last_hour"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn samples_are_kept_apart_by_their_five_minutes_and_found_by_their_time() {
     let pool = Pool::of(1).await;
     let counts = Counts {
