@@ -20,6 +20,10 @@ async fn ask(broker: &BrokerClient, caller: &str, prefix: Option<&str>) -> Answe
         }
         let answer = broker.send(request).await;
         if answer.status != 503 || attempt == ATTEMPTS {
+            assert!(
+                answer.status != 200 || attempt > 1,
+                "{caller} has one already: {answer:?}"
+            );
             return answer;
         }
         attempt += 1;
