@@ -148,7 +148,9 @@ impl Broker {
         let mut guard = Guard::New;
         let mut conflicts = 0;
         loop {
+            let slot = self.store.slot().await;
             let Some(candidate) = self.supply.check_out(prefix.as_ref()) else {
+                drop(slot);
                 match self.supply.refresh(prefix.as_ref()).await? {
                     Refreshed::Found => {}
                     Refreshed::Busy => self.pause(&mut conflicts).await,
@@ -156,8 +158,7 @@ impl Broker {
                 }
                 continue;
             };
-            let attempt = self
-                .store
+            let attempt = slot
                 .claim(
                     candidate.candidate(),
                     holder,
@@ -177,7 +178,7 @@ impl Broker {
                 }
                 Claim::Conflict => {
                     self.metrics.allocate_conflicts.inc();
-                    candidate.put_back();
+                    candidate.contended();
                     self.pause(&mut conflicts).await;
                 }
                 Claim::Held(found) => {

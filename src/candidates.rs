@@ -4,6 +4,7 @@
 //! allocation, and a missing one costs a refresh from the table, never a refusal.
 
 mod shelf;
+mod walk;
 
 use std::{
     cmp::Ordering,
@@ -15,7 +16,10 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::sync::Notify;
 
-use self::shelf::{Found, Shelf};
+use self::{
+    shelf::{Found, Shelf},
+    walk::{Walks, Way},
+};
 use crate::sandbox::{Account, NamePrefix, SandboxId};
 
 /// What an allocation needs to know of a sandbox before it has it.
@@ -75,8 +79,7 @@ pub struct Offered {
     pub checked_out: usize,
 }
 
-/// The index: in the order of the names, so that the matches of a prefix are one range of it and a random one is a rank
-/// in that range.
+/// The index: in the order of the names, so that the matches of a prefix are one range of it.
 #[derive(Debug)]
 pub struct Candidates {
     inner: Mutex<Inner>,
@@ -90,6 +93,7 @@ struct Inner {
     free: Shelf<Entry>,
     checked_out: HashSet<SandboxId>,
     spent: Spent,
+    walks: Walks,
     pass: u64,
     lost: usize,
     rng: SmallRng,
@@ -132,6 +136,27 @@ impl Inner {
         )
     }
 
+    /// The rank of the next candidate of `matching`, which is not empty, and the way of the walk that leads there.
+    fn next(&mut self, prefix: Option<&NamePrefix>, matching: &Range<usize>) -> (usize, Way) {
+        let Self {
+            free, walks, rng, ..
+        } = self;
+        let walk = walks.get_or_begin(prefix, || any(free, matching.clone(), rng));
+        let start = free.rank_of_first(|entry| entry.order(walk.start()).is_lt());
+        (walk.next(start, matching), walk.way())
+    }
+
+    /// Another broker was met on this way.
+    fn turn(&mut self, prefix: Option<&NamePrefix>, met_on: Way) {
+        let matching = self.matching(prefix);
+        if !matching.is_empty() {
+            let Self {
+                free, walks, rng, ..
+            } = self;
+            walks.turn(prefix, met_on, || any(free, matching, rng));
+        }
+    }
+
     /// Drops random candidates that lack `prefix`, then random ones that have it, until `capacity` is kept.
     fn shrink(&mut self, capacity: usize, prefix: Option<&NamePrefix>) {
         while self.free.len() > capacity {
@@ -156,6 +181,11 @@ impl Inner {
     }
 }
 
+/// A random one of the candidates of these ranks.
+fn any(free: &Shelf<Entry>, of: Range<usize>, rng: &mut SmallRng) -> Arc<Candidate> {
+    Arc::clone(&free.get(rng.random_range(of)).candidate)
+}
+
 impl Candidates {
     /// An empty index of at most `capacity` candidates. `seed` decides which candidate is taken when.
     #[must_use]
@@ -165,6 +195,7 @@ impl Candidates {
                 free: Shelf::new(),
                 checked_out: HashSet::new(),
                 spent: Spent::default(),
+                walks: Walks::default(),
                 pass: 0,
                 lost: 0,
                 rng: SmallRng::seed_from_u64(seed),
@@ -179,21 +210,22 @@ impl Candidates {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a random candidate out of those with the prefix. Random, so that several brokers rarely try for the
-    /// same one.
+    /// Takes a candidate out of those with the prefix.
     #[must_use]
-    pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
+    pub fn check_out<'a>(&'a self, prefix: Option<&'a NamePrefix>) -> Option<CheckOut<'a>> {
         let mut inner = self.lock();
-        let range = inner.matching(prefix);
-        if range.is_empty() {
+        let matching = inner.matching(prefix);
+        if matching.is_empty() {
             return None;
         }
-        let at = inner.rng.random_range(range);
-        let candidate = inner.free.remove(at).candidate;
+        let (rank, way) = inner.next(prefix, &matching);
+        let candidate = inner.free.remove(rank).candidate;
         inner.checked_out.insert(candidate.id.clone());
         Some(CheckOut {
             candidates: self,
             candidate,
+            prefix,
+            way,
             is_marked: true,
         })
     }
@@ -325,6 +357,8 @@ impl Candidates {
 pub struct CheckOut<'a> {
     candidates: &'a Candidates,
     candidate: Arc<Candidate>,
+    prefix: Option<&'a NamePrefix>,
+    way: Way,
     /// Whether the index has it marked as checked out by this.
     is_marked: bool,
 }
@@ -355,6 +389,12 @@ impl CheckOut<'_> {
         self.candidates.arrived.notify_waiters();
     }
 
+    /// Somebody else is at it: back into the index, for a later try.
+    pub fn contended(self) {
+        self.candidates.lock().turn(self.prefix, self.way);
+        self.put_back();
+    }
+
     /// It has a holder now, who is a caller of this process.
     pub fn won(self) {
         let limit = self.candidates.capacity;
@@ -369,6 +409,7 @@ impl CheckOut<'_> {
         let limit = self.candidates.capacity;
         let mut inner = self.candidates.lock();
         inner.lost += 1;
+        inner.turn(self.prefix, self.way);
         inner.spent.insert(self.candidate.id.clone(), limit);
     }
 }
@@ -386,6 +427,8 @@ impl Drop for CheckOut<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::VecDeque, iter};
+
     use super::*;
 
     fn candidate(name: &str) -> Candidate {
@@ -432,6 +475,60 @@ mod tests {
             })
             .collect();
         assert_eq!(firsts.len(), names.len());
+    }
+
+    /// How many attempts are lost until every sandbox has a holder, if so many brokers make so many attempts at once.
+    fn losses(brokers: u64, sandboxes: usize, in_flight: usize, seed: u64) -> usize {
+        let names: Vec<_> = (0..sandboxes).map(|n| format!("{n:05}")).collect();
+        let indexes: Vec<_> = (0..brokers)
+            .map(|broker| {
+                let index = Candidates::new(sandboxes, seed * brokers + broker);
+                index.add(names.iter().map(|name| candidate(name)).collect());
+                index
+            })
+            .collect();
+        let mut under_way: Vec<_> = indexes.iter().map(|_| VecDeque::new()).collect();
+        let mut taken = HashSet::new();
+        let mut lost = 0;
+        while taken.len() < sandboxes {
+            for (index, attempts) in indexes.iter().zip(&mut under_way) {
+                attempts.extend(
+                    iter::from_fn(|| index.check_out(None)).take(in_flight - attempts.len()),
+                );
+                let Some(attempt): Option<CheckOut<'_>> = attempts.pop_front() else {
+                    continue;
+                };
+                if taken.insert(attempt.candidate().id.clone()) {
+                    attempt.won();
+                } else {
+                    attempt.lost();
+                    lost += 1;
+                }
+            }
+        }
+        lost
+    }
+
+    #[test]
+    fn brokers_that_empty_a_pool_together_rarely_try_for_the_same_sandbox() {
+        // Of 1,000 sandboxes, so many attempts are lost that random choices would lose 950, 2,300 and 3,800.
+        for (brokers, bound) in [(2, 64), (4, 800), (8, 1600)] {
+            let mut lost: Vec<_> = (0..5).map(|seed| losses(brokers, 1000, 64, seed)).collect();
+            lost.sort_unstable();
+            assert!(lost[2] <= bound, "{brokers} brokers: {lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_walk_is_remembered_for_few_prefixes_only() {
+        let index = index(10, &["a"]);
+        for n in 0..1000 {
+            index.check_out(Some(&prefix("a"))).unwrap().put_back();
+            let other = prefix(&format!("b-{n}"));
+            index.add(vec![candidate(other.as_str())]);
+            index.check_out(Some(&other)).unwrap().won();
+        }
+        assert!(index.lock().walks.len() <= walk::MOST_WALKS);
     }
 
     #[test]

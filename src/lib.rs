@@ -22,8 +22,9 @@
 //! # The life of an allocation
 //!
 //! 1. `POST /v1/allocate` arrives; the extractors check the token and read who asks, under which key.
-//! 2. [`broker::Broker::allocate`] takes a random candidate from the index, out of memory.
-//! 3. [`store::PoolStore::claim`] makes one transaction: the sandbox leaves `available`, and a claim points the
+//! 2. [`broker::Broker::allocate`] takes a candidate from the index, out of memory, where other brokers are not
+//!    likely to take theirs.
+//! 3. [`store::Slot::claim`] makes one transaction: the sandbox leaves `available`, and a claim points the
 //!    (caller, key) pair at it. Both or neither; this is where races are decided.
 //! 4. A retry finds the claim, reads the sandbox, and gets it again.
 //! 5. `mark-for-deletion` moves the sandbox to `pending_deletion`, in one conditional write. It never comes back.

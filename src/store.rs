@@ -58,8 +58,9 @@ use crate::{
     },
 };
 
-/// Requests under way at once. More only queue up in the database, where they time out; here they wait.
-const CONCURRENCY: usize = 128;
+/// Requests under way at once. More only queue up in the database, where they time out; here they wait. Two brokers that
+/// meet in the pool lose as many attempts.
+const CONCURRENCY: usize = 64;
 /// A page is read in one piece, on a thread that serves requests; more would be in the way of those.
 const CANDIDATES_A_PAGE: i32 = 500;
 /// Where pages grow: about the 1 MB that DynamoDB reads at a time.
@@ -166,6 +167,13 @@ pub struct PoolStore {
     slots: Arc<Semaphore>,
 }
 
+/// A turn to make a call.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    store: &'a PoolStore,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
 impl PoolStore {
     /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
@@ -203,10 +211,13 @@ impl PoolStore {
         }
     }
 
-    /// Waits for a turn; see [`CONCURRENCY`].
-    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for a turn; see [`CONCURRENCY`]. Whoever has one must not wait for another.
+    pub async fn slot(&self) -> Slot<'_> {
         // Never closed, so never an error.
-        self.slots.acquire().await.ok()
+        Slot {
+            store: self,
+            _permit: self.slots.acquire().await.ok(),
+        }
     }
 
     /// Reads an item, or logs why it is no sandbox.

@@ -144,7 +144,7 @@ impl Supply {
 
     /// Takes a candidate, and has the index topped up if it runs low or shows too many that others took.
     #[must_use]
-    pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
+    pub fn check_out<'a>(&'a self, prefix: Option<&'a NamePrefix>) -> Option<CheckOut<'a>> {
         self.top_up_in_background();
         self.candidates().check_out(prefix)
     }

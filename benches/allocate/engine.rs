@@ -71,6 +71,8 @@ impl Engine {
             EngineKind::DynamodbLocal => {
                 let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
                 let mut command = Command::new(scripts.join("with-dynamodb-local"));
+                // The script's own are for short runs.
+                command.env("JVM_OPTIONS", "-Xmx2g");
                 command.args(["sh", "-c", "echo $BROKER_TEST_DYNAMODB_ENDPOINT; cat"]);
                 command
             }

@@ -44,9 +44,20 @@ impl<T> Shelf<T> {
         before: impl Fn(&T) -> bool,
         within: impl Fn(&T) -> bool,
     ) -> Range<usize> {
-        let start = self.rank(self.partition(&before));
-        let end = self.rank(self.partition(|entry| before(entry) || within(entry)));
+        let start = self.rank_of_first(&before);
+        let end = self.rank_of_first(|entry| before(entry) || within(entry));
         start..end
+    }
+
+    /// The rank of the first entry that is not `before`; the length of the list if all are.
+    pub(super) fn rank_of_first(&self, before: impl Fn(&T) -> bool) -> usize {
+        self.rank(self.partition(before))
+    }
+
+    /// The entry of a rank. Panics if there is none.
+    pub(super) fn get(&self, rank: usize) -> &T {
+        let Place(block, at) = self.place(rank);
+        &self.blocks[block][at]
     }
 
     /// Takes the entry of a rank out. Panics if there is none.

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    PoolStore, StoreError,
+    PoolStore, Slot, StoreError,
     error::is_passing,
     item::{self, Pointer, number, string},
 };
@@ -73,13 +73,14 @@ pub enum Claim {
     Conflict,
 }
 
-impl PoolStore {
-    /// Tries to allocate `candidate` to `holder`.
+impl Slot<'_> {
+    /// Tries to allocate `candidate` to `holder`. Choose it in the slot: one that waits with a request for its slot is
+    /// not there for others, and may be gone before it is its turn.
     ///
     /// # Errors
     /// [`StoreError`]; whether the write took effect is then not known.
     pub async fn claim(
-        &self,
+        self,
         candidate: &Candidate,
         holder: &Holder,
         guard: &Guard,
@@ -87,15 +88,14 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Claim, StoreError> {
         const OPERATION: &str = "TransactWriteItems";
-        // Before anything is built, and the call in a box: those that wait for a slot need no room for either.
-        let _slot = self.slot().await;
-        let allocate = self
+        let store = self.store;
+        let allocate = store
             .allocate_sandbox(candidate, holder, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let point = self
+        let point = store
             .point_claim(candidate, holder, guard, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let call = self
+        let call = store
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().update(allocate).build())
@@ -117,7 +117,7 @@ impl PoolStore {
                 upkeep: Upkeep::default(),
             })),
             Err(SdkError::ServiceError(context)) => match context.err() {
-                TransactWriteItemsError::TransactionCanceledException(cancelled) => self
+                TransactWriteItemsError::TransactionCanceledException(cancelled) => store
                     .read_cancellation(cancelled.cancellation_reasons())
                     .map_or_else(
                         || {
@@ -137,7 +137,9 @@ impl PoolStore {
             Err(error) => Err(StoreError::from_sdk(OPERATION, error)),
         }
     }
+}
 
+impl PoolStore {
     /// Besides the status, what describes the account must be as the candidate has it: the answer to the caller is
     /// made from it, and the name has to have the prefix that was asked for.
     fn allocate_sandbox(

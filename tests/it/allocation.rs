@@ -6,7 +6,7 @@ use sandbox_broker::{
     store::Change,
 };
 
-use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one};
+use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one, class_room};
 
 /// Sends one request for each caller, all at once, spread over the brokers.
 async fn burst(
@@ -40,6 +40,7 @@ fn given(answers: &[(String, Answer)]) -> BTreeMap<String, Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_class_of_a_thousand_gets_a_thousand_different_sandboxes() {
+    let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = burst(&[a.client.clone(), b.client.clone()], 1000, None).await;
@@ -55,6 +56,7 @@ async fn a_class_of_a_thousand_gets_a_thousand_different_sandboxes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_class_with_a_prefix_gets_every_match_and_nothing_else() {
+    let _room = class_room().await;
     let pool = Pool::with_names((0..700).map(|n| format!("other-{n}"))).await;
     pool.add((0..300).map(|n| format!("cloud-{n}"))).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
@@ -72,6 +74,7 @@ async fn a_class_with_a_prefix_gets_every_match_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn matches_on_the_last_pages_of_the_index_are_found_by_a_small_candidate_index() {
+    let _room = class_room().await;
     let pool = Pool::new().await;
     // Long external ids, so that 1,500 sandboxes fill more than one page of 1 MB.
     let others = (0..1500).map(|n| {

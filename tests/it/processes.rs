@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::support::{
-    BrokerProcess, Pool, Proxy, Signal, assert_each_has_one, command, simulated_csp,
+    BrokerProcess, Pool, Proxy, Signal, assert_each_has_one, class_room, command, simulated_csp,
 };
 
 fn laptop(data: &Path) -> BTreeMap<String, String> {
@@ -27,6 +27,7 @@ fn laptop(data: &Path) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_give_every_caller_one_sandbox_and_the_same_one() {
+    let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[]);

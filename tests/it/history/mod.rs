@@ -18,6 +18,7 @@ use self::{
     figures::Figures,
     workload::{Epoch, Plan},
 };
+use crate::support::class_room;
 
 /// Operations of one epoch, which is a history on a table of its own.
 const EPOCH: usize = 20_000;
@@ -64,6 +65,7 @@ fn keep(epoch: &Epoch) -> PathBuf {
 /// `HISTORY_SEED`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_under_faults_is_one_that_a_correct_broker_could_have_produced() {
+    let _room = class_room().await;
     let seed = setting("HISTORY_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let operations = setting("HISTORY_OPERATIONS").map(|count| usize::try_from(count).unwrap());
     let duration = setting("HISTORY_SECONDS").map_or(Duration::from_secs(20), Duration::from_secs);

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -211,6 +211,13 @@ fn variables(endpoint: &str, table: &str, more: &[(&str, &str)]) -> Variables {
         .collect()
 }
 
+/// A whole class has the machine to itself, but for one small test beside it: two of them at once are twice the class that
+/// the test is about, for an engine on the same two cores.
+pub async fn class_room() -> tokio::sync::MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
+}
+
 /// A broker in this process.
 pub struct TestBroker {
     pub running: Running,
@@ -224,8 +231,11 @@ impl TestBroker {
     }
 
     pub async fn boot_at(variables: Variables, clock: Arc<ManualClock>) -> Self {
+        // As in an installation, no two brokers make the same choices.
+        static SEED: AtomicU64 = AtomicU64::new(1);
         let config = Config::from_variables(&variables).unwrap();
-        let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, 1)
+        let seed = SEED.fetch_add(1, Ordering::Relaxed);
+        let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, seed)
             .await
             .unwrap();
         let client = BrokerClient::new(format!("http://{}", running.address()));

@@ -97,10 +97,8 @@ impl Stage {
     pub(super) async fn claim(&self, account: &Account, by: &str, guard: &Guard) -> Claim {
         let candidate = Candidate::from(account);
         let holder = holder(by);
-        let claim = self
-            .store
-            .claim(&candidate, &holder, guard, TERMS, START)
-            .await;
+        let slot = self.store.slot().await;
+        let claim = slot.claim(&candidate, &holder, guard, TERMS, START).await;
         claim.unwrap()
     }
 
@@ -112,9 +110,9 @@ impl Stage {
             ..TERMS
         };
         let candidate = Candidate::from(&account(name));
-        let store = &self.pool.store;
+        let slot = self.pool.store.slot().await;
         let holder = holder(by);
-        let claim = store
+        let claim = slot
             .claim(&candidate, &holder, &Guard::New, terms, at)
             .await;
         assert!(matches!(claim.unwrap(), Claim::Won(_)));
