@@ -211,7 +211,7 @@ impl PoolStore {
         }
     }
 
-    /// Waits for a turn; see [`CONCURRENCY`]. Whoever has one must not wait for another.
+    /// Waits for a turn: no more calls than 64 are under way at once. Whoever has one must not wait for another.
     pub async fn slot(&self) -> Slot<'_> {
         // Never closed, so never an error.
         Slot {
