@@ -86,6 +86,7 @@ export async function perform(action, { api, overview, runs, announce }) {
     runs.follow(id, { isOurs: true });
     announce(`${action.name}: started.`);
   } catch (error) {
+    if (api.isClosed()) return; // Signed out meanwhile.
     if (error.runId) runs.follow(error.runId, { isOurs: true });
     announce(`${action.name}: ${error.message}`, { isFault: true });
   }

@@ -57,6 +57,7 @@ export function createApi({ base, token, onRefused = () => {} }) {
     /** Starts a job; the answer comes at once and names the run. */
     start: (path, params = {}) => request("POST", path, params, { prefer: "respond-async" }),
     close: () => closing.abort(),
+    isClosed: () => closing.signal.aborted,
   };
 }
 

@@ -3,6 +3,7 @@
 
 import { createApi } from "./api.js";
 import { createClock } from "./clock.js";
+import { closeDialogs } from "./dialogs.js";
 import { fill, h } from "./dom.js";
 import { freshnessLine } from "./freshness.js";
 import { jobsView } from "./jobs.js";
@@ -71,7 +72,7 @@ export function startConsole({ base, token, first = null, page, onRefused }) {
     stopFreshness();
     silence();
     showWarnings(page.alerts, []);
-    for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+    closeDialogs();
   };
 }
 

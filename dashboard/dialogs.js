@@ -10,11 +10,16 @@ export function showDialog({ title, body, buttons, className = "" }) {
     h("h2", { id: titleId }, title), body, h("div", { class: "buttons" }, buttons));
   dialog.addEventListener("close", () => {
     dialog.remove();
-    if (opener?.isConnected) opener.focus();
+    (opener?.isConnected ? opener : document.getElementById("title")).focus();
   });
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+/** Closes what is open, as Escape would. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
 
 /** A dialog that only tells. */

@@ -1,5 +1,6 @@
 // Views by the hash of the address, so that the back button works.
 
+import { closeDialogs } from "./dialogs.js";
 import { fill, h, setText } from "./dom.js";
 
 const DOCUMENT = "Sandbox Broker";
@@ -16,6 +17,7 @@ export function startRouter({ nav, title, slot, views }) {
     const wanted = location.hash.replace(/^#\//, "");
     const name = names.includes(wanted) ? wanted : names[0];
     if (views[name] === current) return;
+    closeDialogs(); // They are about the view that goes.
     const isFirst = current === null;
     current?.hide();
     current = views[name];

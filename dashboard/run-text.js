@@ -43,14 +43,17 @@ export function countsText({ counts }) {
     .join(", ");
 }
 
+/** Whether it should have been heard of since, because it writes down every few seconds how far it is. */
+export const isSilent = ({ state, updated_at: updatedAt }, now) => state === "running" && now - updatedAt > STALE_AFTER;
+
 /** What people should know beside the counts. */
 export function notesOf(run, now) {
-  const { error, state, updated_at: updatedAt, counts = {} } = run;
+  const { error, updated_at: updatedAt, counts = {} } = run;
   const notes = [];
   if (error) notes.push(error);
   if (counts.stopped) notes.push(`Stopped early: ${withTimes(counts.stopped)}`);
   if (counts.stale_guard) notes.push(`Nothing was marked stale: ${counts.stale_guard}`);
-  if (state === "running" && now - updatedAt > STALE_AFTER) {
+  if (isSilent(run, now)) {
     notes.push(`Not heard of for ${duration(now - updatedAt)}: its broker may have died. The next run takes over.`);
   }
   return notes;

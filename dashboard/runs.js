@@ -3,13 +3,14 @@
 import { h, fill, setText } from "./dom.js";
 import { observable } from "./observable.js";
 import { createPoll } from "./poll.js";
-import { countsText, notesOf, progressOf, runDuration } from "./run-text.js";
+import { countsText, isSilent, notesOf, progressOf, runDuration } from "./run-text.js";
 
 const EVERY_MS = 2000;
 
 /** Follows runs to their end. `onFinished` hears of each end; those of others then leave the list by themselves. */
 export function createRuns({ api, onFinished }) {
   const entries = new Map();
+  const dismissed = new Set();
   const list = observable([]);
   const publish = () => list.set([...entries.values()]);
 
@@ -46,6 +47,7 @@ export function createRuns({ api, onFinished }) {
   function dismiss(id) {
     entries.get(id)?.poll.stop();
     entries.delete(id);
+    dismissed.add(id);
     publish();
   }
 
@@ -53,9 +55,11 @@ export function createRuns({ api, onFinished }) {
     list,
     follow,
     dismiss,
-    /** The overview tells of runs too. */
+    /** The overview tells of runs too, and goes on to tell of those whose broker died. */
     notice(jobs) {
-      for (const { last_run: run } of jobs) if (run?.state === "running") follow(run.id, { run });
+      for (const { last_run: run } of jobs) {
+        if (run?.state === "running" && !dismissed.has(run.id)) follow(run.id, { run });
+      }
     },
     destroy() {
       for (const id of [...entries.keys()]) dismiss(id);
@@ -110,7 +114,7 @@ function runCard(onDismiss) {
     setText(counts, run ? countsText(run) : "");
     const texts = [...(run ? notesOf(run, now) : []), ...(trouble ? [trouble] : [])];
     if (notes.textContent !== texts.join("")) fill(notes, texts.map((text) => h("li", {}, text)));
-    dismiss.hidden = !isOver && !trouble;
+    dismiss.hidden = !isOver && !trouble && !(run && isSilent(run, now));
     dismiss.setAttribute("aria-label", `Dismiss ${run?.job ?? id}`);
   }
 

@@ -1,4 +1,4 @@
-// The admin token. It lives in sessionStorage only: it ends with the tab, and no other tab has it.
+// The admin token. It lives in sessionStorage only: it ends with the tab, and only duplicates of the tab have it, too.
 
 const KEY = "broker-admin-token";
 

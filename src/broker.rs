@@ -147,12 +147,18 @@ impl Broker {
         let AllocateRequest { holder, prefix } = request;
         let mut guard = Guard::New;
         let mut conflicts = 0;
+        let mut found = None;
         loop {
             let slot = self.store.slot().await;
-            let Some(candidate) = self.supply.check_out(prefix.as_ref()) else {
+            // In the slot: what waits with a request is there for nobody else, and may be gone before it is its turn.
+            let candidate = found
+                .take()
+                .or_else(|| self.supply.check_out(prefix.as_ref()));
+            let Some(candidate) = candidate else {
                 drop(slot);
                 match self.supply.refresh(prefix.as_ref()).await? {
-                    Refreshed::Found => {}
+                    // At once: others waited for the same page.
+                    Refreshed::Found => found = self.supply.check_out(prefix.as_ref()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
                     Refreshed::Empty => return self.replay_or_refuse(holder).await,
                 }
@@ -176,9 +182,14 @@ impl Broker {
                     self.metrics.allocate_conflicts.inc();
                     self.drop_lost(candidate, now, &mut conflicts).await;
                 }
-                Claim::Conflict => {
+                Claim::Contended => {
                     self.metrics.allocate_conflicts.inc();
                     candidate.contended();
+                    self.pause(&mut conflicts).await;
+                }
+                Claim::Conflict => {
+                    self.metrics.allocate_conflicts.inc();
+                    candidate.put_back();
                     self.pause(&mut conflicts).await;
                 }
                 Claim::Held(found) => {
@@ -217,7 +228,7 @@ impl Broker {
         match now {
             // Renamed or replaced by a sync of another broker: it can be taken under what it is called now.
             Some(sandbox) if sandbox.status == Status::Available => {
-                drop(candidate);
+                candidate.outdated();
                 let renamed = Candidate::from(&sandbox.account);
                 self.supply.candidates().add(vec![renamed]);
                 self.pause(conflicts).await;
@@ -228,7 +239,7 @@ impl Broker {
                 status: Status::Stale,
                 ..
             }) => {
-                drop(candidate);
+                candidate.outdated();
                 self.pause(conflicts).await;
             }
             Some(_) => candidate.lost(),
@@ -314,6 +325,7 @@ impl Broker {
             .await;
         let (outcome, released) = match release {
             Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),
+            Ok(Release::Repeated(sandbox)) => ("idempotent", Ok(sandbox)),
             Ok(Release::Expired(sandbox)) => {
                 let expires_at = sandbox.expires_at();
                 ("expired", Err(BrokerError::Expired { expires_at }))

@@ -218,7 +218,14 @@ impl Metrics {
             ),
             (
                 &self.deletion_marked,
-                &["success", "not_owner", "expired", "not_found", "error"],
+                &[
+                    "success",
+                    "idempotent",
+                    "not_owner",
+                    "expired",
+                    "not_found",
+                    "error",
+                ],
             ),
             (&self.sync, RUN_OUTCOMES),
             (&self.cleanup, RUN_OUTCOMES),

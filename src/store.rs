@@ -126,8 +126,10 @@ impl PageSize {
 /// How giving a sandbox back ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It is now, or was already, on its way out; as the table has it.
+    /// It is on its way out now; as the table has it.
     Released(Sandbox),
+    /// It was on its way out already.
+    Repeated(Sandbox),
     /// Its allocation and grace period were over.
     Expired(Sandbox),
     /// The caller does not hold it and was not its last holder.
@@ -439,7 +441,7 @@ impl PoolStore {
             };
             return Ok(match sandbox.status {
                 _ if !sandbox.belongs_to(caller) => Release::NotOwner,
-                Status::PendingDeletion | Status::DeletionFailed => Release::Released(sandbox),
+                Status::PendingDeletion | Status::DeletionFailed => Release::Repeated(sandbox),
                 Status::Allocated if sandbox.is_overdue(now, terms.grace) => {
                     Release::Expired(sandbox)
                 }

@@ -26,8 +26,10 @@ const EMPTY_FOR: Duration = Duration::from_millis(250);
 const EMPTY_KEPT_FOR: Duration = Duration::from_secs(30);
 /// How often the index is topped up in the background at the most, when it has all that the table has.
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
-/// So many candidates lost to other brokers since the last reading call for a new one.
+/// So many candidates that were not what the index said, since the last reading began, call for a new one.
 const LOST_TOLERATED: usize = 8;
+/// How often the index is read anew at the most while others take what it has. For a quarter of the time at the most, too.
+const OUTDATED_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a refresh found for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,23 +67,28 @@ struct Turn {
 /// The last reading of the table.
 #[derive(Clone, Copy, Debug)]
 struct LastReading {
+    took: Duration,
     ended: Instant,
     /// Whether it stopped before the last page.
     left_some: bool,
 }
 
 impl Turn {
-    fn note_end(&mut self, left_some: bool) {
+    fn note_end(&mut self, began: Instant, left_some: bool) {
         self.last = Some(LastReading {
+            took: began.elapsed(),
             ended: Instant::now(),
             left_some,
         });
     }
 
-    /// Whether reading again is likely to bring something. `runs_low`: the index does.
-    fn is_due(&self, runs_low: bool) -> bool {
+    /// Whether reading again is likely to bring something. `runs_low`, `is_outdated`: the index.
+    fn is_due(&self, runs_low: bool, is_outdated: bool) -> bool {
         self.last.is_none_or(|last| {
-            (runs_low && last.left_some) || last.ended.elapsed() >= TOP_UP_INTERVAL
+            let since = last.ended.elapsed();
+            (runs_low && last.left_some)
+                || (is_outdated && since >= OUTDATED_INTERVAL.max(3 * last.took))
+                || since >= TOP_UP_INTERVAL
         })
     }
 
@@ -144,7 +151,7 @@ impl Supply {
 
     /// Takes a candidate, and has the index topped up if it runs low or shows too many that others took.
     #[must_use]
-    pub fn check_out<'a>(&'a self, prefix: Option<&'a NamePrefix>) -> Option<CheckOut<'a>> {
+    pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<CheckOut<'_>> {
         self.top_up_in_background();
         self.candidates().check_out(prefix)
     }
@@ -196,7 +203,7 @@ impl Supply {
             }) => {
                 // One that stopped as soon as it had a prefix says nothing about how much the table has.
                 if prefix.is_none() || !left_some {
-                    turn.note_end(left_some);
+                    turn.note_end(began, left_some);
                 }
                 if refreshed == Refreshed::Empty {
                     turn.empty.insert(prefix, began);
@@ -204,7 +211,7 @@ impl Supply {
                 Ok(refreshed)
             }
             Err(error) => {
-                turn.note_end(false);
+                turn.note_end(began, false);
                 turn.failed = Some(Instant::now());
                 Err(error)
             }
@@ -219,8 +226,9 @@ impl Supply {
         {
             let mut turn = self.0.turn.lock().await;
             // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
+            let began = Instant::now();
             let reading = self.0.read_for(None).await?;
-            turn.note_end(reading.left_some);
+            turn.note_end(began, reading.left_some);
         }
         self.top_up_in_background();
         Ok(())
@@ -236,21 +244,23 @@ impl Supply {
     }
 
     async fn fill_in_turn(&self, turn: &mut Turn) -> Result<(), StoreError> {
+        let began = Instant::now();
         let read = self.0.read_all().await;
-        turn.note_end(*read.as_ref().unwrap_or(&false));
+        turn.note_end(began, *read.as_ref().unwrap_or(&false));
         read.map(drop)
     }
 
     fn top_up_in_background(&self) {
         let runs_low = self.runs_low();
-        if !runs_low && self.candidates().lost() < LOST_TOLERATED {
+        let is_outdated = self.candidates().lost() >= LOST_TOLERATED;
+        if !runs_low && !is_outdated {
             return;
         }
         // Whoever reads now fills the index as well; if that is not enough, the next request finds it low again.
         let Ok(mut turn) = Arc::clone(&self.0.turn).try_lock_owned() else {
             return;
         };
-        if !turn.is_due(runs_low) {
+        if !turn.is_due(runs_low, is_outdated) {
             return;
         }
         let supply = self.clone();

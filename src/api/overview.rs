@@ -31,6 +31,7 @@ error_set! {
 }
 
 const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 /// A job that has not succeeded for so many of its intervals is overdue, as in the alerts.
 const OVERDUE_INTERVALS: u32 = 3;
 const OVERDUE_AT_LEAST: Duration = Duration::from_mins(30);
@@ -168,7 +169,7 @@ pub(super) async fn overview(
         allocations_last_hour: allocations,
         releases_last_hour: samples.iter().map(|sample| sample.releases).sum(),
         lasts_for_seconds: lasts_for(counted.counts.available, &samples, at),
-        warnings: warnings(&counted.counts, low_below, &jobs, &breakers),
+        warnings: warnings(&counted.counts, low_below, &jobs, &breakers, at),
         jobs,
         breakers: breakers.into(),
     }))
@@ -218,6 +219,7 @@ fn warnings(
     low_below: u64,
     jobs: &[JobBody],
     breakers: &[BreakerBody],
+    now: UnixSeconds,
 ) -> Vec<Warning> {
     let available = counts.available;
     let pool = if available == 0 {
@@ -234,7 +236,7 @@ fn warnings(
             (WarningCode::PoolLow, message)
         })
     };
-    let of_jobs = jobs.iter().flat_map(warnings_of_job);
+    let of_jobs = jobs.iter().flat_map(|job| warnings_of_job(job, now));
     let failed = (counts.deletion_failed > 0).then(|| {
         let message = format!(
             "{} could not be deleted from CSP. The view of sandboxes has the reasons; then retry.",
@@ -262,8 +264,10 @@ fn sandboxes(count: u64) -> String {
     format!("{count} sandbox{plural}")
 }
 
-fn warnings_of_job(job: &JobBody) -> impl Iterator<Item = (WarningCode, String)> {
+fn warnings_of_job(job: &JobBody, now: UnixSeconds) -> impl Iterator<Item = (WarningCode, String)> {
     let name = job.job;
+    // No next run takes the place of one that people start.
+    let is_news = |run: &RunRecord| job.interval_seconds.is_some() || run.updated_at + DAY >= now;
     let overdue = job.is_overdue.then(|| {
         let message = format!("{name} has not succeeded for a long time. Its runs say why.");
         (WarningCode::JobOverdue, message)
@@ -271,7 +275,7 @@ fn warnings_of_job(job: &JobBody) -> impl Iterator<Item = (WarningCode, String)>
     let failed = job
         .last_run
         .as_ref()
-        .filter(|run| run.state == RunState::Failed)
+        .filter(|run| run.state == RunState::Failed && is_news(run))
         .map(|run| {
             let error = run.error.as_deref().unwrap_or("no reason is known");
             (
@@ -369,5 +373,32 @@ mod tests {
         assert_eq!(lasts_for(180, &[], now), None);
         // Ten a five minutes, seen for one minute only.
         assert_eq!(lasts_for(20, &[sample(9_940, 10)], now), Some(600));
+    }
+
+    #[test]
+    fn a_failure_is_news_until_the_next_run_or_for_a_day() {
+        let failed = |job, interval_seconds| JobBody {
+            job,
+            interval_seconds,
+            next_due_at: None,
+            is_overdue: false,
+            last_success_at: None,
+            last_run: Some(RunRecord {
+                id: "run".to_owned(),
+                job,
+                state: RunState::Failed,
+                counts: serde_json::json!({}),
+                error: None,
+                started_at: UnixSeconds(0),
+                updated_at: UnixSeconds(10),
+                finished_at: Some(UnixSeconds(10)),
+            }),
+        };
+        let by_hand = failed(JobName::BulkDelete, None);
+        let is_told = |job: &JobBody, now| warnings_of_job(job, now).count() == 1;
+        assert!(is_told(&by_hand, UnixSeconds(10) + DAY));
+        assert!(!is_told(&by_hand, UnixSeconds(11) + DAY));
+        let scheduled = failed(JobName::Sync, Some(600));
+        assert!(is_told(&scheduled, UnixSeconds(11) + DAY));
     }
 }

@@ -54,10 +54,10 @@ impl<T> Shelf<T> {
         self.rank(self.partition(before))
     }
 
-    /// The entry of a rank. Panics if there is none.
-    pub(super) fn get(&self, rank: usize) -> &T {
+    /// The entries from a rank on. Panics if there is none of that rank.
+    pub(super) fn iter_from(&self, rank: usize) -> impl Iterator<Item = &T> {
         let Place(block, at) = self.place(rank);
-        &self.blocks[block][at]
+        self.blocks[block..].iter().flatten().skip(at)
     }
 
     /// Takes the entry of a rank out. Panics if there is none.
@@ -212,6 +212,8 @@ mod tests {
                 prop_assert!(shelf.blocks.iter().all(|block| (1..2 * BLOCK).contains(&block.len())));
             }
             prop_assert!(shelf.iter().eq(&vector));
+            let rank = usize::from(low) % vector.len().max(1);
+            prop_assert!(vector.is_empty() || shelf.iter_from(rank).eq(&vector[rank..]));
             let range = shelf.range(|entry| *entry < low, |entry| *entry < high);
             let start = vector.partition_point(|entry| *entry < low);
             prop_assert_eq!(range, start..start + vector[start..].partition_point(|entry| *entry < high));

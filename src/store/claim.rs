@@ -69,6 +69,8 @@ pub enum Claim {
     Held(Found),
     /// The sandbox is not what the candidate says; what it is now, if it still exists and can be read.
     Lost(Option<Sandbox>),
+    /// Another transaction is at the sandbox. Nothing was written.
+    Contended,
     /// Another transaction, or the database's capacity, was in the way. Nothing was written.
     Conflict,
 }
@@ -227,7 +229,13 @@ impl PoolStore {
                     .and_then(|item| self.read_or_skip(item)),
             ));
         }
-        reasons.iter().all(is_passing).then_some(Claim::Conflict)
+        reasons.iter().all(is_passing).then(|| {
+            if sandbox.code() == Some("TransactionConflict") {
+                Claim::Contended
+            } else {
+                Claim::Conflict
+            }
+        })
     }
 }
 

@@ -240,6 +240,66 @@ test("a run that is under way already is followed", { timeout }, async () => {
   expectComplaints(/status of 409/);
 });
 
+test("a run whose broker died can be put aside, and stays there", { timeout }, async () => {
+  const run = { id: "sync-01774000000-1f0c7a52", job: "sync", state: "running", error: null, started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts: {} };
+  const overview = await api("/admin/overview");
+  overview.jobs.find(({ job }) => job === "sync").last_run = run;
+  await page.route("**/admin/overview", (route) => route.fulfill({ json: overview }));
+  await page.route(`**/admin/jobs/${run.id}`, (route) => route.fulfill({ json: run }));
+  await signIn();
+  await view("Jobs");
+  await page.getByText(/its broker may have died/).waitFor();
+  await page.getByRole("button", { name: "Dismiss sync" }).click();
+  await page.getByText("No job is running.").waitFor();
+  await page.waitForResponse(/admin\/overview/);
+  await page.getByText("No job is running.").waitFor();
+  assert.equal(await page.locator(".run").count(), 0);
+});
+
+test("what ends while a job is being started starts nothing and says nothing", { timeout }, async () => {
+  let answer;
+  const asked = new Promise((resolve) => (answer = resolve));
+  await page.route("**/admin/sync", (route) => answer(route));
+  await signIn();
+  await view("Jobs");
+  await page.getByRole("button", { name: "Sync with CSP" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Sync with CSP" }).click();
+  await asked;
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+  await page.waitForTimeout(300);
+  assert.equal(await page.locator("#announcer").innerText(), "");
+});
+
+test("a question goes with its view", { timeout }, async () => {
+  await signIn();
+  await view("Sandboxes");
+  await view("Jobs");
+  await page.getByRole("button", { name: "Clean up" }).click();
+  await page.getByRole("dialog").waitFor();
+  await page.goBack();
+  await page.getByRole("heading", { level: 1, name: "Sandboxes" }).waitFor();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.equal(await page.evaluate(() => document.activeElement.id), "title");
+});
+
+test("a page that cannot start says why", { timeout }, async () => {
+  const why = page.getByText("The dashboard has not started");
+  assert.equal(await why.count(), 0, "one that started does not");
+  await page.route("**/dashboard/console.js", (route) => route.abort());
+  await page.reload();
+  await why.waitFor();
+  await page.unroute("**/dashboard/console.js");
+  await page.addInitScript(() => Object.defineProperty(globalThis, "sessionStorage", {
+    get() {
+      throw new DOMException("The operation is insecure.", "SecurityError");
+    },
+  }));
+  await page.reload();
+  await why.waitFor();
+  expectComplaints(/ERR_FAILED|insecure/);
+});
+
 test("nothing is asked for while nobody looks", { timeout }, async () => {
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();

@@ -73,6 +73,7 @@ async fn one_pass_through_the_life_of_sandboxes_counts_what_happened() {
     client.allocate("play-3").await;
     assert_eq!(client.allocate("play-4").await.status, 409);
     client.release(&given, "play-1").await;
+    client.release(&given, "play-1").await;
     client.release(&given, "play-2").await;
     client.release("nowhere", "play-2").await;
     client.job("cleanup").await;
@@ -96,6 +97,7 @@ async fn one_pass_through_the_life_of_sandboxes_counts_what_happened() {
         "broker_allocate_total{outcome=\"error\"} 0",
         "broker_allocate_idempotent_hits_total 1",
         "broker_deletion_marked_total{outcome=\"success\"} 1",
+        "broker_deletion_marked_total{outcome=\"idempotent\"} 1",
         "broker_deletion_marked_total{outcome=\"not_owner\"} 1",
         "broker_deletion_marked_total{outcome=\"not_found\"} 1",
         "broker_sync_total{outcome=\"success\"} 1",

@@ -202,6 +202,7 @@ impl World {
     async fn calm_down(&self) {
         self.proxy.calm();
         self.proxy.until_quiet().await;
+        surroundings::lose_and_find(self).await;
         surroundings::take_orders(self);
         tokio::time::sleep(EMPTY_FOR).await;
         self.recorder.record(self.recorder.now(), What::Calm);
