@@ -331,9 +331,7 @@ impl Candidates {
 
     /// Ends a pass that read to the last page, or filled the index: what it did not see is no longer available.
     pub fn finish_pass(&self, pass: Pass) {
-        let mut inner = self.lock();
-        inner.free.retain(|entry| entry.seen >= pass.0);
-        inner.territory.forget();
+        self.lock().free.retain(|entry| entry.seen >= pass.0);
     }
 
     /// Takes in sandboxes that have just become available, whatever was known of them.

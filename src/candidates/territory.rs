@@ -60,16 +60,12 @@ impl Territory {
             let (side, _) = self.bearing(place);
             self.met[side] = true;
             if self.met == [true; 2] {
-                self.centre = Place(rng.random());
-                self.forget();
+                *self = Self {
+                    era: Era(self.era.0 + 1),
+                    ..Self::new(rng)
+                };
             }
         }
-    }
-
-    /// What others have taken is not in the index any more.
-    pub(super) fn forget(&mut self) {
-        self.met = [false; 2];
-        self.era.0 += 1;
     }
 
     fn bearing(&self, place: Place) -> (usize, u64) {
