@@ -248,7 +248,7 @@ test("a run whose broker died can be put aside, and stays there", { timeout }, a
   await page.route(`**/admin/jobs/${run.id}`, (route) => route.fulfill({ json: run }));
   await signIn();
   await view("Jobs");
-  await page.getByText(/its broker may have died/).waitFor();
+  await page.locator(".run").getByText(/its broker may have died/).waitFor();
   await page.getByRole("button", { name: "Dismiss sync" }).click();
   await page.getByText("No job is running.").waitFor();
   await page.waitForResponse(/admin\/overview/);
