@@ -153,13 +153,22 @@ impl Inner {
     /// the sandboxes of one name are used up no faster than others, and nobody meets the same bad one again and again.
     fn choose(&mut self, matching: Range<usize>) -> usize {
         let from = self.rng.random_range(matching.clone());
-        let after = (from..matching.end).zip(self.free.iter_from(from));
-        let around = (matching.start..from).zip(self.free.iter_from(matching.start));
+        let after = self.free.iter_from(from).take(matching.end - from);
+        let around = self
+            .free
+            .iter_from(matching.start)
+            .take(from - matching.start);
         let best = after
             .chain(around)
             .take(CONSIDERED)
+            .enumerate()
             .min_by_key(|(_, entry)| self.territory.remoteness(entry.place));
-        best.map_or(from, |(rank, _)| rank)
+        let rank = from + best.map_or(0, |(number, _)| number);
+        if rank < matching.end {
+            rank
+        } else {
+            rank - matching.len()
+        }
     }
 
     /// An attempt was for nothing there. If that was another broker's doing, what is near is no better.

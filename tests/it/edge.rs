@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::support::{Answer, BrokerClient, Pool, Proxy, TRACK};
+use crate::support::{Answer, BrokerClient, Pool, Proxy, TRACK, class_room};
 
 /// Requests under way at once in these tests.
 const CROWD: usize = 100;
@@ -83,6 +83,7 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_class_behind_one_address_is_not_limited_by_it() {
+    let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let broker = pool.broker().await;
     let client = &broker.client;
