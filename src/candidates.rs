@@ -559,6 +559,35 @@ mod tests {
     }
 
     #[test]
+    fn nor_in_an_index_of_which_only_a_part_is_considered() {
+        let names: Vec<_> = (0..2100)
+            .map(|n| format!("a-{n:04}"))
+            .chain((0..700).map(|n| format!("b-{n:04}")))
+            .collect();
+        let index = Candidates::new(5000, 1);
+        index.add(names.iter().map(|name| candidate(name)).collect());
+        for _ in 0..1400 {
+            index.check_out(None).unwrap().won();
+        }
+        let left = index.count(Some(&prefix("b-")));
+        assert!((250..450).contains(&left), "{left} of 700");
+    }
+
+    #[test]
+    fn what_another_broker_is_at_is_not_proposed_next() {
+        let names: Vec<_> = (0..100).map(|n| format!("{n:03}")).collect();
+        for seed in 0..20 {
+            let index = Candidates::new(1000, seed);
+            index.add(names.iter().map(|name| candidate(name)).collect());
+            let out = index.check_out(None).unwrap();
+            let id = out.candidate().id.clone();
+            out.contended();
+            assert_eq!(index.len(), names.len(), "it is there for a later try");
+            assert_ne!(index.check_out(None).unwrap().candidate().id, id);
+        }
+    }
+
+    #[test]
     fn a_bad_candidate_that_always_comes_back_is_in_the_way_of_few() {
         let names: Vec<_> = (0..200).map(|n| format!("{n:03}")).collect();
         for seed in 0..20 {

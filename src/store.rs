@@ -213,7 +213,8 @@ impl PoolStore {
         }
     }
 
-    /// Waits for a turn: no more calls than 64 are under way at once. Whoever has one must not wait for another.
+    /// Waits for a turn to make a call that a request or a job waits for; few of them are under way at once. Whoever has one
+    /// must not wait for another.
     pub async fn slot(&self) -> Slot<'_> {
         // Never closed, so never an error.
         Slot {

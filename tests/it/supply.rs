@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sandbox_broker::{
@@ -116,6 +116,29 @@ async fn a_reading_that_takes_long_refuses_nobody_who_came_after_it_began() {
     // Whether the early one saw them depends on where they stand in the index.
     assert!(matches!(early.status.as_u16(), 201 | 409), "{early:?}");
     assert_eq!(late.status, 201, "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_others_empty_is_read_anew_soon() {
+    let pool = Pool::of(40).await;
+    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let supply = supply_of(&pool, &proxy, 40).await;
+    // A reading that took long would put the next one off.
+    supply.fill().await.unwrap();
+    let began = Instant::now();
+    supply.fill().await.unwrap();
+    let filled = Instant::now();
+    let (readings, _gate) = count_readings(&proxy);
+    for _ in 0..8 {
+        supply.check_out(None).unwrap().lost();
+    }
+    while readings.load(Ordering::SeqCst) == 0 {
+        // Sooner than an index that only runs low.
+        assert!(filled.elapsed() < Duration::from_secs(2));
+        supply.check_out(None).unwrap().put_back();
+        tokio::task::yield_now().await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(250));
 }
 
 #[tokio::test(flavor = "multi_thread")]
