@@ -1,6 +1,6 @@
 //! Puts the parts together: what `serve` runs, what the jobs run in, and what the tests boot.
 
-mod csp_end;
+mod csp_endpoint;
 mod running;
 
 use std::{
@@ -12,75 +12,36 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::csp_end::{CspEnd, niosxaas_user};
+use self::csp_endpoint::{CspEndpoint, niosxaas_user};
 pub use self::running::{Running, Working};
 #[cfg(feature = "embedded")]
-use crate::config::Engine;
-#[cfg(feature = "embedded")]
-use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
+use crate::store::{
+    Engine,
+    embedded::{EmbeddedEngine, EmbeddedError},
+};
 use crate::{
-    api::health::Readiness,
+    auth::Authenticator,
     backoff::Backoff,
-    broker::Broker,
-    candidates::Candidates,
+    broker::{Broker, Readiness, candidates::Candidates, refresher::CandidateRefresher},
     clock::Clock,
-    config::{Config, CspMode, EdgeConfig},
+    config::Config,
     csp::{
-        CspClient, CspError,
+        CspClient, CspError, CspMode,
         throttle::{Breaker, Pace},
     },
+    http::{AppState, Parts},
     jobs::{
         JobContext, JobError,
-        runner::{Runner, StartFault},
+        pool_monitor::PoolMonitor,
+        runner::{JobStartError, Runner},
         schedule,
         sync::SyncJob,
     },
-    metrics::Metrics,
-    middleware::auth::Authenticator,
-    secrets::{Holders, SecretError, Secrets, Shared},
+    secrets::{CredentialTargets, SecretError, Secrets},
+    shared::Shared,
     store::{PoolStore, SCHEMA_VERSION, StoreError},
-    supply::Supply,
-    watch::PoolWatch,
+    telemetry::metrics::Metrics,
 };
-
-/// What handlers share. Cheap to clone: every request does.
-#[derive(Clone, Debug)]
-pub struct AppState(Arc<Parts>);
-
-impl std::ops::Deref for AppState {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-/// The parts that handlers use.
-#[derive(Debug)]
-pub struct Parts {
-    /// The use cases.
-    pub broker: Arc<Broker>,
-    /// Starts jobs.
-    pub runner: Runner,
-    /// The valid tokens.
-    pub auth: Authenticator,
-    /// The check of the database.
-    pub readiness: Arc<Readiness>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Where tasks are spawned that shutdown waits for.
-    pub tasks: TaskTracker,
-    /// The path of the API, without a slash at the end.
-    pub base_path: Arc<str>,
-    /// What is let in.
-    pub edge: Arc<EdgeConfig>,
-    /// Whether the metrics are on the API's own port.
-    pub serves_metrics: bool,
-    /// Every instrument.
-    pub metrics: Metrics,
-    /// How the pool is.
-    pub watch: Arc<PoolWatch>,
-}
 
 /// Why the broker cannot start.
 #[derive(Debug, Error)]
@@ -129,16 +90,16 @@ pub enum StartError {
     FirstSync(#[source] JobError),
     /// The first sync with the simulator could not be started.
     #[error("the pool cannot be filled from the CSP simulator")]
-    FirstSyncStart(#[source] StartFault),
+    FirstSyncStart(#[source] JobStartError),
 }
 
 /// The parts below the API. Everything that runs in the background stops with [`stop`](Self::stop).
 #[derive(Debug)]
 pub struct App {
     state: AppState,
-    supply: Supply,
+    refresher: CandidateRefresher,
     secrets: Option<Secrets>,
-    holders: Holders,
+    targets: CredentialTargets,
     stop: CancellationToken,
     #[cfg(feature = "embedded")]
     engine: Option<EmbeddedEngine>,
@@ -208,21 +169,27 @@ impl App {
         let store = storage.store.clone();
         migrate_once(config, &store, &*clock).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let csp_end = CspEnd::open(config, &tasks, &stop).await?;
-        let secrets = Secrets::new(config, Arc::clone(&clock), metrics.clone()).await;
-        let holders = Holders {
+        let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
+        let secrets = Secrets::new(
+            &config.secrets,
+            &config.store.region,
+            Arc::clone(&clock),
+            metrics.clone(),
+        )
+        .await;
+        let targets = CredentialTargets {
             auth: Authenticator::new(&config.auth, secrets.renewal(), Arc::clone(&clock)),
-            csp_token: Shared::new(csp_end.token.clone()),
+            csp_token: Shared::new(csp_endpoint.token.clone()),
             niosxaas: Shared::new(niosxaas_user(config)),
         };
-        secrets.refresh(&holders).await?;
+        secrets.refresh(&targets).await?;
         let csp = CspClient::new(
             &config.csp,
-            &csp_end.base_url,
-            holders.csp_token.clone(),
+            &csp_endpoint.base_url,
+            targets.csp_token.clone(),
             metrics.clone(),
         )?;
-        let supply = Supply::new(
+        let refresher = CandidateRefresher::new(
             store.clone(),
             Candidates::new(config.allocation.index_capacity, seed),
             tasks.clone(),
@@ -231,7 +198,7 @@ impl App {
             |stream: u64| Backoff::new(config.allocation.backoff, seed.wrapping_add(stream));
         let broker = Broker::new(
             store.clone(),
-            supply.clone(),
+            refresher.clone(),
             config.terms,
             config.allocation,
             backoff(1),
@@ -243,9 +210,9 @@ impl App {
             csp,
             csp_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::new(Pace::new(config.jobs.pace)),
-            niosxaas: csp_end.niosxaas(config, &holders, &metrics)?,
+            niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
             niosxaas_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
-            supply: supply.clone(),
+            refresher: refresher.clone(),
             terms: config.terms,
             sync: config.sync,
             jobs: config.jobs,
@@ -253,17 +220,17 @@ impl App {
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),
         });
-        let watch = Arc::new(PoolWatch::new(
+        let monitor = Arc::new(PoolMonitor::new(
             Arc::clone(&context),
             metrics.clone(),
             tasks.clone(),
         ));
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
-        let state = AppState(Arc::new(Parts {
+        let state = AppState::from(Parts {
             broker: Arc::new(broker),
             runner,
-            auth: holders.auth.clone(),
+            auth: targets.auth.clone(),
             readiness: Arc::new(Readiness::new(store.clone())),
             clock,
             tasks,
@@ -271,13 +238,13 @@ impl App {
             edge: Arc::new(config.http.edge.clone()),
             serves_metrics: config.http.metrics_port.is_none(),
             metrics,
-            watch,
-        }));
+            monitor,
+        });
         Ok(Self {
             state,
-            supply,
+            refresher,
             secrets: Some(secrets),
-            holders,
+            targets,
             stop,
             #[cfg(feature = "embedded")]
             engine: storage.engine,
@@ -287,19 +254,16 @@ impl App {
     /// Reads the first candidates; with the simulator, whose accounts cost nothing, the pool too.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
-            let job = SyncJob {
-                context: Arc::clone(self.state.runner.context()),
-                force: false,
-            };
+            let job = SyncJob { force: false };
             match self.state.runner.start(job).await {
                 Ok(run) => drop(run.finish().await.map_err(StartError::FirstSync)?),
                 // Another broker on the same table fills it.
-                Err(StartFault::Running { .. }) => {}
+                Err(JobStartError::Running { .. }) => {}
                 Err(fault) => return Err(StartError::FirstSyncStart(fault)),
             }
         }
         // A page is enough to begin with; whoever finds no candidate reads on.
-        self.supply
+        self.refresher
             .warm_up()
             .await
             .map_err(|source| unusable(config, source))
@@ -315,9 +279,9 @@ impl App {
     fn keep_up(&mut self) {
         let tasks = &self.state.tasks;
         if let Some(secrets) = self.secrets.take() {
-            tasks.spawn(secrets.keep_fresh(self.holders.clone(), self.stop.clone()));
+            tasks.spawn(secrets.keep_fresh(self.targets.clone(), self.stop.clone()));
         }
-        tasks.spawn(Arc::clone(&self.state.watch).keep_looking(self.stop.clone()));
+        tasks.spawn(Arc::clone(&self.state.monitor).run(self.stop.clone()));
     }
 
     /// Runs the jobs on their intervals, in the background, until [`stop`](Self::stop).
@@ -360,7 +324,7 @@ impl App {
     }
 }
 
-/// A table that the FastAPI service wrote has sandboxes only; their holders need claims.
+/// A table that the FastAPI service wrote has sandboxes only; their targets need claims.
 async fn migrate_once(
     config: &Config,
     store: &PoolStore,

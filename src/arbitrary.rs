@@ -5,7 +5,7 @@ use axum::http::HeaderValue;
 use proptest::{collection, prelude::*};
 use serde_json::Value;
 
-use crate::store::Item;
+type Item = std::collections::HashMap<String, AttributeValue>;
 
 /// Any text: short or long, plain or not.
 pub(crate) fn text() -> impl Strategy<Value = String> {

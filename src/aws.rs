@@ -2,7 +2,7 @@
 
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region};
 
-use crate::config::is_loopback_url;
+use crate::url::is_loopback_url;
 
 /// Idle connections that are kept: without a bound it is all that were ever open at once.
 const MAX_IDLE: usize = 128;

@@ -8,7 +8,14 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use crate::config::BackoffConfig;
+/// The bounds of exponential back-off.
+#[derive(Clone, Copy, Debug)]
+pub struct BackoffConfig {
+    /// The bound of the first pause.
+    pub base: Duration,
+    /// The bound of every pause.
+    pub max: Duration,
+}
 
 /// Chooses pauses.
 #[derive(Debug)]

@@ -10,21 +10,41 @@
 //!
 //! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
 
-use std::sync::Arc;
+pub mod candidates;
+mod readiness;
+pub mod refresher;
+
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{
-    backoff::Backoff,
-    candidates::{Candidate, CheckOut},
-    clock::{Clock, UnixSeconds},
-    config::AllocationConfig,
-    metrics::Metrics,
-    sandbox::{CallerId, Holder, LeaseTerms, NamePrefix, Sandbox, SandboxId, Status},
-    store::{Claim, Counts, Found, Guard, PoolStore, Release, StoreError},
-    supply::{Refreshed, Supply},
+pub use self::readiness::Readiness;
+use self::{
+    candidates::Reservation,
+    refresher::{CandidateRefresher, Refreshed},
 };
+use crate::{
+    backoff::{Backoff, BackoffConfig},
+    clock::{Clock, UnixSeconds},
+    domain::{
+        CallerId, Candidate, Counts, Holder, LabId, LeaseTerms, NamePrefix, Sandbox, SandboxId,
+        Status,
+    },
+    store::{Claim, Guard, Listing, PoolStore, Position, Release, StoreError, StoredClaim},
+    telemetry::metrics::Metrics,
+};
+
+/// How allocation behaves under contention.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocationConfig {
+    /// `ALLOCATE_TIMEOUT_MS`: when a request that met nothing but contention gives up.
+    pub timeout: Duration,
+    /// `CANDIDATE_INDEX_CAPACITY`.
+    pub index_capacity: usize,
+    /// `BACKOFF_BASE_MS` and `BACKOFF_MAX_MS`.
+    pub backoff: BackoffConfig,
+}
 
 /// A request for a sandbox.
 #[derive(Clone, Debug)]
@@ -74,7 +94,7 @@ pub enum BrokerError {
 #[derive(Debug)]
 pub struct Broker {
     store: PoolStore,
-    supply: Supply,
+    refresher: CandidateRefresher,
     terms: LeaseTerms,
     allocation: AllocationConfig,
     backoff: Backoff,
@@ -91,11 +111,11 @@ enum Resolved {
 }
 
 impl Broker {
-    /// A broker over `store`, which takes its candidates from `supply`.
+    /// A broker over `store`, which takes its candidates from `refresher`.
     #[must_use]
     pub fn new(
         store: PoolStore,
-        supply: Supply,
+        refresher: CandidateRefresher,
         terms: LeaseTerms,
         allocation: AllocationConfig,
         backoff: Backoff,
@@ -104,7 +124,7 @@ impl Broker {
     ) -> Self {
         Self {
             store,
-            supply,
+            refresher,
             terms,
             allocation,
             backoff,
@@ -153,12 +173,12 @@ impl Broker {
             // In the slot: what waits with a request is there for nobody else, and may be gone before it is its turn.
             let candidate = found
                 .take()
-                .or_else(|| self.supply.check_out(prefix.as_ref()));
+                .or_else(|| self.refresher.check_out(prefix.as_ref()));
             let Some(candidate) = candidate else {
                 drop(slot);
-                match self.supply.refresh(prefix.as_ref()).await? {
+                match self.refresher.refresh(prefix.as_ref()).await? {
                     // At once: others waited for the same page.
-                    Refreshed::Found => found = self.supply.check_out(prefix.as_ref()),
+                    Refreshed::Found => found = self.refresher.check_out(prefix.as_ref()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
                     Refreshed::Empty => return self.replay_or_refuse(holder).await,
                 }
@@ -224,13 +244,18 @@ impl Broker {
     }
 
     /// A candidate that was not what the index said. Pauses unless it is certain not to be proposed again at once.
-    async fn drop_lost(&self, candidate: CheckOut<'_>, now: Option<Sandbox>, conflicts: &mut u32) {
+    async fn drop_lost(
+        &self,
+        candidate: Reservation<'_>,
+        now: Option<Sandbox>,
+        conflicts: &mut u32,
+    ) {
         match now {
             // Renamed or replaced by a sync of another broker: it can be taken under what it is called now.
             Some(sandbox) if sandbox.status == Status::Available => {
                 candidate.outdated();
                 let renamed = Candidate::from(&sandbox.account);
-                self.supply.candidates().add(vec![renamed]);
+                self.refresher.candidates().add(vec![renamed]);
                 self.pause(conflicts).await;
             }
             // Stale or gone: CSP may list it again. Until then the index of the table may lag behind and show it.
@@ -247,11 +272,11 @@ impl Broker {
     }
 
     /// A claim only points; the sandbox says who holds it.
-    async fn resolve(&self, holder: &Holder, found: Found) -> Result<Resolved, BrokerError> {
+    async fn resolve(&self, holder: &Holder, found: StoredClaim) -> Result<Resolved, BrokerError> {
         let pointer = match found {
-            Found::None => return Ok(Resolved::Free(Guard::New)),
-            Found::Unreadable => return self.resolve_by_index(holder).await,
-            Found::Pointer(pointer) => pointer,
+            StoredClaim::None => return Ok(Resolved::Free(Guard::New)),
+            StoredClaim::Unreadable => return self.resolve_by_index(holder).await,
+            StoredClaim::Pointer(pointer) => pointer,
         };
         let leftover = Resolved::Free(Guard::Leftover(pointer.sandbox_id.clone()));
         let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
@@ -348,4 +373,36 @@ impl Broker {
     pub async fn stats(&self) -> Result<Counts, BrokerError> {
         Ok(self.store.counts().await?)
     }
+
+    /// A page of at most `limit` sandboxes from `start` on, of those in `status` whose id, name, lab or caller contains
+    /// `text`, which is in lower case.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn list(
+        &self,
+        status: Option<Status>,
+        limit: usize,
+        start: Option<Position>,
+        text: Option<String>,
+    ) -> Result<Listing, BrokerError> {
+        let search = text.map(|text| move |sandbox: &Sandbox| contains(sandbox, &text));
+        Ok(self.store.list(status, limit, start, search).await?)
+    }
+}
+
+fn contains(sandbox: &Sandbox, text: &str) -> bool {
+    let holder = sandbox.holder.as_ref();
+    let fields = [
+        Some(sandbox.id().as_str()),
+        Some(sandbox.account.name.as_str()),
+        holder.map(|holder| holder.caller.as_str()),
+        holder
+            .and_then(|holder| holder.lab.as_ref())
+            .map(LabId::as_str),
+    ];
+    fields
+        .into_iter()
+        .flatten()
+        .any(|field| field.to_lowercase().contains(text))
 }

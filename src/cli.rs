@@ -1,7 +1,17 @@
-//! The subcommands.
+//! The command line: its arguments, and one module for each subcommand.
+
+pub mod check_config;
+#[cfg(feature = "simulator")]
+pub mod csp_simulator;
+pub mod healthcheck;
+pub mod job;
+pub mod serve;
+pub mod table;
+pub mod worker;
 
 #[cfg(feature = "simulator")]
 use std::net::IpAddr;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -93,4 +103,12 @@ pub struct SimulatorArguments {
     /// A file that keeps the state over a restart.
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
+}
+
+const NO_SIGNALS: &str = "cannot listen for signals";
+
+/// Nothing was promised to anyone yet, and what was written so far stays.
+fn stopped_early(signal: &str) -> ExitCode {
+    tracing::info!(signal, "stopped before the start was over");
+    ExitCode::SUCCESS
 }

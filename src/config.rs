@@ -1,33 +1,44 @@
 //! The configuration: one struct a concern, read from the environment once, at the start.
 
+mod allocation;
 mod credentials;
+mod csp;
 mod http;
 mod jobs;
 mod reader;
 mod safety;
+mod store;
+mod telemetry;
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::fmt;
 
 use axum::http::Uri;
-use secrecy::SecretString;
 use thiserror::Error;
 
-pub use self::{
-    credentials::{
-        AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN, SecretsConfig, read_tokens,
-    },
-    http::{Cors, EdgeConfig, HttpConfig, Quota},
-    jobs::{JobsConfig, NiosxaasConfig, SyncConfig},
-    reader::{Fault, REDACTED, Setting, Variables, is_one_line},
-};
+pub use self::reader::{Fault, REDACTED, Setting, Variables};
 use self::{
+    allocation::{read_allocation, read_terms},
     credentials::{read_auth, read_secrets},
+    csp::read_csp,
     http::read_http,
     jobs::{read_jobs, read_niosxaas, read_sync},
     reader::Reader,
     safety::refuse_unsafe,
+    store::read_store,
+    telemetry::{parse_collector, read_log},
 };
-use crate::{sandbox::LeaseTerms, store::TableNames};
+use crate::{
+    auth::AuthConfig,
+    broker::AllocationConfig,
+    csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig},
+    domain::LeaseTerms,
+    http::HttpConfig,
+    jobs::{JobsConfig, SyncConfig},
+    secrets::SecretsConfig,
+    store::StoreConfig,
+    telemetry::LogConfig,
+    url::is_loopback_url,
+};
 
 /// Variables of the FastAPI service that have no effect here, and why.
 const RETIRED: [(&str, &str); 4] = [
@@ -39,94 +50,6 @@ const RETIRED: [(&str, &str); 4] = [
     ("UVICORN_HOST", "HOST says where to listen"),
     ("UVICORN_PORT", "PORT says where to listen"),
 ];
-
-/// Which engine holds the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// The one in this process, over SQLite in `DATA_DIR`.
-    Embedded,
-    /// DynamoDB, or the server at `DDB_ENDPOINT_URL`.
-    DynamoDb,
-}
-
-/// Which CSP the pool is kept in step with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CspMode {
-    /// The simulator in this process.
-    Simulated,
-    /// The one at `CSP_BASE_URL`.
-    Live,
-}
-
-/// How log events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Pretty,
-}
-
-/// Where the table is.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// `STORE`.
-    pub engine: Engine,
-    /// `DATA_DIR`.
-    pub data_dir: PathBuf,
-    /// `DDB_TABLE_NAME` and the `DDB_GSI…_NAME`s.
-    pub table: TableNames,
-    /// `DDB_ENDPOINT_URL`.
-    pub endpoint: Option<String>,
-    /// `AWS_REGION`.
-    pub region: String,
-}
-
-/// Which CSP, and how long to wait for it.
-#[derive(Clone, Debug)]
-pub struct CspConfig {
-    /// `CSP_MODE`.
-    pub mode: CspMode,
-    /// `CSP_BASE_URL`, without a slash at the end.
-    pub base_url: String,
-    /// `CSP_API_TOKEN`.
-    pub token: Option<SecretString>,
-    /// `CSP_TIMEOUT_CONNECT_SEC`.
-    pub connect_timeout: Duration,
-    /// `CSP_TIMEOUT_READ_SEC`: the longest silence within an answer.
-    pub read_timeout: Duration,
-    /// `SIMULATOR_ACCOUNTS`: how many accounts the simulator in this process begins with.
-    pub simulated_accounts: usize,
-}
-
-/// How allocation behaves under contention.
-#[derive(Clone, Copy, Debug)]
-pub struct AllocationConfig {
-    /// `ALLOCATE_TIMEOUT_MS`: when a request that met nothing but contention gives up.
-    pub timeout: Duration,
-    /// `CANDIDATE_INDEX_CAPACITY`.
-    pub index_capacity: usize,
-    /// `BACKOFF_BASE_MS` and `BACKOFF_MAX_MS`.
-    pub backoff: BackoffConfig,
-}
-
-/// The bounds of exponential back-off.
-#[derive(Clone, Copy, Debug)]
-pub struct BackoffConfig {
-    /// The bound of the first pause.
-    pub base: Duration,
-    /// The bound of every pause.
-    pub max: Duration,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct LogConfig {
-    /// `LOG_LEVEL`.
-    pub level: tracing::Level,
-    /// `LOG_FORMAT`.
-    pub format: LogFormat,
-}
 
 /// Everything.
 #[derive(Clone, Debug)]
@@ -187,10 +110,7 @@ impl Config {
         let secrets = read_secrets(&mut reader);
         let auth = read_auth(&mut reader, &secrets);
         let csp = read_csp(&mut reader, &store);
-        let terms = LeaseTerms {
-            lab_duration_hours: reader.number("LAB_DURATION_HOURS", 4, 1..=720),
-            grace: reader.duration("GRACE_PERIOD_MINUTES", 30, 0..=10_080, Duration::from_mins),
-        };
+        let terms = read_terms(&mut reader);
         let allocation = read_allocation(&mut reader);
         let sync = read_sync(&mut reader);
         let jobs = read_jobs(&mut reader, store.engine);
@@ -253,88 +173,6 @@ impl Config {
     }
 }
 
-fn parse_collector(text: &str) -> Result<String, String> {
-    let url = parse_url(text)?;
-    if url.ends_with("/v1/traces") {
-        return Err("the collector's address alone; /v1/traces is added to it".to_owned());
-    }
-    Ok(url)
-}
-
-fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
-    StoreConfig {
-        engine: reader.choice(
-            "STORE",
-            if cfg!(feature = "embedded") {
-                Engine::Embedded
-            } else {
-                Engine::DynamoDb
-            },
-            if cfg!(feature = "embedded") {
-                &[
-                    ("embedded", Engine::Embedded),
-                    ("dynamodb", Engine::DynamoDb),
-                ]
-            } else {
-                &[("dynamodb", Engine::DynamoDb)]
-            },
-        ),
-        data_dir: reader.text("DATA_DIR", "./data").into(),
-        table: TableNames {
-            name: reader.parsed(
-                "DDB_TABLE_NAME",
-                "SandboxPool".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            status_index: reader.parsed(
-                "DDB_GSI1_NAME",
-                "StatusIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            track_index: reader.parsed(
-                "DDB_GSI2_NAME",
-                "TrackIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            idempotency_index: reader.parsed(
-                "DDB_GSI3_NAME",
-                "IdempotencyIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-        },
-        endpoint: reader.optional("DDB_ENDPOINT_URL", parse_url),
-        region: reader.parsed(
-            "AWS_REGION",
-            "us-east-1".to_owned(),
-            Clone::clone,
-            parse_region,
-        ),
-    }
-}
-
-fn parse_region(text: &str) -> Result<String, String> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    plain
-        .then(|| text.to_owned())
-        .ok_or_else(|| "the name of an AWS region, such as eu-west-1".to_owned())
-}
-
-/// DynamoDB's own rule for the names of tables and indexes.
-fn parse_table_name(text: &str) -> Result<String, String> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    ((3..=255).contains(&text.len()) && plain)
-        .then(|| text.to_owned())
-        .ok_or_else(|| "3 to 255 letters, digits, '-', '_' and '.'".to_owned())
-}
-
 fn parse_url(text: &str) -> Result<String, String> {
     let takes = || {
         "an http or https URL without user, query and fragment, such as http://127.0.0.1:8000"
@@ -350,112 +188,12 @@ fn parse_url(text: &str) -> Result<String, String> {
         .ok_or_else(takes)
 }
 
-/// Whether a URL leads to this machine only.
-#[must_use]
-pub fn is_loopback_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    uri.host().is_some_and(|host| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
-}
-
-fn read_csp(reader: &mut Reader<'_>, store: &StoreConfig) -> CspConfig {
-    let simulated = cfg!(feature = "simulator") && store.engine == Engine::Embedded;
-    CspConfig {
-        mode: reader.choice(
-            "CSP_MODE",
-            if simulated {
-                CspMode::Simulated
-            } else {
-                CspMode::Live
-            },
-            if cfg!(feature = "simulator") {
-                &[("simulated", CspMode::Simulated), ("live", CspMode::Live)]
-            } else {
-                &[("live", CspMode::Live)]
-            },
-        ),
-        base_url: reader.parsed(
-            "CSP_BASE_URL",
-            "https://csp.infoblox.com/v2".to_owned(),
-            Clone::clone,
-            parse_url,
-        ),
-        token: reader.secret("CSP_API_TOKEN"),
-        connect_timeout: reader.duration(
-            "CSP_TIMEOUT_CONNECT_SEC",
-            5,
-            1..=300,
-            Duration::from_secs,
-        ),
-        read_timeout: reader.duration("CSP_TIMEOUT_READ_SEC", 15, 1..=300, Duration::from_secs),
-        simulated_accounts: reader.number("SIMULATOR_ACCOUNTS", 200, 0..=1_000_000),
-    }
-}
-
-fn read_allocation(reader: &mut Reader<'_>) -> AllocationConfig {
-    let backoff = BackoffConfig {
-        base: reader.duration("BACKOFF_BASE_MS", 25, 1..=10_000, Duration::from_millis),
-        max: reader.duration("BACKOFF_MAX_MS", 1_000, 1..=60_000, Duration::from_millis),
-    };
-    if backoff.base > backoff.max {
-        let got = format!("{} ms, more than BACKOFF_MAX_MS", backoff.base.as_millis());
-        reader.refuse(
-            "BACKOFF_BASE_MS",
-            got,
-            format!("at most {} ms", backoff.max.as_millis()),
-        );
-    }
-    AllocationConfig {
-        timeout: reader.duration(
-            "ALLOCATE_TIMEOUT_MS",
-            10_000,
-            100..=25_000,
-            Duration::from_millis,
-        ),
-        index_capacity: reader.number("CANDIDATE_INDEX_CAPACITY", 10_000, 100..=1_000_000),
-        backoff,
-    }
-}
-
-fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
-    use tracing::Level;
-    LogConfig {
-        // The FastAPI service took Python's names.
-        level: reader.choice(
-            "LOG_LEVEL",
-            Level::INFO,
-            &[
-                ("error", Level::ERROR),
-                ("critical", Level::ERROR),
-                ("warn", Level::WARN),
-                ("warning", Level::WARN),
-                ("info", Level::INFO),
-                ("debug", Level::DEBUG),
-                ("trace", Level::TRACE),
-            ],
-        ),
-        format: reader.choice(
-            "LOG_FORMAT",
-            if engine == Engine::Embedded {
-                LogFormat::Pretty
-            } else {
-                LogFormat::Json
-            },
-            &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{auth::DEFAULT_ADMIN_TOKEN, store::Engine};
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
         pairs

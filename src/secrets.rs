@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,7 +16,6 @@ use aws_sdk_secretsmanager::{
     Client, error::SdkError, operation::get_secret_value::GetSecretValueError,
 };
 use secrecy::SecretString;
-use serde::Deserialize;
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -26,12 +25,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{Authenticator, Renewal, TokenOfBothRoles, ValidToken, read_tokens},
     aws,
     clock::{Clock, UnixSeconds},
-    config::{Config, SecretsConfig, is_one_line, read_tokens},
-    metrics::Metrics,
-    middleware::auth::{Authenticator, Renewal, Role, TokenOfBothRoles, ValidToken},
-    telemetry::chain,
+    csp::niosxaas::NiosxaasUser,
+    domain::Role,
+    shared::{Shared, lock},
+    telemetry::{chain, metrics::Metrics},
 };
 
 /// Unknown tokens cause no more than one reading in this time.
@@ -46,43 +46,34 @@ const SIGHUP: &str = "SIGHUP";
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
-/// A value that can be replaced while others use it. Cheap to clone; all clones have the same.
-#[derive(Debug, Default)]
-pub struct Shared<T>(Arc<RwLock<T>>);
-
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
+/// Which secrets are in AWS Secrets Manager, and how they are read.
+#[derive(Clone, Debug)]
+pub struct SecretsConfig {
+    /// `BROKER_API_TOKEN_SECRET_ID`.
+    pub track_tokens: Option<String>,
+    /// `BROKER_ADMIN_TOKEN_SECRET_ID`.
+    pub admin_tokens: Option<String>,
+    /// `CSP_API_TOKEN_SECRET_ID`.
+    pub csp_token: Option<String>,
+    /// `NIOSXAAS_SECRET_ID`.
+    pub niosxaas: Option<String>,
+    /// `SECRETS_REFRESH_SEC`: how often they are read again.
+    pub refresh: Duration,
+    /// `SECRETS_OVERLAP_SEC`: how long after a rotation the previous tokens stay valid.
+    pub overlap: Duration,
+    /// `SECRETS_ENDPOINT_URL`.
+    pub endpoint: Option<String>,
 }
 
-impl<T: Clone> Shared<T> {
-    /// Begins with `value`.
-    pub fn new(value: T) -> Self {
-        Self(Arc::new(RwLock::new(value)))
-    }
-
-    /// What it is now.
+impl SecretsConfig {
+    /// Whether any secret is there.
     #[must_use]
-    pub fn get(&self) -> T {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub const fn is_used(&self) -> bool {
+        self.track_tokens.is_some()
+            || self.admin_tokens.is_some()
+            || self.csp_token.is_some()
+            || self.niosxaas.is_some()
     }
-
-    fn set(&self, value: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
-    }
-}
-
-/// The user who may delete the NIOSXaaS services.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct NiosxaasUser {
-    /// The e-mail address.
-    pub email: String,
-    /// The password.
-    pub password: SecretString,
 }
 
 /// A secret that cannot be used.
@@ -119,7 +110,7 @@ pub enum SecretError {
 
 /// What the secrets are for.
 #[derive(Clone, Debug)]
-pub struct Holders {
+pub(crate) struct CredentialTargets {
     /// Knows the tokens of tracks and admins.
     pub auth: Authenticator,
     /// The CSP API token.
@@ -130,7 +121,7 @@ pub struct Holders {
 
 /// Reads the secrets that Secrets Manager keeps, if it keeps any.
 #[derive(Debug)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     client: Option<Client>,
     config: SecretsConfig,
     ask: Arc<Notify>,
@@ -150,16 +141,20 @@ struct Version {
 
 impl Secrets {
     /// Connects to nothing yet.
-    pub async fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        let secrets = &config.secrets;
-        let client = if secrets.is_used() {
-            Some(connect(secrets, &config.store.region).await)
+    pub(crate) async fn new(
+        config: &SecretsConfig,
+        region: &str,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        let client = if config.is_used() {
+            Some(connect(config, region).await)
         } else {
             None
         };
         Self {
             client,
-            config: secrets.clone(),
+            config: config.clone(),
             ask: Arc::default(),
             read: watch::Sender::new(Instant::now()),
             current: Mutex::default(),
@@ -170,7 +165,7 @@ impl Secrets {
 
     /// How to ask for a reading; `None` if there is nothing to read tokens from.
     #[must_use]
-    pub fn renewal(&self) -> Option<Renewal> {
+    pub(crate) fn renewal(&self) -> Option<Renewal> {
         let keeps_tokens = self.config.track_tokens.is_some() || self.config.admin_tokens.is_some();
         keeps_tokens.then(|| Renewal::new(Arc::clone(&self.ask), self.read.subscribe()))
     }
@@ -179,7 +174,7 @@ impl Secrets {
     ///
     /// # Errors
     /// The first [`SecretError`]; the others are read all the same.
-    pub async fn refresh(&self, holders: &Holders) -> Result<(), SecretError> {
+    pub(crate) async fn refresh(&self, targets: &CredentialTargets) -> Result<(), SecretError> {
         let Some(client) = &self.client else {
             return Ok(());
         };
@@ -187,16 +182,16 @@ impl Secrets {
         let config = &self.config;
         let (track, admin, csp, niosxaas) = tokio::join!(
             self.counted("track_tokens", config.track_tokens.as_ref(), |id| {
-                self.read_tokens(client, id, Role::Track, holders)
+                self.read_tokens(client, id, Role::Track, targets)
             }),
             self.counted("admin_tokens", config.admin_tokens.as_ref(), |id| {
-                self.read_tokens(client, id, Role::Admin, holders)
+                self.read_tokens(client, id, Role::Admin, targets)
             }),
             self.counted("csp_token", config.csp_token.as_ref(), |id| {
-                read_csp_token(client, id, holders)
+                read_csp_token(client, id, targets)
             }),
             self.counted("niosxaas", config.niosxaas.as_ref(), |id| {
-                read_niosxaas(client, id, holders)
+                read_niosxaas(client, id, targets)
             }),
         );
         self.read.send_replace(began);
@@ -237,7 +232,7 @@ impl Secrets {
         client: &Client,
         id: &str,
         role: Role,
-        holders: &Holders,
+        targets: &CredentialTargets,
     ) -> Result<(), SecretError> {
         let (current, previous) =
             tokio::try_join!(get(client, id, CURRENT), get_previous(client, id))?;
@@ -254,7 +249,7 @@ impl Secrets {
             // What was valid once need not be by today's rules; the current tokens count all the same.
             valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
         }
-        holders
+        targets
             .auth
             .replace(role, &valid)
             .map_err(|source| SecretError::BothRoles {
@@ -266,7 +261,7 @@ impl Secrets {
     /// Since when a version is current: since it was made, as far as anybody knows, but no longer than this process has
     /// known another one. A version may be made long before it is put in force, and an old one may come back.
     fn current_since(&self, role: Role, version: &Version) -> UnixSeconds {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         let since = match current.get(&role) {
             Some((id, since)) if *id == version.id => *since,
             Some(_) => self.clock.now(),
@@ -277,7 +272,7 @@ impl Secrets {
     }
 
     /// Reads the secrets anew until `stop`: on their interval, on SIGHUP, and when an unknown token asks for it.
-    pub async fn keep_fresh(self, holders: Holders, stop: CancellationToken) {
+    pub(crate) async fn keep_fresh(self, targets: CredentialTargets, stop: CancellationToken) {
         // Also without secrets to read: the signal would end the process if nobody listened.
         let mut hang_up = match signal(SignalKind::hangup()) {
             Ok(hang_up) => hang_up,
@@ -300,7 +295,7 @@ impl Secrets {
             };
             last = Instant::now();
             // What fails is logged where it fails.
-            if self.refresh(&holders).await.is_ok() && self.client.is_some() {
+            if self.refresh(&targets).await.is_ok() && self.client.is_some() {
                 if reason == SIGHUP {
                     tracing::info!(reason, "read the secrets");
                 } else {
@@ -367,11 +362,15 @@ async fn get_previous(client: &Client, id: &str) -> Result<Option<Version>, Secr
     }
 }
 
-async fn read_csp_token(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
+async fn read_csp_token(
+    client: &Client,
+    id: &str,
+    targets: &CredentialTargets,
+) -> Result<(), SecretError> {
     let text = get(client, id, CURRENT).await?.text;
     let token = csp_token(&text)
         .ok_or_else(|| invalid(id, "the API token: one line of ASCII characters"))?;
-    holders.csp_token.set(token.into());
+    targets.csp_token.set(token.into());
     Ok(())
 }
 
@@ -380,12 +379,23 @@ fn csp_token(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|token| !token.is_empty() && is_one_line(token))
 }
 
-async fn read_niosxaas(client: &Client, id: &str, holders: &Holders) -> Result<(), SecretError> {
+async fn read_niosxaas(
+    client: &Client,
+    id: &str,
+    targets: &CredentialTargets,
+) -> Result<(), SecretError> {
     let text = get(client, id, CURRENT).await?.text;
     let user: NiosxaasUser = serde_json::from_str(&text)
         .map_err(|_| invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#))?;
-    holders.niosxaas.set(user);
+    targets.niosxaas.set(user);
     Ok(())
+}
+
+/// Whether a text can be the value of a header.
+#[must_use]
+pub(crate) fn is_one_line(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_control())
 }
 
 #[cfg(test)]

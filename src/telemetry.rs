@@ -1,5 +1,7 @@
 //! Log events, on stderr: stdout is for what a command answers. And traces, where they are built in and wanted.
 
+pub mod metrics;
+
 use std::{
     error::Error,
     io::{self, BufWriter},
@@ -13,7 +15,23 @@ use tracing_subscriber::{
     Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::config::{Config, LogConfig, LogFormat};
+/// How log events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// `LOG_LEVEL`.
+    pub level: tracing::Level,
+    /// `LOG_FORMAT`.
+    pub format: LogFormat,
+}
 
 /// The target of spans. They are no log events; nobody takes them unless traces are exported.
 pub const TRACE: &str = "span";
@@ -44,26 +62,31 @@ impl Telemetry {
     ///
     /// # Errors
     /// If traces cannot be sent to where they should.
-    pub fn start(config: &Config) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub fn start(
+        log: LogConfig,
+        otlp_endpoint: Option<&str>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         // The writer flushes when nothing waits, so lines that come fast are written together.
         // A log that nobody reads must not stop the broker: what does not fit is dropped, and counted.
-        let (writer, log) = NonBlockingBuilder::default()
+        let (writer, guard) = NonBlockingBuilder::default()
             .buffered_lines_limit(MAX_LINES)
             .finish(BufWriter::new(io::stderr()));
         let _ = DROPPED.set(writer.error_counter());
-        let registry = tracing_subscriber::registry().with(log_layer(config.log, writer));
+        let registry = tracing_subscriber::registry().with(log_layer(log, writer));
+        #[cfg(not(feature = "otlp"))]
+        let _ = otlp_endpoint;
         #[cfg(feature = "otlp")]
-        if let Some(endpoint) = &config.otlp_endpoint {
+        if let Some(endpoint) = otlp_endpoint {
             let traces = otlp::provider(endpoint)?;
             let _ = registry.with(otlp::layer(&traces)).try_init();
             return Ok(Self {
-                _log: log,
+                _log: guard,
                 traces: Some(traces),
             });
         }
         let _ = registry.try_init();
         Ok(Self {
-            _log: log,
+            _log: guard,
             #[cfg(feature = "otlp")]
             traces: None,
         })
@@ -155,7 +178,7 @@ mod otlp {
     use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
     use super::TRACE;
-    use crate::config::is_loopback_url;
+    use crate::url::is_loopback_url;
 
     type Fault = Box<dyn std::error::Error + Send + Sync>;
 

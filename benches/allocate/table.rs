@@ -15,8 +15,8 @@ use aws_sdk_dynamodb::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sandbox_broker::{
     config::{Config, Variables},
-    metrics::Metrics,
     store::PoolStore,
+    telemetry::metrics::Metrics,
 };
 
 use crate::{engine::Engine, stub};

@@ -6,10 +6,12 @@ use tokio::{net::TcpListener, time::Instant};
 
 use super::{App, StartError};
 use crate::{
-    api::{metrics, router},
     clock::Clock,
     config::Config,
-    server::{self, Capacity, Patience},
+    http::{
+        api::{metrics, router},
+        server::{self, ConnectionLimits, ConnectionTimeouts},
+    },
 };
 
 /// The broker, listening.
@@ -37,9 +39,9 @@ impl Running {
         let mut app = App::start(config, clock, seed).await?;
         app.warm_up(config).await?;
         let (router, _) = router::build(app.state.clone());
-        let patience = Patience::with_idle(config.http.keep_alive);
-        let capacity = Capacity::of_machine(config.http.edge.trusted_hops > 0);
-        let server = server::serve(listener, router, patience, capacity, &app.state.tasks);
+        let timeouts = ConnectionTimeouts::with_idle(config.http.keep_alive);
+        let limits = ConnectionLimits::of_machine(config.http.edge.trusted_hops > 0);
+        let server = server::serve(listener, router, timeouts, limits, &app.state.tasks);
         let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
         app.keep_up();
         if config.jobs.run_in_serve {
@@ -103,16 +105,16 @@ struct MetricsServer {
 
 impl MetricsServer {
     fn start((listener, address): (TcpListener, SocketAddr), app: &App) -> Self {
-        let router = metrics::router(Arc::clone(&app.state.watch));
-        let patience = Patience::with_idle(METRICS_IDLE);
+        let router = metrics::router(Arc::clone(&app.state.monitor));
+        let timeouts = ConnectionTimeouts::with_idle(METRICS_IDLE);
         tracing::info!(%address, "serving metrics");
         Self {
             address,
             server: server::serve(
                 listener,
                 router,
-                patience,
-                Capacity::small(),
+                timeouts,
+                ConnectionLimits::small(),
                 &app.state.tasks,
             ),
         }

@@ -2,56 +2,11 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
-
-use super::{
-    parse_url,
-    reader::{Reader, parse_tokens},
+use super::{parse_url, reader::Reader};
+use crate::{
+    auth::{AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
+    secrets::SecretsConfig,
 };
-
-/// What `BROKER_API_TOKEN` is on a laptop.
-pub const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
-/// What `BROKER_ADMIN_TOKEN` is on a laptop.
-pub const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
-
-/// Who may call.
-#[derive(Clone, Debug)]
-pub struct AuthConfig {
-    /// `BROKER_API_TOKEN`; none if they are in Secrets Manager.
-    pub track_tokens: Vec<SecretString>,
-    /// `BROKER_ADMIN_TOKEN`; none if they are in Secrets Manager.
-    pub admin_tokens: Vec<SecretString>,
-}
-
-/// Which secrets are in AWS Secrets Manager, and how they are read.
-#[derive(Clone, Debug)]
-pub struct SecretsConfig {
-    /// `BROKER_API_TOKEN_SECRET_ID`.
-    pub track_tokens: Option<String>,
-    /// `BROKER_ADMIN_TOKEN_SECRET_ID`.
-    pub admin_tokens: Option<String>,
-    /// `CSP_API_TOKEN_SECRET_ID`.
-    pub csp_token: Option<String>,
-    /// `NIOSXAAS_SECRET_ID`.
-    pub niosxaas: Option<String>,
-    /// `SECRETS_REFRESH_SEC`: how often they are read again.
-    pub refresh: Duration,
-    /// `SECRETS_OVERLAP_SEC`: how long after a rotation the previous tokens stay valid.
-    pub overlap: Duration,
-    /// `SECRETS_ENDPOINT_URL`.
-    pub endpoint: Option<String>,
-}
-
-impl SecretsConfig {
-    /// Whether any secret is there.
-    #[must_use]
-    pub const fn is_used(&self) -> bool {
-        self.track_tokens.is_some()
-            || self.admin_tokens.is_some()
-            || self.csp_token.is_some()
-            || self.niosxaas.is_some()
-    }
-}
 
 pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
     let mut id = |variable| reader.optional(variable, parse_secret_id);
@@ -137,21 +92,4 @@ pub(super) fn read_auth(reader: &mut Reader<'_>, secrets: &SecretsConfig) -> Aut
             secrets.admin_tokens.is_some(),
         ),
     }
-}
-
-/// The tokens in the text of a secret: one, or several with commas between them, none of them a default.
-///
-/// # Errors
-/// What the text would have to be.
-pub fn read_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
-    use secrecy::ExposeSecret;
-
-    let tokens = parse_tokens(text)?;
-    let is_default = |token: &SecretString| {
-        [DEFAULT_TRACK_TOKEN, DEFAULT_ADMIN_TOKEN].contains(&token.expose_secret())
-    };
-    if tokens.iter().any(is_default) {
-        return Err("tokens of your own, not the default ones");
-    }
-    Ok(tokens)
 }

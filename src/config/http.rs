@@ -1,97 +1,14 @@
 //! Where the broker listens, and what it lets in.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use axum::http::{HeaderValue, Uri};
 
 use super::{parse_url, reader::Reader};
-
-/// Where the API listens, and under which path.
-#[derive(Clone, Debug)]
-pub struct HttpConfig {
-    /// `HOST`.
-    pub host: IpAddr,
-    /// `PORT`; 0 takes any free one.
-    pub port: u16,
-    /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
-    pub base_path: String,
-    /// `METRICS_PORT`: where the metrics are in place of the API's port; 0 takes any free one.
-    pub metrics_port: Option<u16>,
-    /// `KEEP_ALIVE_SEC`: how long a connection may be idle.
-    pub keep_alive: Duration,
-    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
-    pub shutdown_timeout: Duration,
-    /// What is let in.
-    pub edge: EdgeConfig,
-}
-
-impl HttpConfig {
-    /// The address to listen on.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
-    }
-
-    /// The address of the metrics, if it is another one.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics_port
-            .map(|port| SocketAddr::new(self.host, port))
-    }
-}
-
-/// A rate that lasts, and what may come at once before it counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Requests a second.
-    pub per_second: u32,
-    /// Requests at once.
-    pub burst: u32,
-}
-
-/// How much is let in, and from where.
-#[derive(Clone, Debug)]
-pub struct EdgeConfig {
-    /// `TRUSTED_PROXY_HOPS`: so many proxies in front of the broker each add an address to `X-Forwarded-For`.
-    pub trusted_hops: usize,
-    /// `RATE_LIMIT_PER_SEC` and `RATE_LIMIT_BURST`.
-    pub per_caller: Quota,
-    /// `RATE_LIMIT_ADDRESS_PER_SEC` and `RATE_LIMIT_ADDRESS_BURST`.
-    pub per_address: Quota,
-    /// `MAX_IN_FLIGHT`: requests at once.
-    pub max_in_flight: usize,
-    /// `CORS_ALLOWED_ORIGINS`.
-    pub cors: Cors,
-}
-
-/// Whose pages may call from a browser.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cors {
-    /// Those of these origins; of none, if there are none.
-    Origins(Vec<HeaderValue>),
-    /// Everybody's.
-    Any,
-}
-
-impl fmt::Display for Cors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Origins(origins) if origins.is_empty() => f.write_str("(none)"),
-            Self::Origins(origins) => {
-                let texts: Vec<_> = origins
-                    .iter()
-                    .map(|origin| origin.to_str().unwrap_or_default())
-                    .collect();
-                f.write_str(&texts.join(","))
-            }
-        }
-    }
-}
+use crate::http::{
+    EdgeConfig, HttpConfig,
+    middleware::{cors::Cors, rate_limit::Quota},
+};
 
 pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
     let http = HttpConfig {

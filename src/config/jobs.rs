@@ -2,78 +2,16 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
-
-use super::{Engine, SecretsConfig, parse_url, reader::Reader};
+use super::{parse_url, reader::Reader};
 use crate::{
-    csp::throttle::{BreakerConfig, PaceConfig},
-    store::JobName,
+    csp::{
+        niosxaas::NiosxaasConfig,
+        throttle::{BreakerConfig, PaceConfig},
+    },
+    jobs::{JobsConfig, SyncConfig},
+    secrets::SecretsConfig,
+    store::Engine,
 };
-
-/// How the sync job behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct SyncConfig {
-    /// `MAX_STALE_FRACTION`: the part of the available sandboxes that one sync may mark stale.
-    pub max_stale_fraction: f64,
-    /// `TOMBSTONE_RETRY_SEC`: a deleted sandbox that CSP lists for longer than this is deleted again.
-    pub tombstone_retry: Duration,
-}
-
-/// When the other jobs run, and how hard they press CSP.
-#[derive(Clone, Copy, Debug)]
-pub struct JobsConfig {
-    /// `RUN_JOBS`: whether `serve` runs the jobs too.
-    pub run_in_serve: bool,
-    /// `SYNC_INTERVAL_SEC`.
-    pub sync_interval: Duration,
-    /// `CLEANUP_INTERVAL_SEC`.
-    pub cleanup_interval: Duration,
-    /// `AUTO_EXPIRY_INTERVAL_SEC`.
-    pub expiry_interval: Duration,
-    /// `AUTO_DELETE_STALE_INTERVAL_SEC`.
-    pub stale_interval: Duration,
-    /// `STALE_GRACE_PERIOD_HOURS`: how long a sandbox has to be stale before it is removed.
-    pub stale_grace: Duration,
-    /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
-    pub pace: PaceConfig,
-    /// `POOL_LOW_THRESHOLD`: the dashboard warns below so many available sandboxes.
-    pub pool_low_below: u64,
-    /// `DELETION_RETRY_MAX_ATTEMPTS`.
-    pub deletion_max_attempts: u32,
-    /// `CIRCUIT_BREAKER_THRESHOLD` and `CIRCUIT_BREAKER_TIMEOUT_SEC`.
-    pub breaker: BreakerConfig,
-}
-
-impl JobsConfig {
-    /// How often a job runs; `None` for one that only people start.
-    #[must_use]
-    pub const fn interval(&self, job: JobName) -> Option<Duration> {
-        match job {
-            JobName::Sync => Some(self.sync_interval),
-            JobName::Cleanup => Some(self.cleanup_interval),
-            JobName::AutoExpire => Some(self.expiry_interval),
-            JobName::AutoDeleteStale => Some(self.stale_interval),
-            JobName::BulkDelete => None,
-        }
-    }
-}
-
-/// The services in the accounts, and the user who may delete them.
-#[derive(Clone, Debug)]
-pub struct NiosxaasConfig {
-    /// `NIOSXAAS_BASE_URL`, without a slash at the end.
-    pub base_url: String,
-    /// `NIOSXAAS_EMAIL`.
-    pub email: String,
-    /// `NIOSXAAS_PASSWORD`.
-    pub password: Option<SecretString>,
-    /// `NIOSXAAS_SERVICE_NAME`; empty for every service.
-    pub service_name: String,
-    /// `NIOSXAAS_TIMEOUT_SEC`, for each call.
-    pub timeout: Duration,
-    /// `NIOSXAAS_SHADOW_MODE`: find them, but delete none.
-    pub shadow_mode: bool,
-}
 
 pub(super) fn read_sync(reader: &mut Reader<'_>) -> SyncConfig {
     SyncConfig {

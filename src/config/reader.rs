@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::D
 
 use secrecy::SecretString;
 
+use crate::{auth::parse_tokens, secrets::is_one_line};
+
 /// The environment variables that the broker reads.
 pub type Variables = BTreeMap<String, String>;
 
@@ -236,27 +238,4 @@ impl<'a> Reader<'a> {
         }
         text.map(SecretString::from)
     }
-}
-
-/// Tokens with commas between them.
-pub(super) fn parse_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
-    let tokens: Vec<_> = text
-        .split(',')
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
-        .collect();
-    let are_plain = tokens
-        .iter()
-        .all(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
-    if tokens.is_empty() || !are_plain {
-        return Err("one or more tokens of visible ASCII characters, separated by commas");
-    }
-    Ok(tokens.into_iter().map(SecretString::from).collect())
-}
-
-/// Whether a text can be the value of a header.
-#[must_use]
-pub fn is_one_line(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii() && !byte.is_ascii_control())
 }

@@ -2,9 +2,14 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    AuthConfig, CspConfig, CspMode, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN, Engine, HttpConfig,
-    SecretsConfig, StoreConfig, is_loopback_url, reader::Reader,
+use super::reader::Reader;
+use crate::{
+    auth::{AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
+    csp::{CspConfig, CspMode},
+    http::HttpConfig,
+    secrets::SecretsConfig,
+    store::{Engine, StoreConfig},
+    url::is_loopback_url,
 };
 
 /// Refuses what would open a shared pool to anyone, or fill it with sandboxes that do not exist.

@@ -15,11 +15,15 @@ use tracing::Instrument;
 
 use crate::{
     clock::UnixSeconds,
-    config::{CspConfig, is_loopback_url},
-    metrics::{Metrics, observe_call},
-    sandbox::{Account, SandboxId},
-    secrets::Shared,
-    telemetry::{TRACE, trace_headers},
+    csp::CspConfig,
+    domain::{Account, SandboxId},
+    shared::Shared,
+    telemetry::{
+        TRACE,
+        metrics::{Metrics, observe_call},
+        trace_headers,
+    },
+    url::is_loopback_url,
 };
 
 /// The largest answer that is read, in bytes: a list of some 200,000 accounts.

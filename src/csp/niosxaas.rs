@@ -15,11 +15,35 @@ use super::{
     client::{checked, observed, read_body, uuid_of},
 };
 use crate::{
-    config::NiosxaasConfig,
-    metrics::Metrics,
-    secrets::{NiosxaasUser, Shared},
-    telemetry::trace_headers,
+    shared::Shared,
+    telemetry::{metrics::Metrics, trace_headers},
 };
+
+/// The services in the accounts, and the user who may delete them.
+#[derive(Clone, Debug)]
+pub struct NiosxaasConfig {
+    /// `NIOSXAAS_BASE_URL`, without a slash at the end.
+    pub base_url: String,
+    /// `NIOSXAAS_EMAIL`.
+    pub email: String,
+    /// `NIOSXAAS_PASSWORD`.
+    pub password: Option<SecretString>,
+    /// `NIOSXAAS_SERVICE_NAME`; empty for every service.
+    pub service_name: String,
+    /// `NIOSXAAS_TIMEOUT_SEC`, for each call.
+    pub timeout: Duration,
+    /// `NIOSXAAS_SHADOW_MODE`: find them, but delete none.
+    pub shadow_mode: bool,
+}
+
+/// The user who may delete the NIOSXaaS services.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NiosxaasUser {
+    /// The e-mail address.
+    pub email: String,
+    /// The password.
+    pub password: SecretString,
+}
 
 /// What became of an account's services.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub struct BreakerConfig {
 
 /// Whether a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum BreakerDecision {
     /// Any number of them.
     Free,
     /// This one, to see whether the other side is well again.
@@ -72,15 +72,15 @@ impl Breaker {
     }
 
     /// Asks whether a call may be made. A probe that never reports back costs one more time-out, not the service.
-    pub fn admit(&self) -> Admission {
+    pub fn admit(&self) -> BreakerDecision {
         let now = self.clock.now();
         let mut state = self.lock();
         match state.open_until {
-            None => Admission::Free,
-            Some(until) if now < until => Admission::Refused(until),
+            None => BreakerDecision::Free,
+            Some(until) if now < until => BreakerDecision::Refused(until),
             Some(_) => {
                 state.open_until = Some(now + self.config.timeout);
-                Admission::Probe
+                BreakerDecision::Probe
             }
         }
     }
@@ -202,9 +202,9 @@ mod tests {
         for _ in 0..2 {
             breaker.failed(None);
         }
-        assert_eq!(breaker.admit(), Admission::Free);
+        assert_eq!(breaker.admit(), BreakerDecision::Free);
         breaker.failed(None);
-        assert_eq!(breaker.admit(), Admission::Refused(UnixSeconds(1060)));
+        assert_eq!(breaker.admit(), BreakerDecision::Refused(UnixSeconds(1060)));
     }
 
     #[test]
@@ -214,17 +214,17 @@ mod tests {
             breaker.failed(None);
         }
         clock.advance(Duration::from_mins(1));
-        assert_eq!(breaker.admit(), Admission::Probe);
-        assert!(matches!(breaker.admit(), Admission::Refused(_)));
+        assert_eq!(breaker.admit(), BreakerDecision::Probe);
+        assert!(matches!(breaker.admit(), BreakerDecision::Refused(_)));
         breaker.failed(None);
         assert!(
-            matches!(breaker.admit(), Admission::Refused(_)),
+            matches!(breaker.admit(), BreakerDecision::Refused(_)),
             "one failed probe is enough"
         );
         clock.advance(Duration::from_mins(1));
-        assert_eq!(breaker.admit(), Admission::Probe);
+        assert_eq!(breaker.admit(), BreakerDecision::Probe);
         breaker.succeeded();
-        assert_eq!(breaker.admit(), Admission::Free);
+        assert_eq!(breaker.admit(), BreakerDecision::Free);
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         for _ in 0..3 {
             breaker.failed(Some(Duration::from_mins(5)));
         }
-        assert_eq!(breaker.admit(), Admission::Refused(UnixSeconds(1300)));
+        assert_eq!(breaker.admit(), BreakerDecision::Refused(UnixSeconds(1300)));
     }
 
     fn pace() -> Pace {

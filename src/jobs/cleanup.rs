@@ -3,11 +3,7 @@
 //! The order makes it safe to end anywhere: a sandbox that CSP has deleted but the table has not is tried again, CSP
 //! answers 404, and that counts as deleted.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join_all;
 use rand::RngExt;
@@ -23,13 +19,13 @@ use crate::{
     clock::UnixSeconds,
     csp::{
         CspError,
-        niosxaas::{Cleaned, Session},
-        throttle::{Admission, Pace},
+        niosxaas::{Cleaned, NiosxaasClient, Session},
+        throttle::BreakerDecision,
     },
-    metrics::Metrics,
-    sandbox::{NiosxaasOutcome, Sandbox, Status},
-    store::{Change, DeletionOutcome, JobName},
-    telemetry::chain,
+    domain::{JobName, NiosxaasOutcome, Sandbox, Status},
+    shared::lock,
+    store::{Change, DeletionOutcome},
+    telemetry::{chain, metrics::Metrics},
 };
 
 /// The wait before the second attempt to delete a sandbox; it doubles with each further one.
@@ -37,16 +33,12 @@ const FIRST_RETRY: Duration = Duration::from_mins(1);
 const LONGEST_RETRY: Duration = Duration::from_hours(1);
 /// A pause that CSP asks for is kept up to this long; beyond it the run ends and the rest is deferred.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Changes between two looks at whether to stop.
-const CHUNK: usize = 100;
 /// The longest reason that is noted on a sandbox, in bytes.
 const MAX_REASON: usize = 500;
 
 /// The job.
 #[derive(Debug)]
-pub struct CleanupJob {
-    /// What it works with.
-    pub context: Arc<JobContext>,
+pub(crate) struct CleanupJob {
     /// First put every `deletion_failed` sandbox back in line.
     pub retry_failed: bool,
 }
@@ -58,7 +50,7 @@ pub struct CleanupJob {
     "niosxaas_cleaned": 0, "niosxaas_failed": 0,
     "stopped": "CSP is unwell; deletions go on after 1774000060", "duration_ms": 41200
 }))]
-pub struct CleanupReport {
+pub(crate) struct CleanupReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Sandboxes whose deletion was due.
@@ -115,11 +107,8 @@ impl Job for CleanupJob {
         if self.retry_failed {
             report.requeued = self.requeue(run).await?;
         }
-        let due = self
-            .context
-            .store
-            .due_for_deletion(self.context.clock.now())
-            .await?;
+        let context = run.context();
+        let due = context.store.due_for_deletion(context.clock.now()).await?;
         report.due = due.len();
         run.progress(&report);
         let ended = self.delete_all(run, due.into(), &mut report).await;
@@ -133,24 +122,17 @@ impl Job for CleanupJob {
 
 impl CleanupJob {
     async fn requeue(&self, run: &Run<CleanupReport>) -> Result<usize, JobError> {
-        let context = &self.context;
+        let context = run.context();
         let failed = context.store.in_status(Status::DeletionFailed).await?;
         let changes: Vec<_> = failed
             .into_iter()
             .map(|sandbox| Change::RetryDeletion(sandbox.account.sandbox_id))
             .collect();
         let mut requeued = 0;
-        for chunk in changes.chunks(CHUNK) {
-            if run.is_stopped() {
-                break;
-            }
-            let (hours, now) = (context.terms.lab_duration_hours, context.clock.now());
-            let made = context
-                .store
-                .apply(Some(run.fence()), chunk, hours, now)
-                .await?;
-            requeued += made.into_iter().filter(|made| *made).count();
-        }
+        run.write_all(&changes, context.clock.now(), |_, made| {
+            requeued += made.iter().filter(|made| **made).count();
+        })
+        .await?;
         Ok(requeued)
     }
 
@@ -160,25 +142,22 @@ impl CleanupJob {
         mut queue: VecDeque<Sandbox>,
         report: &mut CleanupReport,
     ) -> Result<(), JobError> {
-        let context = &self.context;
-        let session = context
-            .niosxaas
-            .as_ref()
-            .map(crate::csp::niosxaas::NiosxaasClient::session);
+        let context = run.context();
+        let session = context.niosxaas.as_ref().map(NiosxaasClient::session);
         while !queue.is_empty() {
             if run.is_stopped() {
                 report.status = ReportStatus::Interrupted;
                 return Ok(());
             }
             let size = match context.csp_breaker.admit() {
-                Admission::Free => self.pace().batch(),
-                Admission::Probe => 1,
-                Admission::Refused(until) => {
+                BreakerDecision::Free => lock(&context.pace).batch(),
+                BreakerDecision::Probe => 1,
+                BreakerDecision::Refused(until) => {
                     report.stopped = Some(format!("CSP is unwell; deletions go on after {until}"));
                     break;
                 }
             };
-            let item_delay = self.pace().item_delay();
+            let item_delay = lock(&context.pace).item_delay();
             let batch = queue.drain(..size.min(queue.len()));
             let attempts = join_all(batch.enumerate().map(|(at, sandbox)| {
                 let delay = item_delay * u32::try_from(at).unwrap_or(u32::MAX);
@@ -194,19 +173,12 @@ impl CleanupJob {
             }
             // While the breaker is open there is nothing to wait for: the next look ends the run.
             if !queue.is_empty() && !context.csp_breaker.is_open() {
-                let delay = self.pace().delay();
+                let delay = lock(&context.pace).delay();
                 run.pause(delay.max(asked.unwrap_or_default())).await;
             }
         }
         report.status = ReportStatus::Completed;
         Ok(())
-    }
-
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.context
-            .pace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` if trouble, or the order to stop, came before its turn.
@@ -217,18 +189,18 @@ impl CleanupJob {
         sandbox: Sandbox,
         delay: Duration,
     ) -> Option<Attempt> {
+        let context = run.context();
         run.pause(delay).await;
-        if !delay.is_zero() && (run.is_stopped() || self.context.csp_breaker.is_open()) {
+        if !delay.is_zero() && (run.is_stopped() || context.csp_breaker.is_open()) {
             return None;
         }
         let niosxaas = match session {
             Some(session) if sandbox.upkeep.niosxaas_cleaned_at.is_none() => {
-                Some(self.clean_services(session, &sandbox).await)
+                Some(clean_services(context, session, &sandbox).await)
             }
             _ => None,
         };
-        let result = self
-            .context
+        let result = context
             .csp
             .delete_account(&sandbox.account.external_id)
             .await;
@@ -236,47 +208,15 @@ impl CleanupJob {
             // Says nothing of how CSP is.
             Err(CspError::Unauthorized { .. } | CspError::InvalidId { .. }) => {}
             Err(error) if error.is_transient() => {
-                self.context.csp_breaker.failed(error.retry_after());
+                context.csp_breaker.failed(error.retry_after());
             }
-            _ => self.context.csp_breaker.succeeded(),
+            _ => context.csp_breaker.succeeded(),
         }
         Some(Attempt {
             sandbox,
             niosxaas,
             result,
         })
-    }
-
-    /// Whatever becomes of the services, the account is deleted all the same.
-    async fn clean_services(&self, session: &Session, sandbox: &Sandbox) -> NiosxaasOutcome {
-        let breaker = &self.context.niosxaas_breaker;
-        if let Admission::Refused(until) = breaker.admit() {
-            return NiosxaasOutcome::Skipped {
-                reason: format!("NIOSXaaS is unwell until {until}"),
-            };
-        }
-        match session.clean(&sandbox.account.external_id).await {
-            Ok(Cleaned::Deleted(services)) => {
-                breaker.succeeded();
-                NiosxaasOutcome::Cleaned { services }
-            }
-            Ok(Cleaned::Shadow(services)) => {
-                breaker.succeeded();
-                NiosxaasOutcome::Skipped {
-                    reason: format!("shadow mode: {services} service(s) would be deleted"),
-                }
-            }
-            Err(error) => {
-                match error {
-                    // Of this account only.
-                    CspError::Rejected { .. } | CspError::InvalidId { .. } => breaker.succeeded(),
-                    _ => breaker.failed(error.retry_after()),
-                }
-                NiosxaasOutcome::Failed {
-                    reason: reason(&error),
-                }
-            }
-        }
     }
 
     /// Writes what became of a batch. Returns the longest pause that CSP asked for.
@@ -286,7 +226,7 @@ impl CleanupJob {
         attempts: Vec<Attempt>,
         report: &mut CleanupReport,
     ) -> Result<Option<Duration>, JobError> {
-        let context = &self.context;
+        let context = run.context();
         let now = context.clock.now();
         let mut changes = Vec::with_capacity(attempts.len());
         let (mut troubles, mut asked, mut unauthorized) = (0_usize, None, None);
@@ -321,7 +261,7 @@ impl CleanupJob {
                 Err(error) if error.is_transient() => {
                     troubles += 1;
                     asked = asked.max(error.retry_after());
-                    self.defer_or_give_up(&sandbox, &error, now)
+                    defer_or_give_up(&sandbox, &error, context.jobs.deletion_max_attempts, now)
                 }
                 Err(error) => DeletionOutcome::GivenUp {
                     error: reason(&error),
@@ -330,9 +270,9 @@ impl CleanupJob {
             changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
         }
         match troubles {
-            0 if unauthorized.is_none() => self.pace().went_well(),
+            0 if unauthorized.is_none() => lock(&context.pace).went_well(),
             0 => {}
-            _ => self.pace().met_trouble(),
+            _ => lock(&context.pace).met_trouble(),
         }
         let made = context
             .store
@@ -355,28 +295,64 @@ impl CleanupJob {
         }
         unauthorized.map_or(Ok(asked), |error| Err(error.into()))
     }
+}
 
-    fn defer_or_give_up(
-        &self,
-        sandbox: &Sandbox,
-        error: &CspError,
-        now: UnixSeconds,
-    ) -> DeletionOutcome {
-        let attempts = sandbox.upkeep.deletion_retry_count.saturating_add(1);
-        if attempts >= self.context.jobs.deletion_max_attempts {
-            return DeletionOutcome::GivenUp {
-                error: reason(error),
-            };
+/// Whatever becomes of the services, the account is deleted all the same.
+async fn clean_services(
+    context: &JobContext,
+    session: &Session,
+    sandbox: &Sandbox,
+) -> NiosxaasOutcome {
+    let breaker = &context.niosxaas_breaker;
+    if let BreakerDecision::Refused(until) = breaker.admit() {
+        return NiosxaasOutcome::Skipped {
+            reason: format!("NIOSXaaS is unwell until {until}"),
+        };
+    }
+    match session.clean(&sandbox.account.external_id).await {
+        Ok(Cleaned::Deleted(services)) => {
+            breaker.succeeded();
+            NiosxaasOutcome::Cleaned { services }
         }
-        let wait = FIRST_RETRY
-            .saturating_mul(2_u32.saturating_pow(attempts - 1))
-            .min(LONGEST_RETRY);
-        // Up to a quarter more, so that what failed together is not tried together.
-        let wait = wait.mul_f64(rand::rng().random_range(1.0..1.25));
-        DeletionOutcome::Deferred {
-            until: now + wait.max(error.retry_after().unwrap_or_default()),
+        Ok(Cleaned::Shadow(services)) => {
+            breaker.succeeded();
+            NiosxaasOutcome::Skipped {
+                reason: format!("shadow mode: {services} service(s) would be deleted"),
+            }
+        }
+        Err(error) => {
+            match error {
+                // Of this account only.
+                CspError::Rejected { .. } | CspError::InvalidId { .. } => breaker.succeeded(),
+                _ => breaker.failed(error.retry_after()),
+            }
+            NiosxaasOutcome::Failed {
+                reason: reason(&error),
+            }
+        }
+    }
+}
+
+fn defer_or_give_up(
+    sandbox: &Sandbox,
+    error: &CspError,
+    max_attempts: u32,
+    now: UnixSeconds,
+) -> DeletionOutcome {
+    let attempts = sandbox.upkeep.deletion_retry_count.saturating_add(1);
+    if attempts >= max_attempts {
+        return DeletionOutcome::GivenUp {
             error: reason(error),
-        }
+        };
+    }
+    let wait = FIRST_RETRY
+        .saturating_mul(2_u32.saturating_pow(attempts - 1))
+        .min(LONGEST_RETRY);
+    // Up to a quarter more, so that what failed together is not tried together.
+    let wait = wait.mul_f64(rand::rng().random_range(1.0..1.25));
+    DeletionOutcome::Deferred {
+        until: now + wait.max(error.retry_after().unwrap_or_default()),
+        error: reason(error),
     }
 }
 

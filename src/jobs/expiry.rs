@@ -1,35 +1,29 @@
 //! Auto-expire: retires the allocations whose time and grace period are over.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{
-    JobContext, JobError,
+    JobError,
     runner::{Job, Report, ReportStatus, Run},
 };
 use crate::{
-    metrics::Metrics,
-    sandbox::lab_duration,
-    store::{Change, JobName},
+    domain::{JobName, lab_duration},
+    store::Change,
+    telemetry::metrics::Metrics,
 };
-
-/// Changes between two looks at whether to stop.
-const CHUNK: usize = 100;
 
 /// The job.
 #[derive(Debug)]
-pub struct ExpiryJob {
-    /// What it works with.
-    pub context: Arc<JobContext>,
-}
+pub(crate) struct ExpiryJob;
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "duration_ms": 21 }))]
-pub struct ExpiryReport {
+pub(crate) struct ExpiryReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Allocations that were retired.
@@ -62,7 +56,7 @@ impl Job for ExpiryJob {
     /// over: only that is a range of the index.
     async fn run_once(&self, run: &Run<ExpiryReport>) -> Result<ExpiryReport, JobError> {
         let began = Instant::now();
-        let context = &self.context;
+        let context = run.context();
         let terms = context.terms;
         let now = context.clock.now();
         let latest = now - lab_duration(terms.lab_duration_hours) - terms.grace;
@@ -75,23 +69,17 @@ impl Job for ExpiryJob {
             .map(|sandbox| Change::Expire(sandbox.account.sandbox_id, sandbox.allocated_at))
             .collect();
         let mut report = ExpiryReport {
-            status: ReportStatus::Completed,
             due: overdue.len(),
             ..ExpiryReport::default()
         };
         run.progress(&report);
-        for chunk in overdue.chunks(CHUNK) {
-            if run.is_stopped() {
-                report.status = ReportStatus::Interrupted;
-                break;
-            }
-            let made = context
-                .store
-                .apply(Some(run.fence()), chunk, terms.lab_duration_hours, now)
-                .await?;
-            report.expired += made.into_iter().filter(|made| *made).count();
-            run.progress(&report);
-        }
+        let wrote_all = run
+            .write_all(&overdue, now, |_, made| {
+                report.expired += made.iter().filter(|made| **made).count();
+                run.progress(&report);
+            })
+            .await?;
+        report.status = ReportStatus::of_run(wrote_all);
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::try_join_all};
 use rand::RngExt;
 use serde::Serialize;
 use thiserror::Error;
@@ -18,16 +18,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
-use super::{JobContext, JobError};
+use super::{JobContext, JobError, niosxaas_report::NiosxaasReport};
 use crate::{
     clock::{Clock, UnixSeconds},
-    metrics::Metrics,
-    store::{Acquired, Ended, Fence, JobName, PoolStore, RunId, RunRecord, RunState, StoreError},
-    telemetry::chain,
+    domain::{JobName, RunId, RunRecord, RunState},
+    store::{Acquired, Change, Ended, Fence, PoolStore, StoreError},
+    telemetry::{chain, metrics::Metrics},
 };
 
 /// How often a run renews its lease and writes its counts; a fraction of the lease, so that a missed beat is no loss.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Changes that are written between two checks of whether to stop.
+const CHUNK: usize = 100;
 /// For giving back a lease while the database is slow.
 const CLOSE_ATTEMPTS: u32 = 3;
 
@@ -59,7 +61,7 @@ pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
 /// How a report says that a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ReportStatus {
+pub(crate) enum ReportStatus {
     /// It goes on.
     #[default]
     Running,
@@ -69,15 +71,34 @@ pub enum ReportStatus {
     Interrupted,
 }
 
+impl ReportStatus {
+    /// The status of a run that ended without an error: `did_all` says whether it did everything there was to do.
+    #[must_use]
+    pub(crate) const fn of_run(did_all: bool) -> Self {
+        if did_all {
+            Self::Completed
+        } else {
+            Self::Interrupted
+        }
+    }
+}
+
 /// A run, from the inside.
 #[derive(Debug)]
 pub struct Run<R> {
+    context: Arc<JobContext>,
     fence: Fence,
     stop: CancellationToken,
     progress: Arc<Mutex<R>>,
 }
 
 impl<R: Report> Run<R> {
+    /// What jobs share.
+    #[must_use]
+    pub fn context(&self) -> &JobContext {
+        &self.context
+    }
+
     /// What the run's writes have to require.
     #[must_use]
     pub const fn fence(&self) -> &Fence {
@@ -88,6 +109,32 @@ impl<R: Report> Run<R> {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Writes `changes` in chunks until all are written or the run is told to stop. After each chunk `written` gets its
+    /// changes, each with whether it was made. Returns whether everything was written.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the chunks before are written then.
+    pub async fn write_all(
+        &self,
+        changes: &[Change],
+        now: UnixSeconds,
+        mut written: impl FnMut(&[Change], &[bool]) + Send,
+    ) -> Result<bool, StoreError> {
+        let context = self.context();
+        for chunk in changes.chunks(CHUNK) {
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            let hours = context.terms.lab_duration_hours;
+            let made = context
+                .store
+                .apply(Some(&self.fence), chunk, hours, now)
+                .await?;
+            written(chunk, &made);
+        }
+        Ok(true)
     }
 
     /// Waits, but not beyond the order to stop.
@@ -106,7 +153,7 @@ impl<R: Report> Run<R> {
 
 /// Why a run did not start.
 #[derive(Debug, Error)]
-pub enum StartFault {
+pub enum JobStartError {
     /// Another run of the job is under way.
     #[error("{job} is running already")]
     Running {
@@ -178,7 +225,7 @@ impl Runner {
         }
     }
 
-    /// What jobs are made from.
+    /// What jobs share.
     #[must_use]
     pub const fn context(&self) -> &Arc<JobContext> {
         &self.context
@@ -187,20 +234,20 @@ impl Runner {
     /// Starts a run, if there is none.
     ///
     /// # Errors
-    /// [`StartFault`].
-    pub async fn start<J: Job>(&self, job: J) -> Result<Started<J::Report>, StartFault> {
+    /// [`JobStartError`].
+    pub async fn start<J: Job>(&self, job: J) -> Result<Started<J::Report>, JobStartError> {
         self.start_if_due(job, None).await
     }
 
     /// Starts a run, if there is none and the last one started no later than `not_since`.
     ///
     /// # Errors
-    /// [`StartFault`].
+    /// [`JobStartError`].
     pub async fn start_if_due<J: Job>(
         &self,
         job: J,
         not_since: Option<UnixSeconds>,
-    ) -> Result<Started<J::Report>, StartFault> {
+    ) -> Result<Started<J::Report>, JobStartError> {
         let (name, runner) = (job.name(), self.clone());
         // Spawned, so that a caller that goes away in the middle does not leave a lease without a run.
         let begun = self
@@ -208,14 +255,14 @@ impl Runner {
             .spawn(async move { runner.begin(job, not_since).await }.in_current_span());
         begun
             .await
-            .unwrap_or(Err(StartFault::Panicked { job: name }))
+            .unwrap_or(Err(JobStartError::Panicked { job: name }))
     }
 
     async fn begin<J: Job>(
         &self,
         job: J,
         not_since: Option<UnixSeconds>,
-    ) -> Result<Started<J::Report>, StartFault> {
+    ) -> Result<Started<J::Report>, JobStartError> {
         let name = job.name();
         let now = self.context.clock.now();
         let id = RunId::new(name, now, rand::rng().random());
@@ -229,17 +276,18 @@ impl Runner {
                 self.close_abandoned(abandoned, now).await;
                 fence
             }
-            Acquired::Held(run_id) => return Err(StartFault::Running { job: name, run_id }),
-            Acquired::NotDue => return Err(StartFault::NotDue { job: name }),
+            Acquired::Held(run_id) => return Err(JobStartError::Running { job: name, run_id }),
+            Acquired::NotDue => return Err(JobStartError::NotDue { job: name }),
         };
         let progress = Arc::new(Mutex::new(J::Report::default()));
         let stop = self.stop.child_token();
         let run = Run {
+            context: Arc::clone(&self.context),
             fence: fence.clone(),
             stop: stop.clone(),
             progress: Arc::clone(&progress),
         };
-        let book = Book {
+        let recorder = RunRecorder {
             store: self.context.store.clone(),
             clock: Arc::clone(&self.context.clock),
             id: id.clone(),
@@ -249,15 +297,18 @@ impl Runner {
             metrics: self.context.metrics.clone(),
         };
         // If this fails, the lease runs out by itself, and the next run closes the record.
-        book.write(RunState::Running, &J::Report::default(), None)
+        recorder
+            .write(RunState::Running, &J::Report::default(), None)
             .await?;
         let (report, finished) = oneshot::channel();
         let watched = Arc::clone(&progress);
         self.tasks.spawn(
             async move {
-                let outcome =
-                    keep(&book, &watched, &stop, async { job.run_once(&run).await }).await;
-                book.close(&watched, &outcome).await;
+                let outcome = run_with_heartbeat(&recorder, &watched, &stop, async {
+                    job.run_once(&run).await
+                })
+                .await;
+                recorder.close(&watched, &outcome).await;
                 // Nobody may be waiting any more.
                 let _ = report.send(outcome);
             }
@@ -272,6 +323,42 @@ impl Runner {
 }
 
 impl Runner {
+    /// The last runs of every job, at most `limit` of each, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recent_runs(&self, limit: i32) -> Result<Vec<RunRecord>, StoreError> {
+        let store = &self.context.store;
+        let of_each = try_join_all(JobName::ALL.map(|job| store.recent_runs(job, limit))).await?;
+        let mut runs: Vec<_> = of_each.into_iter().flatten().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
+        Ok(runs)
+    }
+
+    /// What cleanups did with NIOSXaaS services.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn niosxaas_report(&self) -> Result<NiosxaasReport, StoreError> {
+        NiosxaasReport::read(&self.context).await
+    }
+
+    /// How long a sandbox has to be stale before it is removed: `hours`, or as configured.
+    #[must_use]
+    pub fn stale_grace(&self, hours: Option<u16>) -> Duration {
+        hours.map_or(self.context.jobs.stale_grace, |hours| {
+            Duration::from_hours(hours.into())
+        })
+    }
+
+    /// The record of a run.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.context.store.run(id).await
+    }
+
     /// The record of a run whose broker died says that it runs, until its successor knows better.
     async fn close_abandoned(&self, abandoned: Option<RunId>, now: UnixSeconds) {
         let Some(id) = abandoned else { return };
@@ -286,8 +373,8 @@ impl Runner {
 }
 
 /// Runs the job while its lease is kept; a run whose lease is lost is told to stop, and its writes are refused.
-async fn keep<R: Report>(
-    book: &Book,
+async fn run_with_heartbeat<R: Report>(
+    recorder: &RunRecorder,
     progress: &Mutex<R>,
     stop: &CancellationToken,
     job: impl Future<Output = Result<R, JobError>> + Send,
@@ -298,7 +385,7 @@ async fn keep<R: Report>(
         beat.reset();
         loop {
             beat.tick().await;
-            if book.beat(progress).await.is_err() {
+            if recorder.heartbeat(progress).await.is_err() {
                 stop.cancel();
             }
         }
@@ -311,7 +398,7 @@ async fn keep<R: Report>(
 }
 
 /// The record of one run.
-struct Book {
+struct RunRecorder {
     store: PoolStore,
     clock: Arc<dyn Clock>,
     id: RunId,
@@ -321,7 +408,7 @@ struct Book {
     metrics: Metrics,
 }
 
-impl Book {
+impl RunRecorder {
     async fn write<R: Report>(
         &self,
         state: RunState,
@@ -345,7 +432,7 @@ impl Book {
 
     /// Renews the lease and writes the counts. Fails only if the lease is lost: a database that is away may come back
     /// before the lease ends.
-    async fn beat<R: Report>(&self, progress: &Mutex<R>) -> Result<(), StoreError> {
+    async fn heartbeat<R: Report>(&self, progress: &Mutex<R>) -> Result<(), StoreError> {
         let counts = progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,19 +1,20 @@
 //! Starts every job on its interval. Brokers share the schedule through the table, so that several of them make no
 //! more runs than one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    JobsConfig,
     cleanup::CleanupJob,
     expiry::ExpiryJob,
-    runner::{Job, Runner, StartFault},
+    runner::{Job, JobStartError, Runner},
     stale::{Removal, RemovalJob},
     sync::SyncJob,
 };
-use crate::{config::JobsConfig, telemetry::chain};
+use crate::telemetry::chain;
 
 /// A schedule is looked at so many times an interval, but at least once a minute.
 const LOOKS: u32 = 10;
@@ -23,23 +24,15 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const EARLY: f64 = 0.95;
 
 /// Runs until `stop`.
-pub async fn run(runner: &Runner, config: &JobsConfig, stop: &CancellationToken) {
-    let context = || Arc::clone(runner.context());
+pub(crate) async fn run(runner: &Runner, config: &JobsConfig, stop: &CancellationToken) {
     let loops = async {
         tokio::join!(
-            repeat(runner, config.sync_interval, || SyncJob {
-                context: context(),
-                force: false
-            }),
+            repeat(runner, config.sync_interval, || SyncJob { force: false }),
             repeat(runner, config.cleanup_interval, || CleanupJob {
-                context: context(),
                 retry_failed: false
             }),
-            repeat(runner, config.expiry_interval, || ExpiryJob {
-                context: context()
-            }),
+            repeat(runner, config.expiry_interval, || ExpiryJob),
             repeat(runner, config.stale_interval, || RemovalJob {
-                context: context(),
                 removal: Removal::StaleFor(config.stale_grace),
             }),
         )
@@ -63,10 +56,10 @@ async fn repeat<J: Job>(runner: &Runner, interval: Duration, job: impl Fn() -> J
         match runner.start_if_due(job(), Some(not_since)).await {
             // How it ends is in the log and in its record.
             Ok(started) => drop(started.finish().await),
-            Err(fault @ (StartFault::Store(_) | StartFault::Panicked { .. })) => {
+            Err(fault @ (JobStartError::Store(_) | JobStartError::Panicked { .. })) => {
                 tracing::warn!(cause = chain(&fault), "a job could not be started");
             }
-            Err(fault @ (StartFault::Running { job, .. } | StartFault::NotDue { job })) => {
+            Err(fault @ (JobStartError::Running { job, .. } | JobStartError::NotDue { job })) => {
                 tracing::debug!(action = job.as_str(), reason = %fault, "a job was not started");
             }
         }

@@ -1,27 +1,24 @@
 //! Removing sandboxes from the table without CSP: what has been stale for long, or what an admin names.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{
-    JobContext, JobError,
+    JobError,
     runner::{Job, Report, ReportStatus, Run},
 };
 use crate::{
-    metrics::Metrics,
-    sandbox::{Sandbox, Status},
-    store::{Change, JobName},
+    domain::{JobName, Sandbox, Status},
+    store::Change,
+    telemetry::metrics::Metrics,
 };
-
-/// Changes between two looks at whether to stop.
-const CHUNK: usize = 100;
 
 /// Which sandboxes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub(crate) enum Removal {
     /// Those that have been stale for so long.
     StaleFor(Duration),
     /// All that are stale.
@@ -32,9 +29,7 @@ pub enum Removal {
 
 /// The job.
 #[derive(Debug)]
-pub struct RemovalJob {
-    /// What it works with.
-    pub context: Arc<JobContext>,
+pub(crate) struct RemovalJob {
     /// Which sandboxes go.
     pub removal: Removal,
 }
@@ -42,7 +37,7 @@ pub struct RemovalJob {
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "completed", "due": 2, "deleted": 2, "grace_period_hours": 24, "duration_ms": 18 }))]
-pub struct RemovalReport {
+pub(crate) struct RemovalReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Sandboxes removed from the table.
@@ -76,7 +71,7 @@ impl Job for RemovalJob {
 
     async fn run_once(&self, run: &Run<RemovalReport>) -> Result<RemovalReport, JobError> {
         let began = Instant::now();
-        let context = &self.context;
+        let context = run.context();
         let now = context.clock.now();
         let status = match self.removal {
             Removal::StaleFor(_) | Removal::AllStale => Status::Stale,
@@ -101,25 +96,18 @@ impl Job for RemovalJob {
             Removal::AllStale | Removal::AllFailed => None,
         };
         let mut report = RemovalReport {
-            status: ReportStatus::Completed,
             due: changes.len(),
             grace_period_hours,
             ..RemovalReport::default()
         };
         run.progress(&report);
-        for chunk in changes.chunks(CHUNK) {
-            if run.is_stopped() {
-                report.status = ReportStatus::Interrupted;
-                break;
-            }
-            let hours = context.terms.lab_duration_hours;
-            let made = context
-                .store
-                .apply(Some(run.fence()), chunk, hours, now)
-                .await?;
-            report.deleted += made.into_iter().filter(|made| *made).count();
-            run.progress(&report);
-        }
+        let wrote_all = run
+            .write_all(&changes, now, |_, made| {
+                report.deleted += made.iter().filter(|made| **made).count();
+                run.progress(&report);
+            })
+            .await?;
+        report.status = ReportStatus::of_run(wrote_all);
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }

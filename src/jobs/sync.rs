@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -19,16 +18,13 @@ use super::{
     runner::{Job, Report, ReportStatus, Run},
 };
 use crate::{
-    candidates::Candidate,
     clock::UnixSeconds,
     csp::{AccountList, CspError},
-    metrics::Metrics,
-    sandbox::{Account, Sandbox, SandboxId, Status},
-    store::{Change, JobName, StoreError, Tombstone},
+    domain::{Account, Candidate, JobName, Sandbox, SandboxId, Status},
+    store::{Change, StoreError, Tombstone},
+    telemetry::metrics::Metrics,
 };
 
-/// Changes between two looks at whether to stop.
-const CHUNK: usize = 200;
 const LIST_ATTEMPTS: u32 = 3;
 /// A pause that CSP asks for is kept up to this long; beyond it the run gives up.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -37,9 +33,7 @@ const GUARD_FROM: usize = 5;
 
 /// The job.
 #[derive(Debug)]
-pub struct SyncJob {
-    /// What it works with.
-    pub context: Arc<JobContext>,
+pub(crate) struct SyncJob {
     /// Mark stale whatever is missing from CSP's list, however much that is.
     pub force: bool,
 }
@@ -50,7 +44,7 @@ pub struct SyncJob {
     "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
     "skipped": 0, "duplicates": 0, "unreadable": 0, "duration_ms": 412
 }))]
-pub struct SyncReport {
+pub(crate) struct SyncReport {
     /// How it ended.
     pub status: ReportStatus,
     /// Active sandbox accounts that CSP lists.
@@ -98,7 +92,7 @@ struct Difference {
     changed: Vec<Account>,
     back: Vec<Account>,
     gone: Vec<SandboxId>,
-    haunting: Vec<(Tombstone, Account)>,
+    resurfaced: Vec<(Tombstone, Account)>,
     available: usize,
 }
 
@@ -111,8 +105,9 @@ impl Job for SyncJob {
 
     async fn run_once(&self, run: &Run<SyncReport>) -> Result<SyncReport, JobError> {
         let began = Instant::now();
-        let now = self.context.clock.now();
-        let list = self.list_accounts(run).await?;
+        let context = run.context();
+        let now = context.clock.now();
+        let list = list_accounts(run).await?;
         let mut report = SyncReport {
             synced: list.accounts.len(),
             skipped: list.skipped,
@@ -120,9 +115,8 @@ impl Job for SyncJob {
             ..SyncReport::default()
         };
         run.progress(&report);
-        let mut difference = self.compare(list, now, &mut report).await?;
-        if let Some(reason) = self
-            .guard(report.synced, &difference)
+        let mut difference = compare(context, list, now, &mut report).await?;
+        if let Some(reason) = guard(report.synced, &difference, context.sync.max_stale_fraction)
             .filter(|_| !self.force)
         {
             tracing::warn!(
@@ -134,189 +128,168 @@ impl Job for SyncJob {
             difference.gone.clear();
             report.stale_guard = Some(reason);
         }
-        report.status = if self.write_all(run, difference, now, &mut report).await? {
-            ReportStatus::Completed
-        } else {
-            ReportStatus::Interrupted
-        };
+        let wrote_all = write_all(run, difference, now, &mut report).await?;
+        report.status = ReportStatus::of_run(wrote_all);
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }
 }
 
-impl SyncJob {
-    async fn list_accounts(&self, run: &Run<SyncReport>) -> Result<AccountList, CspError> {
-        let mut attempt = 0;
-        loop {
-            let error = match self.context.csp.list_accounts().await {
-                Ok(list) => return Ok(list),
-                Err(error) => error,
-            };
-            attempt += 1;
-            let pause = error
-                .retry_after()
-                .unwrap_or_else(|| self.context.backoff.pause(attempt));
-            if attempt == LIST_ATTEMPTS
-                || !error.is_transient()
-                || pause > LONGEST_PAUSE
-                || run.is_stopped()
-            {
-                return Err(error);
-            }
-            tracing::warn!(
-                attempt,
-                error = &error as &dyn std::error::Error,
-                "CSP did not list its accounts"
-            );
-            run.pause(pause).await;
+async fn list_accounts(run: &Run<SyncReport>) -> Result<AccountList, CspError> {
+    let mut attempt = 0;
+    loop {
+        let error = match run.context().csp.list_accounts().await {
+            Ok(list) => return Ok(list),
+            Err(error) => error,
+        };
+        attempt += 1;
+        let pause = error
+            .retry_after()
+            .unwrap_or_else(|| run.context().backoff.pause(attempt));
+        if attempt == LIST_ATTEMPTS
+            || !error.is_transient()
+            || pause > LONGEST_PAUSE
+            || run.is_stopped()
+        {
+            return Err(error);
         }
+        tracing::warn!(
+            attempt,
+            error = &error as &dyn std::error::Error,
+            "CSP did not list its accounts"
+        );
+        run.pause(pause).await;
     }
+}
 
-    async fn compare(
-        &self,
-        list: AccountList,
-        now: UnixSeconds,
-        report: &mut SyncReport,
-    ) -> Result<Difference, StoreError> {
-        let mut listed: HashMap<SandboxId, Account> = list
-            .accounts
-            .into_iter()
-            .map(|account| (account.sandbox_id.clone(), account))
-            .collect();
-        let mut tombstones: HashMap<String, Tombstone> = HashMap::new();
-        let mut difference = Difference::default();
-        let mut pages = self.context.store.sandbox_pages();
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            report.unreadable += page.unreadable.len();
-            for id in page.unreadable {
-                // Not new, whatever it is.
-                listed.remove(id.as_str());
-            }
-            for sandbox in page.sandboxes {
-                let account = listed.remove(sandbox.id());
-                let is_listed = account.is_some() || list.broken.contains(sandbox.id());
-                difference.sort(sandbox, account, is_listed);
-            }
-            tombstones.extend(
-                page.tombstones
-                    .into_iter()
-                    .map(|one| (one.sandbox_id.clone(), one)),
-            );
+async fn compare(
+    context: &JobContext,
+    list: AccountList,
+    now: UnixSeconds,
+    report: &mut SyncReport,
+) -> Result<Difference, StoreError> {
+    let mut listed: HashMap<SandboxId, Account> = list
+        .accounts
+        .into_iter()
+        .map(|account| (account.sandbox_id.clone(), account))
+        .collect();
+    let mut tombstones: HashMap<String, Tombstone> = HashMap::new();
+    let mut difference = Difference::default();
+    let mut pages = context.store.sandbox_pages();
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        report.unreadable += page.unreadable.len();
+        for id in page.unreadable {
+            // Not new, whatever it is.
+            listed.remove(id.as_str());
         }
-        let patience = self.context.sync.tombstone_retry;
-        for account in listed.into_values() {
-            match tombstones.remove(account.sandbox_id.as_str()) {
-                None => difference.new.push(account),
-                // CSP may be slow to forget it.
-                Some(tombstone) if UnixSeconds(tombstone.deleted_at) + patience > now => {}
-                Some(tombstone) => difference.haunting.push((tombstone, account)),
-            }
+        for sandbox in page.sandboxes {
+            let account = listed.remove(sandbox.id());
+            let is_listed = account.is_some() || list.broken.contains(sandbox.id());
+            difference.sort(sandbox, account, is_listed);
         }
-        Ok(difference)
+        tombstones.extend(
+            page.tombstones
+                .into_iter()
+                .map(|one| (one.sandbox_id.clone(), one)),
+        );
     }
+    let patience = context.sync.tombstone_retry;
+    for account in listed.into_values() {
+        match tombstones.remove(account.sandbox_id.as_str()) {
+            None => difference.new.push(account),
+            // CSP may be slow to forget it.
+            Some(tombstone) if UnixSeconds(tombstone.deleted_at) + patience > now => {}
+            Some(tombstone) => difference.resurfaced.push((tombstone, account)),
+        }
+    }
+    Ok(difference)
+}
 
-    /// An empty or halved list is more likely a fault of CSP than the end of that many accounts.
-    fn guard(&self, listed: usize, difference: &Difference) -> Option<String> {
-        let (gone, available) = (difference.gone.len(), difference.available);
-        if listed == 0 && gone > 0 {
-            return Some(
-                "CSP lists no account at all; if they are really gone, run the sync with force=true".to_owned(),
-            );
-        }
-        let fraction = self.context.sync.max_stale_fraction;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a pool has fewer than 2^52 sandboxes"
-        )]
-        let too_many = available >= GUARD_FROM && gone as f64 > available as f64 * fraction;
-        too_many.then(|| {
-            format!(
-                "CSP's list lacks {gone} of {available} available sandboxes, more than MAX_STALE_FRACTION = \
-                 {fraction}; if they are really gone, run the sync with force=true"
-            )
-        })
+/// An empty or halved list is more likely a fault of CSP than the end of that many accounts.
+fn guard(listed: usize, difference: &Difference, max_stale_fraction: f64) -> Option<String> {
+    let (gone, available) = (difference.gone.len(), difference.available);
+    if listed == 0 && gone > 0 {
+        return Some(
+            "CSP lists no account at all; if they are really gone, run the sync with force=true"
+                .to_owned(),
+        );
     }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a pool has fewer than 2^52 sandboxes"
+    )]
+    let too_many = available >= GUARD_FROM && gone as f64 > available as f64 * max_stale_fraction;
+    too_many.then(|| {
+        format!(
+            "CSP's list lacks {gone} of {available} available sandboxes, more than MAX_STALE_FRACTION = \
+             {max_stale_fraction}; if they are really gone, run the sync with force=true"
+        )
+    })
+}
 
-    /// Whether everything was written before the order to stop.
-    async fn write_all(
-        &self,
-        run: &Run<SyncReport>,
-        difference: Difference,
-        now: UnixSeconds,
-        report: &mut SyncReport,
-    ) -> Result<bool, StoreError> {
-        let Difference {
-            new,
-            changed,
-            back,
-            gone,
-            haunting,
-            ..
-        } = difference;
-        let changes: Vec<Change> = (new.into_iter().map(Change::Insert))
-            .chain(back.into_iter().map(Change::Restore))
-            .chain(changed.into_iter().map(Change::Update))
-            .chain(gone.into_iter().map(Change::MarkStale))
-            .chain(
-                haunting
-                    .into_iter()
-                    .map(|(tombstone, account)| Change::Reinstate(Box::new(tombstone), account)),
-            )
-            .collect();
-        for chunk in changes.chunks(CHUNK) {
-            if run.is_stopped() {
-                return Ok(false);
-            }
-            let hours = self.context.terms.lab_duration_hours;
-            let made = self
-                .context
-                .store
-                .apply(Some(run.fence()), chunk, hours, now)
-                .await?;
-            self.note(
-                chunk
-                    .iter()
-                    .zip(made)
-                    .filter(|(_, made)| *made)
-                    .map(|(change, _)| change),
-                report,
-            );
-            run.progress(report);
-        }
-        Ok(true)
-    }
+/// Whether everything was written before the order to stop.
+async fn write_all(
+    run: &Run<SyncReport>,
+    difference: Difference,
+    now: UnixSeconds,
+    report: &mut SyncReport,
+) -> Result<bool, StoreError> {
+    let Difference {
+        new,
+        changed,
+        back,
+        gone,
+        resurfaced,
+        ..
+    } = difference;
+    let changes: Vec<Change> = (new.into_iter().map(Change::Insert))
+        .chain(back.into_iter().map(Change::Restore))
+        .chain(changed.into_iter().map(Change::Update))
+        .chain(gone.into_iter().map(Change::MarkStale))
+        .chain(
+            resurfaced
+                .into_iter()
+                .map(|(tombstone, account)| Change::Reinstate(Box::new(tombstone), account)),
+        )
+        .collect();
+    run.write_all(&changes, now, |chunk, made| {
+        let made = chunk.iter().zip(made).filter(|(_, made)| **made);
+        note(run.context(), made.map(|(change, _)| change), report);
+        run.progress(report);
+    })
+    .await
+}
 
-    /// Counts what was written, and tells the index of it.
-    fn note<'a>(&self, made: impl Iterator<Item = &'a Change>, report: &mut SyncReport) {
-        let (mut available, mut outdated) = (Vec::new(), HashSet::new());
-        for change in made {
-            match change {
-                Change::Insert(account) => {
-                    report.inserted += 1;
-                    available.push(Candidate::from(account));
-                }
-                Change::Restore(account) => {
-                    report.restored += 1;
-                    available.push(Candidate::from(account));
-                }
-                Change::Update(account) => {
-                    report.updated += 1;
-                    outdated.insert(account.sandbox_id.clone());
-                    available.push(Candidate::from(account));
-                }
-                Change::MarkStale(id) => {
-                    report.marked_stale += 1;
-                    outdated.insert(id.clone());
-                }
-                Change::Reinstate(..) => report.reinstated += 1,
-                _ => {}
+/// Counts what was written, and tells the index of it.
+fn note<'a>(context: &JobContext, made: impl Iterator<Item = &'a Change>, report: &mut SyncReport) {
+    let (mut available, mut outdated) = (Vec::new(), HashSet::new());
+    for change in made {
+        match change {
+            Change::Insert(account) => {
+                report.inserted += 1;
+                available.push(Candidate::from(account));
             }
+            Change::Restore(account) => {
+                report.restored += 1;
+                available.push(Candidate::from(account));
+            }
+            Change::Update(account) => {
+                report.updated += 1;
+                outdated.insert(account.sandbox_id.clone());
+                available.push(Candidate::from(account));
+            }
+            Change::MarkStale(id) => {
+                report.marked_stale += 1;
+                outdated.insert(id.clone());
+            }
+            Change::Reinstate(..) => report.reinstated += 1,
+            _ => {}
         }
-        let candidates = self.context.supply.candidates();
-        candidates.remove(&outdated);
-        candidates.add(available);
     }
+    let candidates = context.refresher.candidates();
+    candidates.remove(&outdated);
+    candidates.add(available);
 }
 
 impl Difference {

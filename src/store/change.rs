@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    sandbox::{Account, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition},
+    domain::{Account, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition},
 };
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;

@@ -14,9 +14,11 @@ use super::{
     item::{self, Pointer, number, string},
 };
 use crate::{
-    candidates::Candidate,
     clock::UnixSeconds,
-    sandbox::{Account, Holder, LeaseTerms, Sandbox, SandboxId, Transition, Upkeep, lab_duration},
+    domain::{
+        Account, Candidate, Holder, LeaseTerms, Sandbox, SandboxId, Transition, Upkeep,
+        lab_duration,
+    },
 };
 
 /// How long a claim outlives its allocation before the table's TTL may remove it. An allocation that nothing expired
@@ -36,7 +38,7 @@ pub enum Guard {
 
 /// What the table has as the claim of a (caller, key) pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum StoredClaim {
     /// Nothing.
     None,
     /// A claim.
@@ -45,7 +47,7 @@ pub enum Found {
     Unreadable,
 }
 
-impl Found {
+impl StoredClaim {
     /// Reads a claim item, or logs why it is none.
     pub(super) fn read(item: Option<item::Item>) -> Self {
         let Some(item) = item else { return Self::None };
@@ -66,7 +68,7 @@ pub enum Claim {
     /// The caller holds the sandbox now.
     Won(Sandbox),
     /// The claim of the (caller, key) pair is not what the guard says; what it is, or nothing if it vanished.
-    Held(Found),
+    Held(StoredClaim),
     /// The sandbox is not what the candidate says; what it is now, if it still exists and can be read.
     Lost(Option<Sandbox>),
     /// Another transaction is at the sandbox. Nothing was written.
@@ -219,7 +221,7 @@ impl PoolStore {
         };
         let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
         if failed(claim) {
-            return Some(Claim::Held(Found::read(claim.item().cloned())));
+            return Some(Claim::Held(StoredClaim::read(claim.item().cloned())));
         }
         if failed(sandbox) {
             return Some(Claim::Lost(
@@ -267,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::spoilt,
-        sandbox::{CallerId, IdempotencyKey},
+        domain::{CallerId, IdempotencyKey},
     };
 
     proptest! {
@@ -278,7 +280,7 @@ mod tests {
             let sandbox = SandboxId::parse(sandbox).unwrap();
             let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
             let pointer = Pointer { sandbox_id: sandbox.to_string(), allocated_at: at };
-            prop_assert_eq!(Found::read(Some(item)), Found::Pointer(pointer));
+            prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Pointer(pointer));
         }
 
         #[test]
@@ -287,7 +289,7 @@ mod tests {
         ))) {
             let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
                 && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
-            prop_assert_eq!(matches!(Found::read(Some(item)), Found::Pointer(_)), is_claim);
+            prop_assert_eq!(matches!(StoredClaim::read(Some(item)), StoredClaim::Pointer(_)), is_claim);
         }
     }
 

@@ -7,13 +7,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use utoipa::ToSchema;
 
 use crate::{
     clock::UnixSeconds,
-    sandbox::{
-        Account, CallerId, Holder, IdempotencyKey, LabId, NiosxaasOutcome, Sandbox, SandboxId,
-        Status, Upkeep,
+    domain::{
+        Account, CallerId, Holder, IdempotencyKey, LabId, NiosxaasOutcome, NiosxaasRecord,
+        NiosxaasVerdict, Sandbox, SandboxId, Status, Upkeep,
     },
 };
 
@@ -424,38 +423,25 @@ pub(super) fn niosxaas_record(
     item
 }
 
-/// What became of an account's NIOSXaaS services, as it is remembered for 30 days.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({ "sandbox_id": "2009521", "outcome": "cleaned", "detail": "2", "at": 1_774_003_661 }))]
-pub struct NiosxaasRecord {
-    /// The sandbox.
-    pub sandbox_id: String,
-    /// What became of them.
-    pub outcome: NiosxaasVerdict,
-    /// How many were deleted, or why they were not.
+/// A NIOSXaaS record, attribute by attribute.
+#[derive(Debug, Deserialize)]
+struct NiosxaasRow {
+    sandbox_id: String,
+    outcome: NiosxaasVerdict,
     #[serde(default)]
-    pub detail: String,
-    /// When, in Unix seconds.
-    #[serde(rename(deserialize = "deleted_at"))]
-    pub at: UnixSeconds,
-}
-
-/// [`NiosxaasOutcome`] in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NiosxaasVerdict {
-    /// The services were deleted.
-    Cleaned,
-    /// They were left alone on purpose.
-    Skipped,
-    /// They could not be deleted.
-    Failed,
+    detail: String,
+    deleted_at: UnixSeconds,
 }
 
 /// Reads a record, or logs why it is none.
 pub(super) fn read_niosxaas_record(item: Item) -> Option<NiosxaasRecord> {
-    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
-        Ok(record) => Some(record),
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item::<NiosxaasRow>(item) {
+        Ok(row) => Some(NiosxaasRecord {
+            sandbox_id: row.sandbox_id,
+            outcome: row.outcome,
+            detail: row.detail,
+            at: row.deleted_at,
+        }),
         Err(fault) => {
             tracing::warn!(%fault, "skipped a NIOSXaaS record that cannot be read");
             None

@@ -1,139 +1,24 @@
-//! Leases, so that a job runs once at a time over all tasks, and the records of its runs.
+//! Job leases: a job runs once at a time over all brokers, and its writes carry a fencing token.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::{
-    operation::{
-        put_item::PutItemError,
-        update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    },
+    operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use futures_util::future::try_join_all;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
     PoolStore, StoreError,
     item::{self, Item, number, string},
 };
-use crate::clock::UnixSeconds;
+use crate::{
+    clock::UnixSeconds,
+    domain::{JobName, RunId},
+};
 
 /// How long a lease lasts unless it is renewed: a dead holder's job can be started again after that.
 pub const LEASE: Duration = Duration::from_secs(45);
-/// How long a run is remembered.
-const RUN_TTL: Duration = Duration::from_hours(30 * 24);
-
-/// The jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum JobName {
-    /// Brings the pool in step with CSP.
-    Sync,
-    /// Deletes from CSP what was given back.
-    Cleanup,
-    /// Retires allocations whose time is up.
-    AutoExpire,
-    /// Removes what has been stale for long.
-    AutoDeleteStale,
-    /// Removes what an admin names.
-    BulkDelete,
-}
-
-impl JobName {
-    /// Every job.
-    pub const ALL: [Self; 5] = [
-        Self::Sync,
-        Self::Cleanup,
-        Self::AutoExpire,
-        Self::AutoDeleteStale,
-        Self::BulkDelete,
-    ];
-
-    /// The name in the table, the API and the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sync => "sync",
-            Self::Cleanup => "cleanup",
-            Self::AutoExpire => "auto-expire",
-            Self::AutoDeleteStale => "auto-delete-stale",
-            Self::BulkDelete => "bulk-delete",
-        }
-    }
-}
-
-impl fmt::Display for JobName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The id of a run. It begins with the job's name, so that a run can be found by its id alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct RunId {
-    text: String,
-    #[serde(skip)]
-    job: JobName,
-}
-
-impl RunId {
-    /// A new id; ids of one job are in the order of their start.
-    #[must_use]
-    pub fn new(job: JobName, started_at: UnixSeconds, random: u32) -> Self {
-        Self {
-            text: format!(
-                "{job}-{started_at:011}-{random:08x}",
-                started_at = started_at.0
-            ),
-            job,
-        }
-    }
-
-    /// The id's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The job.
-    #[must_use]
-    pub const fn job(&self) -> JobName {
-        self.job
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl FromStr for RunId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let rest_of = |job: JobName| text.strip_prefix(job.as_str())?.strip_prefix('-');
-        let job = JobName::ALL
-            .into_iter()
-            .find(|job| {
-                rest_of(*job)
-                    .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-            })
-            .ok_or(())?;
-        let plain = text.len() <= 64
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        plain
-            .then(|| Self {
-                text: text.to_owned(),
-                job,
-            })
-            .ok_or(())
-    }
-}
 
 /// What proves that a run still holds its job's lease: every take-over raises the generation, and the writes of a run
 /// require its own.
@@ -159,47 +44,6 @@ pub enum Acquired {
     NotDue,
 }
 
-/// How a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// It runs.
-    Running,
-    /// It did what it should.
-    Succeeded,
-    /// It failed; `error` says why.
-    Failed,
-    /// A shutdown or a take-over ended it early. The next run goes on.
-    Interrupted,
-}
-
-/// A run of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({
-    "id": "cleanup-01774000000-1f0c7a52", "job": "cleanup", "state": "running",
-    "counts": { "status": "running", "due": 200, "deleted": 120, "failed": 0, "deferred": 0 },
-    "error": null, "started_at": 1_774_000_000, "updated_at": 1_774_000_045, "finished_at": null
-}))]
-pub struct RunRecord {
-    /// Its id.
-    pub id: String,
-    /// The job.
-    pub job: JobName,
-    /// How it stands.
-    pub state: RunState,
-    /// What it has done so far: the job's report.
-    #[schema(value_type = Object)]
-    pub counts: serde_json::Value,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// When it began, in Unix seconds.
-    pub started_at: UnixSeconds,
-    /// When this record was last written, in Unix seconds.
-    pub updated_at: UnixSeconds,
-    /// When it ended, in Unix seconds.
-    pub finished_at: Option<UnixSeconds>,
-}
-
 /// How a run ended, for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -211,17 +55,14 @@ pub enum Ended {
     Interrupted,
 }
 
-fn partition(job: JobName) -> String {
+/// The partition key of everything about a job.
+pub(super) fn partition(job: JobName) -> String {
     format!("JOB#{job}")
 }
 
 /// The primary key of a job's lease.
 pub(super) fn lease_key(job: JobName) -> Item {
     item::key(partition(job), "LEASE")
-}
-
-fn run_key(id: &RunId) -> Item {
-    item::key(partition(id.job), &format!("RUN#{id}"))
 }
 
 impl PoolStore {
@@ -244,7 +85,7 @@ impl PoolStore {
             .client
             .update_item()
             .table_name(&self.table.name)
-            .set_key(Some(lease_key(run.job)))
+            .set_key(Some(lease_key(run.job())))
             .update_expression(
                 "SET #owner = :owner, run_id = :run, lease_until = :until, started_at = :now, \
                  generation = if_not_exists(generation, :zero) + :one",
@@ -275,7 +116,7 @@ impl PoolStore {
                 let was_given_back = integer(before, "lease_until").is_none_or(|until| until == 0);
                 Ok(Acquired::Granted {
                     fence: Fence {
-                        job: run.job,
+                        job: run.job(),
                         generation: integer(before, "generation").unwrap_or(0) + 1,
                     },
                     abandoned: run_of(before)
@@ -292,7 +133,7 @@ impl PoolStore {
                     {
                         return Ok(Acquired::Granted {
                             fence: Fence {
-                                job: run.job,
+                                job: run.job(),
                                 generation,
                             },
                             abandoned: None,
@@ -418,104 +259,6 @@ impl PoolStore {
         }
         Ok(())
     }
-
-    /// Writes the record of a run. A record that says how the run ended is not written over.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn put_run(&self, id: &RunId, record: &RunRecord) -> Result<(), StoreError> {
-        const OPERATION: &str = "PutItem";
-        let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(record)
-            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        item.extend(run_key(id));
-        item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
-        let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table.name)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(PK) OR #state = :running")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":running", string("running"))
-            .send()
-            .await;
-        match answer {
-            Err(error)
-                if !error
-                    .as_service_error()
-                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-            {
-                Err(StoreError::from_sdk(OPERATION, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Records that a run ended without a word, if its record still says that it runs.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn record_abandoned(&self, id: &RunId, now: UnixSeconds) -> Result<(), StoreError> {
-        let Some(record) = self.run(id).await? else {
-            return Ok(());
-        };
-        let ended = RunRecord {
-            state: RunState::Interrupted,
-            error: Some("its broker died, or lost the database".to_owned()),
-            updated_at: now,
-            finished_at: Some(now),
-            ..record
-        };
-        self.put_run(id, &ended).await
-    }
-
-    /// The record of a run.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        let item = self.get_item(run_key(id)).await?;
-        Ok(item.and_then(read_run))
-    }
-
-    /// The last runs of a job, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn recent_runs(
-        &self,
-        job: JobName,
-        limit: i32,
-    ) -> Result<Vec<RunRecord>, StoreError> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .key_condition_expression("PK = :job AND begins_with(SK, :run)")
-            .expression_attribute_values(":job", string(partition(job)))
-            .expression_attribute_values(":run", string("RUN#"))
-            .scan_index_forward(false)
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("Query", error))?;
-        Ok(answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(read_run)
-            .collect())
-    }
-}
-
-fn read_run(item: Item) -> Option<RunRecord> {
-    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
-        Ok(record) => Some(record),
-        Err(fault) => {
-            tracing::warn!(%fault, "skipped a run record that cannot be read");
-            None
-        }
-    }
 }
 
 fn run_of(lease: Option<&Item>) -> Option<String> {
@@ -531,67 +274,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::{attribute, spoilt};
-
-    #[test]
-    fn a_run_id_reads_back_and_names_its_job() {
-        for job in JobName::ALL {
-            let id = RunId::new(job, UnixSeconds(1_774_000_000), 0xdead_beef);
-            assert_eq!(id.as_str().parse::<RunId>(), Ok(id.clone()));
-            assert_eq!(id.job(), job);
-        }
-        for not_an_id in [
-            "", "sync", "sync-", "sync-x", "reboot-1", "sync-1#2", "sync-1/2",
-        ] {
-            assert!(not_an_id.parse::<RunId>().is_err(), "{not_an_id}");
-        }
-    }
-
-    fn record() -> RunRecord {
-        RunRecord {
-            id: "sync-01774000000-1f0c7a52".into(),
-            job: JobName::Sync,
-            state: RunState::Running,
-            counts: serde_json::json!({ "status": "running", "synced": 3 }),
-            error: Some("why".into()),
-            started_at: UnixSeconds(1),
-            updated_at: UnixSeconds(2),
-            finished_at: Some(UnixSeconds(3)),
-        }
-    }
-
-    fn item(record: &RunRecord) -> Item {
-        serde_dynamo::aws_sdk_dynamodb_1::to_item(record).unwrap()
-    }
+    use crate::arbitrary::attribute;
 
     proptest! {
-        #[test]
-        fn any_text_is_the_id_of_a_run_or_none(text in prop_oneof![crate::arbitrary::text(), "(sync|bulk-delete)-[0-9a-z-]{0,70}"]) {
-            if let Ok(id) = text.parse::<RunId>() {
-                prop_assert_eq!(id.as_str(), &text);
-                prop_assert!(text.len() <= 64 && text.starts_with(id.job().as_str()));
-                // It is part of a path and of a header.
-                prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
-            }
-        }
-
-        #[test]
-        fn any_run_id_reads_back(job in proptest::sample::select(JobName::ALL.to_vec()), at in 0_i64.., random in any::<u32>()) {
-            let id = RunId::new(job, UnixSeconds(at), random);
-            prop_assert_eq!(id.as_str().parse(), Ok(id.clone()));
-        }
-
-        #[test]
-        fn any_report_reads_back(counts in proptest::collection::hash_map("[a-z_]{1,12}", any::<u32>(), 0..8), error in proptest::option::of(".{0,99}")) {
-            let record = RunRecord { counts: serde_json::json!(counts), error, ..record() };
-            prop_assert_eq!(read_run(item(&record)), Some(record));
-        }
-
-        #[test]
-        fn any_item_is_a_record_or_skipped(item in spoilt(item(&record()))) {
-            read_run(item);
-        }
-
         #[test]
         fn any_lease_has_whole_numbers_or_none(value in attribute()) {
             let lease = Item::from([("generation".to_owned(), value.clone()), ("run_id".to_owned(), value)]);

@@ -12,9 +12,9 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
 use tracing::{Span, field::Empty};
 
-use crate::{
+use crate::telemetry::{
+    TRACE,
     metrics::{Metrics, observe_call},
-    telemetry::TRACE,
 };
 
 /// Part of the SDK's client.

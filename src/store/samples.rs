@@ -4,55 +4,49 @@
 //! releases add up. A broker that dies takes at most a minute of them along, and an answer that got lost may count
 //! twice: these are figures for people.
 
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
-use utoipa::ToSchema;
+use serde::Deserialize;
 
 use super::{
-    Counts, PoolStore, StoreError,
+    PoolStore, StoreError,
     item::{self, Item, number, string},
 };
-use crate::clock::UnixSeconds;
+use crate::{
+    clock::UnixSeconds,
+    domain::{Counts, Flow, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+};
 
-/// The time that one sample is of.
-pub const SAMPLE_SPAN: Duration = Duration::from_mins(5);
-/// How long samples are kept.
-pub const SAMPLES_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 const PARTITION: &str = "SAMPLES";
 
-/// What callers did in some time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// Sandboxes that were allocated.
-    pub allocations: u64,
-    /// Sandboxes that were given back, or taken back when their time was up.
-    pub releases: u64,
+/// A sample, attribute by attribute.
+#[derive(Debug, Deserialize)]
+struct Row {
+    sampled_at: UnixSeconds,
+    available: u64,
+    allocated: u64,
+    pending_deletion: u64,
+    stale: u64,
+    deletion_failed: u64,
+    allocations: u64,
+    releases: u64,
 }
 
-/// The pool in five minutes of its past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({
-    "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
-    "allocations": 6, "releases": 4
-}))]
-pub struct Sample {
-    /// When the five minutes began, in Unix seconds.
-    #[serde(rename(deserialize = "sampled_at"))]
-    pub at: UnixSeconds,
-    /// In the pool, when it was last counted in that time.
-    pub available: u64,
-    /// Held by callers.
-    pub allocated: u64,
-    /// Waiting for deletion from CSP.
-    pub pending_deletion: u64,
-    /// No longer listed by CSP.
-    pub stale: u64,
-    /// Refused deletion by CSP.
-    pub deletion_failed: u64,
-    /// Sandboxes that were allocated in that time, by all brokers.
-    pub allocations: u64,
-    /// Sandboxes that were given back in that time, or taken back because theirs was up.
-    pub releases: u64,
+impl From<Row> for Sample {
+    fn from(row: Row) -> Self {
+        Self {
+            at: row.sampled_at,
+            counts: Counts {
+                available: row.available,
+                allocated: row.allocated,
+                pending_deletion: row.pending_deletion,
+                stale: row.stale,
+                deletion_failed: row.deletion_failed,
+            },
+            flow: Flow {
+                allocations: row.allocations,
+                releases: row.releases,
+            },
+        }
+    }
 }
 
 fn sort(at: UnixSeconds) -> String {
@@ -99,7 +93,7 @@ impl PoolStore {
             .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)))
             .expression_attribute_values(":allocations", number(count(flow.allocations)))
             .expression_attribute_values(":releases", number(count(flow.releases)))
-            .expression_attribute_values(":ttl", number((at + SAMPLES_KEPT_FOR).0));
+            .expression_attribute_values(":ttl", number((at + SAMPLE_RETENTION).0));
         match self.update_item(update).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
@@ -135,8 +129,8 @@ impl PoolStore {
 }
 
 fn read_sample(item: Item) -> Option<Sample> {
-    match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
-        Ok(sample) => Some(sample),
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
+        Ok(row) => Some(row.into()),
         Err(fault) => {
             tracing::warn!(%fault, "skipped a sample that cannot be read");
             None

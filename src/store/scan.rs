@@ -1,15 +1,15 @@
 //! What jobs and admins read: sandboxes, page after page.
 
-use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::AttributeValue};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{
-    PoolStore, StoreError,
-    item::{self, Item, NiosxaasRecord, SANDBOX_PREFIX, SANDBOX_SORT, Tombstone, number, string},
+    PoolStore, Position, StoreError,
+    item::{self, Item, SANDBOX_PREFIX, SANDBOX_SORT, Tombstone, number, string},
 };
 use crate::{
     clock::UnixSeconds,
-    sandbox::{Sandbox, Status},
+    domain::{NiosxaasRecord, Sandbox, Status},
 };
 
 /// One page of the table.
@@ -29,7 +29,7 @@ pub struct Listing {
     /// The sandboxes.
     pub sandboxes: Vec<Sandbox>,
     /// Where to go on; `None` at the end.
-    pub next: Option<Item>,
+    pub next: Option<Position>,
 }
 
 /// So many pages of the table are read for one page of an answer at the most; the cursor leads on.
@@ -187,10 +187,11 @@ impl PoolStore {
         &self,
         status: Option<Status>,
         limit: usize,
-        mut start: Option<Item>,
+        start: Option<Position>,
         search: Option<impl Fn(&Sandbox) -> bool + Send + Sync>,
     ) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
+        let mut start = start.map(Position::into_key);
         // A search reads on until it finds something, in pages as large as they come.
         let page_size = if search.is_none() {
             i32::try_from(limit).unwrap_or(PAGE_ITEMS)
@@ -203,7 +204,7 @@ impl PoolStore {
                 if listing.sandboxes.len() == limit {
                     return Ok(listing);
                 }
-                let position = position(&item, status);
+                let position = Position::of(&item, status);
                 if let Some(sandbox) = self
                     .read_or_skip(item)
                     .filter(|sandbox| search.as_ref().is_none_or(|search| search(sandbox)))
@@ -212,7 +213,7 @@ impl PoolStore {
                     listing.next = position;
                 }
             }
-            listing.next.clone_from(&next);
+            listing.next = next.as_ref().and_then(|key| Position::of(key, status));
             if next.is_none() {
                 break;
             }
@@ -256,59 +257,4 @@ impl PoolStore {
             .map_err(|error| StoreError::from_sdk("Scan", error))?;
         Ok((page.items.unwrap_or_default(), page.last_evaluated_key))
     }
-}
-
-/// The key to go on from after an item.
-fn position(item: &Item, status: Option<Status>) -> Option<Item> {
-    position_names(status)
-        .iter()
-        .map(|name| Some(((*name).to_owned(), item.get(*name)?.clone())))
-        .collect()
-}
-
-/// The attributes of a position, in the order in which a cursor has them.
-#[must_use]
-const fn position_names(status: Option<Status>) -> &'static [&'static str] {
-    if status.is_some() {
-        &["PK", "SK", "status", "allocated_at"]
-    } else {
-        &["PK", "SK"]
-    }
-}
-
-/// A position as a cursor has it, or what is wrong with it.
-#[must_use]
-pub fn read_position(values: &[String], status: Option<Status>) -> Option<Item> {
-    let names = position_names(status);
-    let item: Item = names
-        .iter()
-        .zip(values)
-        .map(|(name, value)| {
-            let value = match *name {
-                "allocated_at" => AttributeValue::N(value.parse::<i64>().ok()?.to_string()),
-                _ => AttributeValue::S(value.clone()),
-            };
-            Some(((*name).to_owned(), value))
-        })
-        .collect::<Option<_>>()?;
-    let (partition, sort) = (values.first()?, values.get(1)?);
-    // DynamoDB's own bounds of a key, in bytes; it takes no empty one.
-    let is_key = (1..=2048).contains(&partition.len()) && (1..=1024).contains(&sort.len());
-    let is_sandbox =
-        status.is_none() || (partition.starts_with(SANDBOX_PREFIX) && sort == SANDBOX_SORT);
-    let is_of_status =
-        status.is_none_or(|status| values.get(2).map(String::as_str) == Some(status.as_str()));
-    (values.len() == names.len() && is_key && is_sandbox && is_of_status).then_some(item)
-}
-
-/// A position's values, as a cursor has them.
-#[must_use]
-pub fn position_values(position: &Item, status: Option<Status>) -> Vec<String> {
-    position_names(status)
-        .iter()
-        .filter_map(|name| match position.get(*name)? {
-            AttributeValue::S(text) | AttributeValue::N(text) => Some(text.clone()),
-            _ => None,
-        })
-        .collect()
 }

@@ -17,12 +17,12 @@ use aws_sdk_dynamodb::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Found, Pointer, PoolStore, StoreError, claim,
+    Pointer, PoolStore, StoreError, StoredClaim, claim,
     item::{number, schema_key, string},
 };
 use crate::{
     clock::UnixSeconds,
-    sandbox::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
+    domain::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
 };
 
 /// The version of the table's layout that this broker writes.
@@ -265,7 +265,8 @@ impl PoolStore {
         if self.put_if(none).await? {
             return Ok(true);
         }
-        let Found::Pointer(pointer) = self.find_claim(&holder.caller, &holder.key).await? else {
+        let StoredClaim::Pointer(pointer) = self.find_claim(&holder.caller, &holder.key).await?
+        else {
             return Ok(false);
         };
         if self.is_held(&pointer, holder).await? {

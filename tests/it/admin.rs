@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use sandbox_broker::{sandbox::SandboxId, store::Change};
+use sandbox_broker::{domain::SandboxId, store::Change};
 use serde_json::Value;
 
 use crate::support::{Pool, TestBroker};

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use sandbox_broker::{
-    sandbox::{SandboxId, Status},
+    domain::{SandboxId, Status},
     store::Change,
 };
 

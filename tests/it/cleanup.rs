@@ -3,7 +3,7 @@ use std::time::Duration;
 use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, Misbehaviour, Simulator},
-    sandbox::Status,
+    domain::Status,
 };
 use serde_json::Value;
 

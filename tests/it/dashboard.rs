@@ -4,8 +4,8 @@ use reqwest::{Method, StatusCode, header};
 use sandbox_broker::{
     clock::UnixSeconds,
     csp::simulator::{Call, Fault, Misbehaviour},
-    sandbox::SandboxId,
-    store::{Change, Counts, Flow, SAMPLE_SPAN},
+    domain::{Counts, Flow, SAMPLE_SPAN, SandboxId},
+    store::Change,
 };
 use serde_json::{Value, json};
 

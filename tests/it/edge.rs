@@ -403,7 +403,7 @@ async fn allocations_go_on_beside_thousands_of_connections_that_send_nothing_or_
         .trim_start_matches("http://")
         .parse()
         .unwrap();
-    sandbox_broker::server::raise_file_limit();
+    sandbox_broker::http::server::raise_file_limit();
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
         .unwrap_or(u64::MAX);

@@ -4,10 +4,8 @@ use reqwest::{Method, StatusCode};
 use sandbox_broker::{
     clock::{Clock, SystemClock, UnixSeconds},
     csp::simulator::{Fault, Misbehaviour},
-    sandbox::{SandboxId, Status},
-    store::{
-        Acquired, Change, DeletionOutcome, Ended, JobName, RunId, RunRecord, RunState, StoreError,
-    },
+    domain::{JobName, RunId, RunRecord, RunState, SandboxId, Status},
+    store::{Acquired, Change, DeletionOutcome, Ended, StoreError},
 };
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue::{N, Null, S};
-use sandbox_broker::{clock::Clock, sandbox::LeaseTerms};
+use sandbox_broker::{clock::Clock, domain::LeaseTerms};
 
 use crate::support::{Pool, START};
 

@@ -10,12 +10,14 @@ use std::{
 };
 
 use sandbox_broker::{
-    candidates::Candidates,
+    broker::{
+        candidates::Candidates,
+        refresher::{CandidateRefresher, Refreshed},
+    },
     config::Config,
-    metrics::Metrics,
-    sandbox::{NamePrefix, SandboxId},
+    domain::{NamePrefix, SandboxId},
     store::PoolStore,
-    supply::{Refreshed, Supply},
+    telemetry::metrics::Metrics,
 };
 use tokio_util::task::TaskTracker;
 
@@ -34,11 +36,11 @@ async fn one_a_page(pool: &Pool) -> FaultProxy {
     proxy
 }
 
-async fn supply_of(pool: &Pool, proxy: &FaultProxy, capacity: usize) -> Supply {
+async fn supply_of(pool: &Pool, proxy: &FaultProxy, capacity: usize) -> CandidateRefresher {
     let config = Config::from_variables(&pool.variables(&[])).unwrap();
     let endpoint = proxy.endpoint();
     let store = PoolStore::connect(&config.store, Some(&endpoint), Metrics::new()).await;
-    Supply::new(store, Candidates::new(capacity, 1), TaskTracker::new())
+    CandidateRefresher::new(store, Candidates::new(capacity, 1), TaskTracker::new())
 }
 
 /// Counts readings: their first pages.
@@ -168,7 +170,7 @@ async fn who_waits_gets_a_candidate_with_the_page_that_brings_it() {
 }
 
 /// Waits until the index has so many; less long than it takes until a whole table is read again.
-async fn wait_until_it_has(supply: &Supply, wanted: usize) {
+async fn wait_until_it_has(supply: &CandidateRefresher, wanted: usize) {
     let filled = async {
         while supply.candidates().len() < wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, Misbehaviour, Simulator},
-    sandbox::{SandboxId, Status},
+    domain::{SandboxId, Status},
     store::Change,
 };
 use serde_json::Value;
@@ -165,7 +165,7 @@ async fn a_sync_never_touches_what_has_or_had_a_holder() {
         }
     }
     sync(&broker).await;
-    let find = |all: &[sandbox_broker::sandbox::Sandbox], id: &str| {
+    let find = |all: &[sandbox_broker::domain::Sandbox], id: &str| {
         all.iter()
             .find(|sandbox| sandbox.id().as_str() == id)
             .cloned()

@@ -15,7 +15,7 @@ use reqwest::Method;
 use sandbox_broker::{
     clock::ManualClock,
     csp::simulator::{Fault, Misbehaviour, Simulator},
-    sandbox::{Sandbox, Status},
+    domain::{Sandbox, Status},
 };
 
 use crate::support::{BrokerClient, Pool, START, TestBroker, simulated_csp};

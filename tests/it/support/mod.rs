@@ -23,9 +23,9 @@ use sandbox_broker::{
     clock::{Clock, ManualClock, UnixSeconds},
     config::{Config, Variables},
     csp::simulator::Simulator,
-    metrics::Metrics,
-    sandbox::{Account, Sandbox, SandboxId, Status},
+    domain::{Account, Sandbox, SandboxId, Status},
     store::{Change, PoolStore, embedded::EmbeddedEngine, read_sandbox},
+    telemetry::metrics::Metrics,
 };
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use futures_util::FutureExt;
 use sandbox_broker::{
-    sandbox::Account,
-    store::{Change, Claim, Found, Guard},
+    domain::Account,
+    store::{Change, Claim, Guard, StoredClaim},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
@@ -92,7 +92,8 @@ async fn second(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     stage.pool.add(["second"]).await;
     let claim = stage.claim(&account("second"), "play", &Guard::New).await;
-    let is_held = matches!(&claim, Claim::Held(Found::Pointer(to)) if to.sandbox_id == "first");
+    let is_held =
+        matches!(&claim, Claim::Held(StoredClaim::Pointer(to)) if to.sandbox_id == "first");
     must(is_held, &format!("{claim:?}"))
 }
 
@@ -143,7 +144,7 @@ async fn gone(stage: Stage) -> Outcome {
         .claim(&account("first"), "play", &Guard::Unreadable)
         .await;
     must(
-        matches!(claim, Claim::Held(Found::None)),
+        matches!(claim, Claim::Held(StoredClaim::None)),
         &format!("{claim:?}"),
     )
 }

@@ -3,7 +3,8 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
-    store::{Acquired, Ended, Fence, JobName, RunId, RunRecord, RunState, StoreError},
+    domain::{JobName, RunId, RunRecord, RunState},
+    store::{Acquired, Ended, Fence, StoreError},
 };
 
 use super::stage::{
@@ -140,7 +141,7 @@ async fn allocated_without_claim(stage: &Stage, name: &str, at: UnixSeconds) {
     stage.rewrite_sandbox(name, &attributes).await;
 }
 
-async fn pointer(stage: &Stage) -> sandbox_broker::store::Found {
+async fn pointer(stage: &Stage) -> sandbox_broker::store::StoredClaim {
     let holder = holder("play");
     let found = stage.pool.store.find_claim(&holder.caller, &holder.key);
     found.await.unwrap()

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
-    sandbox::Status,
+    domain::Status,
     store::{Change, Release},
 };
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, future::BoxFuture};
 use sandbox_broker::{
-    candidates::Candidate,
     clock::UnixSeconds,
     config::Config,
-    metrics::Metrics,
-    sandbox::{Account, CallerId, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId, Status},
+    domain::{
+        Account, CallerId, Candidate, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId,
+        Status,
+    },
     store::{Change, Claim, Fence, Guard, Item, PoolStore},
+    telemetry::metrics::Metrics,
 };
 
 use crate::support::{

@@ -3,8 +3,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
-    sandbox::Status,
-    store::{Change, DeletionOutcome, JobName, RunId, StoreError, Tombstone},
+    domain::{JobName, RunId, Status},
+    store::{Change, DeletionOutcome, StoreError, Tombstone},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, number, scenario, text};

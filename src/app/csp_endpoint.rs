@@ -1,0 +1,115 @@
+//! Where CSP is: the simulator in this process, or the real one.
+
+#[cfg(feature = "simulator")]
+use std::net::SocketAddr;
+
+use secrecy::SecretString;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::StartError;
+#[cfg(feature = "simulator")]
+use crate::csp::simulator::Simulator;
+use crate::{
+    config::Config,
+    csp::{
+        CspError,
+        niosxaas::{NiosxaasClient, NiosxaasUser},
+    },
+    secrets::CredentialTargets,
+    telemetry::metrics::Metrics,
+};
+#[cfg(feature = "simulator")]
+use crate::{csp::CspMode, store::Engine};
+
+/// The one in the environment, if it is there.
+pub(super) fn niosxaas_user(config: &Config) -> NiosxaasUser {
+    config
+        .niosxaas
+        .as_ref()
+        .map_or_else(NiosxaasUser::default, |niosxaas| NiosxaasUser {
+            email: niosxaas.email.clone(),
+            password: niosxaas.password.clone().unwrap_or_default(),
+        })
+}
+
+/// Where CSP is: the simulator in this process, or the real one.
+pub(super) struct CspEndpoint {
+    pub(super) base_url: String,
+    /// In place of the configured one.
+    niosxaas_base_url: Option<String>,
+    pub(super) token: SecretString,
+}
+
+impl CspEndpoint {
+    #[cfg_attr(
+        not(feature = "simulator"),
+        expect(clippy::unused_async, unused_variables, reason = "see the feature")
+    )]
+    pub(super) async fn open(
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        #[cfg(feature = "simulator")]
+        if config.csp.mode == CspMode::Simulated {
+            return Self::simulate(config, tasks, stop)
+                .await
+                .map_err(StartError::Simulator);
+        }
+        Ok(Self {
+            base_url: config.csp.base_url.clone(),
+            niosxaas_base_url: None,
+            // `Config` refuses live mode without a token.
+            token: config.csp.token.clone().unwrap_or_default(),
+        })
+    }
+
+    /// The simulator speaks NIOSXaaS too.
+    pub(super) fn niosxaas(
+        &self,
+        config: &Config,
+        targets: &CredentialTargets,
+        metrics: &Metrics,
+    ) -> Result<Option<NiosxaasClient>, CspError> {
+        let Some(mut niosxaas) = config.niosxaas.clone() else {
+            return Ok(None);
+        };
+        if let Some(base_url) = &self.niosxaas_base_url {
+            niosxaas.base_url.clone_from(base_url);
+        }
+        let (user, connect) = (targets.niosxaas.clone(), config.csp.connect_timeout);
+        NiosxaasClient::new(niosxaas, user, connect, metrics.clone()).map(Some)
+    }
+
+    #[cfg(feature = "simulator")]
+    async fn simulate(
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> std::io::Result<Self> {
+        let accounts = config.csp.simulated_accounts as u64;
+        // On the embedded engine the pool survives a restart, so its CSP has to as well.
+        let simulator = if config.store.engine == Engine::Embedded {
+            Simulator::open(
+                &config.store.data_dir.join("csp-simulator.json"),
+                accounts,
+                SIMULATOR_SEED,
+            )?
+        } else {
+            Simulator::new(accounts, SIMULATOR_SEED)
+        };
+        let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        tasks.spawn(simulator.serve(listener, stop.clone()));
+        let root = base_url
+            .trim_end_matches(crate::csp::simulator::API_PATH)
+            .to_owned();
+        Ok(Self {
+            base_url,
+            niosxaas_base_url: Some(root),
+            token: "simulated".into(),
+        })
+    }
+}
+
+#[cfg(feature = "simulator")]
+const SIMULATOR_SEED: u64 = 1;

@@ -1,0 +1,41 @@
+//! `healthcheck`: asks the broker of this machine whether it is up.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use crate::config::Config;
+
+/// How long a broker that is up may take to say so.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks the broker that `config` describes.
+///
+/// # Errors
+/// If it does not answer with a success within 3 s.
+pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut address = config.http.address();
+    // Listening everywhere includes this machine.
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let url = format!("http://{address}/healthz");
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(HEALTH_TIMEOUT)
+        .build()?;
+    client
+        .get(&url)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+        .with_context(|| format!("{url} does not answer as it should"))?;
+    Ok(ExitCode::SUCCESS)
+}

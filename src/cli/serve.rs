@@ -1,0 +1,83 @@
+//! `serve`: runs the broker until a signal.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{NO_SIGNALS, stopped_early};
+use crate::{
+    app::Running,
+    auth::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
+    clock::SystemClock,
+    config::Config,
+    shutdown::Signals,
+    store::Engine,
+};
+
+/// Runs the broker that `config` describes.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen().context(NO_SIGNALS)?;
+    let running = tokio::select! {
+        running = Running::start(config, Arc::new(SystemClock), rand::random()) => running?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
+    if config.store.engine == Engine::Embedded {
+        print!("{}", banner(config, &running).await);
+    }
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long the count of the pool may hold up what a laptop is told.
+const BANNER_TIMEOUT: Duration = Duration::from_secs(2);
+
+async fn banner(config: &Config, running: &Running) -> String {
+    let count = running.app().state().broker.stats();
+    // The broker serves already; a pool that takes long to count must not end it.
+    let pool = match tokio::time::timeout(BANNER_TIMEOUT, count).await {
+        Ok(Ok(stats)) => format!(
+            "{} of {} sandboxes available",
+            stats.available,
+            stats.total()
+        ),
+        Ok(Err(_)) | Err(_) => "its sandboxes could not be counted in time".to_owned(),
+    };
+    let base = format!("http://{}", running.address());
+    let path = &config.http.base_path;
+    // Only the well-known tokens of a laptop are shown.
+    let shown = |tokens: &[SecretString], default: &'static str, variable: &str| {
+        let is_default = tokens.iter().any(|token| token.expose_secret() == default);
+        if is_default {
+            default.to_owned()
+        } else {
+            format!("${variable}")
+        }
+    };
+    let track_token = shown(
+        &config.auth.track_tokens,
+        DEFAULT_TRACK_TOKEN,
+        "BROKER_API_TOKEN",
+    );
+    let admin_token = shown(
+        &config.auth.admin_tokens,
+        DEFAULT_ADMIN_TOKEN,
+        "BROKER_ADMIN_TOKEN",
+    );
+    format!(
+        "\nSandbox Broker {version}: {pool}\n\n  \
+         API          {base}{path}\n  \
+         Swagger      {base}{path}/docs\n  \
+         Dashboard    {base}/dashboard\n  \
+         Track token  {track_token}\n  \
+         Admin token  {admin_token}\n\n\
+         Get a sandbox:\n\n  \
+         curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}

@@ -1,0 +1,38 @@
+//! How long allocations last, and how allocation behaves under contention.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::{backoff::BackoffConfig, broker::AllocationConfig, domain::LeaseTerms};
+
+pub(super) fn read_terms(reader: &mut Reader<'_>) -> LeaseTerms {
+    LeaseTerms {
+        lab_duration_hours: reader.number("LAB_DURATION_HOURS", 4, 1..=720),
+        grace: reader.duration("GRACE_PERIOD_MINUTES", 30, 0..=10_080, Duration::from_mins),
+    }
+}
+
+pub(super) fn read_allocation(reader: &mut Reader<'_>) -> AllocationConfig {
+    let backoff = BackoffConfig {
+        base: reader.duration("BACKOFF_BASE_MS", 25, 1..=10_000, Duration::from_millis),
+        max: reader.duration("BACKOFF_MAX_MS", 1_000, 1..=60_000, Duration::from_millis),
+    };
+    if backoff.base > backoff.max {
+        let got = format!("{} ms, more than BACKOFF_MAX_MS", backoff.base.as_millis());
+        reader.refuse(
+            "BACKOFF_BASE_MS",
+            got,
+            format!("at most {} ms", backoff.max.as_millis()),
+        );
+    }
+    AllocationConfig {
+        timeout: reader.duration(
+            "ALLOCATE_TIMEOUT_MS",
+            10_000,
+            100..=25_000,
+            Duration::from_millis,
+        ),
+        index_capacity: reader.number("CANDIDATE_INDEX_CAPACITY", 10_000, 100..=1_000_000),
+        backoff,
+    }
+}

@@ -1,0 +1,23 @@
+//! The terms of the domain: sandboxes, their holders and states, jobs, and the pool as figures. No I/O.
+
+mod candidate;
+mod job;
+mod lease_terms;
+mod niosxaas;
+mod pool;
+mod principal;
+mod sandbox;
+mod status;
+mod text;
+
+pub use self::{
+    candidate::Candidate,
+    job::{JobName, RunId, RunRecord, RunState},
+    lease_terms::{LeaseTerms, lab_duration},
+    niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
+    pool::{Counts, Flow, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    principal::Role,
+    sandbox::{Account, Holder, Sandbox, Upkeep},
+    status::{Status, Transition, UnknownStatus},
+    text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, SandboxId},
+};

@@ -1,0 +1,67 @@
+//! HTTP: the server, what requests pass through, the API and the dashboard.
+
+pub(crate) mod api;
+mod dashboard;
+pub(crate) mod error;
+mod headers;
+pub(crate) mod middleware;
+mod request_context;
+pub mod server;
+mod state;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use self::middleware::{cors::Cors, rate_limit::Quota};
+pub use self::state::{AppState, Parts};
+
+/// Where the API listens, and under which path.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `HOST`.
+    pub host: IpAddr,
+    /// `PORT`; 0 takes any free one.
+    pub port: u16,
+    /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
+    pub base_path: String,
+    /// `METRICS_PORT`: where the metrics are in place of the API's port; 0 takes any free one.
+    pub metrics_port: Option<u16>,
+    /// `KEEP_ALIVE_SEC`: how long a connection may be idle.
+    pub keep_alive: Duration,
+    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
+    pub shutdown_timeout: Duration,
+    /// What is let in.
+    pub edge: EdgeConfig,
+}
+
+impl HttpConfig {
+    /// The address to listen on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// The address of the metrics, if it is another one.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_port
+            .map(|port| SocketAddr::new(self.host, port))
+    }
+}
+
+/// How much is let in, and from where.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// `TRUSTED_PROXY_HOPS`: so many proxies in front of the broker each add an address to `X-Forwarded-For`.
+    pub trusted_hops: usize,
+    /// `RATE_LIMIT_PER_SEC` and `RATE_LIMIT_BURST`.
+    pub per_caller: Quota,
+    /// `RATE_LIMIT_ADDRESS_PER_SEC` and `RATE_LIMIT_ADDRESS_BURST`.
+    pub per_address: Quota,
+    /// `MAX_IN_FLIGHT`: requests at once.
+    pub max_in_flight: usize,
+    /// `CORS_ALLOWED_ORIGINS`.
+    pub cors: Cors,
+}

@@ -1,0 +1,261 @@
+//! Looking at the pool, for admins.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    error_responses::error_set,
+    extract::{Admin, ApiQuery},
+};
+use crate::{
+    clock::UnixSeconds,
+    domain::{Counts, Sandbox, Status},
+    http::{
+        AppState,
+        error::{ApiError, ErrorCode},
+    },
+    store::Position,
+};
+
+error_set! {
+    /// What counting may fail with.
+    StatsErrors: StoreUnavailable
+}
+error_set! {
+    /// What listing may fail with.
+    ListErrors: InvalidParameter, InvalidCursor, StoreUnavailable
+}
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 1000;
+const MAX_SEARCH: usize = 256;
+
+/// How many sandboxes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0
+}))]
+pub(crate) struct StatsBody {
+    /// All of them.
+    pub total: u64,
+    /// In the pool.
+    pub available: u64,
+    /// Held by callers.
+    pub allocated: u64,
+    /// Waiting for deletion from CSP.
+    pub pending_deletion: u64,
+    /// No longer listed by CSP.
+    pub stale: u64,
+    /// Refused deletion by CSP.
+    pub deletion_failed: u64,
+}
+
+impl From<Counts> for StatsBody {
+    fn from(counts: Counts) -> Self {
+        Self {
+            total: counts.total(),
+            available: counts.available,
+            allocated: counts.allocated,
+            pending_deletion: counts.pending_deletion,
+            stale: counts.stale,
+            deletion_failed: counts.deletion_failed,
+        }
+    }
+}
+
+/// A sandbox as an admin sees it. Times are Unix seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "sandbox_id": "2009521", "name": "lab-adventure-0087",
+    "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "pending_deletion",
+    "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
+    "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
+    "deletion_requested_at": 1_774_003_600, "deletion_retry_count": 2, "next_deletion_at": 1_774_003_900,
+    "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427, "updated_at": 1_774_003_720,
+    "last_synced": 1_773_990_000, "sfdc_account_id": null, "niosxaas_cleaned_at": 1_774_003_661,
+    "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null
+}))]
+pub(crate) struct AdminSandboxBody {
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// The account's name.
+    pub name: String,
+    /// CSP's resource id of the account.
+    pub external_id: String,
+    /// Its state.
+    pub status: Status,
+    /// Its holder, or last holder.
+    pub allocated_to_track: Option<String>,
+    /// The key that the holder asked with.
+    pub idempotency_key: Option<String>,
+    /// The holder's lab.
+    pub track_name: Option<String>,
+    /// When it was allocated; 0 if it never was.
+    pub allocated_at: UnixSeconds,
+    /// When the allocation ends.
+    pub expires_at: Option<UnixSeconds>,
+    /// How long the allocation lasts, in hours.
+    pub lab_duration_hours: u32,
+    /// When it was given back or expired.
+    pub deletion_requested_at: Option<UnixSeconds>,
+    /// Attempts to delete it that failed.
+    pub deletion_retry_count: u32,
+    /// When the next attempt is due.
+    pub next_deletion_at: Option<UnixSeconds>,
+    /// Why the last attempt failed.
+    pub deletion_error: Option<String>,
+    /// When CSP created the account.
+    pub created_at: Option<UnixSeconds>,
+    /// When anything last wrote it.
+    pub updated_at: Option<UnixSeconds>,
+    /// When a sync last wrote it.
+    pub last_synced: Option<UnixSeconds>,
+    /// The Salesforce account, where CSP knows one.
+    pub sfdc_account_id: Option<String>,
+    /// When its NIOSXaaS services were deleted.
+    pub niosxaas_cleaned_at: Option<UnixSeconds>,
+    /// Why its NIOSXaaS services were left alone.
+    pub niosxaas_cleanup_skipped: Option<String>,
+    /// Why its NIOSXaaS services could not be deleted.
+    pub niosxaas_cleanup_failed_reason: Option<String>,
+}
+
+impl From<Sandbox> for AdminSandboxBody {
+    fn from(sandbox: Sandbox) -> Self {
+        let expires_at = sandbox.expires_at();
+        let Sandbox {
+            account,
+            status,
+            holder,
+            allocated_at,
+            lab_duration_hours,
+            deletion_requested_at,
+            upkeep,
+        } = sandbox;
+        let (caller, key, lab) = holder.map_or((None, None, None), |holder| {
+            (Some(holder.caller), Some(holder.key), holder.lab)
+        });
+        Self {
+            sandbox_id: account.sandbox_id.to_string(),
+            name: account.name,
+            external_id: account.external_id,
+            status,
+            allocated_to_track: caller.map(|caller| caller.to_string()),
+            idempotency_key: key.map(|key| key.to_string()),
+            track_name: lab.map(|lab| lab.to_string()),
+            allocated_at,
+            expires_at,
+            lab_duration_hours,
+            deletion_requested_at,
+            deletion_retry_count: upkeep.deletion_retry_count,
+            next_deletion_at: upkeep.next_deletion_at,
+            deletion_error: upkeep.deletion_error,
+            created_at: account.created_at,
+            updated_at: upkeep.updated_at,
+            last_synced: upkeep.last_synced,
+            sfdc_account_id: account.sfdc_account_id,
+            niosxaas_cleaned_at: upkeep.niosxaas_cleaned_at,
+            niosxaas_cleanup_skipped: upkeep.niosxaas_cleanup_skipped,
+            niosxaas_cleanup_failed_reason: upkeep.niosxaas_cleanup_failed_reason,
+        }
+    }
+}
+
+/// A page of sandboxes.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "sandboxes": [], "count": 0, "cursor": null }))]
+pub(crate) struct AdminSandboxesBody {
+    /// The sandboxes.
+    pub sandboxes: Vec<AdminSandboxBody>,
+    /// How many there are on this page.
+    pub count: usize,
+    /// Leads to the next page; `null` on the last one. A page may be short, even empty, and still have one.
+    pub cursor: Option<String>,
+}
+
+/// Which sandboxes, and how many at a time.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only those in this state.
+    #[param(required = false)]
+    status: Option<Status>,
+    /// How many on a page: 1 to 1000, 50 if absent.
+    #[param(required = false, minimum = 1, maximum = 1000, example = 50)]
+    limit: Option<usize>,
+    /// From the page before.
+    #[param(required = false)]
+    cursor: Option<String>,
+    /// Only those with this text in their id, name, lab or caller; upper and lower case are the same.
+    #[param(required = false, max_length = 256, example = "adventure")]
+    q: Option<String>,
+}
+
+/// List sandboxes
+///
+/// Page by page: repeat the request with `cursor` until it is `null`. Without `status` the order has no meaning; with
+/// it, oldest allocation first.
+#[utoipa::path(
+    get,
+    path = "/admin/sandboxes",
+    tag = "Admin",
+    params(ListParams),
+    responses((status = 200, description = "A page of sandboxes", body = AdminSandboxesBody), ListErrors),
+    security(("admin_token" = [])),
+)]
+pub(super) async fn list_all(
+    State(state): State<AppState>,
+    _: Admin,
+    ApiQuery(ListParams {
+        status,
+        limit,
+        cursor,
+        q,
+    }): ApiQuery<ListParams>,
+) -> Result<Json<AdminSandboxesBody>, ApiError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::new(
+            ErrorCode::InvalidParameter,
+            format!("limit takes a number from 1 to {MAX_LIMIT}."),
+        ));
+    }
+    let text = q.map(|q| q.trim().to_lowercase()).filter(|q| !q.is_empty());
+    if text.as_ref().is_some_and(|text| text.len() > MAX_SEARCH) {
+        return Err(ApiError::new(
+            ErrorCode::InvalidParameter,
+            format!("q takes at most {MAX_SEARCH} bytes."),
+        ));
+    }
+    let start = match cursor.filter(|cursor| !cursor.is_empty()) {
+        Some(cursor) => {
+            Some(Position::from_cursor(&cursor, status).ok_or(ErrorCode::InvalidCursor)?)
+        }
+        None => None,
+    };
+    let listing = state.broker.list(status, limit, start, text).await?;
+    let sandboxes: Vec<AdminSandboxBody> = listing.sandboxes.into_iter().map(Into::into).collect();
+    Ok(Json(AdminSandboxesBody {
+        count: sandboxes.len(),
+        sandboxes,
+        cursor: listing.next.as_ref().map(Position::to_cursor),
+    }))
+}
+
+/// Count the sandboxes
+///
+/// Exact, however many there are; a change of the last moment may not show yet.
+#[utoipa::path(
+    get,
+    path = "/admin/stats",
+    tag = "Admin",
+    responses((status = 200, description = "The counts", body = StatsBody), StatsErrors),
+    security(("admin_token" = [])),
+)]
+pub(super) async fn stats(
+    State(state): State<AppState>,
+    _: Admin,
+) -> Result<Json<StatsBody>, ApiError> {
+    Ok(Json(state.broker.stats().await?.into()))
+}

@@ -1,0 +1,337 @@
+//! What handlers take: each extractor's type says who may call and what is known of the request.
+
+use axum::{
+    extract::{FromRequestParts, Path, Query},
+    http::{HeaderMap, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::{ObjectBuilder, Type},
+    },
+};
+
+use crate::{
+    broker::AllocateRequest,
+    domain::{CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Role, SandboxId},
+    http::{
+        error::{ApiError, ErrorCode},
+        headers::{CALLER, KEY, LAB, LEGACY_CALLER, PREFIX},
+        request_context,
+    },
+};
+
+fn require(parts: &Parts, role: Role, whose: &str) -> Result<(), ApiError> {
+    if parts.extensions.get() == Some(&role) {
+        return Ok(());
+    }
+    let message = format!("The token is valid, but this endpoint takes {whose} token.");
+    Err(ApiError::new(ErrorCode::Forbidden, message))
+}
+
+/// The one value of a header; a header that is there twice with different values is refused, because what is in front
+/// of the broker may have read the other one.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().trim_ascii());
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.any(|other| other != first) {
+        let message = format!("The header {name} is there more than once, with different values.");
+        return Err(ApiError::new(ErrorCode::InvalidHeader, message));
+    }
+    Ok(Some(first))
+}
+
+fn invalid(name: &str, fault: &InvalidText) -> ApiError {
+    ApiError::new(
+        ErrorCode::InvalidHeader,
+        format!("The header {name} {fault}."),
+    )
+}
+
+/// A header that may be absent; an empty one counts as absent, as scripts with an unset variable send it.
+fn optional<T>(headers: &HeaderMap, name: &str) -> Result<Option<T>, ApiError>
+where
+    T: for<'a> TryFrom<&'a [u8], Error = InvalidText>,
+{
+    match single(headers, name)?.map(T::try_from) {
+        None | Some(Err(InvalidText::Empty)) => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(fault)) => Err(invalid(name, &fault)),
+    }
+}
+
+/// A lab play with a track token.
+#[derive(Clone, Debug)]
+pub(crate) struct TrackCaller(pub CallerId);
+
+impl<S: Sync> FromRequestParts<S> for TrackCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        require(parts, Role::Track, "a track")?;
+        let headers = &parts.headers;
+        let caller = match optional(headers, CALLER)? {
+            Some(caller) => caller,
+            None => optional(headers, LEGACY_CALLER)?.ok_or_else(|| missing_caller(headers))?,
+        };
+        request_context::note_caller(&caller);
+        Ok(Self(caller))
+    }
+}
+
+fn missing_caller(headers: &HeaderMap) -> ApiError {
+    let empty = [CALLER, LEGACY_CALLER]
+        .into_iter()
+        .find(|name| headers.contains_key(*name));
+    let message = match empty {
+        Some(name) => format!(
+            "The header {name} is empty; it says who asks, one value for each student's play."
+        ),
+        None => format!(
+            "The header {CALLER} (or {LEGACY_CALLER}) is missing; it says who asks, one value for each \
+                         student's play."
+        ),
+    };
+    ApiError::new(ErrorCode::MissingHeader, message)
+}
+
+impl IntoParams for TrackCaller {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            header_parameter(
+                CALLER,
+                "Who asks: one value for each student's play, the same on every retry. 1 to 256 visible ASCII \
+                 characters. Required, unless `X-Track-ID` is sent.",
+                "play-7f3a91",
+            ),
+            header_parameter(
+                LEGACY_CALLER,
+                "The older name of `X-Instruqt-Sandbox-ID`, which wins if both are sent.",
+                "play-7f3a91",
+            ),
+        ]
+    }
+}
+
+/// A lab play that asks for a sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct AllocateHeaders(pub AllocateRequest);
+
+impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let TrackCaller(caller) =
+            <TrackCaller as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let headers = &parts.headers;
+        let key = optional(headers, KEY)?.unwrap_or_else(|| IdempotencyKey::from(&caller));
+        let lab = optional::<LabId>(headers, LAB)?;
+        let prefix = optional::<NamePrefix>(headers, PREFIX)?;
+        Ok(Self(AllocateRequest {
+            holder: Holder { caller, key, lab },
+            prefix,
+        }))
+    }
+}
+
+impl IntoParams for AllocateHeaders {
+    fn into_params(location: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = TrackCaller::into_params(location);
+        parameters.extend([
+            header_parameter(LAB, "The lab; stored as `track_name`.", "cloud-security-101"),
+            header_parameter(PREFIX, "Only a sandbox whose name begins with this will do.", "lab-"),
+            header_parameter(
+                KEY,
+                "What makes two requests of one caller the same request; the caller's id if absent. A caller gets \
+                 one sandbox for each key.",
+                "play-7f3a91",
+            ),
+        ]);
+        parameters
+    }
+}
+
+pub(super) fn header_parameter(name: &str, description: &str, example: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .max_length(Some(crate::domain::MAX_TEXT)),
+        ))
+        .example(Some(example.into()))
+        .build()
+}
+
+/// An admin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admin;
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        require(parts, Role::Admin, "an admin").map(|()| Self)
+    }
+}
+
+/// The sandbox that the path names. Text that cannot be an id names none.
+#[derive(Clone, Debug)]
+pub(crate) struct SandboxPath(pub SandboxId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SandboxPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(text)| SandboxId::parse(text).ok());
+        let id = id.ok_or_else(|| ApiError::from(ErrorCode::SandboxNotFound))?;
+        request_context::note_sandbox(&id);
+        Ok(Self(id))
+    }
+}
+
+/// The query, or an error in the API's own shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ApiQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(query) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| {
+                ApiError::new(
+                    ErrorCode::InvalidParameter,
+                    format!("The query cannot be read: {}.", rejection.body_text()),
+                )
+            })?;
+        Ok(Self(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::header_value;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn a_repeated_header_counts_once_if_it_says_the_same() {
+        let same = headers(&[("x-track-id", "a"), ("x-track-id", " a ")]);
+        assert_eq!(single(&same, LEGACY_CALLER).unwrap(), Some(b"a".as_slice()));
+        assert!(
+            single(
+                &headers(&[("x-track-id", "a"), ("x-track-id", "b")]),
+                LEGACY_CALLER
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn an_empty_optional_header_counts_as_absent() {
+        let empty = headers(&[("idempotency-key", " ")]);
+        assert_eq!(optional::<IdempotencyKey>(&empty, KEY).unwrap(), None);
+    }
+
+    fn parts(role: Role, names: &[&str], values: Vec<(usize, HeaderValue)>) -> Parts {
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+        parts.extensions.insert(role);
+        for (at, value) in values {
+            let name = HeaderName::try_from(names[at % names.len()]).unwrap();
+            parts.headers.append(name, value);
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn any_headers_are_a_request_within_its_bounds_or_an_error_that_says_why(
+            values in proptest::collection::vec((0_usize..5, header_value()), 0..6)
+        ) {
+            let names = [CALLER, LEGACY_CALLER, LAB, PREFIX, KEY];
+            let mut parts = parts(Role::Track, &names, values);
+            let read = AllocateHeaders::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            match read {
+                Ok(AllocateHeaders(AllocateRequest { holder, prefix })) => {
+                    let texts = [
+                        Some(holder.caller.as_str()),
+                        Some(holder.key.as_str()),
+                        holder.lab.as_ref().map(LabId::as_str),
+                        prefix.as_ref().map(NamePrefix::as_str),
+                    ];
+                    for text in texts.into_iter().flatten() {
+                        prop_assert!((1..=crate::domain::MAX_TEXT).contains(&text.len()));
+                        prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+                    }
+                    if !parts.headers.contains_key(KEY) {
+                        prop_assert_eq!(holder.key.as_str(), holder.caller.as_str());
+                    }
+                }
+                Err(error) => {
+                    let code = error.code();
+                    prop_assert!(matches!(code, ErrorCode::MissingHeader | ErrorCode::InvalidHeader));
+                }
+            }
+        }
+
+        #[test]
+        fn an_admin_s_token_makes_no_track_of_any_headers(value in header_value()) {
+            let mut parts = parts(Role::Admin, &[CALLER], vec![(0, value)]);
+            let read = TrackCaller::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            prop_assert_eq!(read.unwrap_err().code(), ErrorCode::Forbidden);
+        }
+
+        #[test]
+        fn any_query_is_read_or_refused(query in "[!-~]{0,200}") {
+            #[derive(serde::Deserialize)]
+            struct Limit { limit: Option<usize> }
+
+            let Ok(uri) = axum::http::Uri::try_from(format!("/?{query}")) else { return Ok(()) };
+            let mut parts = parts(Role::Admin, &[], vec![]);
+            parts.uri = uri;
+            match ApiQuery::<Limit>::from_request_parts(&mut parts, &()).now_or_never().unwrap() {
+                Ok(ApiQuery(Limit { limit })) => prop_assert!(limit.is_none() || query.contains("limit")),
+                Err(error) => prop_assert_eq!(error.code(), ErrorCode::InvalidParameter),
+            }
+        }
+
+        #[test]
+        fn a_number_in_a_query_reads_back(limit in any::<usize>()) {
+            #[derive(serde::Deserialize)]
+            struct Limit { limit: usize }
+
+            let mut parts = parts(Role::Admin, &[], vec![]);
+            parts.uri = format!("/?limit={limit}").parse().unwrap();
+            let read = ApiQuery::<Limit>::from_request_parts(&mut parts, &()).now_or_never().unwrap();
+            prop_assert_eq!(read.unwrap().0.limit, limit);
+        }
+    }
+}

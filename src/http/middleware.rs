@@ -1,0 +1,11 @@
+//! What stands between the socket and the handlers.
+
+pub(crate) mod admission;
+pub(crate) mod auth;
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod cors;
+pub(crate) mod overload;
+pub(crate) mod rate_limit;
+pub(crate) mod request_log;
+pub(crate) mod security_headers;

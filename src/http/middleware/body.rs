@@ -1,0 +1,75 @@
+//! Bounds what a request may send and how long it may take.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, HttpBody as _, to_bytes},
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio::time::timeout;
+
+use crate::http::error::{ApiError, ErrorCode};
+
+/// The largest request body, in bytes. No endpoint needs one at all.
+const MAX_BODY: usize = 16 * 1024;
+/// The longest that a client may take to send its body.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a request may take, jobs excepted.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads the body before the handler runs, so that its size is known whether or not the client declares it.
+///
+/// # Errors
+/// [`ErrorCode::PayloadTooLarge`], [`ErrorCode::RequestTimeout`].
+pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, ApiError> {
+    if request.body().is_end_stream() {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let read = timeout(limit, to_bytes(body, MAX_BODY));
+    let bytes = read
+        .await
+        .map_err(|_| ErrorCode::RequestTimeout)?
+        .map_err(|_| ErrorCode::PayloadTooLarge)?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// Ends a request that takes too long.
+pub(crate) async fn limit_time(
+    State(limit): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
+    timeout(limit, next.run(request))
+        .await
+        .unwrap_or_else(|_| ApiError::from(ErrorCode::RequestTimeout).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, http::StatusCode, middleware::from_fn_with_state, routing::get};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    #[tokio::test]
+    async fn a_handler_that_never_ends_is_ended() {
+        let router = Router::new()
+            .route("/", get(async || std::future::pending::<()>().await))
+            .layer(from_fn_with_state(SHORT, limit_time));
+        let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_ended() {
+        let endless =
+            Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>());
+        let error = read(Request::new(endless), SHORT).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::RequestTimeout);
+    }
+}

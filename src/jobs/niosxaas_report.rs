@@ -1,0 +1,76 @@
+//! What cleanups of the last 30 days did with the NIOSXaaS services in the accounts that they deleted.
+
+use futures_util::TryStreamExt;
+
+use super::JobContext;
+use crate::{
+    csp::niosxaas::NiosxaasClient,
+    domain::{NiosxaasRecord, NiosxaasVerdict, Sandbox, Status},
+    store::StoreError,
+};
+
+/// Records that a report contains.
+const RECENT: usize = 200;
+
+/// Outcomes by kind, and the last records.
+#[derive(Clone, Debug, Default)]
+pub struct NiosxaasReport {
+    /// Whether services are deleted before their account.
+    pub is_enabled: bool,
+    /// Whether they are found but not deleted.
+    pub is_shadow: bool,
+    /// Accounts whose services were deleted.
+    pub cleaned: usize,
+    /// Accounts whose services were skipped.
+    pub skipped: usize,
+    /// Accounts whose services could not be deleted.
+    pub failed: usize,
+    /// Sandboxes in `pending_deletion` whose services no cleanup has looked at yet.
+    pub pending: usize,
+    /// The last records, newest first.
+    pub records: Vec<NiosxaasRecord>,
+}
+
+impl NiosxaasReport {
+    /// Reads the records of the whole table.
+    pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
+        let waiting = context.store.in_status(Status::PendingDeletion).await?;
+        let client = context.niosxaas.as_ref();
+        let is_enabled = client.is_some();
+        let mut report = Self {
+            is_enabled,
+            is_shadow: client.is_some_and(NiosxaasClient::is_shadow),
+            pending: waiting
+                .iter()
+                .filter(|sandbox| is_enabled && is_pending(sandbox))
+                .count(),
+            ..Self::default()
+        };
+        let mut pages = context.store.niosxaas_pages();
+        while let Some(page) = pages.try_next().await? {
+            report.add(page);
+        }
+        Ok(report)
+    }
+
+    fn add(&mut self, page: Vec<NiosxaasRecord>) {
+        for record in page {
+            match record.outcome {
+                NiosxaasVerdict::Cleaned => self.cleaned += 1,
+                NiosxaasVerdict::Skipped => self.skipped += 1,
+                NiosxaasVerdict::Failed => self.failed += 1,
+            }
+            self.records.push(record);
+        }
+        self.records
+            .sort_by_key(|record| std::cmp::Reverse(record.at));
+        self.records.truncate(RECENT);
+    }
+}
+
+fn is_pending(sandbox: &Sandbox) -> bool {
+    let upkeep = &sandbox.upkeep;
+    upkeep.niosxaas_cleaned_at.is_none()
+        && upkeep.niosxaas_cleanup_skipped.is_none()
+        && upkeep.niosxaas_cleanup_failed_reason.is_none()
+}

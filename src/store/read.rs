@@ -1,0 +1,183 @@
+//! What requests read: one sandbox, a claim, the available sandboxes, those of a caller, and counts.
+
+use aws_sdk_dynamodb::types::Select;
+use futures_util::{Stream, stream};
+
+use super::{
+    PoolStore, StoreError, StoredClaim,
+    item::{self, Item, string},
+};
+use crate::domain::{CallerId, Candidate, Counts, IdempotencyKey, Sandbox, SandboxId, Status};
+
+/// A page is read in one piece, on a thread that serves requests; more would be in the way of those.
+const CANDIDATES_A_PAGE: i32 = 500;
+/// Where pages grow: about the 1 MB that DynamoDB reads at a time.
+const MOST_CANDIDATES_A_PAGE: i32 = 4000;
+
+/// A page of the available sandboxes.
+#[derive(Debug)]
+pub struct AvailablePage {
+    /// Its sandboxes.
+    pub candidates: Vec<Candidate>,
+    /// Whether there are no more.
+    pub is_last: bool,
+}
+
+/// How large the pages of a reading are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// Small: requests go on beside it.
+    Steady,
+    /// Small at first, for those who wait for it; then larger, so that a long reading takes fewer calls.
+    Growing,
+}
+
+impl PageSize {
+    fn after(self, size: i32) -> i32 {
+        match self {
+            Self::Steady => size,
+            Self::Growing => (size * 2).min(MOST_CANDIDATES_A_PAGE),
+        }
+    }
+}
+
+impl PoolStore {
+    /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get(&self, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
+        let item = self.get_item(item::sandbox_key(id)).await?;
+        Ok(item.and_then(|item| self.read_or_skip(item)))
+    }
+
+    /// The claim of a (caller, key) pair.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_claim(
+        &self,
+        caller: &CallerId,
+        key: &IdempotencyKey,
+    ) -> Result<StoredClaim, StoreError> {
+        Ok(StoredClaim::read(
+            self.get_item(item::claim_key(caller, key)).await?,
+        ))
+    }
+
+    /// The available sandboxes, a page at a time. The index lags behind the table by a moment.
+    pub fn available_pages(
+        &self,
+        page_size: PageSize,
+    ) -> impl Stream<Item = Result<AvailablePage, StoreError>> + Send {
+        let first = Some((CANDIDATES_A_PAGE, None));
+        stream::try_unfold(first, move |next| async move {
+            let Some((size, position)) = next else {
+                return Ok(None);
+            };
+            let (page, position) = self.available_page(size, position).await?;
+            let next = position.map(|position| (page_size.after(size), Some(position)));
+            Ok(Some((page, next)))
+        })
+    }
+
+    async fn available_page(
+        &self,
+        size: i32,
+        position: Option<Item>,
+    ) -> Result<(AvailablePage, Option<Item>), StoreError> {
+        let page = self
+            .by_status(Status::Available)
+            .limit(size)
+            .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
+            .expression_attribute_names("#name", "name")
+            .set_exclusive_start_key(position)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("Query", error))?;
+        let sandboxes = page
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|item| self.read_or_skip(item));
+        let candidates = sandboxes
+            .map(|sandbox| Candidate::from(&sandbox.account))
+            .collect();
+        let position = page.last_evaluated_key;
+        let is_last = position.is_none();
+        Ok((
+            AvailablePage {
+                candidates,
+                is_last,
+            },
+            position,
+        ))
+    }
+
+    /// The sandboxes that `caller` holds, oldest first. The index lags behind the table by a moment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held_by(&self, caller: &CallerId) -> Result<Vec<Sandbox>, StoreError> {
+        let _slot = self.slot().await;
+        let mut items = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .index_name(&self.table.track_index)
+            .key_condition_expression("allocated_to_track = :caller")
+            .filter_expression("#status = :allocated")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":caller", string(caller.as_str()))
+            .expression_attribute_values(":allocated", string(Status::Allocated.as_str()))
+            .into_paginator()
+            .items()
+            .send();
+        let mut held = Vec::new();
+        while let Some(item) = items.next().await {
+            held.extend(
+                self.read_or_skip(item.map_err(|error| StoreError::from_sdk("Query", error))?),
+            );
+        }
+        Ok(held)
+    }
+
+    /// How many sandboxes are in each state, over all pages of the index.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        let (available, allocated, pending_deletion, stale, deletion_failed) = tokio::try_join!(
+            self.count(Status::Available),
+            self.count(Status::Allocated),
+            self.count(Status::PendingDeletion),
+            self.count(Status::Stale),
+            self.count(Status::DeletionFailed),
+        )?;
+        Ok(Counts {
+            available,
+            allocated,
+            pending_deletion,
+            stale,
+            deletion_failed,
+        })
+    }
+
+    async fn count(&self, status: Status) -> Result<u64, StoreError> {
+        let _slot = self.slot().await;
+        let mut pages = self
+            .by_status(status)
+            .select(Select::Count)
+            .into_paginator()
+            .send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            count += u64::try_from(
+                page.map_err(|error| StoreError::from_sdk("Query", error))?
+                    .count,
+            )
+            .unwrap_or(0);
+        }
+        Ok(count)
+    }
+}

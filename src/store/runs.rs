@@ -1,0 +1,214 @@
+//! Run records: the state and the counts of every run of a job.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    PoolStore, StoreError,
+    item::{self, Item, number, string},
+    lease::partition,
+};
+use crate::{
+    clock::UnixSeconds,
+    domain::{JobName, RunId, RunRecord, RunState},
+};
+
+/// How long run records are kept.
+const RUN_TTL: Duration = Duration::from_hours(30 * 24);
+
+/// A run record, attribute by attribute.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    job: JobName,
+    state: RunState,
+    counts: serde_json::Value,
+    error: Option<String>,
+    started_at: UnixSeconds,
+    updated_at: UnixSeconds,
+    finished_at: Option<UnixSeconds>,
+}
+
+impl From<&RunRecord> for Row {
+    fn from(record: &RunRecord) -> Self {
+        let RunRecord {
+            id,
+            job,
+            state,
+            counts,
+            error,
+            started_at,
+            updated_at,
+            finished_at,
+        } = record.clone();
+        Self {
+            id,
+            job,
+            state,
+            counts,
+            error,
+            started_at,
+            updated_at,
+            finished_at,
+        }
+    }
+}
+
+impl From<Row> for RunRecord {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            job: row.job,
+            state: row.state,
+            counts: row.counts,
+            error: row.error,
+            started_at: row.started_at,
+            updated_at: row.updated_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+fn run_key(id: &RunId) -> Item {
+    item::key(partition(id.job()), &format!("RUN#{id}"))
+}
+
+impl PoolStore {
+    /// Writes the record of a run. A record that says how the run ended is not written over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_run(&self, id: &RunId, record: &RunRecord) -> Result<(), StoreError> {
+        const OPERATION: &str = "PutItem";
+        let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row::from(record))
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        item.extend(run_key(id));
+        item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&self.table.name)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(PK) OR #state = :running")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":running", string("running"))
+            .send()
+            .await;
+        match answer {
+            Err(error)
+                if !error
+                    .as_service_error()
+                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+            {
+                Err(StoreError::from_sdk(OPERATION, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that a run ended without a word, if its record still says that it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record_abandoned(&self, id: &RunId, now: UnixSeconds) -> Result<(), StoreError> {
+        let Some(record) = self.run(id).await? else {
+            return Ok(());
+        };
+        let ended = RunRecord {
+            state: RunState::Interrupted,
+            error: Some("its broker died, or lost the database".to_owned()),
+            updated_at: now,
+            finished_at: Some(now),
+            ..record
+        };
+        self.put_run(id, &ended).await
+    }
+
+    /// The record of a run.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        let item = self.get_item(run_key(id)).await?;
+        Ok(item.and_then(read_run))
+    }
+
+    /// The last runs of a job, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recent_runs(
+        &self,
+        job: JobName,
+        limit: i32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("PK = :job AND begins_with(SK, :run)")
+            .expression_attribute_values(":job", string(partition(job)))
+            .expression_attribute_values(":run", string("RUN#"))
+            .scan_index_forward(false)
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("Query", error))?;
+        Ok(answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(read_run)
+            .collect())
+    }
+}
+
+fn read_run(item: Item) -> Option<RunRecord> {
+    match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
+        Ok(row) => Some(row.into()),
+        Err(fault) => {
+            tracing::warn!(%fault, "skipped a run record that cannot be read");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::spoilt;
+
+    fn record() -> RunRecord {
+        RunRecord {
+            id: "sync-01774000000-1f0c7a52".into(),
+            job: JobName::Sync,
+            state: RunState::Running,
+            counts: serde_json::json!({ "status": "running", "synced": 3 }),
+            error: Some("why".into()),
+            started_at: UnixSeconds(1),
+            updated_at: UnixSeconds(2),
+            finished_at: Some(UnixSeconds(3)),
+        }
+    }
+
+    fn item(record: &RunRecord) -> Item {
+        serde_dynamo::aws_sdk_dynamodb_1::to_item(Row::from(record)).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_report_reads_back(counts in proptest::collection::hash_map("[a-z_]{1,12}", any::<u32>(), 0..8), error in proptest::option::of(".{0,99}")) {
+            let record = RunRecord { counts: serde_json::json!(counts), error, ..record() };
+            prop_assert_eq!(read_run(item(&record)), Some(record));
+        }
+
+        #[test]
+        fn any_item_is_a_record_or_skipped(item in spoilt(item(&record()))) {
+            read_run(item);
+        }
+    }
+}
