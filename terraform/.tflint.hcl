@@ -1,4 +1,4 @@
-# `tflint --chdir=terraform --init` once, then `tflint --chdir=terraform`.
+# Run `tflint --chdir=terraform --init` once, then `tflint --chdir=terraform`.
 tflint {
   required_version = ">= 0.60"
 }
@@ -8,7 +8,7 @@ plugin "terraform" {
   preset  = "recommended"
 }
 
-# Knows which values AWS accepts, which `terraform validate` does not.
+# Checks values against those that AWS accepts, which `terraform validate` does not.
 plugin "aws" {
   enabled = true
   version = "0.49.0"

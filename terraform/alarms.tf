@@ -1,12 +1,12 @@
 resource "aws_sns_topic" "alarms" {
-  #checkov:skip=CKV_AWS_26:The key is var.kms_key_arn. CloudWatch cannot send to a topic under AWS's own key for SNS, and an alarm tells no secret.
+  #checkov:skip=CKV_AWS_26:The key is var.kms_key_arn. CloudWatch cannot publish to a topic encrypted with the AWS-managed key of SNS, and alarms contain no secrets.
   name              = "${var.name}-alarms"
   kms_master_key_id = var.kms_key_arn
 }
 
 data "aws_iam_policy_document" "alarms" {
   statement {
-    sid       = "CloudWatchTells"
+    sid       = "CloudWatchPublishes"
     actions   = ["sns:Publish"]
     resources = [aws_sns_topic.alarms.arn]
 
@@ -39,36 +39,36 @@ locals {
   alb_dimensions          = { LoadBalancer = aws_lb.main.arn_suffix }
   target_group_dimensions = { LoadBalancer = aws_lb.main.arn_suffix, TargetGroup = aws_lb_target_group.broker.arn_suffix }
 
-  # One alarm each: when the statistic over a period is beyond the threshold in so many periods in a row.
-  # missing: what a period without data means.
+  # One alarm per entry. It fires when the statistic breaches the threshold in `periods` consecutive periods of `period`
+  # seconds. missing: how a period without data is treated.
   alarms = merge(
     {
       pool-low = {
-        description = "Few sandboxes are free. Look for pending deletions and failed ones, or have CSP accounts made."
+        description = "Few sandboxes are available. Check for pending and failed deletions, or create accounts in CSP."
         namespace   = local.cloudwatch_metrics, metric = "PoolAvailable", dimensions = {}
         statistic   = "Minimum", period = 60, periods = 5
         comparison  = "LessThanThreshold", threshold = var.alarm_thresholds.pool_available, missing = "missing"
       }
       pool-exhausted = {
-        description = "Somebody was refused a sandbox because none was free."
+        description = "An allocation was refused because no sandbox was available."
         namespace   = local.cloudwatch_metrics, metric = "PoolExhausted", dimensions = {}
         statistic   = "Sum", period = 60, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
       deletion-failed = {
-        description = "Sandboxes could not be deleted from CSP and wait for an admin: job cleanup --retry-failed, or bulk-delete."
+        description = "Sandboxes could not be deleted from CSP and need an operator: run job cleanup --retry-failed, or bulk-delete."
         namespace   = local.cloudwatch_metrics, metric = "PoolDeletionFailed", dimensions = {}
         statistic   = "Maximum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "missing"
       }
       broker-5xx = {
-        description = "The broker answers with errors."
+        description = "The broker answers with 5xx errors."
         namespace   = "AWS/ApplicationELB", metric = "HTTPCode_Target_5XX_Count", dimensions = local.alb_dimensions
         statistic   = "Sum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.errors_5xx, missing = "notBreaching"
       }
       load-balancer-5xx = {
-        description = "The load balancer answers with errors of its own: no broker is there, or it does not answer."
+        description = "The load balancer answers with 5xx errors of its own: no broker is running, or it does not respond."
         namespace   = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", dimensions = local.alb_dimensions
         statistic   = "Sum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.errors_5xx, missing = "notBreaching"
@@ -80,13 +80,13 @@ locals {
         comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.allocate_p99_ms, missing = "notBreaching"
       }
       unhealthy-targets = {
-        description = "A broker is not ready."
+        description = "A broker task fails its readiness check."
         namespace   = "AWS/ApplicationELB", metric = "UnHealthyHostCount", dimensions = local.target_group_dimensions
         statistic   = "Maximum", period = 60, periods = 5
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
       no-healthy-target = {
-        description = "No broker is ready."
+        description = "No broker task passes its readiness check."
         namespace   = "AWS/ApplicationELB", metric = "HealthyHostCount", dimensions = local.target_group_dimensions
         statistic   = "Maximum", period = 60, periods = 2
         comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
@@ -96,15 +96,15 @@ locals {
       for job, settings in local.jobs : "job-failed-${job}" => {
         description = "The job ${job} failed. Its log event says why."
         namespace   = local.cloudwatch_metrics, metric = "JobsFailed", dimensions = { Job = job }
-        # The next run of a frequent job may well mend it.
+        # A frequent job may recover with its next run, so one failure is no alarm.
         statistic  = "Sum", period = settings.interval_sec, periods = settings.interval_sec < 3600 ? 2 : 1
         comparison = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
     },
     {
-      # While the schedules are off, somebody else runs the jobs.
+      # While the schedules are disabled, the jobs run outside this deployment.
       for job, settings in local.jobs : "job-overdue-${job}" => {
-        description = "The job ${job} has not come to an end for ${settings.overdue_after} intervals."
+        description = "The job ${job} has not completed a run for ${settings.overdue_after} intervals."
         namespace   = local.cloudwatch_metrics, metric = "JobsDone", dimensions = { Job = job }
         statistic   = "Sum", period = settings.interval_sec, periods = settings.overdue_after
         comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
@@ -120,7 +120,7 @@ locals {
     },
   )
 
-  # DynamoDB counts a throttled call at the table and at the index that throttled it.
+  # DynamoDB counts throttled calls separately for the table and for each index.
   throttles = merge(
     {
       for kind in ["Read", "Write"] : lower("${kind}_table") => {
@@ -158,7 +158,7 @@ resource "aws_cloudwatch_metric_alarm" "main" {
 
 resource "aws_cloudwatch_metric_alarm" "throttles" {
   alarm_name          = "${var.name}-dynamodb-throttles"
-  alarm_description   = "DynamoDB throttles the table or an index. On demand that passes by itself, unless the load has more than doubled."
+  alarm_description   = "DynamoDB throttles the table or an index. In on-demand mode this ends by itself unless the load has more than doubled."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = 2

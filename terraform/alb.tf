@@ -1,12 +1,13 @@
 locals {
-  # The broker matches paths as they are written, so another spelling of one of these leads nowhere.
+  # The broker matches paths literally, so another encoding of one of these paths is not routed and cannot bypass the
+  # rule.
   admin_paths = ["/metrics", "/v1/admin*", "/dashboard*"]
-  # A rule takes five values in all: three paths leave room for two addresses.
+  # A listener rule takes at most five condition values: three paths leave room for two addresses.
   admin_cidr_pairs = chunklist(var.admin_cidrs, 2)
 }
 
 resource "aws_lb" "main" {
-  #checkov:skip=CKV2_AWS_76:It wants the group of anonymous addresses too, which blocks hosting providers, and Instruqt's labs run at one.
+  #checkov:skip=CKV2_AWS_76:It requires the anonymous IP list as well, which blocks hosting providers, and Instruqt's labs run at one.
   name               = var.name
   load_balancer_type = "application"
   security_groups    = [aws_security_group.alb.id]
@@ -14,8 +15,8 @@ resource "aws_lb" "main" {
 
   idle_timeout               = local.alb_idle_sec
   drop_invalid_header_fields = true
-  # The broker counts hops from the right end of X-Forwarded-For (TRUSTED_PROXY_HOPS), so what a client writes there
-  # itself is ignored.
+  # The broker counts hops from the right end of X-Forwarded-For (TRUSTED_PROXY_HOPS), so entries sent by a client are
+  # ignored.
   xff_header_processing_mode = "append"
   enable_deletion_protection = var.alb_deletion_protection
 
@@ -24,24 +25,25 @@ resource "aws_lb" "main" {
     enabled = true
   }
 
-  # The load balancer tries to write as soon as it is told where.
+  # The load balancer tests its write access as soon as access logs are enabled.
   depends_on = [aws_s3_bucket_policy.alb_logs]
 }
 
 resource "aws_lb_target_group" "broker" {
-  #checkov:skip=CKV_AWS_378:TLS ends at the load balancer; from there to the tasks the traffic stays in private subnets, which security groups close to all others.
-  # A prefix, of six characters at the most: a target group with another port is made before the old one goes.
+  #checkov:skip=CKV_AWS_378:TLS ends at the load balancer; from there to the tasks the traffic stays in private subnets, which security groups restrict to the load balancer.
+  # A prefix (at most six characters) instead of a name: a changed port replaces the target group, and the new one is
+  # created before the old one is destroyed.
   name_prefix = "broker"
   vpc_id      = aws_vpc.main.id
   target_type = "ip"
   protocol    = "HTTP"
   port        = var.container_port
 
-  # How long requests that a leaving task already has may go on. ECS takes the task out of here before it tells it to
-  # stop, and then the broker has shutdown_sec of its own. No request of a track lasts that long; a job that an admin
-  # started goes on without its caller.
+  # How long a deregistered task may finish its requests. ECS deregisters a task before it sends SIGTERM, after which
+  # the broker has another shutdown_sec. No request of a lab takes that long; a job that an admin started continues
+  # without its client.
   deregistration_delay = local.stop_timeout_sec
-  # A burst of a class goes to the task that has the least to do.
+  # Distributes the burst of a class by the load of each task.
   load_balancing_algorithm_type = "least_outstanding_requests"
 
   health_check {
@@ -119,7 +121,7 @@ resource "aws_lb_listener_rule" "not_admin" {
 
     fixed_response {
       content_type = "application/json"
-      message_body = jsonencode({ error = { code = "FORBIDDEN", message = "Not reachable from here." } })
+      message_body = jsonencode({ error = { code = "FORBIDDEN", message = "This path is not reachable from your network." } })
       status_code  = "403"
     }
   }

@@ -1,9 +1,9 @@
 resource "aws_s3_bucket" "alb_logs" {
-  #checkov:skip=CKV_AWS_18:The log of the log bucket would need a bucket, whose log would need a bucket.
-  #checkov:skip=CKV_AWS_21:A log object is written once and never changed, so it has no versions.
-  #checkov:skip=CKV_AWS_144:Access logs are no data that a second region needs.
-  #checkov:skip=CKV_AWS_145:The load balancer writes its logs with SSE-S3 only.
-  #checkov:skip=CKV2_AWS_62:Nobody waits for a new log file.
+  #checkov:skip=CKV_AWS_18:Access logs of the log bucket would need a further bucket, and so on.
+  #checkov:skip=CKV_AWS_21:Log objects are written once and never changed, so versioning adds nothing.
+  #checkov:skip=CKV_AWS_144:Access logs are not needed in a second region.
+  #checkov:skip=CKV_AWS_145:The load balancer supports only SSE-S3 for its logs.
+  #checkov:skip=CKV2_AWS_62:Nothing consumes notifications of new log files.
   bucket = "${var.name}-alb-logs-${local.account_id}-${var.region}"
 }
 
@@ -63,7 +63,7 @@ data "aws_iam_policy_document" "alb_logs" {
       identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
     }
     condition {
-      # A pattern, for the load balancer needs this policy before it has an ARN.
+      # A pattern, since the policy has to exist before the load balancer has an ARN.
       test     = "ArnLike"
       variable = "aws:SourceArn"
       values   = ["arn:${local.partition}:elasticloadbalancing:${var.region}:${local.account_id}:loadbalancer/app/${var.name}/*"]

@@ -25,7 +25,7 @@ resource "aws_appautoscaling_policy" "broker" {
 
   target_tracking_scaling_policy_configuration {
     target_value = each.value.value
-    # Quickly up, slowly down: the next class may start in the same hour.
+    # Scale in slowly: the next class may start within the hour.
     scale_out_cooldown = 60
     scale_in_cooldown  = 300
 

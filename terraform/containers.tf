@@ -1,4 +1,4 @@
-# The containers of all tasks, by one pattern.
+# Container definitions of all tasks.
 
 locals {
   container_name    = "sandbox-broker"
@@ -15,18 +15,18 @@ locals {
       PORT                 = tostring(var.container_port)
       KEEP_ALIVE_SEC       = tostring(local.broker_keep_alive)
       SHUTDOWN_TIMEOUT_SEC = tostring(local.shutdown_sec)
-      # The load balancer is the only proxy in front.
+      # The load balancer is the only proxy between clients and the broker.
       TRUSTED_PROXY_HOPS = "1"
       LOG_FORMAT         = "json"
       LOG_LEVEL          = var.log_level
       NIOSXAAS_ENABLED   = tostring(var.niosxaas_enabled)
-      # The worker or the schedules run them, not the tasks that answer requests.
+      # The worker or the scheduled tasks run the jobs, not the tasks that serve requests.
       RUN_JOBS                       = "false"
       SYNC_INTERVAL_SEC              = tostring(var.job_intervals_sec.sync)
       CLEANUP_INTERVAL_SEC           = tostring(var.job_intervals_sec.cleanup)
       AUTO_EXPIRY_INTERVAL_SEC       = tostring(var.job_intervals_sec.auto_expire)
       AUTO_DELETE_STALE_INTERVAL_SEC = tostring(var.job_intervals_sec.auto_delete_stale)
-      # The broker reads these secrets itself, so a rotated one needs no new task.
+      # The broker reads these secrets itself, so a rotation needs no new tasks.
       SECRETS_REFRESH_SEC = tostring(var.secrets_refresh_sec)
       SECRETS_OVERLAP_SEC = tostring(var.secrets_overlap_sec)
     },
@@ -42,14 +42,14 @@ locals {
         "awslogs-group"         = aws_cloudwatch_log_group.main[key].name
         "awslogs-region"        = var.region
         "awslogs-stream-prefix" = local.log_stream_prefix
-        # A slow CloudWatch must not stop the broker: it then loses log events, beyond these 25 MiB.
+        # A slow CloudWatch must not block the broker: events beyond this buffer are dropped.
         "mode"            = "non-blocking"
         "max-buffer-size" = "25m"
       }
     }
   }
 
-  # What the broker's containers have in common.
+  # Settings shared by the containers of the broker and of the jobs.
   container = {
     name                   = local.container_name
     image                  = "${aws_ecr_repository.broker.repository_url}:${var.image_tag}"
@@ -59,7 +59,7 @@ locals {
     user                   = var.container_user
     readonlyRootFilesystem = true
     linuxParameters        = { capabilities = { drop = ["ALL"] } }
-    # Not left to the platform's default: a class of a thousand opens a thousand connections at once.
+    # Explicit, because a class of 1,000 students opens 1,000 connections at once.
     ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
     stopTimeout = local.stop_timeout_sec
   }
@@ -70,8 +70,8 @@ locals {
     portMappings = [
       for port in compact([var.container_port, var.metrics_port]) : { containerPort = tonumber(port), protocol = "tcp" }
     ]
-    # It asks /healthz on the loopback address. Whether the database answers is the load balancer's question: a new task
-    # would not help.
+    # Requests /healthz on the loopback address. It does not check the database, since restarting the task would not
+    # repair that; the load balancer checks /readyz instead.
     healthCheck = {
       command     = ["CMD", "/sandbox-broker", "healthcheck"]
       interval    = 10
@@ -81,7 +81,7 @@ locals {
     }
   })
 
-  # Answers no requests, so there is no health to ask for: if it ends, ECS starts it anew.
+  # Serves no requests, so it has no health check. ECS restarts a worker that exits.
   job_container = merge(local.container, {
     command          = local.is_scheduler ? ["job", "sync"] : ["worker"]
     logConfiguration = local.log_configuration["jobs"]
@@ -90,7 +90,7 @@ locals {
   collector_containers = var.tracing_enabled ? [{
     name  = "collector"
     image = var.collector_image
-    # Without traces the broker still works.
+    # The broker works without the collector.
     essential              = false
     readonlyRootFilesystem = true
     linuxParameters        = { capabilities = { drop = ["ALL"] } }

@@ -1,5 +1,5 @@
 locals {
-  # Each row is three graphs of eight columns.
+  # Each row has three graphs, each eight columns wide.
   dashboard_rows = [
     [
       {
@@ -11,7 +11,7 @@ locals {
         ]
       },
       {
-        title   = "Refused: no sandbox was free"
+        title   = "Allocations refused: no sandbox available"
         stat    = "Sum"
         metrics = [[local.cloudwatch_metrics, "PoolExhausted"]]
       },
@@ -34,7 +34,7 @@ locals {
         ]
       },
       {
-        title = "Brokers"
+        title = "Broker tasks"
         stat  = "Maximum"
         metrics = [
           for metric in ["HealthyHostCount", "UnHealthyHostCount"] :
@@ -59,7 +59,7 @@ locals {
         ]
       },
       {
-        # Conflicts are two callers after one sandbox: many of them are a crowd, and no fault.
+        # A conflict is two callers trying to allocate one sandbox. Many of them mean a burst, not a fault.
         title = "DynamoDB: throttles and conflicts"
         stat  = "Sum"
         metrics = concat(
@@ -68,7 +68,7 @@ locals {
         )
       },
       {
-        title = "WAF: blocked"
+        title = "WAF: blocked requests"
         stat  = "Sum"
         metrics = [
           for rule in ["KnownBadInputsRuleSet", "CommonRuleSet", "rate-per-address"] :

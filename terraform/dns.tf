@@ -1,7 +1,7 @@
 locals {
   makes_certificate = var.certificate_arn == null
   certificate_arn   = local.makes_certificate ? aws_acm_certificate_validation.main[0].certificate_arn : var.certificate_arn
-  # One name, so one record proves it.
+  # The certificate has one name, so there is one validation record.
   validation = local.makes_certificate ? tolist(aws_acm_certificate.main[0].domain_validation_options)[0] : null
 }
 
@@ -12,7 +12,7 @@ resource "aws_acm_certificate" "main" {
   validation_method = "DNS"
 
   lifecycle {
-    # A listener uses the old one until the new one is there.
+    # The listener uses the old certificate until the new one exists.
     create_before_destroy = true
   }
 }

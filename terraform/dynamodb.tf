@@ -1,8 +1,9 @@
-# The table that holds the pool. The FastAPI service's table has the same key and indexes and can be adopted; README.md
-# says how.
+# The table that stores the pool. The FastAPI service's table has the same key and indexes and can be adopted: see
+# README.md.
 
 locals {
-  # Each with allocated_at as sort key and all attributes. Only sandbox items have these attributes.
+  # Index name to partition key. The sort key is always allocated_at, and all attributes are projected. Only sandbox
+  # items have these attributes.
   table_indexes = {
     StatusIndex      = "status"
     TrackIndex       = "allocated_to_track"
@@ -14,8 +15,8 @@ locals {
 resource "aws_dynamodb_table" "pool" {
   count = var.create_table ? 1 : 0
 
-  #checkov:skip=CKV_AWS_119:The key is var.kms_key_arn; without it DynamoDB encrypts with a key that AWS owns.
-  #checkov:skip=CKV2_AWS_16:On demand there is nothing to scale.
+  #checkov:skip=CKV_AWS_119:The key is var.kms_key_arn; without it DynamoDB encrypts with an AWS-owned key.
+  #checkov:skip=CKV2_AWS_16:An on-demand table has no capacity to scale.
   name                        = var.table_name
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "PK"
@@ -46,7 +47,7 @@ resource "aws_dynamodb_table" "pool" {
     enabled = true
   }
   server_side_encryption {
-    # False is no lack of encryption: it means the key that AWS owns.
+    # The table is encrypted either way; false selects the AWS-owned key.
     enabled     = var.kms_key_arn != null
     kms_key_arn = var.kms_key_arn
   }
@@ -56,7 +57,7 @@ resource "aws_dynamodb_table" "pool" {
   }
 
   lifecycle {
-    # Who holds which sandbox is nowhere else. A plan that would replace the table is an error.
+    # The table is the only record of the allocations. A plan that would replace it is an error.
     prevent_destroy = true
   }
 }

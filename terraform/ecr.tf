@@ -1,5 +1,5 @@
 resource "aws_ecr_repository" "broker" {
-  #checkov:skip=CKV_AWS_136:The key is var.kms_key_arn; without it AWS's own key encrypts the images, which hold no secret.
+  #checkov:skip=CKV_AWS_136:The key is var.kms_key_arn; without it an AWS-managed key encrypts the images, which contain no secrets.
   name                 = var.name
   image_tag_mutability = "IMMUTABLE"
 
@@ -19,13 +19,13 @@ resource "aws_ecr_lifecycle_policy" "broker" {
     rules = [
       {
         rulePriority = 1
-        description  = "Layers of failed and replaced builds"
+        description  = "Remove layers of failed and replaced builds"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
         action       = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "Enough to roll back to"
+        description  = "Keep the images that a rollback may need"
         selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 30 }
         action       = { type = "expire" }
       },

@@ -8,7 +8,7 @@ resource "aws_ecs_cluster" "main" {
   }
 }
 
-# The broker
+# The broker service
 
 resource "aws_ecs_task_definition" "broker" {
   family                   = var.name
@@ -35,11 +35,11 @@ resource "aws_ecs_service" "broker" {
   propagate_tags                = "SERVICE"
   availability_zone_rebalancing = "ENABLED"
 
-  # All old tasks stay until the new ones are healthy.
+  # All old tasks keep serving until the new ones are healthy.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
-  # An apply is done when the new tasks serve, and fails if the circuit breaker brought back the old ones.
+  # The apply succeeds once the new tasks serve, and fails if the circuit breaker rolled back to the old ones.
   wait_for_steady_state = true
 
   deployment_circuit_breaker {
@@ -57,21 +57,21 @@ resource "aws_ecs_service" "broker" {
   }
 
   lifecycle {
-    # The scaling's business.
+    # Managed by autoscaling.
     ignore_changes = [desired_count]
   }
 
   depends_on = [
     aws_iam_role_policy.execution,
     aws_iam_role_policy.task,
-    # A target group can serve only when a listener uses it.
+    # ECS requires that a listener uses the target group.
     aws_lb_listener.https,
     aws_route.nat,
     aws_vpc_endpoint.dynamodb,
   ]
 }
 
-# The jobs: a service of one, or what the schedules start
+# The jobs: a worker service with one task, or tasks that the schedules start
 
 resource "aws_ecs_task_definition" "jobs" {
   family                   = "${var.name}-jobs"
@@ -100,7 +100,7 @@ resource "aws_ecs_service" "worker" {
   propagate_tags        = "SERVICE"
   wait_for_steady_state = true
 
-  # Two for a moment during a deployment: the leases in the table let one of them run a job.
+  # A deployment runs two workers for a moment: the job leases in the table let only one of them run a job.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
 

@@ -1,4 +1,5 @@
-# What the tasks reach without the NAT gateway. The gateway endpoints are free; the interface endpoints are not.
+# AWS services that the tasks reach without the NAT gateway. The gateway endpoints are free; the interface endpoints are
+# not.
 
 locals {
   ecr_actions = [
@@ -17,7 +18,7 @@ locals {
 
 data "aws_iam_policy_document" "dynamodb_endpoint" {
   statement {
-    # Only what roles of this account do with this table: the way out is no way to carry data into another account.
+    # Only principals of this account and only this table, so that no data can leave for a table of another account.
     actions   = local.table_actions.on_table
     resources = concat([local.table_arn], local.index_arns)
 
@@ -44,9 +45,9 @@ resource "aws_vpc_endpoint" "dynamodb" {
 }
 
 data "aws_iam_policy_document" "s3_endpoint" {
-  #checkov:skip=CKV_AWS_283:Layers are fetched by links that ECR signs, so who asks is ECR and not a role of this account.
+  #checkov:skip=CKV_AWS_283:Layers are fetched through URLs that ECR signs, so the principal is ECR and not a role of this account.
   statement {
-    # ECR keeps image layers in this bucket of its own; nothing else is fetched from S3.
+    # The bucket, owned by AWS, in which ECR stores image layers. The tasks read nothing else from S3.
     actions   = ["s3:GetObject"]
     resources = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
 
@@ -71,7 +72,7 @@ data "aws_iam_policy_document" "interface_endpoint" {
   for_each = local.interface_endpoints
 
   statement {
-    # On which secret or group is for the roles to say; here it matters that the credentials are this account's.
+    # The roles restrict the secrets and log groups; this policy restricts the endpoint to principals of this account.
     actions   = each.value
     resources = ["*"]
 

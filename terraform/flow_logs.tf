@@ -28,12 +28,12 @@ data "aws_iam_policy_document" "flow_logs" {
 
   statement {
     actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-    # The service names the streams after network interfaces, which nobody knows beforehand.
+    # Streams are named after network interfaces, whose ids are not known in advance.
     resources = ["${aws_cloudwatch_log_group.main["flow"].arn}:*"]
   }
 
   statement {
-    # The service looks its group up in the list of all.
+    # The service finds its log group by listing all of them.
     actions   = ["logs:DescribeLogGroups"]
     resources = ["arn:${local.partition}:logs:${var.region}:${local.account_id}:log-group:*"]
   }

@@ -1,10 +1,11 @@
-# task: what the broker may do. execution: what ECS may do to start it. scheduler: in scheduler.tf.
+# task: permissions of the broker. execution: permissions of ECS when it starts a task. The scheduler's role is in
+# scheduler.tf.
 
 locals {
   index_arns = [for name in keys(local.table_indexes) : "${local.table_arn}/index/${name}"]
 
-  # A transaction needs the permission of every write and check in it; there is none for TransactWriteItems itself.
-  # The broker cannot make, change or delete the table: Terraform does.
+  # A transaction needs the permission of every write and check in it; TransactWriteItems has no permission of its own.
+  # Creating, changing and deleting the table is left to Terraform.
   table_actions = {
     on_table = [
       "dynamodb:ConditionCheckItem",
@@ -54,7 +55,7 @@ data "aws_iam_policy_document" "task" {
   }
 
   statement {
-    # Reads a secret's current and previous version.
+    # The broker reads the current and the previous version of each secret.
     sid       = "Secrets"
     actions   = ["secretsmanager:GetSecretValue"]
     resources = values(aws_secretsmanager_secret.broker)[*].arn
@@ -64,7 +65,7 @@ data "aws_iam_policy_document" "task" {
     for_each = var.kms_key_arn[*]
 
     content {
-      # Only through these two services, never directly. The list is the one that DynamoDB's guide asks for.
+      # Only through these two services, never directly. The list of actions is from the DynamoDB developer guide.
       sid = "Key"
       actions = [
         "kms:CreateGrant",
@@ -89,8 +90,8 @@ data "aws_iam_policy_document" "task" {
     for_each = var.tracing_enabled ? [true] : []
 
     content {
-      #checkov:skip=CKV_AWS_111:X-Ray's write actions know no resources.
-      #checkov:skip=CKV_AWS_356:X-Ray's write actions know no resources.
+      #checkov:skip=CKV_AWS_111:X-Ray's write actions support no resource restriction.
+      #checkov:skip=CKV_AWS_356:X-Ray's write actions support no resource restriction.
       sid       = "Traces"
       actions   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
       resources = ["*"]
@@ -111,7 +112,7 @@ resource "aws_iam_role_policy" "task" {
 
 data "aws_iam_policy_document" "execution" {
   statement {
-    #checkov:skip=CKV_AWS_356:This action knows no resources.
+    #checkov:skip=CKV_AWS_356:This action supports no resource restriction.
     sid       = "RegistryLogin"
     actions   = ["ecr:GetAuthorizationToken"]
     resources = ["*"]
@@ -126,7 +127,7 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid     = "Logs"
     actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    # A stream's name ends with the id of its task, which nobody knows beforehand.
+    # Streams are named after tasks, whose ids are not known in advance.
     resources = [
       for key in setintersection(["broker", "jobs", "collector"], keys(local.log_groups)) :
       "${aws_cloudwatch_log_group.main[key].arn}:log-stream:${local.log_stream_prefix}/*"

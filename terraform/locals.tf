@@ -6,9 +6,11 @@ locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
 
-  # How long the broker lets running requests end after SIGTERM. Less than stopTimeout, after which ECS kills it.
+  # How long the broker finishes running requests after SIGTERM. Must be less than stop_timeout_sec, after which ECS
+  # kills the task.
   shutdown_sec = 25
-  # The load balancer closes idle connections first, so it never sends a request into one that the broker has closed.
+  # Must be less than broker_keep_alive: the load balancer then closes idle connections first, and never sends a request
+  # over one that the broker has closed.
   alb_idle_sec       = 60
   broker_keep_alive  = 75
   stop_timeout_sec   = 30
@@ -16,7 +18,8 @@ locals {
   jobs_run           = !local.is_scheduler || var.schedules_enabled
   cloudwatch_metrics = "SandboxBroker/${var.name}"
 
-  # overdue_after: how many intervals without a finished run are an alarm. A cleanup of a whole class takes long.
+  # overdue_after: the number of intervals without a completed run that raises an alarm. Higher for cleanup, which takes
+  # long after a large class.
   jobs = {
     sync              = { interval_sec = var.job_intervals_sec.sync, overdue_after = 3 }
     cleanup           = { interval_sec = var.job_intervals_sec.cleanup, overdue_after = 6 }

@@ -1,4 +1,5 @@
-# Metrics from the broker's JSON log. The messages are part of what the broker promises; a changed one breaks an alarm.
+# Metrics extracted from the broker's JSON log. The messages matched here are part of the broker's interface: changing
+# one breaks an alarm.
 
 locals {
   log_metrics = {
@@ -25,7 +26,7 @@ locals {
     deletion_failed  = "PoolDeletionFailed"
   }
 
-  # A job that an admin starts runs in the broker and counts as well.
+  # Both log groups, because a job started through the API runs in the broker task.
   job_outcomes = {
     for pair in setproduct(["broker", "jobs"], ["done", "failed"]) :
     "${pair[0]}-${pair[1]}" => { group = pair[0], message = "job ${pair[1]}", metric = pair[1] == "done" ? "JobsDone" : "JobsFailed" }

@@ -1,4 +1,4 @@
-# Public subnets hold the load balancer and the NAT gateways, private ones the tasks.
+# Public subnets contain the load balancer and the NAT gateways, private subnets the tasks.
 
 locals {
   nat_zones = var.nat_gateways == "per_az" ? var.availability_zones : slice(var.availability_zones, 0, 1)
@@ -12,7 +12,7 @@ resource "aws_vpc" "main" {
   tags = { Name = var.name }
 }
 
-# Without rules, so that what is started without a security group of its own can talk to nobody.
+# Without rules, so that a resource created without a security group has no network access.
 resource "aws_default_security_group" "main" {
   vpc_id = aws_vpc.main.id
 }
@@ -96,7 +96,7 @@ resource "aws_route" "nat" {
 
   route_table_id         = aws_route_table.private[count.index].id
   destination_cidr_block = "0.0.0.0/0"
-  # The zone's own gateway, or the only one.
+  # The zone's own gateway, or the single one.
   nat_gateway_id = aws_nat_gateway.main[min(count.index, length(local.nat_zones) - 1)].id
 }
 

@@ -1,25 +1,25 @@
 output "url" {
-  description = "Where the broker is. The load balancer's own name fits no certificate, so it is of use for a DNS record elsewhere only."
+  description = "The broker's base URL. Without domain_name it has the load balancer's own name, which matches no certificate; point a DNS record at it."
   value       = "https://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
 }
 
 output "load_balancer_dns_name" {
-  description = "What a DNS record outside of Route 53 has to point at."
+  description = "The target for a DNS record outside of Route 53."
   value       = aws_lb.main.dns_name
 }
 
 output "repository_url" {
-  description = "Where to push the image."
+  description = "The ECR repository to push the image to."
   value       = aws_ecr_repository.broker.repository_url
 }
 
 output "secret_arns" {
-  description = "The secrets that need values, by the broker's environment variable."
+  description = "ARNs of the secrets that need values, by the environment variable that names each to the broker."
   value       = { for variable, secret in aws_secretsmanager_secret.broker : variable => secret.arn }
 }
 
 output "table_name" {
-  description = "The table."
+  description = "The DynamoDB table."
   value       = var.table_name
 }
 
@@ -29,32 +29,32 @@ output "cluster_name" {
 }
 
 output "jobs_task_definition" {
-  description = "For a single run of a job by hand: aws ecs run-task."
+  description = "The task definition for running a job manually with aws ecs run-task."
   value       = aws_ecs_task_definition.jobs.arn
 }
 
 output "private_subnet_ids" {
-  description = "Where tasks run."
+  description = "The subnets in which tasks run."
   value       = aws_subnet.private[*].id
 }
 
 output "tasks_security_group_id" {
-  description = "The security group of tasks."
+  description = "The security group of the tasks."
   value       = aws_security_group.tasks.id
 }
 
 output "nat_addresses" {
-  description = "From where CSP sees the broker."
+  description = "The public addresses from which the broker calls CSP."
   value       = aws_eip.nat[*].public_ip
 }
 
 output "log_group_names" {
-  description = "The log groups."
+  description = "The CloudWatch log groups, by their key in logs.tf."
   value       = { for key, group in aws_cloudwatch_log_group.main : key => group.name }
 }
 
 output "alarm_topic_arn" {
-  description = "The SNS topic of all alarms."
+  description = "The SNS topic that all alarms notify."
   value       = aws_sns_topic.alarms.arn
 }
 

@@ -1,5 +1,5 @@
-# jobs_runner = "scheduler": every run is a task that ends with its job. A run that starts while another is under way
-# ends at once (exit code 75), so a schedule may be as short as one likes.
+# jobs_runner = "scheduler": each run is a task that exits when its job is done. A run that finds the job lease taken
+# exits at once with code 75, so an interval may be shorter than a run.
 
 locals {
   scheduled_jobs = local.is_scheduler ? local.jobs : {}
@@ -14,7 +14,7 @@ resource "aws_scheduler_schedule_group" "jobs" {
 resource "aws_scheduler_schedule" "job" {
   for_each = local.scheduled_jobs
 
-  #checkov:skip=CKV_AWS_297:A schedule holds the name of a job and no data.
+  #checkov:skip=CKV_AWS_297:A schedule contains the name of a job and no data.
   name                = "${var.name}-${each.key}"
   group_name          = aws_scheduler_schedule_group.jobs[0].name
   description         = "sandbox-broker job ${each.key}"
@@ -39,8 +39,8 @@ resource "aws_scheduler_schedule" "job" {
         security_groups = [aws_security_group.tasks.id]
       }
     }
-    # Of starting the task: whether the job did its work, the alarms tell. What is older than an interval is worthless,
-    # for the next run does the same.
+    # Covers starting the task only; alarms cover the outcome of the job. Events older than an interval are dropped,
+    # because the next run does the same work.
     retry_policy {
       maximum_retry_attempts       = 3
       maximum_event_age_in_seconds = min(each.value.interval_sec, 3600)
@@ -50,7 +50,7 @@ resource "aws_scheduler_schedule" "job" {
     }
   }
 
-  # A role's new policy takes a moment; a schedule that starts before it ends up among the dead letters.
+  # A schedule that starts before the role has its policy would end in the dead-letter queue.
   depends_on = [aws_iam_role_policy.scheduler]
 }
 
@@ -93,7 +93,7 @@ data "aws_iam_policy_document" "scheduler" {
   statement {
     sid     = "Start"
     actions = ["ecs:RunTask"]
-    # Any revision of this one family: a schedule may start the old one while a new one is being deployed.
+    # Any revision of this family: a schedule may start the old one while a new one is being deployed.
     resources = ["${aws_ecs_task_definition.jobs.arn_without_revision}:*"]
 
     condition {
@@ -104,7 +104,7 @@ data "aws_iam_policy_document" "scheduler" {
   }
 
   statement {
-    sid       = "HandOverRoles"
+    sid       = "PassRoles"
     actions   = ["iam:PassRole"]
     resources = [aws_iam_role.task.arn, aws_iam_role.execution.arn]
 

@@ -11,7 +11,7 @@ resource "aws_vpc_security_group_ingress_rule" "alb" {
     for rule in setproduct(var.client_cidrs, [80, 443]) : "${rule[0]}:${rule[1]}" => { cidr = rule[0], port = rule[1] }
   }
 
-  #checkov:skip=CKV_AWS_260:Port 80 answers nothing but a redirect to HTTPS.
+  #checkov:skip=CKV_AWS_260:Port 80 only redirects to HTTPS.
   security_group_id = aws_security_group.alb.id
   description       = each.value.port == 80 ? "HTTP, redirected to HTTPS" : "HTTPS"
   cidr_ipv4         = each.value.cidr
@@ -58,7 +58,7 @@ resource "aws_vpc_security_group_ingress_rule" "tasks_metrics" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "tasks" {
-  # CSP's and AWS's addresses change, so everywhere, but HTTPS only.
+  # Any destination, because the addresses of CSP and AWS change; HTTPS only.
   security_group_id = aws_security_group.tasks.id
   description       = "HTTPS to CSP and AWS"
   cidr_ipv4         = "0.0.0.0/0"

@@ -11,30 +11,30 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What everything is named after. Two deployments in one account and region need different names."
+  description = "The name, or name prefix, of all resources. Two deployments in one account and region need different names."
   type        = string
   default     = "sandbox-broker"
 
   validation {
-    # The shortest limit is the load balancer's: 32 characters, with no hyphen at either end.
+    # The load balancer has the strictest limit: 32 characters, with no hyphen at either end.
     condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
     error_message = "name has to be 2 to 24 lower-case letters, digits and hyphens, starting with a letter and not ending with a hyphen."
   }
 }
 
 variable "tags" {
-  description = "Tags of everything, besides Service and ManagedBy."
+  description = "Tags of all resources, in addition to Service and ManagedBy."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for key in keys(var.tags) : !startswith(lower(key), "aws:")])
-    error_message = "AWS keeps the prefix aws: for itself."
+    error_message = "Tag keys must not begin with aws:, which AWS reserves."
   }
 }
 
 variable "kms_key_arn" {
-  description = "A customer-managed KMS key for the table, the secrets, the logs, the images, the alarms and the dead letters. AWS's own keys encrypt them if it is null. README.md says what the key's policy has to allow."
+  description = "A customer-managed KMS key for the table, the secrets, the logs, the images, the alarms and the dead letters. If null, AWS's own keys encrypt them. README.md lists the permissions that the key's policy has to grant."
   type        = string
   default     = null
 
@@ -47,7 +47,7 @@ variable "kms_key_arn" {
 # Network
 
 variable "vpc_cidr" {
-  description = "The addresses of the VPC. Every subnet takes a sixteenth of them."
+  description = "The address range of the VPC. Each subnet takes a sixteenth of it."
   type        = string
   default     = "10.40.0.0/16"
 
@@ -58,7 +58,7 @@ variable "vpc_cidr" {
 }
 
 variable "availability_zones" {
-  description = "The zones to spread over, two or more. By name, for a list asked of AWS may change its order, and the subnets would move."
+  description = "The availability zones to use, two to four. Listed by name, because the order of a list queried from AWS may change, which would move the subnets."
   type        = list(string)
 
   validation {
@@ -72,7 +72,7 @@ variable "availability_zones" {
 }
 
 variable "nat_gateways" {
-  description = "single: one NAT gateway for all zones; while its zone is down, CSP is out of reach, but allocations go on, for DynamoDB has an endpoint of its own. per_az: one in every zone."
+  description = "single: one NAT gateway for all zones. While its zone is down, CSP is unreachable; allocations continue, because DynamoDB has its own endpoint. per_az: one NAT gateway in every zone."
   type        = string
   default     = "single"
 
@@ -83,13 +83,13 @@ variable "nat_gateways" {
 }
 
 variable "interface_endpoints" {
-  description = "Whether Secrets Manager, ECR and CloudWatch Logs are reached by endpoints in the VPC. Without them the traffic goes through the NAT gateway, which is cheaper while there is little of it."
+  description = "Whether Secrets Manager, ECR and CloudWatch Logs are reached through endpoints in the VPC. Without them the traffic uses the NAT gateway, which is cheaper for small volumes."
   type        = bool
   default     = true
 }
 
 variable "flow_log_traffic" {
-  description = "Which network traffic is logged: ALL, REJECT or NONE."
+  description = "The network traffic that VPC flow logs record: ALL, REJECT or NONE."
   type        = string
   default     = "REJECT"
 
@@ -99,16 +99,16 @@ variable "flow_log_traffic" {
   }
 }
 
-# Entrance
+# Entry point
 
 variable "certificate_arn" {
-  description = "An ACM certificate of this region. One is made if it is null and route53_zone_id is set."
+  description = "The ARN of an ACM certificate in this region. If null, a certificate is created, which requires route53_zone_id."
   type        = string
   default     = null
 
   validation {
     condition     = var.certificate_arn != null || var.route53_zone_id != null
-    error_message = "HTTPS needs a certificate: set certificate_arn, or route53_zone_id and domain_name to have one made."
+    error_message = "HTTPS needs a certificate: set certificate_arn, or route53_zone_id and domain_name to create one."
   }
   validation {
     condition     = var.certificate_arn == null || can(regex("^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/", var.certificate_arn))
@@ -117,7 +117,7 @@ variable "certificate_arn" {
 }
 
 variable "route53_zone_id" {
-  description = "The public Route 53 zone that gets a record for domain_name. No record is made if it is null."
+  description = "The id of the public Route 53 zone in which to create a record for domain_name. If null, no record is created."
   type        = string
   default     = null
 
@@ -127,7 +127,7 @@ variable "route53_zone_id" {
   }
   validation {
     condition     = var.route53_zone_id == null || var.domain_name != null
-    error_message = "A record needs a name: set domain_name too."
+    error_message = "A record needs a name: set domain_name as well."
   }
 }
 
@@ -143,7 +143,7 @@ variable "domain_name" {
 }
 
 variable "tls_policy" {
-  description = "The load balancer's TLS policy. The default takes TLS 1.2 with forward secrecy, and TLS 1.3."
+  description = "The load balancer's TLS policy. The default accepts TLS 1.3, and TLS 1.2 with forward secrecy."
   type        = string
   default     = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
 
@@ -154,7 +154,7 @@ variable "tls_policy" {
 }
 
 variable "client_cidrs" {
-  description = "From where the broker may be called. Instruqt's hosts have no fixed addresses, so the default is everywhere; the tokens and the WAF guard it."
+  description = "IPv4 ranges that may call the broker. Instruqt's hosts have no fixed addresses, so the default is all addresses; tokens and the WAF protect the broker."
   type        = set(string)
   default     = ["0.0.0.0/0"]
 
@@ -165,7 +165,7 @@ variable "client_cidrs" {
 }
 
 variable "admin_cidrs" {
-  description = "From where /metrics, /v1/admin and /dashboard may be reached. Nobody reaches them through the load balancer if it is empty."
+  description = "IPv4 ranges that may reach /metrics, /v1/admin and /dashboard. If empty, these paths are unreachable through the load balancer."
   type        = list(string)
   default     = []
 
@@ -175,12 +175,12 @@ variable "admin_cidrs" {
   }
   validation {
     condition     = !contains(var.admin_cidrs, "0.0.0.0/0")
-    error_message = "admin_cidrs is there to keep everybody else out; 0.0.0.0/0 would let everybody in."
+    error_message = "admin_cidrs restricts access to the admin paths; 0.0.0.0/0 would open them to every address."
   }
 }
 
 variable "rate_limit_per_5_minutes" {
-  description = "So many requests from one address in five minutes; the WAF blocks what is above. A class that shares an address counts as one: list it in classroom_cidrs."
+  description = "The maximum number of requests from one address in five minutes; the WAF blocks requests above it. A class behind one address shares this limit: list its address in classroom_cidrs."
   type        = number
   default     = 2000
 
@@ -191,30 +191,30 @@ variable "rate_limit_per_5_minutes" {
 }
 
 variable "classroom_cidrs" {
-  description = "Addresses which the WAF's rate rule leaves alone. A thousand students behind one NAT send a thousand allocations, their retries and a thousand releases from one address, which is more than the limit and no attack. All other rules, and the broker's own limits, still hold for them."
+  description = "IPv4 ranges that are exempt from the WAF's rate rule. 1,000 students behind one NAT send 1,000 allocations, their retries and 1,000 releases from one address, which exceeds the limit without being an attack. All other rules, and the broker's own limits, still apply."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.classroom_cidrs : can(cidrnetmask(cidr)) && !endswith(cidr, "/0")])
-    error_message = "classroom_cidrs has to be IPv4 ranges; WAF takes /1 to /32."
+    error_message = "classroom_cidrs has to be IPv4 ranges; WAF accepts /1 to /32."
   }
 }
 
 variable "waf_logging" {
-  description = "Whether the WAF logs what it blocked or counted. The Authorization header is left out."
+  description = "Whether the WAF logs the requests that it blocked or counted, without their Authorization header."
   type        = bool
   default     = false
 }
 
 variable "alb_deletion_protection" {
-  description = "Whether the load balancer refuses to be deleted."
+  description = "Whether the load balancer is protected against deletion."
   type        = bool
   default     = true
 }
 
 variable "alb_logs_retention_days" {
-  description = "How long the load balancer's access logs are kept."
+  description = "The retention of the load balancer's access logs, in days."
   type        = number
   default     = 90
 
@@ -227,17 +227,17 @@ variable "alb_logs_retention_days" {
 # Broker
 
 variable "image_tag" {
-  description = "The tag of the image in this deployment's repository. Tags are immutable: a new image is a new tag."
+  description = "The image tag to run, from this deployment's repository. Tags are immutable: every new image needs a new tag."
   type        = string
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.image_tag)) && var.image_tag != "latest"
-    error_message = "image_tag has to be a tag other than latest, which says nothing about what runs."
+    error_message = "image_tag has to be a tag other than latest, which does not identify a version."
   }
 }
 
 variable "cpu_architecture" {
-  description = "X86_64 or ARM64: what the image was built for."
+  description = "The architecture for which the image was built: X86_64 or ARM64."
   type        = string
   default     = "X86_64"
 
@@ -248,7 +248,7 @@ variable "cpu_architecture" {
 }
 
 variable "task_size" {
-  description = "CPU units (1024 are one vCPU) and memory in MiB of a broker task and of a worker or job task. Fargate takes only certain pairs."
+  description = "CPU units (1024 are one vCPU) and memory in MiB of a broker task and of a worker or job task. Fargate supports only certain pairs."
   type = object({
     broker_cpu    = optional(number, 512)
     broker_memory = optional(number, 1024)
@@ -269,12 +269,12 @@ variable "task_size" {
         "4096" = [for gib in range(8, 31) : gib * 1024]
       }, tostring(size[0]), []), size[1])
     ])
-    error_message = "task_size has a pair of CPU and memory that Fargate does not offer (or one above 4 vCPU, which the broker cannot use)."
+    error_message = "task_size has a pair of CPU and memory that Fargate does not support, or one above 4 vCPU, which the broker cannot use."
   }
 }
 
 variable "task_count" {
-  description = "Broker tasks: at the least, and at the most. Two or more, so that one is left when a zone fails."
+  description = "The minimum and maximum number of broker tasks. Use two or more, so that one remains when a zone fails."
   type = object({
     min = optional(number, 2)
     max = optional(number, 10)
@@ -289,7 +289,7 @@ variable "task_count" {
 }
 
 variable "requests_per_task_per_minute" {
-  description = "Tasks are added above this. Far below what a task can do, because a class starts all at once and a new task takes a minute."
+  description = "The request rate per task above which autoscaling adds tasks. Far below the capacity of a task, because a class starts all at once and a new task takes a minute to start."
   type        = number
   default     = 3000
 
@@ -300,19 +300,19 @@ variable "requests_per_task_per_minute" {
 }
 
 variable "container_port" {
-  description = "Where the broker listens."
+  description = "The port on which the broker listens."
   type        = number
   default     = 8080
 
   validation {
-    # Without root's rights no port below 1024 can be had.
+    # The broker does not run as root, so it cannot bind a port below 1024.
     condition     = var.container_port >= 1024 && var.container_port <= 65535 && floor(var.container_port) == var.container_port
     error_message = "container_port has to be a port from 1024 to 65535."
   }
 }
 
 variable "metrics_port" {
-  description = "A port of its own for /metrics (METRICS_PORT), which the load balancer does not reach. /metrics stays on container_port if it is null."
+  description = "A separate port for /metrics (METRICS_PORT), which the load balancer does not reach. If null, /metrics stays on container_port."
   type        = number
   default     = null
 
@@ -323,7 +323,7 @@ variable "metrics_port" {
 }
 
 variable "metrics_security_group_id" {
-  description = "The security group of the Prometheus server (or agent) that may reach metrics_port. Nobody may if it is null."
+  description = "The security group of the Prometheus server or agent that may reach metrics_port. If null, metrics_port is closed."
   type        = string
   default     = null
 
@@ -334,7 +334,7 @@ variable "metrics_security_group_id" {
 }
 
 variable "container_user" {
-  description = "UID:GID of the broker in its container; never root's."
+  description = "UID:GID of the broker in its container; root is not allowed."
   type        = string
   default     = "65532:65532"
 
@@ -345,7 +345,7 @@ variable "container_user" {
 }
 
 variable "log_level" {
-  description = "LOG_LEVEL. The alarms read what is logged at info."
+  description = "LOG_LEVEL. The alarms depend on events logged at info."
   type        = string
   default     = "info"
 
@@ -356,13 +356,13 @@ variable "log_level" {
 }
 
 variable "niosxaas_enabled" {
-  description = "NIOSXAAS_ENABLED: whether NIOSXaaS services are deleted before their account. Adds a secret with the user who may."
+  description = "NIOSXAAS_ENABLED: whether NIOSXaaS services are deleted before their account. Adds a secret for the credentials of the user that deletes them."
   type        = bool
   default     = false
 }
 
 variable "secrets_refresh_sec" {
-  description = "SECRETS_REFRESH_SEC: how often the broker reads its secrets again."
+  description = "SECRETS_REFRESH_SEC: the interval at which the broker refreshes its secrets, in seconds."
   type        = number
   default     = 300
 
@@ -373,7 +373,7 @@ variable "secrets_refresh_sec" {
 }
 
 variable "secrets_overlap_sec" {
-  description = "SECRETS_OVERLAP_SEC: how long after a rotation the previous tokens stay valid."
+  description = "SECRETS_OVERLAP_SEC: how long the previous tokens stay valid after a rotation, in seconds."
   type        = number
   default     = 86400
 
@@ -384,7 +384,7 @@ variable "secrets_overlap_sec" {
 }
 
 variable "secrets_recovery_window_days" {
-  description = "How long a deleted secret can be brought back."
+  description = "How long a deleted secret can be restored, in days."
   type        = number
   default     = 30
 
@@ -395,20 +395,20 @@ variable "secrets_recovery_window_days" {
 }
 
 variable "extra_environment" {
-  description = "More of the broker's settings, such as LAB_DURATION_HOURS; the README of the repository lists them. Never a secret: the environment of a task is readable in the console and lies in the state."
+  description = "Further environment variables of the broker, such as LAB_DURATION_HOURS; the README of the repository lists them. Never secrets: a task's environment is visible in the console and stored in the state."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.extra_environment) : can(regex("^[A-Z][A-Z0-9_]*$", name))])
-    error_message = "The names in extra_environment have to be capital letters, digits and underscores."
+    error_message = "Names in extra_environment have to consist of capital letters, digits and underscores."
   }
   validation {
     condition = alltrue([
       for name in keys(var.extra_environment) :
       !can(regex("TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|NIOSXAAS_EMAIL", name))
     ])
-    error_message = "extra_environment has a name that looks like a secret's. Secrets belong into Secrets Manager."
+    error_message = "extra_environment has a name that looks like a secret's. Store secrets in Secrets Manager."
   }
   validation {
     condition = length(setintersection(keys(var.extra_environment), [
@@ -425,7 +425,7 @@ variable "extra_environment" {
 # Jobs
 
 variable "jobs_runner" {
-  description = "scheduler: EventBridge Scheduler starts each run as a task of its own. worker: a service of one task runs them all on their intervals."
+  description = "scheduler: EventBridge Scheduler starts a separate task for each run. worker: a service with one task runs all jobs at their intervals."
   type        = string
   default     = "scheduler"
 
@@ -436,13 +436,13 @@ variable "jobs_runner" {
 }
 
 variable "schedules_enabled" {
-  description = "Whether the schedules start anything. Off at first, so that a new deployment deletes nothing before somebody has looked at it."
+  description = "Whether the schedules are enabled. Disabled by default, so that a new deployment deletes nothing before it has been checked."
   type        = bool
   default     = false
 }
 
 variable "job_intervals_sec" {
-  description = "How often the jobs run, in whole minutes told in seconds."
+  description = "The intervals of the jobs in seconds, each a multiple of 60."
   type = object({
     sync              = optional(number, 600)
     cleanup           = optional(number, 300)
@@ -472,7 +472,7 @@ variable "table_name" {
 }
 
 variable "create_table" {
-  description = "Whether the table belongs to this deployment. If not, it has to be there, with its key and its three indexes."
+  description = "Whether this deployment manages the table. If false, the table has to exist, with its key and its three indexes."
   type        = bool
   default     = true
 }
@@ -480,13 +480,13 @@ variable "create_table" {
 # Observability
 
 variable "log_retention_days" {
-  description = "How long logs are kept."
+  description = "The retention of the log groups, in days."
   type        = number
   default     = 365
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
-    error_message = "log_retention_days has to be a number of days that CloudWatch Logs offers."
+    error_message = "log_retention_days has to be a retention that CloudWatch Logs offers."
   }
 }
 
@@ -502,18 +502,18 @@ variable "container_insights" {
 }
 
 variable "alarm_emails" {
-  description = "Who is told of alarms. Each has to confirm the mail from SNS."
+  description = "Email addresses that receive alarms. Each has to confirm the subscription email from SNS."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+$", address))])
-    error_message = "alarm_emails has to be mail addresses."
+    error_message = "alarm_emails has to be email addresses."
   }
 }
 
 variable "alarm_thresholds" {
-  description = "pool_available: alarm below so many free sandboxes. errors_5xx: above so many 5xx answers in five minutes. allocate_p99_ms: above this latency of allocations, in milliseconds."
+  description = "pool_available: alarm below this number of available sandboxes. errors_5xx: alarm above this number of 5xx answers in five minutes. allocate_p99_ms: alarm above this 99th percentile of the allocation latency, in milliseconds."
   type = object({
     pool_available  = optional(number, 20)
     errors_5xx      = optional(number, 10)
@@ -529,13 +529,13 @@ variable "alarm_thresholds" {
 }
 
 variable "tracing_enabled" {
-  description = "Whether a collector beside the broker sends its traces to X-Ray."
+  description = "Whether a collector sidecar sends the broker's traces to X-Ray."
   type        = bool
   default     = false
 }
 
 variable "collector_image" {
-  description = "The AWS Distro for OpenTelemetry collector."
+  description = "The image of the AWS Distro for OpenTelemetry collector."
   type        = string
   default     = "public.ecr.aws/aws-observability/aws-otel-collector:v0.49.0"
 

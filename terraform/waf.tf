@@ -1,6 +1,6 @@
 resource "aws_wafv2_ip_set" "classrooms" {
   name               = "${var.name}-classrooms"
-  description        = "Addresses that many students share. The rate rule leaves them alone."
+  description        = "Addresses shared by many students. Exempt from the rate rule."
   scope              = "REGIONAL"
   ip_address_version = "IPV4"
   addresses          = var.classroom_cidrs
@@ -8,7 +8,7 @@ resource "aws_wafv2_ip_set" "classrooms" {
 
 resource "aws_wafv2_web_acl" "main" {
   name        = var.name
-  description = "In front of the broker"
+  description = "Web ACL of the broker load balancer"
   scope       = "REGIONAL"
 
   default_action {
@@ -16,7 +16,7 @@ resource "aws_wafv2_web_acl" "main" {
   }
 
   rule {
-    # Requests that try known holes, Log4j's among them.
+    # Blocks requests that exploit known vulnerabilities, such as Log4j's.
     name     = "KnownBadInputsRuleSet"
     priority = 10
 
@@ -39,7 +39,8 @@ resource "aws_wafv2_web_acl" "main" {
   }
 
   rule {
-    # What no client of the broker sends. A request without a User-Agent is blocked too; curl and wget send one.
+    # Blocks common attack patterns, which no client of the broker sends. It also blocks requests without a User-Agent;
+    # curl and wget send one.
     name     = "CommonRuleSet"
     priority = 20
 
@@ -70,7 +71,7 @@ resource "aws_wafv2_web_acl" "main" {
         custom_response {
           response_code = 429
 
-          # Lab scripts wait this long and try again.
+          # Lab scripts wait this long before they retry.
           response_header {
             name  = "Retry-After"
             value = "60"

@@ -57,7 +57,7 @@ REFUSED = [
     ({"certificate_arn": None}, "HTTPS needs a certificate"),
     ({"route53_zone_id": "Z0123456789ABCDEFGHIJ"}, "A record needs a name"),
     ({"tls_policy": "ELBSecurityPolicy-2016-08"}, "TLS13-1-2"),
-    ({"admin_cidrs": ["0.0.0.0/0"]}, "keep everybody else out"),
+    ({"admin_cidrs": ["0.0.0.0/0"]}, "open them to every address"),
     ({"classroom_cidrs": ["0.0.0.0/0"]}, "IPv4 ranges"),
     ({"image_tag": "latest"}, "other than latest"),
     ({"task_size": {"broker_cpu": 256, "broker_memory": 8192}}, "pair of CPU and memory"),
