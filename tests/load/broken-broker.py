@@ -1,8 +1,8 @@
-"""A broker in memory that is right, or wrong in one way: shows that the load tests notice.
+"""An in-memory broker with one injected fault, or none: proves that the load tests detect it.
 
     broken-broker.py FAULT SANDBOXES PORT-FILE
 
-Answers as much of the API as the load tests use. Ends with its parent, or after two minutes.
+Implements the part of the API that the load tests use. Exits with its parent process, or after two minutes.
 """
 
 import http.server
@@ -16,29 +16,28 @@ import time
 import urllib.parse
 
 FAULTS = {
-    "none": "is right",
-    "shares": "gives some sandboxes to two students",
-    "forgets": "gives some retries another sandbox",
-    "fails": "answers 500 now and then",
-    "refuses": "refuses students while a sandbox is free",
-    "recycles": "gives used sandboxes to others",
-    "silent": "does not say when to ask again",
-    "limits": "asks to wait now and then, which is no fault",
+    "none": "behaves correctly",
+    "shares": "allocates some sandboxes to two students",
+    "forgets": "allocates another sandbox for some repeated requests",
+    "fails": "sometimes answers 500",
+    "refuses": "refuses students while a sandbox is available",
+    "recycles": "allocates used sandboxes again",
+    "silent": "refuses without Retry-After",
+    "limits": "sometimes answers 429 or 503 with Retry-After, which is correct behaviour",
 }
 
 
 class Pool:
-    """What a broker does, under one lock."""
+    """The pool and its operations, under one lock."""
 
     def __init__(self, fault, size):
         self.fault, self.lock, self.calls = fault, threading.Lock(), itertools.count(1)
         self.sandboxes = {str(n): {"sandbox_id": str(n), "name": f"lab-{n}", "status": "available"} for n in range(size)}
 
-    def of(self, caller):
-        return [s for s in self.sandboxes.values() if s.get("allocated_to_track") == caller]
-
     def held(self, caller):
-        return [s for s in self.of(caller) if s["status"] == "allocated"]
+        return [
+            s for s in self.sandboxes.values() if s.get("allocated_to_track") == caller and s["status"] == "allocated"
+        ]
 
     def answer(self, method, path, query, caller):
         with self.lock:
@@ -57,15 +56,15 @@ class Pool:
                 return self.list(query)
             if path.startswith("/v1/admin/"):
                 return 200, {"status": "completed"}, None
-            return self.one(method, path.split("/")[3], caller)
+            return self.read_or_release(method, path.split("/")[3], caller)
 
     def available(self):
         return [s for s in self.sandboxes.values() if s["status"] == "available"]
 
     def allocate(self, caller, call):
-        mine, free = self.held(caller), self.available()
-        if mine and not (self.fault == "forgets" and free and call % 5 == 0):
-            return 200, mine[0], None
+        held, free = self.held(caller), self.available()
+        if held and not (self.fault == "forgets" and free and call % 5 == 0):
+            return 200, held[0], None
         if self.fault == "recycles":
             free = free or [s for s in self.sandboxes.values() if s["status"] == "pending_deletion"]
         if self.fault == "shares" and call % 5 == 0:
@@ -75,7 +74,7 @@ class Pool:
         free[0].update(status="allocated", allocated_to_track=caller)
         return 201, free[0], None
 
-    def one(self, method, sandbox, caller):
+    def read_or_release(self, method, sandbox, caller):
         found = self.sandboxes.get(sandbox)
         if found is None:
             return 404, "SANDBOX_NOT_FOUND", None

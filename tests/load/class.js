@@ -1,5 +1,5 @@
-// A class: some students come early, the others within one second. Everybody asks again with the same key, looks at
-// the sandbox, holds it until all have theirs, and gives it back.
+// A class: some students arrive early, the others within one second. Each repeats its request with the same key, reads
+// its sandbox, holds it until all students have one, and releases it.
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
 import { Student, audit, newRun, requireSandboxes, setting, sleepUntil, summary, thresholds } from './lib.js';
@@ -8,7 +8,7 @@ const STUDENTS = setting('STUDENTS', 100);
 const RAMP_SEC = setting('RAMP_SEC', 20);
 const HOLD_SEC = setting('HOLD_SEC', 30);
 const EARLY = Math.floor(STUDENTS / 5);
-// Until the last one has given back, also if the broker asks everybody to wait.
+// Long enough for the last release, even if the broker makes all students wait.
 const maxDuration = `${RAMP_SEC + HOLD_SEC + 300}s`;
 
 export const options = {
@@ -16,7 +16,7 @@ export const options = {
   thresholds,
   scenarios: {
     students: { executor: 'per-vu-iterations', exec: 'student', vus: STUDENTS, iterations: 1, maxDuration },
-    audit: { executor: 'per-vu-iterations', exec: 'look', vus: 1, iterations: 1, maxDuration },
+    audit: { executor: 'per-vu-iterations', exec: 'auditClass', vus: 1, iterations: 1, maxDuration },
   },
 };
 
@@ -34,8 +34,8 @@ export function student({ run, begin, end }) {
   const number = exec.scenario.iterationInTest;
   const student = new Student(`${run}-${number}`);
   sleepUntil(begin + arrival(number));
-  const impatient = number % 3 === 0;
-  if (!student.allocate(impatient ? 2 : 1)) {
+  const sendsTwice = number % 3 === 0;
+  if (!student.allocate(sendsTwice ? 2 : 1)) {
     return;
   }
   student.allocate();
@@ -47,11 +47,11 @@ export function student({ run, begin, end }) {
   student.release();
 }
 
-export function look({ run, end }) {
+export function auditClass({ run, end }) {
   let complete = audit(run, STUDENTS);
   while (!complete && Date.now() + 1000 < end) {
     sleep(1);
     complete = audit(run, STUDENTS);
   }
-  check(complete, { 'every student had a sandbox of its own at the same time': (yes) => yes });
+  check(complete, { 'all students hold a sandbox at the same time': (isComplete) => isComplete });
 }

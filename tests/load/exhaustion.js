@@ -1,5 +1,5 @@
-// More students than sandboxes. One virtual user plays them all, since virtual users share no memory and the answers
-// of all have to be compared: every sandbox is given once, and whoever gets none gets 409 and nothing else.
+// More students than sandboxes: each sandbox is allocated once, and all other students get 409. One virtual user plays
+// all students, because the test compares all responses and virtual users share no memory.
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
 import { Student, available, newRun, runJob, sendAll, setting, summary, thresholds } from './lib.js';
@@ -20,30 +20,31 @@ export const options = {
 export function setup() {
   const left = available();
   if (left === 0 || left >= STUDENTS) {
-    exec.test.abort(`${STUDENTS} students do not exhaust a pool with ${left} sandboxes; set STUDENTS or SANDBOX_PREFIX`);
+    exec.test.abort(`${STUDENTS} students cannot exhaust a pool with ${left} sandboxes; set STUDENTS or SANDBOX_PREFIX`);
   }
   return { run: newRun(), left };
 }
 
-// Everybody asks at once. Returns who was served, and who was refused as it should be.
-function askAll(students) {
-  const answers = sendAll(students.map((student) => student.allocateRequest()));
-  const served = [];
+// Sends the allocate requests of all students concurrently. Returns the students with a sandbox and those refused with
+// 409.
+function allocateAll(students) {
+  const responses = sendAll(students.map((student) => student.allocateRequest()));
+  const holders = [];
   const refused = [];
-  students.forEach((student, at) => {
-    if (answers[at].status !== 409) {
-      if (student.took(answers[at])) {
-        served.push(student);
+  students.forEach((student, index) => {
+    if (responses[index].status !== 409) {
+      if (student.recordAllocation(responses[index])) {
+        holders.push(student);
       }
       return;
     }
     refused.push(student);
-    check(answers[at], {
-      'a refusal says that nothing is available, and when to ask again': (answer) =>
-        answer.json('error.code') === 'NO_SANDBOXES_AVAILABLE' && Number(answer.headers['Retry-After']) >= 1,
+    check(responses[index], {
+      'a refusal has the code NO_SANDBOXES_AVAILABLE and Retry-After': (response) =>
+        response.json('error.code') === 'NO_SANDBOXES_AVAILABLE' && Number(response.headers['Retry-After']) >= 1,
     });
   });
-  return { served, refused };
+  return { holders, refused };
 }
 
 function sandboxes(students) {
@@ -52,32 +53,32 @@ function sandboxes(students) {
 
 export default function ({ run, left }) {
   const students = Array.from({ length: STUDENTS }, (_, number) => new Student(`${run}-${number}`));
-  const { served, refused } = askAll(students);
-  const used = sandboxes(served);
+  const { holders, refused } = allocateAll(students);
+  const used = sandboxes(holders);
   check(null, {
-    'no sandbox is given twice': () => used.size === served.length,
-    'every sandbox is given before anybody is refused': () => served.length === left,
-    'everybody is served or refused': () => served.length + refused.length === STUDENTS,
+    'no sandbox is allocated twice': () => used.size === holders.length,
+    'all sandboxes are allocated before a student is refused': () => holders.length === left,
+    'each student holds a sandbox or is refused': () => holders.length + refused.length === STUDENTS,
   });
 
-  const again = askAll(students);
+  const repeated = allocateAll(students);
   check(null, {
-    'a holder still gets its own when nothing is left': () => served.every((student) => again.served.includes(student)),
-    'who was refused is refused again': () => again.refused.length === refused.length,
+    'an empty pool does not affect replays': () => holders.every((student) => repeated.holders.includes(student)),
+    'a refused student is refused again': () => repeated.refused.length === refused.length,
   });
-  served.forEach((student) => student.checkHeld());
+  holders.forEach((student) => student.checkHeld());
   refused.forEach((student) => {
-    check(student.held(), { 'who was refused holds nothing': (ids) => ids !== null && ids.length === 0 });
+    check(student.held(), { 'a refused student holds no sandbox': (ids) => ids !== null && ids.length === 0 });
   });
 
-  served.forEach((student) => student.release());
+  holders.forEach((student) => student.release());
   if (CLEANUP) {
     runJob('cleanup');
     runJob('sync');
     sleep(1);
   }
-  // CSP may have new accounts by now, so being served is no fault; with a used one it is.
-  const late = askAll(refused);
-  check(null, { 'a used sandbox is given to nobody': () => late.served.every((student) => !used.has(student.sandbox)) });
-  late.served.forEach((student) => student.release());
+  // The sync may have added new accounts, so these students may get a sandbox, but never a used one.
+  const late = allocateAll(refused);
+  check(null, { 'a used sandbox is never allocated again': () => late.holders.every((student) => !used.has(student.sandbox)) });
+  late.holders.forEach((student) => student.release());
 }

@@ -1,4 +1,4 @@
-// What the load tests share: a student who behaves as a lab's scripts do, and the checks of what the broker answers.
+// Shared by the load tests: a student that behaves like a lab's scripts, and checks of the broker's responses.
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
 import http from 'k6/http';
@@ -15,13 +15,13 @@ const allocation = new Trend('allocation', true);
 export function setting(name, fallback) {
   const value = Number(__ENV[name] || fallback);
   if (!Number.isFinite(value) || value < 0) {
-    throw new Error(`${name} takes a number that is not negative`);
+    throw new Error(`${name} must be a number that is not negative`);
   }
   return value;
 }
 
 const PATIENCE_SEC = setting('PATIENCE_SEC', 60);
-// An index of DynamoDB may lag behind its table.
+// How long a DynamoDB index may lag behind its table.
 const INDEX_LAG_SEC = setting('INDEX_LAG_SEC', 5);
 
 export const thresholds = {
@@ -32,70 +32,71 @@ export const thresholds = {
 
 export const summary = { summaryTrendStats: ['min', 'med', 'p(95)', 'p(99)', 'max'] };
 
-// For k6's own count of failures: a refusal may be what is right.
+// For k6's own failure count: 409 may be the correct response.
 http.setResponseCallback(http.expectedStatuses({ min: 200, max: 299 }, 409));
 
 export function sleepUntil(time) {
   sleep(Math.max(0, time - Date.now()) / 1000);
 }
 
-// A name that no other run has, so that runs do not meet each other's claims.
+// A unique name, so that runs do not share claims.
 export function newRun() {
   return `load-${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
 }
 
-// How many seconds the broker asks a client to stay away; null if the answer is final.
-function pauseAsked(answer) {
-  const seconds = Number(answer.headers['Retry-After']);
-  return (answer.status === 429 || answer.status === 503) && seconds > 0 ? seconds : null;
+// Returns the Retry-After of a 429 or 503 in seconds, or null if the response is final.
+function retryAfter(response) {
+  const seconds = Number(response.headers['Retry-After']);
+  return (response.status === 429 || response.status === 503) && seconds > 0 ? seconds : null;
 }
 
-// Sends requests at once, and those again that were told to wait, not before their time. In the order of `requests`.
+// Sends requests concurrently and retries those that got Retry-After, never earlier than that. Returns the responses in
+// the order of `requests`.
 export function sendAll(requests) {
-  const answers = [];
+  const responses = [];
   const deadline = Date.now() + PATIENCE_SEC * 1000;
-  let open = requests.map((_, at) => at);
-  while (open.length > 0) {
-    const batch = http.batch(open.map((at) => requests[at]));
+  let pending = requests.map((_, index) => index);
+  while (pending.length > 0) {
+    const batch = http.batch(pending.map((index) => requests[index]));
     let pause = 0;
-    const again = [];
-    open.forEach((at, place) => {
-      answers[at] = batch[place];
-      const asked = pauseAsked(batch[place]);
-      if (asked !== null && Date.now() + asked * 1000 < deadline) {
+    const retries = [];
+    pending.forEach((index, place) => {
+      responses[index] = batch[place];
+      const seconds = retryAfter(batch[place]);
+      if (seconds !== null && Date.now() + seconds * 1000 < deadline) {
         waits.add(1, { status: String(batch[place].status) });
-        pause = Math.max(pause, asked);
-        again.push(at);
+        pause = Math.max(pause, seconds);
+        retries.push(index);
       }
     });
-    open = again;
-    // Spread, so that those who were turned away do not come back as one.
-    sleep(open.length > 0 ? pause + Math.random() : 0);
+    pending = retries;
+    // Jitter, so that virtual users rejected together do not retry together.
+    sleep(pending.length > 0 ? pause + Math.random() : 0);
   }
-  return answers;
+  return responses;
 }
 
 function send(request) {
   return sendAll([request])[0];
 }
 
-function body(answer) {
+function body(response) {
   try {
-    return answer.json() || {};
+    return response.json() || {};
   } catch {
     return {};
   }
 }
 
-// Whether the answer has one of the statuses; one that has not is counted and logged.
-export function expect(answer, name, statuses) {
-  const fine = check(answer, { [`${name} answers ${statuses.join(' or ')}`]: ({ status }) => statuses.includes(status) });
-  if (!fine) {
-    const { code, request_id: id } = body(answer).error || {};
-    unexpected.add(1, { name, status: String(answer.status) });
-    console.error(`${name}: ${answer.status} ${code || answer.error} ${id || ''}`);
+// Returns whether the response has one of the statuses. Counts and logs any other status.
+export function expect(response, name, statuses) {
+  const expected = check(response, { [`${name} answers ${statuses.join(' or ')}`]: ({ status }) => statuses.includes(status) });
+  if (!expected) {
+    const { code, request_id: id } = body(response).error || {};
+    unexpected.add(1, { name, status: String(response.status) });
+    console.error(`${name}: ${response.status} ${code || response.error} ${id || ''}`);
   }
-  return fine;
+  return expected;
 }
 
 function request(method, path, token, headers, name) {
@@ -106,7 +107,7 @@ function request(method, path, token, headers, name) {
   };
 }
 
-// One play of a lab. Its id is its caller id and, as it sends no other, its key.
+// One play of a lab. It sends no idempotency key, so its caller id serves as the key.
 export class Student {
   constructor(id) {
     this.id = id;
@@ -124,75 +125,76 @@ export class Student {
     return this.request('POST', '/allocate', 'allocate');
   }
 
-  // Takes in what an allocation answered: the first time 201, or 200 if the answer to an earlier attempt was lost.
-  took(answer) {
-    if (!expect(answer, 'allocate', [201, 200])) {
+  // Records an allocation: 201 for a new one, 200 for a replay, also if the response to an earlier attempt was lost.
+  // Returns whether the response is valid.
+  recordAllocation(response) {
+    if (!expect(response, 'allocate', [201, 200])) {
       return false;
     }
-    if (answer.status === 201) {
-      allocation.add(answer.timings.duration);
+    if (response.status === 201) {
+      allocation.add(response.timings.duration);
     }
-    const { sandbox_id: sandbox } = body(answer);
+    const { sandbox_id: sandbox } = body(response);
     this.sandbox = this.sandbox || sandbox;
-    return check(sandbox, { 'the same call gets the same sandbox': (got) => Boolean(got) && got === this.sandbox });
+    return check(sandbox, { 'a repeated request returns the same sandbox': (id) => Boolean(id) && id === this.sandbox });
   }
 
-  // The call, `times` times at once, as when a script loses patience.
+  // Sends the allocate request `times` times concurrently, like a script that retries before the response arrives.
   allocate(times = 1) {
-    const answers = sendAll(Array.from({ length: times }, () => this.allocateRequest()));
-    const took = answers.map((answer) => this.took(answer));
-    check(answers, { 'at most one call is the first': () => answers.filter(({ status }) => status === 201).length <= 1 });
-    return took.every(Boolean);
+    const responses = sendAll(Array.from({ length: times }, () => this.allocateRequest()));
+    const valid = responses.map((response) => this.recordAllocation(response));
+    check(responses, { 'at most one request creates the allocation': () => responses.filter(({ status }) => status === 201).length <= 1 });
+    return valid.every(Boolean);
   }
 
-  // What the broker says that the student holds.
+  // Returns the ids of the sandboxes that the broker lists for this student, or null on an error.
   held() {
-    const answer = send(this.request('GET', '/sandboxes', 'held'));
-    return expect(answer, 'held', [200]) ? (body(answer).sandboxes || []).map((one) => one.sandbox_id) : null;
+    const response = send(this.request('GET', '/sandboxes', 'held'));
+    return expect(response, 'held', [200]) ? (body(response).sandboxes || []).map((one) => one.sandbox_id) : null;
   }
 
-  // Never more than one sandbox, and in a moment just this.
+  // Checks that the student holds exactly its sandbox; the list may lag by INDEX_LAG_SEC.
   checkHeld() {
     let held = this.held();
     for (let waited = 0; held && held.length === 0 && waited < INDEX_LAG_SEC; waited += 1) {
       sleep(1);
       held = this.held();
     }
-    check(held, { 'a student holds the one sandbox it was given': (ids) => ids !== null && ids.length === 1 && ids[0] === this.sandbox });
+    check(held, { 'a student holds exactly the sandbox allocated to it': (ids) => ids !== null && ids.length === 1 && ids[0] === this.sandbox });
   }
 
   get() {
-    const answer = send(this.request('GET', `/sandboxes/${this.sandbox}`, 'get'));
-    if (expect(answer, 'get', [200])) {
-      check(body(answer), { 'the sandbox is its holder\'s': (got) => got.allocated_to_track === this.id && got.status === 'allocated' });
+    const response = send(this.request('GET', `/sandboxes/${this.sandbox}`, 'get'));
+    if (expect(response, 'get', [200])) {
+      check(body(response), { 'the sandbox is allocated to the student': (one) => one.allocated_to_track === this.id && one.status === 'allocated' });
     }
   }
 
   release() {
-    const answer = send(this.request('POST', `/sandboxes/${this.sandbox}/mark-for-deletion`, 'release'));
-    if (expect(answer, 'release', [200])) {
-      check(body(answer), { 'a sandbox given back waits for its deletion': (got) => got.sandbox_id === this.sandbox && got.status === 'pending_deletion' });
+    const response = send(this.request('POST', `/sandboxes/${this.sandbox}/mark-for-deletion`, 'release'));
+    if (expect(response, 'release', [200])) {
+      check(body(response), { 'a released sandbox is pending deletion': (one) => one.sandbox_id === this.sandbox && one.status === 'pending_deletion' });
     }
   }
 }
 
 function admin(method, path, name) {
-  const answer = send(request(method, path, ADMIN_TOKEN, {}, name));
-  return expect(answer, name, [200]) ? body(answer) : null;
+  const response = send(request(method, path, ADMIN_TOKEN, {}, name));
+  return expect(response, name, [200]) ? body(response) : null;
 }
 
-// Runs a job; if it runs already, waits for its turn.
+// Runs a job. Retries while another run of it holds the job lease.
 export function runJob(job) {
   const deadline = Date.now() + PATIENCE_SEC * 1000;
-  let answer = send(request('POST', `/admin/${job}`, ADMIN_TOKEN, {}, job));
-  while (answer.status === 409 && Date.now() < deadline) {
+  let response = send(request('POST', `/admin/${job}`, ADMIN_TOKEN, {}, job));
+  while (response.status === 409 && Date.now() < deadline) {
     sleep(1);
-    answer = send(request('POST', `/admin/${job}`, ADMIN_TOKEN, {}, job));
+    response = send(request('POST', `/admin/${job}`, ADMIN_TOKEN, {}, job));
   }
-  return expect(answer, job, [200]);
+  return expect(response, job, [200]);
 }
 
-// All sandboxes of a status with a text in their id, name, lab or caller.
+// Returns all sandboxes with the status whose id, name, lab or caller contains the text, or null on an error.
 export function list(status, text) {
   const found = [];
   let cursor = '';
@@ -207,7 +209,7 @@ export function list(status, text) {
   return found;
 }
 
-// How many sandboxes the students may have.
+// Returns the number of available sandboxes that match SANDBOX_PREFIX.
 export function available() {
   const prefix = __ENV.SANDBOX_PREFIX;
   if (!prefix) {
@@ -220,11 +222,12 @@ export function available() {
 export function requireSandboxes(wanted) {
   const left = available();
   if (left < wanted) {
-    exec.test.abort(`${wanted} sandboxes are needed, and ${left} are available`);
+    exec.test.abort(`the test needs ${wanted} sandboxes, but only ${left} are available`);
   }
 }
 
-// Looks at all students of the run at once, which no student can: nobody has two, and, with `all`, everybody has one.
+// Checks in the admin list that no student of the run holds two sandboxes. Returns whether `all` sandboxes are
+// allocated, if `all` is given.
 export function audit(run, all) {
   const held = list('allocated', `${run}-`);
   if (!held) {

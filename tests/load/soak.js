@@ -1,5 +1,5 @@
-// Plays that begin at a steady rate for a long time: each takes a sandbox, asks again, holds it for a while and gives
-// it back. The last third must be as good as the first.
+// Plays that start at a constant rate for a long time. Each allocates a sandbox, repeats the request, holds the sandbox
+// for a while and releases it. The last third has to meet the same latency as the first.
 import { sleep } from 'k6';
 import exec from 'k6/execution';
 import { Student, audit, newRun, requireSandboxes, setting, summary, thresholds } from './lib.js';
@@ -30,7 +30,7 @@ export const options = {
       maxVUs: vus * 4,
       gracefulStop: `${HOLD_SEC + 120}s`,
     },
-    audit: { executor: 'constant-vus', exec: 'look', vus: 1, duration: `${SOAK_SEC}s`, gracefulStop: '60s' },
+    audit: { executor: 'constant-vus', exec: 'auditPlays', vus: 1, duration: `${SOAK_SEC}s`, gracefulStop: '60s' },
   },
 };
 
@@ -53,7 +53,7 @@ export function play({ run }) {
   student.release();
 }
 
-export function look({ run }) {
+export function auditPlays({ run }) {
   audit(run);
   sleep(AUDIT_SEC);
 }
