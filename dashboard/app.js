@@ -1,11 +1,11 @@
 // Starts the page: sign in, or go on with the token of this tab.
 
-import { startConsole } from "./console.js";
-import { fill, setText } from "./dom.js";
-import { showTitle } from "./router.js";
-import { session } from "./session.js";
-import { signInForm } from "./sign-in.js";
-import { startTheme } from "./theme.js";
+import { startConsole } from "./shell/console.js";
+import { fill, setText } from "./lib/dom.js";
+import { showTitle } from "./shell/router.js";
+import { session } from "./shell/session.js";
+import { signInForm } from "./shell/sign-in.js";
+import { startTheme } from "./shell/theme.js";
 
 const base = document.documentElement.dataset.api;
 const page = Object.fromEntries(

@@ -164,7 +164,7 @@ test("the details of a sandbox follow it", { timeout }, async () => {
 test("nothing is painted before the chosen theme is there", { timeout }, async () => {
   await page.getByLabel("Theme").selectOption("dark");
   let arrived = false;
-  await page.route("**/dashboard/theme.js", async (route) => {
+  await page.route("**/dashboard/shell/theme.js", async (route) => {
     await new Promise((resolve) => setTimeout(resolve, 500));
     arrived = true;
     await route.continue();
@@ -174,7 +174,7 @@ test("nothing is painted before the chosen theme is there", { timeout }, async (
   await page.waitForFunction(() => performance.getEntriesByName("first-paint").length > 0);
   const [paint, script] = await page.evaluate(() => [
     performance.getEntriesByName("first-paint")[0].startTime,
-    performance.getEntriesByName(`${location.origin}/dashboard/theme.js`)[0].responseEnd,
+    performance.getEntriesByName(`${location.origin}/dashboard/shell/theme.js`)[0].responseEnd,
   ]);
   assert.ok(paint >= script, `painted after ${paint} ms, the theme came after ${script} ms`);
   await page.evaluate(() => localStorage.clear());
@@ -286,10 +286,10 @@ test("a question goes with its view", { timeout }, async () => {
 test("a page that cannot start says why", { timeout }, async () => {
   const why = page.getByText("The dashboard has not started");
   assert.equal(await why.count(), 0, "one that started does not");
-  await page.route("**/dashboard/console.js", (route) => route.abort());
+  await page.route("**/dashboard/shell/console.js", (route) => route.abort());
   await page.reload();
   await why.waitFor();
-  await page.unroute("**/dashboard/console.js");
+  await page.unroute("**/dashboard/shell/console.js");
   await page.addInitScript(() => Object.defineProperty(globalThis, "sessionStorage", {
     get() {
       throw new DOMException("The operation is insecure.", "SecurityError");

@@ -6,13 +6,13 @@ import { describe, mock, test } from "node:test";
 process.env.TZ = "Europe/Zurich";
 // Node 20.19 or newer sees by itself that these are modules.
 const load = (name) => import(new URL(`../../dashboard/${name}.js`, import.meta.url));
-const { csvField, toCsv } = await load("csv");
-const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await load("rows");
-const { FIELDS, niosxaasOutcome } = await load("fields");
-const format = await load("format");
-const { backOff, createPoll } = await load("poll");
-const { byLab, hourly, stacked, timeLeft, withGaps } = await load("tallies");
-const { countsText, notesOf, progressOf } = await load("run-text");
+const { csvField, toCsv } = await load("lib/csv");
+const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await load("sandboxes/rows");
+const { FIELDS, niosxaasOutcome } = await load("sandboxes/fields");
+const format = await load("lib/format");
+const { backOff, createPoll } = await load("lib/poll");
+const { byLab, hourly, stacked, timeLeft, withGaps } = await load("overview/tallies");
+const { countsText, notesOf, progressOf } = await load("jobs/run-text");
 
 const ids = (rows) => rows.map(({ sandbox_id: id }) => id).join(" ");
 

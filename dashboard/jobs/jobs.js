@@ -1,10 +1,10 @@
 // The view of jobs: what runs, what can be started, what ran.
 
 import { ACTIONS, perform } from "./actions.js";
-import { fill, h, scrollRegion, section, setText, table } from "./dom.js";
-import { dateTime, number } from "./format.js";
+import { fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
+import { dateTime, number } from "../lib/format.js";
 import { jobTable, resultOf, statePill } from "./job-table.js";
-import { createPoll } from "./poll.js";
+import { createPoll } from "../lib/poll.js";
 import { runList } from "./runs.js";
 
 export function jobsView(context) {

@@ -1,10 +1,10 @@
 // Lines and areas over time, with uPlot. Each chart has a legend of our own, which also tells the values under the
 // pointer, and the same figures as a table for those who do not see a canvas.
 
-import uPlot from "./vendor/uplot/uPlot.esm.js";
+import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { fill, h, scrollRegion, setText, table } from "./dom.js";
 import { clockTime, dateTime, number } from "./format.js";
-import { columnsOf, hourly, stacked, withGaps } from "./tallies.js";
+import { columnsOf, hourly, stacked, withGaps } from "../overview/tallies.js";
 
 const HEIGHT = 230;
 

@@ -1,13 +1,13 @@
 // The view at a glance.
 
-import { barList, drawBars } from "./bars.js";
-import { createChart } from "./charts.js";
-import { fill, h, scrollRegion, section, setText } from "./dom.js";
-import { STATUSES, clockTime, duration, number, plural, sandboxes, statusName } from "./format.js";
-import { createInventory } from "./inventory.js";
-import { jobTable } from "./job-table.js";
-import { createPoll } from "./poll.js";
-import { runList } from "./runs.js";
+import { barList, drawBars } from "../lib/bars.js";
+import { createChart } from "../lib/chart.js";
+import { fill, h, scrollRegion, section, setText } from "../lib/dom.js";
+import { STATUSES, clockTime, duration, number, plural, sandboxes, statusName } from "../lib/format.js";
+import { createInventory } from "../sandboxes/inventory.js";
+import { jobTable } from "../jobs/job-table.js";
+import { createPoll } from "../lib/poll.js";
+import { runList } from "../jobs/runs.js";
 import { HALF_HOUR, byLab, timeLeft } from "./tallies.js";
 
 const HOURS = 24;

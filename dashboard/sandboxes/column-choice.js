@@ -1,6 +1,6 @@
 // Which columns show. A matter of taste, not of secrets, so it outlives the session.
 
-import { h, newId } from "./dom.js";
+import { h, newId } from "../lib/dom.js";
 import { COLUMNS, FIRST_COLUMNS } from "./fields.js";
 
 const KEY = "broker-columns";

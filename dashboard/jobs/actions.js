@@ -1,8 +1,8 @@
 // What an operator can start, and what each of it means.
 
-import { h, newId } from "./dom.js";
-import { plural, sandboxes } from "./format.js";
-import { confirm } from "./dialogs.js";
+import { h, newId } from "../lib/dom.js";
+import { plural, sandboxes } from "../lib/format.js";
+import { confirm } from "../lib/dialogs.js";
 
 const DEFAULT_GRACE_HOURS = 24;
 const LONGEST_GRACE_HOURS = 8760;

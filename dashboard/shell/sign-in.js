@@ -1,7 +1,7 @@
 // The sign-in form.
 
-import { ApiError, createApi } from "./api.js";
-import { h, setText } from "./dom.js";
+import { ApiError, createApi } from "../lib/api.js";
+import { h, setText } from "../lib/dom.js";
 
 const POSSIBLE = /^[\x21-\x7e]+$/; // What a header can carry, and so what a token can be.
 

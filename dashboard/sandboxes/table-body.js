@@ -1,7 +1,7 @@
 // The rows on the page. Lines and cells that stay the same are left alone, so that a reload loses neither the focus
 // nor a selected text.
 
-import { h, setText } from "./dom.js";
+import { h, setText } from "../lib/dom.js";
 
 /** `onOpen(row)` is called by the button in the first column. */
 export function createTableBody(tbody, onOpen) {

@@ -1,8 +1,8 @@
 // Runs under way: those that were started here, and those that somebody else did.
 
-import { h, fill, setText } from "./dom.js";
-import { observable } from "./observable.js";
-import { createPoll } from "./poll.js";
+import { h, fill, setText } from "../lib/dom.js";
+import { observable } from "../lib/observable.js";
+import { createPoll } from "../lib/poll.js";
 import { countsText, isSilent, notesOf, progressOf, runDuration } from "./run-text.js";
 
 const EVERY_MS = 2000;

@@ -1,7 +1,7 @@
 // The table of jobs: last run, outcome, when the next is due.
 
-import { h, table } from "./dom.js";
-import { dateTime, duration, relative } from "./format.js";
+import { h, table } from "../lib/dom.js";
+import { dateTime, duration, relative } from "../lib/format.js";
 import { countsText, notesOf, runDuration } from "./run-text.js";
 
 export function statePill(state) {

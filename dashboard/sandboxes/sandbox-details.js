@@ -1,9 +1,9 @@
 // Everything that is known of one sandbox, as long as the dialog is open.
 
-import { showDetails } from "./dialogs.js";
-import { h, setText } from "./dom.js";
+import { showDetails } from "../lib/dialogs.js";
+import { h, setText } from "../lib/dom.js";
 import { FIELDS } from "./fields.js";
-import { relative, statusName } from "./format.js";
+import { relative, statusName } from "../lib/format.js";
 
 /** Returns how to tell the dialog of a newer state: a row, or `null` when the sandbox has left the pool. */
 export function showSandbox(row, now) {

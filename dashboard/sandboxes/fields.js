@@ -1,6 +1,6 @@
 // Every field of a sandbox: what it is called, and how it reads in the table, in the detail view and in a file.
 
-import { dateTime, exactTime, isoTime, statusName } from "./format.js";
+import { dateTime, exactTime, isoTime, statusName } from "../lib/format.js";
 import { idOrder } from "./rows.js";
 
 /** How the deletion of the sandbox's NIOSXaaS services went; nothing if it has not come to that. */

@@ -1,14 +1,14 @@
 // The view of all sandboxes.
 
 import { columnChoice } from "./column-choice.js";
-import { saveAs, toCsv } from "./csv.js";
-import { fill, h, scrollRegion, setText } from "./dom.js";
+import { saveAs, toCsv } from "../lib/csv.js";
+import { fill, h, scrollRegion, setText } from "../lib/dom.js";
 import { COLUMNS, FIELDS } from "./fields.js";
 import { filterBar } from "./filters.js";
-import { clockTime, day, number, sandboxes } from "./format.js";
+import { clockTime, day, number, sandboxes } from "../lib/format.js";
 import { createInventory } from "./inventory.js";
-import { pager } from "./pager.js";
-import { createPoll } from "./poll.js";
+import { pager } from "../lib/pager.js";
+import { createPoll } from "../lib/poll.js";
 import { createSelection, pageOf } from "./rows.js";
 import { showSandbox } from "./sandbox-details.js";
 import { createTableBody } from "./table-body.js";

@@ -1,8 +1,8 @@
 // The view of NIOSXaaS: whether services are deleted before their accounts, and how that went.
 
-import { fill, h, scrollRegion, section, setText, table } from "./dom.js";
-import { dateTime, number } from "./format.js";
-import { createPoll } from "./poll.js";
+import { fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
+import { dateTime, number } from "../lib/format.js";
+import { createPoll } from "../lib/poll.js";
 
 const PILLS = { cleaned: "succeeded", skipped: "interrupted", failed: "failed" };
 

@@ -1,6 +1,6 @@
 // All sandboxes, or those of one status, loaded page after page.
 
-import { ApiError } from "./api.js";
+import { ApiError } from "../lib/api.js";
 
 const FIRST_PAGE = 100; // Little, so that something shows at once.
 const PAGE = 1000;

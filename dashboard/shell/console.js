@@ -1,20 +1,20 @@
 // What a signed-in operator sees: the views, and what they share. It is made anew for each sign-in, and all that it
 // showed goes with it.
 
-import { createApi } from "./api.js";
-import { createClock } from "./clock.js";
-import { closeDialogs } from "./dialogs.js";
-import { fill, h } from "./dom.js";
+import { createApi } from "../lib/api.js";
+import { createClock } from "../lib/clock.js";
+import { closeDialogs } from "../lib/dialogs.js";
+import { fill, h } from "../lib/dom.js";
 import { freshnessLine } from "./freshness.js";
-import { jobsView } from "./jobs.js";
-import { niosxaasView } from "./niosxaas.js";
-import { observable } from "./observable.js";
-import { overviewView } from "./overview.js";
-import { createPoll } from "./poll.js";
+import { jobsView } from "../jobs/jobs.js";
+import { niosxaasView } from "../niosxaas/niosxaas.js";
+import { observable } from "../lib/observable.js";
+import { overviewView } from "../overview/overview.js";
+import { createPoll } from "../lib/poll.js";
 import { startRouter } from "./router.js";
-import { createRuns } from "./runs.js";
-import { countsText, withTimes } from "./run-text.js";
-import { sandboxesView } from "./sandboxes.js";
+import { createRuns } from "../jobs/runs.js";
+import { countsText, withTimes } from "../jobs/run-text.js";
+import { sandboxesView } from "../sandboxes/sandboxes.js";
 
 const OVERVIEW_MS = 10_000;
 const ANNOUNCED_MS = 12_000;

@@ -1,7 +1,7 @@
 // The filter above the table: a search, a status, a lab.
 
-import { fill, h } from "./dom.js";
-import { STATUSES, statusName } from "./format.js";
+import { fill, h } from "../lib/dom.js";
+import { STATUSES, statusName } from "../lib/format.js";
 import { NO_LAB, labsOf } from "./rows.js";
 
 /** `onChange` is called when the filter differs. */

@@ -1,7 +1,7 @@
 // Views by the hash of the address, so that the back button works.
 
-import { closeDialogs } from "./dialogs.js";
-import { fill, h, setText } from "./dom.js";
+import { closeDialogs } from "../lib/dialogs.js";
+import { fill, h, setText } from "../lib/dom.js";
 
 const DOCUMENT = "Sandbox Broker";
 

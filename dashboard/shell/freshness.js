@@ -1,7 +1,7 @@
 // How old the figures are, and why, if they are too old.
 
-import { h, setText } from "./dom.js";
-import { duration } from "./format.js";
+import { h, setText } from "../lib/dom.js";
+import { duration } from "../lib/format.js";
 
 const TOO_OLD = 120; // Seconds.
 

@@ -1,6 +1,6 @@
 // What a run says of itself. No DOM here.
 
-import { duration, number } from "./format.js";
+import { duration, number } from "../lib/format.js";
 
 const COUNT_NAMES = {
   due: "due",
