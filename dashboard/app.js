@@ -1,20 +1,20 @@
-// Starts the page: sign in, or go on with the token of this tab.
+// Starts the dashboard: shows the sign-in form, or the console if this tab already has a token.
 
-import { startConsole } from "./shell/console.js";
 import { fill, setText } from "./lib/dom.js";
+import { startConsole } from "./shell/console.js";
 import { showTitle } from "./shell/router.js";
 import { session } from "./shell/session.js";
 import { signInForm } from "./shell/sign-in.js";
 import { startTheme } from "./shell/theme.js";
 
-const base = document.documentElement.dataset.api;
+const base = document.documentElement.dataset.api; // The broker writes its API path into index.html.
 const page = Object.fromEntries(
   ["main", "title", "view", "nav", "alerts", "freshness", "announcer", "theme", "sign-out", "foot"]
     .map((id) => [id, document.getElementById(id)]),
 );
 let stopConsole = null;
 
-function signIn(message = null) {
+function showSignIn(message = null) {
   stopConsole?.();
   stopConsole = null;
   session.clear();
@@ -24,8 +24,8 @@ function signIn(message = null) {
     base,
     message,
     onSignedIn(token, overview) {
-      session.keep(token);
-      open(token, overview);
+      session.save(token);
+      openConsole(token, overview);
       page.title.focus();
     },
   });
@@ -33,26 +33,26 @@ function signIn(message = null) {
   form.focus();
 }
 
-function open(token, first = null) {
+function openConsole(token, firstOverview = null) {
   page["sign-out"].hidden = false;
-  stopConsole = startConsole({ base, token, first, page, onRefused });
+  stopConsole = startConsole({ base, token, firstOverview, page, onTokenRejected });
 }
 
-function onRefused({ status }) {
-  signIn(status === 403
-    ? "The token is a track's now. The dashboard needs an admin's."
+function onTokenRejected({ status }) {
+  showSignIn(status === 403
+    ? "The token is now a track token. The dashboard needs an admin token."
     : "The token is no longer valid. Sign in again.");
 }
 
 startTheme(page.theme);
 setText(page.foot, `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
-page["sign-out"].addEventListener("click", () => signIn());
-// A plain jump to #main would be taken for the address of a view.
+page["sign-out"].addEventListener("click", () => showSignIn());
+// Following the link would put #main into the address, which the router would read as the name of a view.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   page.main.focus();
 });
 
 const token = session.token();
-if (token) open(token);
-else signIn();
+if (token) openConsole(token);
+else showSignIn();

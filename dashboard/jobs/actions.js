@@ -1,54 +1,58 @@
-// What an operator can start, and what each of it means.
+// The actions that an operator can start: the job behind each one, its parameters, and its description.
 
-import { h, newId } from "../lib/dom.js";
+import { h } from "../lib/dom.js";
 import { plural, sandboxes } from "../lib/format.js";
-import { confirm } from "../lib/dialogs.js";
 
 const DEFAULT_GRACE_HOURS = 24;
-const LONGEST_GRACE_HOURS = 8760;
+const MAX_GRACE_HOURS = 8760;
 
 /**
- * `describe(counts)` says what happens and to how many; `option` is one input, which gives the parameters; with
- * `removes` as many as it names go at once, and the number has to be typed.
+ * Each action sends a POST to `path` with `params`.
+ * - `describe(counts)` says what the job does and to how many sandboxes.
+ * - `option` is one more input, and `option.params(input)` the parameters that it adds.
+ * - `affectedStatus` is the only status that the action is about: without such sandboxes it cannot be started.
+ * - `isBulkRemoval`: the job removes all sandboxes of that status at once; the operator must type their number.
  */
 export const ACTIONS = [
   {
     name: "Sync with CSP",
     path: "/admin/sync",
-    describe: (counts) => `Puts new CSP accounts into the pool and marks stale what CSP no longer lists. It compares all ${sandboxes(counts.total)}, and writes only what differs.`,
+    describe: (counts) => `Adds new CSP accounts to the pool, and marks as stale the sandboxes that CSP no longer lists. Compares all ${sandboxes(counts.total)}, and writes only the differences.`,
     option: {
-      label: "Force: mark stale whatever CSP's list lacks, however much that is",
-      hint: "Without it, an empty list, or one that lacks more than half of the pool, marks nothing. Use it only when you have compared with CSP.",
-      input: () => h("input", { type: "checkbox" }),
+      label: "Force: mark as stale every sandbox that CSP does not list, however many there are",
+      hint: "Without it, a sync marks nothing stale if CSP's list is empty or lacks more than half of the pool. Use it only after comparing the pool with CSP.",
+      createInput: () => h("input", { type: "checkbox" }),
       params: (input) => ({ force: input.checked || null }),
     },
   },
   {
     name: "Clean up",
     path: "/admin/cleanup",
-    describe: (counts) => `Deletes from CSP, then from the table, what was given back or expired: ${sandboxes(counts.pending_deletion)} in line, those whose next attempt is due.`,
+    describe: (counts) => `Deletes released and expired sandboxes from CSP, then from the table: ${sandboxes(counts.pending_deletion)} pending deletion, except those whose next attempt is scheduled for later.`,
   },
   {
     name: "Retry failed deletions",
     path: "/admin/cleanup",
     params: { retry_failed: true },
-    affected: "deletion_failed",
-    describe: (counts) => `Puts ${sandboxes(counts.deletion_failed)} whose deletion failed back in line, then cleans up, with the ${sandboxes(counts.pending_deletion)} in line already.`,
+    affectedStatus: "deletion_failed",
+    describe: (counts) => `Requeues ${sandboxes(counts.deletion_failed)} whose deletion failed, then cleans up, including the ${sandboxes(counts.pending_deletion)} already pending deletion.`,
   },
   {
     name: "Expire allocations",
     path: "/admin/auto-expire",
-    describe: (counts) => `Retires allocations whose time and grace period are over, of ${plural(counts.allocated, "allocation")}. They wait for deletion then. Nobody loses one whose time still runs.`,
+    describe: (counts) => `Retires overdue allocations, whose duration and grace period are over, out of ${plural(counts.allocated, "allocation")}. Their sandboxes become pending deletion. Other allocations are not affected.`,
   },
   {
     name: "Remove long stale",
     path: "/admin/auto-delete-stale",
     isDanger: true,
-    describe: (counts) => `Removes from the table what has been stale for longer than some hours, which you choose, of ${sandboxes(counts.stale)} that are stale now.`,
+    describe: (counts) => `Removes from the table the sandboxes that have been stale for at least the number of hours that you choose, out of ${sandboxes(counts.stale)} stale now.`,
     option: {
       label: "Stale for at least, in hours",
       hint: "0 removes all that are stale now.",
-      input: () => h("input", { type: "number", min: "0", max: String(LONGEST_GRACE_HOURS), step: "1", value: String(DEFAULT_GRACE_HOURS), required: true }),
+      createInput: () => h("input", {
+        type: "number", min: "0", max: String(MAX_GRACE_HOURS), step: "1", value: String(DEFAULT_GRACE_HOURS), required: true,
+      }),
       params: (input) => ({ grace_period_hours: input.value }),
     },
   },
@@ -56,52 +60,18 @@ export const ACTIONS = [
     name: "Remove all stale",
     path: "/admin/bulk-delete",
     params: { status: "stale" },
-    removes: "stale",
-    describe: (counts) => `Removes from the table every sandbox that is stale when it runs; ${sandboxes(counts.stale)} now. There is no way back, but a sync finds again what CSP still lists.`,
+    affectedStatus: "stale",
+    isBulkRemoval: true,
+    isDanger: true,
+    describe: (counts) => `Removes from the table every sandbox that is stale when the job runs; ${sandboxes(counts.stale)} now. This cannot be undone, but a sync adds again the accounts that CSP still lists.`,
   },
   {
     name: "Remove all failed",
     path: "/admin/bulk-delete",
     params: { status: "deletion_failed" },
-    removes: "deletion_failed",
-    describe: (counts) => `Removes from the table every sandbox whose deletion failed, without asking CSP; ${sandboxes(counts.deletion_failed)} now. What CSP still lists later comes back to be deleted.`,
+    affectedStatus: "deletion_failed",
+    isBulkRemoval: true,
+    isDanger: true,
+    describe: (counts) => `Removes from the table every sandbox whose deletion failed, without calling CSP; ${sandboxes(counts.deletion_failed)} now. Accounts that CSP still lists resurface later, and are deleted then.`,
   },
 ];
-
-/** Asks, starts the run and follows it; says so if there is one already. */
-export async function perform(action, { api, overview, runs, announce }) {
-  const { counts } = overview.get();
-  const option = action.option && optionField(action.option);
-  const isSure = await confirm({
-    title: `${action.name}?`,
-    body: [h("p", {}, action.describe(counts)), option?.node],
-    action: action.name,
-    isDanger: Boolean(action.isDanger || action.removes),
-    word: action.removes ? String(counts[action.removes]) : null,
-    isValid: option?.isValid,
-  });
-  if (!isSure) return;
-  try {
-    const { run_id: id } = await api.start(action.path, { ...action.params, ...option?.params() });
-    runs.follow(id, { isOurs: true });
-    announce(`${action.name}: started.`);
-  } catch (error) {
-    if (api.isClosed()) return; // Signed out meanwhile.
-    if (error.runId) runs.follow(error.runId, { isOurs: true });
-    announce(`${action.name}: ${error.message}`, { isFault: true });
-  }
-}
-
-function optionField({ label, hint, input: make, params }) {
-  const input = make();
-  input.id = newId("option");
-  const hintId = newId("hint");
-  input.setAttribute("aria-describedby", hintId);
-  const text = h("label", { for: input.id }, label);
-  return {
-    node: h("div", { class: `option ${input.type}` }, input.type === "checkbox" ? [input, text] : [text, input],
-      h("p", { id: hintId, class: "muted" }, hint)),
-    params: () => params(input),
-    isValid: () => input.reportValidity(),
-  };
-}

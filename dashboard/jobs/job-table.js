@@ -1,45 +1,45 @@
-// The table of jobs: last run, outcome, when the next is due.
+// The table of jobs with their last and next runs, and the cells that it shares with the table of runs.
 
 import { h, table } from "../lib/dom.js";
 import { dateTime, duration, relative } from "../lib/format.js";
 import { countsText, notesOf, runDuration } from "./run-text.js";
 
-export function statePill(state) {
-  return h("span", { class: `pill ${state}` }, state);
-}
-
-/** A moment as a distance, with the date for who points at it. */
-function moment(at, now) {
-  return at ? h("time", { datetime: new Date(at * 1000).toISOString(), title: dateTime(at) }, relative(at, now)) : "never";
-}
-
-function nextDue(job, now) {
-  if (job.interval_seconds === null) return "by hand only";
-  if (job.is_overdue) return h("span", { class: "pill failed" }, `overdue, no success since ${dateTime(job.last_success_at)}`);
-  if (!job.next_due_at) return "not known";
-  return job.next_due_at <= now ? "now" : moment(job.next_due_at, now);
-}
-
 export function jobTable(jobs, now) {
-  return table("Jobs, their last runs and when the next is due",
-    ["Job", "Last run", "Outcome", "Result", "Last success", "Next due"],
+  return table("Jobs with their last and next runs",
+    ["Job", "Last run", "Outcome", "Result", "Last success", "Next run"],
     jobs.map((job) => {
       const run = job.last_run;
       return [
         [job.job, job.interval_seconds && h("small", {}, ` every ${duration(job.interval_seconds)}`)],
-        moment(run?.started_at, now),
+        relativeTime(run?.started_at, now),
         run ? statePill(run.state) : "–",
         run ? resultOf(run, now) : "–",
-        moment(job.last_success_at, now),
-        nextDue(job, now),
+        relativeTime(job.last_success_at, now),
+        nextRun(job, now),
       ];
     }));
 }
 
-/** Counts and notes of a run. */
+/** Returns a relative time, with the date as its tooltip. */
+function relativeTime(at, now) {
+  return at ? h("time", { datetime: new Date(at * 1000).toISOString(), title: dateTime(at) }, relative(at, now)) : "never";
+}
+
+function nextRun(job, now) {
+  if (job.interval_seconds === null) return "manual only";
+  if (job.is_overdue) return h("span", { class: "pill failed" }, `overdue, no success since ${dateTime(job.last_success_at)}`);
+  if (!job.next_due_at) return "unknown";
+  return job.next_due_at <= now ? "now" : relativeTime(job.next_due_at, now);
+}
+
+export function statePill(state) {
+  return h("span", { class: `pill ${state}` }, state);
+}
+
+/** Returns the counts, the duration and the notes of a run. */
 export function resultOf(run, now) {
   return [
-    `${countsText(run) || "nothing counted"} (${runDuration(run, now)})`,
+    `${countsText(run) || "no counts"} (${runDuration(run, now)})`,
     notesOf(run, now).map((note) => h("small", { class: "note" }, note)),
   ];
 }

@@ -1,41 +1,46 @@
-// The view of jobs: what runs, what can be started, what ran.
+// The view "Jobs": the running jobs, the jobs that can be started, the schedule, and the recent runs.
 
-import { ACTIONS, perform } from "./actions.js";
-import { fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
+import { errorLine, fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
 import { dateTime, number } from "../lib/format.js";
-import { jobTable, resultOf, statePill } from "./job-table.js";
 import { createPoll } from "../lib/poll.js";
-import { runList } from "./runs.js";
+import { ACTIONS } from "./actions.js";
+import { jobTable, resultOf, statePill } from "./job-table.js";
+import { runList } from "./run-list.js";
+import { startJob } from "./start-job.js";
+
+const INTERVAL_MS = 30_000;
 
 export function jobsView(context) {
-  const { api, overview, clock, runs } = context;
+  const { api, overview, clock } = context;
   const running = runList(context);
-  const jobs = scrollRegion("Jobs");
+  const schedule = scrollRegion("Jobs");
   const history = scrollRegion("Recent runs");
-  const trouble = h("p", { class: "fault", role: "status" });
+  const error = errorLine();
   const cards = ACTIONS.map((action) => actionCard(action, async () => {
-    await perform(action, context);
+    await startJob(action, context);
     poll.refresh();
   }));
   const node = h("div", {},
     section("Running", running.node),
     section("Start a job", h("div", { class: "actions" }, cards.map((card) => card.node))),
-    section("Schedule", jobs),
-    section("Recent runs", trouble, history));
+    section("Schedule", schedule),
+    section("Recent runs", error, history));
 
   const poll = createPoll({
-    everyMs: 30_000,
-    onFailure: (error) => setText(trouble, `The recent runs could not be loaded: ${error.message}`),
+    intervalMs: INTERVAL_MS,
+    onFailure: ({ message }) => setText(error, `The recent runs could not be loaded: ${message}`),
     run: async () => {
-      const { runs: recent } = await api.get("/admin/jobs");
-      setText(trouble, "");
-      fill(history, recent.length ? runTable(recent, clock.now()) : h("p", { class: "muted" }, "No job has run in the last 30 days."));
+      const { runs } = await api.get("/admin/jobs");
+      setText(error, "");
+      fill(history, runs.length
+        ? runTable(runs, clock.now())
+        : h("p", { class: "muted" }, "No job has run in the last 30 days."));
     },
   });
 
-  const stop = overview.subscribe((data) => {
+  const unsubscribe = overview.subscribe((data) => {
     if (!data) return;
-    fill(jobs, jobTable(data.jobs, clock.now()));
+    fill(schedule, jobTable(data.jobs, clock.now()));
     for (const card of cards) card.update(data.counts);
   });
 
@@ -47,29 +52,30 @@ export function jobsView(context) {
     refresh: poll.refresh,
     destroy() {
       poll.stop();
-      stop();
+      unsubscribe();
       running.destroy();
     },
   };
 }
 
+/** Returns the card of an action, whose button is disabled while there are no sandboxes that it would affect. */
 function actionCard(action, onStart) {
-  const text = h("p", { class: "muted" });
-  const button = h("button", { type: "button", disabled: true, class: action.removes ? "danger" : "", onclick: onStart }, action.name);
-  const needs = action.removes ?? action.affected;
+  const { name, describe, affectedStatus, isBulkRemoval } = action;
+  const description = h("p", { class: "muted" });
+  const button = h("button", { type: "button", disabled: true, class: isBulkRemoval ? "danger" : "", onclick: onStart }, name);
   return {
-    node: h("div", { class: "action" }, h("h3", {}, action.name), text, button),
+    node: h("div", { class: "action" }, h("h3", {}, name), description, button),
     update(counts) {
-      setText(text, action.describe(counts));
-      setText(button, needs ? `${action.name} (${number(counts[needs])})` : action.name);
-      button.disabled = Boolean(needs) && counts[needs] === 0;
+      setText(description, describe(counts));
+      setText(button, affectedStatus ? `${name} (${number(counts[affectedStatus])})` : name);
+      button.disabled = Boolean(affectedStatus) && counts[affectedStatus] === 0;
     },
   };
 }
 
-function runTable(recent, now) {
+function runTable(runs, now) {
   return table("Recent runs, newest first", ["Job", "Started", "Outcome", "Result", "Run"],
-    recent.map((run) => [
+    runs.map((run) => [
       run.job, dateTime(run.started_at), statePill(run.state), resultOf(run, now), h("code", {}, run.id),
     ]));
 }

@@ -1,6 +1,6 @@
-// What a run says of itself. No DOM here.
+// Describes a run in words, without the DOM.
 
-import { duration, number } from "../lib/format.js";
+import { duration, number, withTimes } from "../lib/format.js";
 
 const COUNT_NAMES = {
   due: "due",
@@ -8,7 +8,7 @@ const COUNT_NAMES = {
   expired: "expired",
   failed: "failed",
   deferred: "deferred",
-  requeued: "put back in line",
+  requeued: "requeued",
   niosxaas_cleaned: "NIOSXaaS cleaned",
   niosxaas_failed: "NIOSXaaS failed",
   synced: "listed by CSP",
@@ -22,12 +22,12 @@ const COUNT_NAMES = {
   unreadable: "unreadable",
 };
 
-// Of these a zero is news; of the others it is noise.
-const ALWAYS = new Set(["due", "deleted", "expired", "synced"]);
+// These counts are shown even if they are 0.
+const ALWAYS_SHOWN = new Set(["due", "deleted", "expired", "synced"]);
 
-const STALE_AFTER = 45; // Seconds after which the lease of a silent run is free.
+const JOB_LEASE_SECONDS = 45; // As in the broker: without a heartbeat for so long, another run may take over.
 
-/** How much is done, from 0 to 1; null if nobody can tell. */
+/** Returns the progress from 0 to 1, or null if it is unknown. */
 export function progressOf({ job, state, counts = {} }) {
   if (state === "succeeded") return 1;
   if (job === "sync" || !(counts.due > 0)) return null;
@@ -38,15 +38,16 @@ export function progressOf({ job, state, counts = {} }) {
 /** `12 due, 10 deleted, 2 failed` */
 export function countsText({ counts }) {
   return Object.entries(COUNT_NAMES)
-    .filter(([key]) => counts?.[key] > 0 || (ALWAYS.has(key) && counts?.[key] === 0))
+    .filter(([key]) => counts?.[key] > 0 || (ALWAYS_SHOWN.has(key) && counts?.[key] === 0))
     .map(([key, name]) => `${number(counts[key])} ${name}`)
     .join(", ");
 }
 
-/** Whether it should have been heard of since, because it writes down every few seconds how far it is. */
-export const isSilent = ({ state, updated_at: updatedAt }, now) => state === "running" && now - updatedAt > STALE_AFTER;
+/** Whether a running job has missed its heartbeats for longer than its lease. */
+export const isSilent = ({ state, updated_at: updatedAt }, now) =>
+  state === "running" && now - updatedAt > JOB_LEASE_SECONDS;
 
-/** What people should know beside the counts. */
+/** Returns the error of a run and other notes that the counts do not show. */
 export function notesOf(run, now) {
   const { error, updated_at: updatedAt, counts = {} } = run;
   const notes = [];
@@ -54,17 +55,12 @@ export function notesOf(run, now) {
   if (counts.stopped) notes.push(`Stopped early: ${withTimes(counts.stopped)}`);
   if (counts.stale_guard) notes.push(`Nothing was marked stale: ${counts.stale_guard}`);
   if (isSilent(run, now)) {
-    notes.push(`Not heard of for ${duration(now - updatedAt)}: its broker may have died. The next run takes over.`);
+    notes.push(`No heartbeat for ${duration(now - updatedAt)}: its broker may have died. The next run takes over.`);
   }
   return notes;
 }
 
-/** The broker writes moments as Unix seconds; people read the time of the day. */
-export function withTimes(text) {
-  return text.replace(/\b1\d{9}\b/g, (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB"));
-}
-
-/** How long it took, or takes. */
+/** Returns how long a run took, or has taken so far. */
 export function runDuration(run, now) {
   return duration((run.finished_at ?? now) - run.started_at);
 }

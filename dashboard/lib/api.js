@@ -1,8 +1,8 @@
-// Requests to the broker.
+// The HTTP client of the broker's API.
 
-const TIMEOUT_MS = 35_000; // The broker gives up on a request after 30 s.
+const TIMEOUT_MS = 35_000; // Longer than the 30 s after which the broker itself ends a request.
 
-/** What went wrong. `status` is 0 if there was no answer. */
+/** A failed request. `status` is 0 if there was no response; `runId` names the run that prevents a new one (409). */
 export class ApiError extends Error {
   constructor(message, { status = 0, code = "UNREACHABLE", retryAfter = null, runId = null } = {}) {
     super(message);
@@ -10,27 +10,27 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, retryAfter, runId });
   }
 
-  /** Whether the token is to blame. */
-  get isRefused() {
+  /** Whether the broker rejected the token. */
+  get isTokenRejected() {
     return this.status === 401 || this.status === 403;
   }
 }
 
 /**
- * A client with one token. `onRefused` hears of a token that is no longer good. Two equal GETs at the same time are
- * one request.
+ * Creates a client for one token. `onTokenRejected(error)` is called when the broker rejects the token. Identical GETs
+ * that overlap share one request.
  */
-export function createApi({ base, token, onRefused = () => {} }) {
+export function createApi({ base, token, onTokenRejected = () => {} }) {
   const closing = new AbortController();
-  const underWay = new Map();
+  const pendingGets = new Map();
 
   async function request(method, path, params, headers = {}) {
-    const response = await send(method, address(base, path, params), { authorization: `Bearer ${token}`, ...headers });
+    const response = await send(method, urlOf(base, path, params), { authorization: `Bearer ${token}`, ...headers });
     const body = await readJson(response);
     if (response.ok && body !== null) return body;
-    if (response.ok) throw new ApiError("The answer of the broker broke off.");
-    const error = faultOf(response, body);
-    if (error.isRefused && !closing.signal.aborted) onRefused(error);
+    if (response.ok) throw new ApiError("The broker's response was incomplete.");
+    const error = errorOf(response, body);
+    if (error.isTokenRejected && !closing.signal.aborted) onTokenRejected(error);
     throw error;
   }
 
@@ -47,27 +47,27 @@ export function createApi({ base, token, onRefused = () => {} }) {
 
   return {
     get(path, params = {}) {
-      const key = address(base, path, params);
-      const running = underWay.get(key);
-      if (running) return running;
-      const promise = request("GET", path, params).finally(() => underWay.delete(key));
-      underWay.set(key, promise);
+      const key = urlOf(base, path, params);
+      const pending = pendingGets.get(key);
+      if (pending) return pending;
+      const promise = request("GET", path, params).finally(() => pendingGets.delete(key));
+      pendingGets.set(key, promise);
       return promise;
     },
-    /** Starts a job; the answer comes at once and names the run. */
+    /** Starts a job. The broker answers without waiting for the run to end, and names the run. */
     start: (path, params = {}) => request("POST", path, params, { prefer: "respond-async" }),
     close: () => closing.abort(),
     isClosed: () => closing.signal.aborted,
   };
 }
 
-function address(base, path, params) {
+function urlOf(base, path, params) {
   const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
   return `${base}${path}${query && `?${query}`}`;
 }
 
-/** `null` for what is no JSON, as a load balancer's own error page. */
+/** Returns `null` for a body that is not JSON, such as a load balancer's own error page. */
 async function readJson(response) {
   try {
     return await response.json();
@@ -76,7 +76,7 @@ async function readJson(response) {
   }
 }
 
-function faultOf(response, body) {
+function errorOf(response, body) {
   const { status } = response;
   const { message, code, retry_after: inBody, run_id: runId } = body?.error ?? {};
   const inHeader = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
@@ -84,11 +84,6 @@ function faultOf(response, body) {
     status,
     code: code ?? "UNKNOWN",
     retryAfter: Number.isFinite(inHeader) ? inHeader : inBody ?? null,
-    runId: status === 409 ? runId ?? runIn(message) : null,
+    runId: runId ?? null,
   });
-}
-
-/** The id of a run in the text of a 409, as in `… already: sync-01774000000-1f0c7a52. Look at it …`. */
-function runIn(message = "") {
-  return /\b[a-z-]+-\d{6,}-[0-9a-f]+\b/.exec(message)?.[0] ?? null;
 }

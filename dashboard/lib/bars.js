@@ -1,9 +1,12 @@
-// Bars of plain HTML: a list that reads well without the bars too.
+// A bar chart of plain HTML: a list of labels and counts that stays readable without the bars.
 
 import { fill, h } from "./dom.js";
 import { number } from "./format.js";
 
-/** Fills a list with `{label, count, kind}`. */
+/** Returns an empty list for bars. */
+export const barList = (label) => h("ul", { class: "bars", role: "list", "aria-label": label });
+
+/** Fills a list with `{label, count, kind}`; `kind` is the CSS class that gives a bar its colour. */
 export function drawBars(list, bars) {
   const largest = Math.max(1, ...bars.map(({ count }) => count));
   fill(list, bars.map(({ label, count, kind = "" }) => {
@@ -15,6 +18,3 @@ export function drawBars(list, bars) {
       h("span", { class: "bar-count" }, number(count)));
   }));
 }
-
-/** An empty list for bars. */
-export const barList = (label) => h("ul", { class: "bars", role: "list", "aria-label": label });

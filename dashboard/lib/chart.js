@@ -1,14 +1,16 @@
-// Lines and areas over time, with uPlot. Each chart has a legend of our own, which also tells the values under the
-// pointer, and the same figures as a table for those who do not see a canvas.
+// A chart over time, drawn by uPlot, with its own legend and an hourly table for readers who cannot see the canvas.
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { fill, h, scrollRegion, setText, table } from "./dom.js";
 import { clockTime, dateTime, number } from "./format.js";
-import { columnsOf, hourly, stacked, withGaps } from "../overview/tallies.js";
+import { columnsOf, hourly, stacked, withGaps } from "./time-series.js";
 
 const HEIGHT = 230;
 
-/** `series` are `{key, label}`; a stacked chart has areas on top of each other. */
+/**
+ * `series` are `{key, label}`. A stacked chart draws areas on top of each other. `summary(samples)` describes the chart
+ * in words, for screen readers.
+ */
 export function createChart({ label, series, isStacked = false, summary }) {
   const canvas = h("div", { class: "chart", role: "img", "aria-label": label });
   const legend = series.map(({ key, label: name }) => ({
@@ -16,27 +18,26 @@ export function createChart({ label, series, isStacked = false, summary }) {
     value: h("span", { class: "legend-value" }),
     name,
   }));
-  const moment = h("span", { class: "legend-at" });
-  const rows = scrollRegion(`${label}, by the hour`);
+  const legendTime = h("span", { class: "legend-at" });
+  const hourlyTable = scrollRegion(`${label}, by hour`);
   const node = h("figure", { class: "figure" },
     h("ul", { class: "legend", role: "list" },
       legend.map(({ swatch, value, name }) => h("li", {}, swatch, name, value)),
-      h("li", {}, moment)),
+      h("li", {}, legendTime)),
     canvas,
-    h("details", {}, h("summary", {}, "As a table, by the hour"), rows));
+    h("details", {}, h("summary", {}, "As a table, by hour"), hourlyTable));
 
-  let samples = null;
-  let values = null;
-  let every = 0;
+  let values = null; // The columns of the chart before stacking: the legend shows these.
   let plot = null;
 
-  function showValues(at) {
-    const index = at ?? values[0].length - 1;
+  /** Shows the values at an index in the legend; the latest ones if there is none. */
+  function showValues(index) {
+    const shownIndex = index ?? values[0].length - 1;
     legend.forEach(({ value }, column) => {
-      const shown = values[column + 1]?.[index];
+      const shown = values[column + 1]?.[shownIndex];
       setText(value, shown === null || shown === undefined ? "–" : number(shown));
     });
-    setText(moment, index >= 0 ? dateTime(values[0][index]) : "");
+    setText(legendTime, shownIndex >= 0 ? dateTime(values[0][shownIndex]) : "");
   }
 
   function draw() {
@@ -49,7 +50,7 @@ export function createChart({ label, series, isStacked = false, summary }) {
       stroke, width: 1.5, points: { show: false }, fill: isStacked ? withAlpha(stroke, 0.35) : undefined,
     }));
     const [times, ...columns] = isStacked ? stacked(values) : values;
-    // From the top down, so that the line of what there is none of is under the one that it lies on.
+    // Stacked series are drawn from the top down, so that the line of an empty one is covered by the line below it.
     const data = isStacked ? [times, ...columns.reverse()] : values;
     plot = new uPlot({
       width: canvas.clientWidth,
@@ -58,7 +59,10 @@ export function createChart({ label, series, isStacked = false, summary }) {
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.05)] } },
       axes: [
-        { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: 28, values: (_, times) => times.map(clockTime) },
+        {
+          stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: 28,
+          values: (_, times) => times.map(clockTime),
+        },
         {
           stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: 52,
           incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000],
@@ -66,40 +70,39 @@ export function createChart({ label, series, isStacked = false, summary }) {
         },
       ],
       series: [{}, ...(isStacked ? lines.reverse() : lines)],
-      // An area ends where the one below begins.
-      bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 1, at + 2] })) : [],
+      // Each area is filled down to the line of the series below it.
+      bands: isStacked ? lines.slice(1).map((_, index) => ({ series: [index + 1, index + 2] })) : [],
       hooks: { setCursor: [({ cursor }) => showValues(cursor.idx)] },
     }, data, canvas);
   }
 
-  function update(answer) {
-    samples = answer.samples;
-    every = answer.every_seconds;
-    values = columnsOf(withGaps(samples, every), series.map(({ key }) => key));
+  /** Shows the response of `GET /admin/samples`. */
+  function update({ samples, every_seconds: intervalSeconds }) {
+    values = columnsOf(withGaps(samples, intervalSeconds), series.map(({ key }) => key));
     canvas.setAttribute("aria-label", `${label}. ${summary(samples)}`);
-    fill(rows, table(label, ["Hour", ...series.map(({ label: name }) => name)],
+    fill(hourlyTable, table(label, ["Hour", ...series.map(({ label: name }) => name)],
       hourly(samples).map((hour) => [dateTime(hour.at), ...series.map(({ key }) => number(hour[key] ?? 0))])));
     showValues(null);
     draw();
   }
 
-  const resized = new ResizeObserver(() => {
+  const resizeObserver = new ResizeObserver(() => {
     if (plot && canvas.clientWidth) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
     else draw();
   });
-  resized.observe(canvas);
+  resizeObserver.observe(canvas);
   document.addEventListener("themechange", draw);
 
   return {
     node,
     update,
     destroy() {
-      resized.disconnect();
+      resizeObserver.disconnect();
       document.removeEventListener("themechange", draw);
       plot?.destroy();
     },
   };
 }
 
-/** `rgb(1, 2, 3)` with an opacity. */
+/** Adds an opacity to a colour of the form `rgb(1, 2, 3)`. */
 const withAlpha = (color, alpha) => color.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);

@@ -1,11 +1,11 @@
-// The broker's time. A laptop's clock may be wrong; the age of a figure should not be.
+// The broker's clock: ages are measured with it because the operator's computer may have the wrong time.
 
 export function createClock() {
   let offset = 0;
-  const own = () => (performance.timeOrigin + performance.now()) / 1000;
+  const localSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
   return {
-    /** The broker says that it is `at` now. */
-    set: (at) => { offset = at - own(); },
-    now: () => own() + offset,
+    /** Sets the broker's current time, in Unix seconds. */
+    set: (at) => { offset = at - localSeconds(); },
+    now: () => localSeconds() + offset,
   };
 }

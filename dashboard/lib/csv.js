@@ -1,11 +1,11 @@
-// Comma-separated values (RFC 4180) that a spreadsheet opens without harm.
+// Writes a CSV file (RFC 4180) that is safe to open in a spreadsheet, and offers it as a download.
 
-const BOM = "\uFEFF"; // Without it Excel takes the file for the code page of the machine.
+const BOM = "\uFEFF"; // Without it Excel reads the file in the machine's code page.
 // Many spreadsheets separate by semicolons or tabs, so a formula may begin after those too.
 const FORMULA = /(^|[;\t\r\n])(?=[=+\-@\t\r])/g;
 const SPECIAL = /[",\r\n]/;
 
-/** One field. Text that a spreadsheet would calculate gets an apostrophe in front. */
+/** Returns one field. An apostrophe is put before text that a spreadsheet would evaluate as a formula. */
 export function csvField(value) {
   if (value === null || value === undefined) return "";
   const text = String(value);
@@ -13,17 +13,17 @@ export function csvField(value) {
   return SPECIAL.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** A whole file: `columns` have a `key` for the head and a `csv(row)` for the fields. */
+/** Returns a whole file. A column's `key` is its header; its `csv(row)` returns the value of a field. */
 export function toCsv(columns, rows) {
   const line = (fields) => `${fields.map(csvField).join(",")}\r\n`;
   const lines = rows.map((row) => line(columns.map((column) => column.csv(row))));
   return BOM + line(columns.map((column) => column.key)) + lines.join("");
 }
 
-/** Hands a text to the browser as a file to save. */
-export function saveAs(name, text) {
+/** Offers a CSV text as a download. */
+export function saveCsv(fileName, text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
-  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  const link = Object.assign(document.createElement("a"), { href: url, download: fileName });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -1,9 +1,9 @@
-// Dialogs, with the browser's own element: it keeps the focus inside, and Escape closes it.
+// Modal dialogs, made with the browser's <dialog>, which traps the focus and closes on Escape.
 
 import { h, newId } from "./dom.js";
 
-/** Shows a dialog until it is closed, then gives the focus back and removes it. */
-export function showDialog({ title, body, buttons, className = "" }) {
+/** Shows a dialog. When it closes, it is removed and the focus returns to the element that had it. */
+function showDialog({ title, body, buttons, className = "" }) {
   const titleId = newId("dialog");
   const opener = document.activeElement;
   const dialog = h("dialog", { class: className, "aria-labelledby": titleId },
@@ -17,36 +17,38 @@ export function showDialog({ title, body, buttons, className = "" }) {
   return dialog;
 }
 
-/** Closes what is open, as Escape would. */
+/** Closes all open dialogs, as Escape would. */
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
 
-/** A dialog that only tells. */
+/** Shows a dialog whose only button closes it. */
 export function showDetails({ title, body }) {
   const close = h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "Close");
   const dialog = showDialog({ title, body, buttons: [close], className: "wide" });
 }
 
 /**
- * Asks before something is done. `word`, if given, has to be typed first; `isValid` may hold the answer back. Resolves
- * to true or false.
+ * Asks the operator to confirm an action, and resolves to true or false. `requiredText`, if given, must be typed first;
+ * `isValid` is called on confirmation and keeps the dialog open if it returns false.
  */
-export function confirm({ title, body, action, isDanger = false, word = null, isValid = () => true }) {
+export function confirm({ title, body, action, isDanger = false, requiredText = null, isValid = () => true }) {
   return new Promise((resolve) => {
-    const typed = h("input", { id: newId("confirm"), autocomplete: "off", oninput: check });
-    const go = h("button", { class: isDanger ? "danger" : "primary", type: "button", onclick: () => isValid() && dialog.close("go") }, action);
-    const cancel = h("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
-    const ask = word && [h("label", { for: typed.id }, `Type ${word} to confirm`), typed];
+    const input = h("input", { id: newId("confirm"), autocomplete: "off", oninput: updateButton });
+    const confirmButton = h("button", {
+      class: isDanger ? "danger" : "primary", type: "button", onclick: () => isValid() && dialog.close("confirmed"),
+    }, action);
+    const cancelButton = h("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
+    const prompt = requiredText && [h("label", { for: input.id }, `Type ${requiredText} to confirm`), input];
 
-    function check() {
-      go.disabled = word !== null && typed.value.trim() !== word;
+    function updateButton() {
+      confirmButton.disabled = requiredText !== null && input.value.trim() !== requiredText;
     }
-    check();
-    const dialog = showDialog({ title, body: [body, ask], buttons: [cancel, go] });
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "go"));
-    // What is dangerous does not happen by pressing Enter twice.
-    if (isDanger) (word ? typed : cancel).focus();
-    else go.focus();
+    updateButton();
+    const dialog = showDialog({ title, body: [body, prompt], buttons: [cancelButton, confirmButton] });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "confirmed"));
+    // Pressing Enter twice must not confirm a dangerous action.
+    if (isDanger) (requiredText ? input : cancelButton).focus();
+    else confirmButton.focus();
   });
 }

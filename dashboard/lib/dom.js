@@ -1,11 +1,10 @@
-// Elements from data. Text becomes text nodes, and there is no way to pass markup, so nothing that the API says can
-// become HTML.
+// Creates DOM elements from data; strings always become text nodes, so nothing from the API can become HTML.
 
 const FORBIDDEN = new Set(["style", "srcdoc", "innerHTML", "outerHTML"]);
 
 /**
- * Makes an element. A property that begins with `on` is a listener, `false` and `null` leave an attribute out, and
- * every child that is no node becomes text.
+ * Creates an element. A property that begins with `on` is an event listener; `false`, `null` and `undefined` omit the
+ * attribute or the child. Children may be nested arrays.
  */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -30,34 +29,36 @@ function append(element, children) {
 export function fill(element, ...children) {
   element.replaceChildren();
   append(element, children);
-  return element;
 }
 
-/** Writes a text only if it differs, so that live regions and selections are left alone. */
+/** Writes a text only if it differs: a write makes screen readers repeat a live region, and clears a selection. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A region that scrolls by itself, and by keyboard too. */
+/** Returns a region with its own scroll bar, which can be focused and so scrolled with the keyboard. */
 export function scrollRegion(label, ...children) {
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" }, children);
 }
 
-/** A card with a heading. */
+/** Returns a card with a heading. */
 export function section(title, ...children) {
   return h("section", { class: "card" }, h("h2", {}, title), children);
 }
 
-/** A table of texts and nodes. */
-export function table(caption, heads, rows) {
+/** Returns a line for an error message, which takes no space while it is empty. */
+export const errorLine = () => h("p", { class: "error", role: "status" });
+
+/** Returns a table. Cells are strings or nodes; the first cell of each row is its header. */
+export function table(caption, columnNames, rows) {
   return h("table", {},
     h("caption", { class: "hidden" }, caption),
-    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, at) =>
-      at === 0 ? h("th", { scope: "row" }, cell) : h("td", {}, cell))))));
+    h("thead", {}, h("tr", {}, columnNames.map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, index) =>
+      index === 0 ? h("th", { scope: "row" }, cell) : h("td", {}, cell))))));
 }
 
-let ids = 0;
+let lastId = 0;
 
-/** An id for a label or a description. */
-export const newId = (prefix) => `${prefix}-${++ids}`;
+/** Returns an unused element id, for a label or a description to refer to. */
+export const newId = (prefix) => `${prefix}-${++lastId}`;

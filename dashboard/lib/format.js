@@ -1,8 +1,6 @@
-// Figures and times as people read them. Times are Unix seconds, and shown in the time zone of the browser.
+// Formats numbers, statuses and times (Unix seconds, shown in the browser's time zone) for the operator.
 
-const figures = new Intl.NumberFormat("en");
-
-export const STATUSES = ["available", "allocated", "pending_deletion", "stale", "deletion_failed"];
+const numberFormat = new Intl.NumberFormat("en");
 
 const STATUS_NAMES = {
   available: "available",
@@ -12,17 +10,20 @@ const STATUS_NAMES = {
   deletion_failed: "deletion failed",
 };
 
-/** `20,000` */
-export const number = (value) => figures.format(value);
+export const STATUSES = Object.keys(STATUS_NAMES);
 
-/** `pending deletion`; a status that this page does not know reads as it is. */
+/** `20,000` */
+export const number = (value) => numberFormat.format(value);
+
+/** `pending deletion`; a status that this page does not know is shown as it is. */
 export const statusName = (status) => STATUS_NAMES[status] ?? status;
 
-/** `1 sandbox`, `2 sandboxes` */
+/** `1 run`, `2 runs` */
 export function plural(count, one, many = `${one}s`) {
   return `${number(count)} ${count === 1 ? one : many}`;
 }
 
+/** `1 sandbox`, `1,200 sandboxes` */
 export const sandboxes = (count) => plural(count, "sandbox", "sandboxes");
 
 /** `8 s`, `12 min`, `4 h 26 min`, `3 d 4 h`: two units at most. */
@@ -36,9 +37,9 @@ export function duration(seconds) {
 }
 
 function twoUnits(value, size, large, small) {
-  const rest = value % size;
-  const first = `${number(Math.floor(value / size))} ${large}`;
-  return rest === 0 ? first : `${first} ${rest} ${small}`;
+  const remainder = value % size;
+  const whole = `${number(Math.floor(value / size))} ${large}`;
+  return remainder === 0 ? whole : `${whole} ${remainder} ${small}`;
 }
 
 /** `4 min ago`, `in 6 min`, `now` */
@@ -48,25 +49,30 @@ export function relative(at, now) {
   return distance < 0 ? `${duration(-distance)} ago` : `in ${duration(distance)}`;
 }
 
-const two = (value) => String(value).padStart(2, "0");
+const twoDigits = (value) => String(value).padStart(2, "0");
 
 /** `19:52` */
 export function clockTime(at) {
   const date = new Date(at * 1000);
-  return `${two(date.getHours())}:${two(date.getMinutes())}`;
+  return `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}`;
 }
 
 /** `2026-11-24` */
 export function day(at) {
   const date = new Date(at * 1000);
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${date.getFullYear()}-${twoDigits(date.getMonth() + 1)}-${twoDigits(date.getDate())}`;
 }
 
-/** `2026-11-24 19:52`; nothing for what never happened (0 or null). */
+/** `2026-11-24 19:52`; empty for a time that is not set (0 or null). */
 export const dateTime = (at) => (at ? `${day(at)} ${clockTime(at)}` : "");
 
 /** `2026-11-24 19:52:07` */
-export const exactTime = (at) => (at ? `${dateTime(at)}:${two(new Date(at * 1000).getSeconds())}` : "");
+export const exactTime = (at) => (at ? `${dateTime(at)}:${twoDigits(new Date(at * 1000).getSeconds())}` : "");
 
 /** `2026-11-24T18:52:07Z`, for other programs. */
 export const isoTime = (at) => (at ? new Date(at * 1000).toISOString().replace(".000Z", "Z") : "");
+
+/** Replaces the Unix seconds in a message of the broker by times of the day. */
+export function withTimes(text) {
+  return text.replace(/\b1\d{9}\b/g, (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB"));
+}

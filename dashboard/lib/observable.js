@@ -1,4 +1,4 @@
-// A value that tells who subscribed when it changes.
+// A value that notifies its subscribers when it changes.
 
 export function observable(value) {
   const listeners = new Set();
@@ -8,7 +8,7 @@ export function observable(value) {
       value = next;
       for (const listener of [...listeners]) listener(next);
     },
-    /** Calls the listener at once and after every change; returns how to stop that. */
+    /** Calls the listener now and after every change; returns a function that unsubscribes it. */
     subscribe(listener) {
       listeners.add(listener);
       listener(value);

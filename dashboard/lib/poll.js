@@ -1,53 +1,56 @@
-// Repeating a request politely: never two at once, not while nobody looks, more slowly after failures.
+// Polls the broker: one request at a time, none while the tab is hidden, with exponential backoff after failures.
 
-const LONGEST_MS = 5 * 60_000;
+const MAX_BACKOFF_MS = 5 * 60_000;
 
-/** How long to wait after so many failures in a row: twice as long each time, and as long as the broker asks. */
-export function backOff(failures, everyMs, retryAfterSeconds = null) {
-  const wait = Math.min(everyMs * 2 ** Math.min(failures - 1, 20), Math.max(LONGEST_MS, everyMs));
+/**
+ * Returns the wait after a number of consecutive failures, in ms: it doubles each time up to five minutes, and is never
+ * shorter than the broker's `Retry-After`.
+ */
+export function backoffMs(failures, intervalMs, retryAfterSeconds = null) {
+  const wait = Math.min(intervalMs * 2 ** Math.min(failures - 1, 20), Math.max(MAX_BACKOFF_MS, intervalMs));
   return Math.max(wait, (retryAfterSeconds ?? 0) * 1000);
 }
 
 /**
- * Calls `run` every so often, from `start()` to `stop()`. `onFailure` hears of each failure and how long the next
- * attempt is away. `page` is the document, or what has its `hidden` and its event.
+ * Calls `run` every `intervalMs` between `start()` and `stop()`. `onFailure(error, waitMs)` is called after each failure.
+ * `page` supplies `hidden` and the `visibilitychange` event.
  */
-export function createPoll({ run, everyMs, onFailure = () => {}, page = document }) {
+export function createPoll({ run, intervalMs, onFailure = () => {}, page = document }) {
   let timer = null;
   let isActive = false;
-  let isBusy = false;
-  let isWanted = false; // Somebody asked for a run while one was under way.
+  let isRunning = false;
+  let isRefreshPending = false; // A refresh was requested during a run.
   let failures = 0;
-  let notBefore = 0; // The broker asked to be left alone until then.
+  let notBefore = 0; // The end of the broker's last `Retry-After`, in Unix ms.
 
   async function tick() {
     clearTimeout(timer);
-    if (!isActive || isBusy || page.hidden) return;
-    isBusy = true;
-    isWanted = false;
-    let wait = everyMs;
+    if (!isActive || isRunning || page.hidden) return;
+    isRunning = true;
+    isRefreshPending = false;
+    let wait = intervalMs;
     try {
       await run();
       failures = 0;
     } catch (error) {
       failures += 1;
-      wait = backOff(failures, everyMs, error.retryAfter);
+      wait = backoffMs(failures, intervalMs, error.retryAfter);
       notBefore = error.retryAfter ? Date.now() + error.retryAfter * 1000 : 0;
       if (isActive) onFailure(error, wait);
     }
-    isBusy = false;
-    if (isWanted) soon();
-    else later(wait);
+    isRunning = false;
+    if (isRefreshPending) tickWhenAllowed();
+    else schedule(wait);
   }
 
-  function later(wait) {
+  function schedule(wait) {
     clearTimeout(timer);
     if (isActive) timer = setTimeout(tick, wait);
   }
 
-  function soon() {
+  function tickWhenAllowed() {
     const wait = notBefore - Date.now();
-    if (wait > 0) later(wait);
+    if (wait > 0) schedule(wait);
     else tick();
   }
 
@@ -55,18 +58,18 @@ export function createPoll({ run, everyMs, onFailure = () => {}, page = document
     start() {
       if (isActive) return;
       isActive = true;
-      page.addEventListener("visibilitychange", soon);
-      soon();
+      page.addEventListener("visibilitychange", tickWhenAllowed);
+      tickWhenAllowed();
     },
     stop() {
       isActive = false;
       clearTimeout(timer);
-      page.removeEventListener("visibilitychange", soon);
+      page.removeEventListener("visibilitychange", tickWhenAllowed);
     },
-    /** Runs now, or once more after the run that is under way. */
+    /** Runs now, or once more after the current run. */
     refresh() {
-      isWanted = isBusy;
-      soon();
+      isRefreshPending = isRunning;
+      tickWhenAllowed();
     },
   };
 }

@@ -1,29 +1,31 @@
-// The view of NIOSXaaS: whether services are deleted before their accounts, and how that went.
+// The view "NIOSXaaS": whether services are deleted before their accounts, and the outcome of each attempt.
 
-import { fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
+import { errorLine, fill, h, scrollRegion, section, setText, table } from "../lib/dom.js";
 import { dateTime, number } from "../lib/format.js";
 import { createPoll } from "../lib/poll.js";
 
-const PILLS = { cleaned: "succeeded", skipped: "interrupted", failed: "failed" };
+const INTERVAL_MS = 30_000;
+const OUTCOMES = ["cleaned", "skipped", "failed", "pending"];
+const PILL_CLASSES = { cleaned: "succeeded", skipped: "interrupted", failed: "failed" };
 
 export function niosxaasView({ api }) {
   const mode = h("p", { class: "lead" }, "Loading …");
   const tiles = h("dl", { class: "tiles" });
   const records = scrollRegion("NIOSXaaS records");
-  const trouble = h("p", { class: "fault", role: "status" });
+  const error = errorLine();
   const node = h("div", {},
-    section("Mode", mode, trouble),
+    section("Mode", mode, error),
     section("Outcomes of the last 30 days", tiles),
     section("Records", h("p", { class: "muted" }, "The newest 200."), records));
 
   const poll = createPoll({
-    everyMs: 30_000,
-    onFailure: (error) => setText(trouble, `The records could not be loaded: ${error.message}`),
+    intervalMs: INTERVAL_MS,
+    onFailure: ({ message }) => setText(error, `The records could not be loaded: ${message}`),
     run: async () => {
       const data = await api.get("/admin/niosxaas");
-      setText(trouble, "");
+      setText(error, "");
       setText(mode, modeText(data));
-      fill(tiles, ["cleaned", "skipped", "failed", "pending"].map((key) =>
+      fill(tiles, OUTCOMES.map((key) =>
         h("div", { class: `tile ${key}` }, h("dt", {}, key), h("dd", {}, number(data[key])))));
       fill(records, data.records.length ? recordTable(data.records) : h("p", { class: "muted" }, "No records yet."));
     },
@@ -33,15 +35,15 @@ export function niosxaasView({ api }) {
 }
 
 function modeText({ is_enabled: isEnabled, is_shadow: isShadow }) {
-  if (!isEnabled) return "Off: accounts are deleted without looking at their NIOSXaaS services.";
+  if (!isEnabled) return "Off: accounts are deleted without a check for NIOSXaaS services.";
   return isShadow
-    ? "Shadow mode: services are looked for and reported, none is deleted."
+    ? "Shadow mode: services are listed and reported, but not deleted."
     : "On: the services in an account are deleted before the account.";
 }
 
 function recordTable(records) {
-  return table("NIOSXaaS records, newest first", ["Sandbox", "Outcome", "Detail", "When"],
+  return table("NIOSXaaS records, newest first", ["Sandbox", "Outcome", "Detail", "Time"],
     records.map(({ sandbox_id: id, outcome, detail, at }) => [
-      id, h("span", { class: `pill ${PILLS[outcome] ?? ""}` }, outcome), detail ?? "", dateTime(at),
+      id, h("span", { class: `pill ${PILL_CLASSES[outcome] ?? ""}` }, outcome), detail ?? "", dateTime(at),
     ]));
 }

@@ -1,30 +1,31 @@
-// Which columns show. A matter of taste, not of secrets, so it outlives the session.
+// The choice of visible table columns, kept in localStorage.
 
 import { h, newId } from "../lib/dom.js";
-import { COLUMNS, FIRST_COLUMNS } from "./fields.js";
+import { COLUMNS, DEFAULT_COLUMN_KEYS } from "./fields.js";
 
 const KEY = "broker-columns";
 
-function kept() {
+function savedKeys() {
   try {
     const keys = JSON.parse(localStorage.getItem(KEY));
-    return Array.isArray(keys) ? keys : FIRST_COLUMNS;
+    return Array.isArray(keys) ? keys : DEFAULT_COLUMN_KEYS;
   } catch {
-    return FIRST_COLUMNS;
+    return DEFAULT_COLUMN_KEYS;
   }
 }
 
-/** A list of check boxes; the id is always there, since it opens the details. */
+/** Returns a check box for each column but the id, which is always visible because it opens the details. */
 export function columnChoice(onChange) {
-  const chosen = new Set(kept());
-  chosen.add("sandbox_id");
+  const chosen = new Set(savedKeys()).add("sandbox_id");
   const boxes = COLUMNS.filter(({ key }) => key !== "sandbox_id").map(({ key, label }) => {
-    const box = h("input", { type: "checkbox", id: newId("column"), checked: chosen.has(key), onchange: () => toggle(key, box.checked) });
+    const box = h("input", {
+      type: "checkbox", id: newId("column"), checked: chosen.has(key), onchange: () => toggle(key, box.checked),
+    });
     return h("span", { class: "check" }, box, h("label", { for: box.id }, label));
   });
 
-  function toggle(key, isOn) {
-    if (isOn) chosen.add(key);
+  function toggle(key, isVisible) {
+    if (isVisible) chosen.add(key);
     else chosen.delete(key);
     localStorage.setItem(KEY, JSON.stringify([...chosen]));
     onChange();

@@ -1,15 +1,20 @@
-// Every field of a sandbox: what it is called, and how it reads in the table, in the detail view and in a file.
+// The fields of a sandbox: their labels, and their text in the table, in the details dialog and in the CSV file.
 
 import { dateTime, exactTime, isoTime, statusName } from "../lib/format.js";
 import { idOrder } from "./rows.js";
 
-/** How the deletion of the sandbox's NIOSXaaS services went; nothing if it has not come to that. */
+/** Returns the outcome of deleting the sandbox's NIOSXaaS services; empty before the first attempt. */
 export function niosxaasOutcome(row) {
   if (row.niosxaas_cleaned_at) return "cleaned";
   if (row.niosxaas_cleanup_failed_reason) return "failed";
   if (row.niosxaas_cleanup_skipped) return "skipped";
   return "";
 }
+
+/*
+ * A field has the `key` of the API, a `label`, and these functions of a row: `value` (sort key), `text` (in the table),
+ * `exact` (in the details) and `csv`.
+ */
 
 function text(key, label, value = (row) => row[key]) {
   const shown = (row) => String(row[key] ?? "");
@@ -20,7 +25,7 @@ function figure(key, label) {
   return { ...text(key, label), isFigure: true };
 }
 
-/** 0 is "never", as null is. */
+/** A time in Unix seconds; 0 and null both mean "never". */
 function time(key, label) {
   return {
     key,
@@ -33,17 +38,10 @@ function time(key, label) {
   };
 }
 
-const status = { ...text("status", "Status"), text: (row) => statusName(row.status) };
-
-const outcome = {
-  key: "niosxaas_outcome",
-  label: "NIOSXaaS",
-  value: niosxaasOutcome,
-  text: niosxaasOutcome,
-};
-
 const id = text("sandbox_id", "Id", (row) => idOrder(row.sandbox_id));
 const name = text("name", "Name");
+const statusText = (row) => statusName(row.status);
+const status = { ...text("status", "Status"), text: statusText, exact: statusText };
 const lab = text("track_name", "Lab");
 const caller = text("allocated_to_track", "Caller");
 const externalId = text("external_id", "External id");
@@ -55,12 +53,15 @@ const reason = text("deletion_error", "Failure reason");
 const retries = figure("deletion_retry_count", "Retries");
 const sfdc = text("sfdc_account_id", "SFDC id");
 
+/** A column of the table only: the API has no such field. */
+const outcome = { key: "niosxaas_outcome", label: "NIOSXaaS", value: niosxaasOutcome, text: niosxaasOutcome };
+
 /** The columns of the table. */
 export const COLUMNS = [
   id, name, status, lab, caller, externalId, allocatedAt, expiresAt, updatedAt, requestedAt, reason, retries, outcome, sfdc,
 ];
 
-/** What the API says of a sandbox, all of it. */
+/** All fields that the API returns, for the details and the CSV file. */
 export const FIELDS = [
   id, name, externalId, status, caller, text("idempotency_key", "Idempotency key"), lab,
   allocatedAt, expiresAt, figure("lab_duration_hours", "Lab duration (hours)"),
@@ -71,7 +72,7 @@ export const FIELDS = [
   text("niosxaas_cleanup_failed_reason", "NIOSXaaS failed because"),
 ];
 
-const HIDDEN_AT_FIRST = ["external_id", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id"];
+const HIDDEN_BY_DEFAULT = ["external_id", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id"];
 
-/** The columns that show until somebody chooses others. */
-export const FIRST_COLUMNS = COLUMNS.map(({ key }) => key).filter((key) => !HIDDEN_AT_FIRST.includes(key));
+/** The keys of the columns that are visible until the operator chooses others. */
+export const DEFAULT_COLUMN_KEYS = COLUMNS.map(({ key }) => key).filter((key) => !HIDDEN_BY_DEFAULT.includes(key));

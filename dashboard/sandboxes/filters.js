@@ -1,18 +1,20 @@
-// The filter above the table: a search, a status, a lab.
+// The filters above the table: search, status and lab.
 
 import { fill, h } from "../lib/dom.js";
 import { STATUSES, statusName } from "../lib/format.js";
 import { NO_LAB, labsOf } from "./rows.js";
 
-/** `onChange` is called when the filter differs. */
+/** `onChange` is called when the operator changes a filter. */
 export function filterBar(onChange) {
+  const anyOption = () => h("option", { value: "" }, "any");
   const search = h("input", {
-    id: "search", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "id, name, caller, lab, external id, reason", oninput: onChange,
+    id: "search", type: "search", autocomplete: "off", spellcheck: "false", oninput: onChange,
+    placeholder: "id, name, caller, lab, external id, reason",
   });
   const status = h("select", { id: "status-filter", onchange: onChange },
-    h("option", { value: "" }, "any"), STATUSES.map((key) => h("option", { value: key }, statusName(key))));
-  const lab = h("select", { id: "lab-filter", onchange: onChange }, h("option", { value: "" }, "any"));
-  let shownLabs = "";
+    anyOption(), STATUSES.map((key) => h("option", { value: key }, statusName(key))));
+  const lab = h("select", { id: "lab-filter", onchange: onChange }, anyOption());
+  let offeredLabs = ""; // As JSON, to see whether the options change.
 
   return {
     node: h("search", { class: "filters" },
@@ -20,16 +22,16 @@ export function filterBar(onChange) {
       h("div", {}, h("label", { for: "status-filter" }, "Status"), status),
       h("div", {}, h("label", { for: "lab-filter" }, "Lab"), lab)),
     value: () => ({ search: search.value, status: status.value, lab: lab.value }),
-    /** Offers the labs that occur; the chosen one stays, even if it has gone. */
+    /** Offers the labs of the rows. The chosen lab stays, even if no row has it any more. */
     offerLabs(rows) {
       const { labs, someWithout } = labsOf(rows);
       const chosen = lab.value;
       if (chosen && chosen !== NO_LAB && !labs.includes(chosen)) labs.push(chosen);
       const key = JSON.stringify([labs, someWithout]);
-      if (key === shownLabs) return;
-      shownLabs = key;
+      if (key === offeredLabs) return;
+      offeredLabs = key;
       fill(lab,
-        h("option", { value: "" }, "any"),
+        anyOption(),
         (someWithout || chosen === NO_LAB) && h("option", { value: NO_LAB }, "(no lab)"),
         labs.map((name) => h("option", { value: name }, name)));
       lab.value = chosen;

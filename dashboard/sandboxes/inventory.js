@@ -1,15 +1,15 @@
-// All sandboxes, or those of one status, loaded page after page.
+// Loads all sandboxes, or those of one status, page by page from the API.
 
 import { ApiError } from "../lib/api.js";
 
-const FIRST_PAGE = 100; // Little, so that something shows at once.
-const PAGE = 1000;
-const PUBLISH_MS = 500; // Sorting 100,000 rows at every page would keep the browser from anything else.
-const ATTEMPTS = 3;
+const FIRST_PAGE_SIZE = 100; // Small, so that the first rows are shown at once.
+const PAGE_SIZE = 1000;
+const PUBLISH_INTERVAL_MS = 500; // Sorting 100,000 rows after every page would block the browser.
+const MAX_ATTEMPTS = 3;
 
 /**
- * `onChange` hears of progress and new rows: `{rows, loaded, isLoading, isComplete, loadedAt}`. The first
- * load shows its rows as they come; a later one replaces them when it has all.
+ * `onChange` is called with `{rows, loaded, isLoading, isComplete, loadedAt}` whenever one of them changes. The first
+ * load publishes its rows as they arrive; a later one replaces them when it is complete.
  */
 export function createInventory({ api, params = {}, now, onChange }) {
   const state = { rows: [], loaded: 0, isLoading: false, isComplete: false, loadedAt: null };
@@ -33,21 +33,21 @@ export function createInventory({ api, params = {}, now, onChange }) {
   }
 
   async function loadPages() {
-    const gathered = new Map(); // By id: a sandbox that moves while we read may come twice.
+    const byId = new Map(); // A sandbox whose status changes during the load may occur on two pages.
     let cursor = null;
     do {
-      const limit = gathered.size === 0 ? FIRST_PAGE : PAGE;
-      const page = await patiently(() => api.get("/admin/sandboxes", { ...params, limit, cursor }));
-      for (const row of page.sandboxes) gathered.set(row.sandbox_id, row);
+      const limit = byId.size === 0 ? FIRST_PAGE_SIZE : PAGE_SIZE;
+      const page = await withRetries(() => api.get("/admin/sandboxes", { ...params, limit, cursor }));
+      for (const row of page.sandboxes) byId.set(row.sandbox_id, row);
       cursor = page.cursor;
-      state.loaded = gathered.size;
+      state.loaded = byId.size;
       const isFirst = state.rows.length === 0;
-      const isDue = performance.now() - publishedAt >= PUBLISH_MS;
-      // After a load that broke off, the part that there is stays until this one has more.
-      if (!state.isComplete && gathered.size > state.rows.length && (isFirst || isDue)) publish([...gathered.values()]);
+      const isDue = performance.now() - publishedAt >= PUBLISH_INTERVAL_MS;
+      // The rows of a failed first load stay until this load has more.
+      if (!state.isComplete && byId.size > state.rows.length && (isFirst || isDue)) publish([...byId.values()]);
       onChange(state);
     } while (cursor);
-    publish([...gathered.values()]);
+    publish([...byId.values()]);
     state.isComplete = true;
     state.loadedAt = now();
   }
@@ -55,14 +55,14 @@ export function createInventory({ api, params = {}, now, onChange }) {
   return { load, state };
 }
 
-/** One page that fails is asked for again, so that a whole load is not lost by it. */
-async function patiently(request) {
+/** Retries one page, so that a temporary error does not fail the whole load. */
+async function withRetries(request) {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await request();
     } catch (error) {
-      const mayPass = error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
-      if (!mayPass || attempt === ATTEMPTS) throw error;
+      const isTemporary = error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
+      if (!isTemporary || attempt === MAX_ATTEMPTS) throw error;
       await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? attempt) * 1000));
     }
   }

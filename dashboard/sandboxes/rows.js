@@ -1,35 +1,35 @@
-// Filtering, sorting and paging of sandboxes. No DOM here.
+// Filters, sorts and pages the rows of the table, without the DOM.
 
-const SEARCHED = [
+const SEARCHED_KEYS = [
   "sandbox_id", "name", "allocated_to_track", "track_name", "external_id",
   "deletion_error", "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason",
 ];
 
-/** The lab of those that have none. */
+/** The value of the lab filter for sandboxes without a lab. */
 export const NO_LAB = "\u0000none";
 
-// Lower case is made once for each sandbox, not at every key that is typed.
-const haystacks = new WeakMap();
+// The searched text of each row in lower case: made once for a row, not at every key press.
+const searchTexts = new WeakMap();
 
-function haystackOf(row) {
-  let text = haystacks.get(row);
+function searchTextOf(row) {
+  let text = searchTexts.get(row);
   if (text === undefined) {
-    text = SEARCHED.map((key) => row[key] ?? "").join("\n").toLowerCase();
-    haystacks.set(row, text);
+    text = SEARCHED_KEYS.map((key) => row[key] ?? "").join("\n").toLowerCase();
+    searchTexts.set(row, text);
   }
   return text;
 }
 
-/** Those that have the status, the lab and every word of the search. An empty filter keeps all. */
+/** Returns the rows with the given status, lab and all words of the search. An empty filter matches every row. */
 export function filterRows(rows, { status = "", lab = "", search = "" }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   return rows.filter((row) =>
     (!status || row.status === status) &&
     (!lab || (row.track_name ?? NO_LAB) === lab) &&
-    words.every((word) => haystackOf(row).includes(word)));
+    words.every((word) => searchTextOf(row).includes(word)));
 }
 
-/** Sorted by a value; what has none comes last either way, and equals keep the order of their ids. */
+/** Returns the rows sorted by a value. Missing values come last in either direction; equal ones are ordered by id. */
 export function sortRows(rows, valueOf, isDescending = false) {
   const sign = isDescending ? -1 : 1;
   const keyed = rows.map((row) => ({ row, value: comparable(valueOf(row)), id: idOrder(row.sandbox_id) }));
@@ -49,17 +49,17 @@ function compareValues(a, b, sign) {
 
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
-/** Ids of digits in the order of their numbers. */
+/** Returns a sort key for an id, which orders ids of digits as numbers. */
 export const idOrder = (id) => (/^\d+$/.test(id) ? id.padStart(24, "0") : id);
 
-/** One page; a number beyond the last page means the last one. */
+/** Returns one page, counted from 0. A number beyond the last page means the last one. */
 export function pageOf(rows, page, size) {
   const pages = Math.max(1, Math.ceil(rows.length / size));
-  const at = Math.min(Math.max(page, 0), pages - 1);
-  return { page: at, pages, rows: rows.slice(at * size, (at + 1) * size) };
+  const index = Math.min(Math.max(page, 0), pages - 1);
+  return { page: index, pages, rows: rows.slice(index * size, (index + 1) * size) };
 }
 
-/** The labs that occur, in order, and whether some sandbox has none. */
+/** Returns the sorted labs of the rows, and whether some row has none. */
 export function labsOf(rows) {
   const labs = new Set();
   let someWithout = false;
@@ -71,20 +71,20 @@ export function labsOf(rows) {
 }
 
 /**
- * Sorts and filters, and does neither twice for the same question: typing in the search does not sort anew, and a
- * page turned costs nothing.
+ * Returns a function that sorts and filters rows, and caches both results: a change of the filter does not sort again,
+ * and a change of the page does neither.
  */
 export function createSelection() {
-  let sortedFor = {};
-  let filteredFor = {};
+  let sorted = {};
+  let filtered = {};
   return function select(rows, { column, isDescending, filter }) {
-    if (sortedFor.rows !== rows || sortedFor.column !== column || sortedFor.isDescending !== isDescending) {
-      sortedFor = { rows, column, isDescending, result: sortRows(rows, column.value, isDescending) };
+    if (sorted.rows !== rows || sorted.column !== column || sorted.isDescending !== isDescending) {
+      sorted = { rows, column, isDescending, result: sortRows(rows, column.value, isDescending) };
     }
     const key = JSON.stringify(filter);
-    if (filteredFor.rows !== sortedFor.result || filteredFor.key !== key) {
-      filteredFor = { rows: sortedFor.result, key, result: filterRows(sortedFor.result, filter) };
+    if (filtered.rows !== sorted.result || filtered.key !== key) {
+      filtered = { rows: sorted.result, key, result: filterRows(sorted.result, filter) };
     }
-    return filteredFor.result;
+    return filtered.result;
   };
 }

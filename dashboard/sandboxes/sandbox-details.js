@@ -1,33 +1,32 @@
-// Everything that is known of one sandbox, as long as the dialog is open.
+// The dialog with every field of one sandbox, kept up to date while it is open.
 
 import { showDetails } from "../lib/dialogs.js";
-import { h, setText } from "../lib/dom.js";
+import { errorLine, h, setText } from "../lib/dom.js";
+import { relative } from "../lib/format.js";
 import { FIELDS } from "./fields.js";
-import { relative, statusName } from "../lib/format.js";
 
-/** Returns how to tell the dialog of a newer state: a row, or `null` when the sandbox has left the pool. */
+/** Opens the dialog. Returns a function that shows a newer row, or with `null` that the sandbox has left the pool. */
 export function showSandbox(row, now) {
   const values = FIELDS.map(() => h("dd"));
-  const news = h("p", { class: "fault", role: "status" });
-  const fields = h("dl", { class: "fields" }, FIELDS.map((field, at) => [h("dt", {}, field.label), values[at]]));
+  const notice = errorLine();
+  const list = h("dl", { class: "fields" }, FIELDS.map((field, index) => [h("dt", {}, field.label), values[index]]));
 
-  function show(state) {
-    setText(news, state ? "" : "The pool does not have this sandbox any more. This is what was last known of it.");
-    if (!state) return;
-    FIELDS.forEach((field, at) => {
-      const text = detailText(field, state, now());
-      values[at].className = text ? "" : "muted";
-      setText(values[at], text || "none");
+  function update(current) {
+    setText(notice, current ? "" : "This sandbox is no longer in the pool. The values are the last known ones.");
+    if (!current) return;
+    FIELDS.forEach((field, index) => {
+      const text = detailText(field, current, now());
+      values[index].className = text ? "" : "muted";
+      setText(values[index], text || "none");
     });
   }
 
-  show(row);
-  showDetails({ title: `Sandbox ${row.sandbox_id}`, body: [news, fields] });
-  return show;
+  update(row);
+  showDetails({ title: `Sandbox ${row.sandbox_id}`, body: [notice, list] });
+  return update;
 }
 
 function detailText(field, row, now) {
-  if (field.key === "status") return statusName(row.status);
   const text = field.exact(row);
   return text && field.isTime ? `${text} (${relative(row[field.key], now)})` : text;
 }

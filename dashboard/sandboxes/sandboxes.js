@@ -1,82 +1,81 @@
-// The view of all sandboxes.
+// The view "Sandboxes": the table of all sandboxes, with filters, sorting, pages and the export.
 
+import { saveCsv, toCsv } from "../lib/csv.js";
+import { errorLine, fill, h, scrollRegion, setText } from "../lib/dom.js";
+import { clockTime, day, number, sandboxes } from "../lib/format.js";
+import { createPager } from "../lib/pager.js";
+import { createPoll } from "../lib/poll.js";
 import { columnChoice } from "./column-choice.js";
-import { saveAs, toCsv } from "../lib/csv.js";
-import { fill, h, scrollRegion, setText } from "../lib/dom.js";
 import { COLUMNS, FIELDS } from "./fields.js";
 import { filterBar } from "./filters.js";
-import { clockTime, day, number, sandboxes } from "../lib/format.js";
 import { createInventory } from "./inventory.js";
-import { pager } from "../lib/pager.js";
-import { createPoll } from "../lib/poll.js";
 import { createSelection, pageOf } from "./rows.js";
 import { showSandbox } from "./sandbox-details.js";
 import { createTableBody } from "./table-body.js";
 
-const EVERY_MS = 60_000;
+const INTERVAL_MS = 60_000;
 
 export function sandboxesView({ api, overview, clock }) {
   const select = createSelection();
   let sort = { column: COLUMNS.find(({ key }) => key === "updated_at"), isDescending: true };
-  let selected = [];
-  let shownRows = null;
-  let opened = null;
+  let selectedRows = []; // The rows that match the filter, in order.
+  let loadedRows = null; // The rows that the table was last drawn from.
+  let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows.
 
   const filters = filterBar(() => {
-    pages.toFirst();
+    pager.reset();
     draw();
   });
   const choice = columnChoice(() => {
     drawHead();
     draw();
   });
-  const pages = pager(draw);
+  const pager = createPager(draw);
   const head = h("tr");
   const body = h("tbody");
   const renderBody = createTableBody(body, (row) => {
-    opened = { id: row.sandbox_id, show: showSandbox(row, clock.now) };
+    details = { id: row.sandbox_id, update: showSandbox(row, clock.now) };
   });
-  const found = h("p", { class: "found", role: "status" });
+  const matchCount = h("p", { class: "found", role: "status" });
   const progress = h("p", { class: "muted" });
-  const trouble = h("p", { class: "fault", role: "status" });
+  const error = errorLine();
   const reload = h("button", { type: "button", onclick: () => inventory.state.isLoading || poll.refresh() }, "Reload");
-  const exporting = h("button", { type: "button", disabled: true, onclick: exportCsv }, "Export CSV");
+  const exportButton = h("button", { type: "button", disabled: true, onclick: exportCsv }, "Export CSV");
   const node = h("div", { class: "card" },
     filters.node,
-    h("div", { class: "bar-line" }, found, progress, reload, exporting),
-    trouble,
+    h("div", { class: "bar-line" }, matchCount, progress, reload, exportButton),
+    error,
     choice.node,
     scrollRegion("Sandboxes", h("table", { class: "sandboxes" },
       h("caption", { class: "hidden" }, "Sandboxes"), h("thead", {}, head), body)),
-    pages.node);
+    pager.node);
 
   const inventory = createInventory({ api, now: clock.now, onChange: update });
   const poll = createPoll({
-    everyMs: EVERY_MS,
+    intervalMs: INTERVAL_MS,
     run: async () => {
       await inventory.load();
-      setText(trouble, "");
+      setText(error, "");
     },
-    onFailure: (error, wait) =>
-      setText(trouble, `Loading broke off: ${error.message} Next attempt in ${Math.round(wait / 1000)} s.`),
+    onFailure: ({ message }, waitMs) =>
+      setText(error, `Loading failed: ${message} Next attempt in ${Math.round(waitMs / 1000)} s.`),
   });
 
   function update({ rows, loaded, isLoading, isComplete, loadedAt }) {
-    if (rows !== shownRows) {
-      shownRows = rows;
+    if (rows !== loadedRows) {
+      loadedRows = rows;
       filters.offerLabs(rows);
       draw();
-      showNews(rows, isComplete);
+      updateDetails(rows, isComplete);
     }
-    exporting.disabled = !isComplete;
+    exportButton.disabled = !isComplete;
     setText(progress, isLoading ? progressText(loaded) : loadedAt ? `Loaded at ${clockTime(loadedAt)}` : "");
     reload.setAttribute("aria-disabled", String(isLoading));
   }
 
-  /** To the dialog that was opened last. */
-  function showNews(rows, isComplete) {
-    const row = rows.find(({ sandbox_id: id }) => id === opened?.id);
-    if (row || isComplete) opened?.show(row ?? null);
+  function updateDetails(rows, isComplete) {
+    const row = rows.find(({ sandbox_id: id }) => id === details?.id);
+    if (row || isComplete) details?.update(row ?? null);
   }
 
   function progressText(loaded) {
@@ -86,13 +85,13 @@ export function sandboxesView({ api, overview, clock }) {
 
   function draw() {
     const { rows } = inventory.state;
-    selected = select(rows, { ...sort, filter: filters.value() });
-    const page = pageOf(selected, pages.page(), pages.size());
-    pages.show(page.page, page.pages);
+    selectedRows = select(rows, { ...sort, filter: filters.value() });
+    const page = pageOf(selectedRows, pager.page(), pager.size());
+    pager.show(page.page, page.pages);
     renderBody(page.rows, choice.columns());
-    setText(found, selected.length === rows.length
+    setText(matchCount, selectedRows.length === rows.length
       ? sandboxes(rows.length)
-      : `${number(selected.length)} of ${sandboxes(rows.length)} match`);
+      : `${number(selectedRows.length)} of ${sandboxes(rows.length)} match`);
   }
 
   function drawHead() {
@@ -104,17 +103,18 @@ export function sandboxesView({ api, overview, clock }) {
     }));
   }
 
+  /** Sorts by a column: ascending first, then in the other direction each time. */
   function sortBy(column) {
-    const isSame = column.key === sort.column.key;
-    sort = { column, isDescending: isSame && !sort.isDescending };
-    pages.toFirst();
+    const isSameColumn = column.key === sort.column.key;
+    sort = { column, isDescending: isSameColumn && !sort.isDescending };
+    pager.reset();
     drawHead();
     head.querySelector(`[data-key="${column.key}"] button`).focus();
     draw();
   }
 
   function exportCsv() {
-    saveAs(`sandboxes-${day(clock.now())}.csv`, toCsv(FIELDS, selected));
+    saveCsv(`sandboxes-${day(clock.now())}.csv`, toCsv(FIELDS, selectedRows));
   }
 
   drawHead();

@@ -1,34 +1,33 @@
-// The rows on the page. Lines and cells that stay the same are left alone, so that a reload loses neither the focus
-// nor a selected text.
+// Renders the rows of the current page in place, so that a reload keeps the focus and a text selection.
 
 import { h, setText } from "../lib/dom.js";
 
-/** `onOpen(row)` is called by the button in the first column. */
+/** Returns a function that renders rows. `onOpen(row)` is called by the button in the first column. */
 export function createTableBody(tbody, onOpen) {
-  let lines = new Map();
-  let shape = "";
+  let lines = new Map(); // The rendered rows, by sandbox id.
+  let columnKeys = "";
 
   return function render(rows, columns) {
-    const newShape = columns.map(({ key }) => key).join();
-    if (newShape !== shape) {
+    const newColumnKeys = columns.map(({ key }) => key).join();
+    if (newColumnKeys !== columnKeys) {
       tbody.replaceChildren();
       lines = new Map();
-      shape = newShape;
+      columnKeys = newColumnKeys;
     }
-    const kept = new Map(rows.map((row) => [row.sandbox_id, lines.get(row.sandbox_id) ?? newLine(columns, onOpen)]));
-    for (const [id, line] of lines) if (!kept.has(id)) line.node.remove();
-    lines = kept;
-    rows.forEach((row, at) => {
-      const line = kept.get(row.sandbox_id);
+    const newLines = new Map(rows.map(({ sandbox_id: id }) => [id, lines.get(id) ?? createLine(columns, onOpen)]));
+    for (const [id, line] of lines) if (!newLines.has(id)) line.node.remove();
+    lines = newLines;
+    rows.forEach((row, index) => {
+      const line = lines.get(row.sandbox_id);
       line.update(row);
-      if (tbody.children[at] !== line.node) tbody.insertBefore(line.node, tbody.children[at] ?? null);
+      if (tbody.children[index] !== line.node) tbody.insertBefore(line.node, tbody.children[index] ?? null);
     });
   };
 }
 
-function newLine(columns, onOpen) {
+function createLine(columns, onOpen) {
   let current = null;
-  const cells = columns.map((column) => newCell(column, () => onOpen(current)));
+  const cells = columns.map((column) => createCell(column, () => onOpen(current)));
   return {
     node: h("tr", {}, cells.map(({ node }) => node)),
     update(row) {
@@ -39,7 +38,7 @@ function newLine(columns, onOpen) {
   };
 }
 
-function newCell(column, open) {
+function createCell(column, open) {
   if (column.key === "sandbox_id") {
     const button = h("button", { type: "button", class: "link", onclick: open });
     return {
@@ -52,7 +51,7 @@ function newCell(column, open) {
     return {
       node: h("td", {}, pill),
       update(row) {
-        pill.className = `pill status ${row.status}`;
+        pill.className = `pill ${row.status}`;
         setText(pill, column.text(row));
       },
     };
@@ -63,7 +62,7 @@ function newCell(column, open) {
     update(row) {
       const text = column.text(row);
       setText(cell, text);
-      cell.title = text; // Long ones are cut off.
+      cell.title = text; // The cell cuts long texts off.
     },
   };
 }

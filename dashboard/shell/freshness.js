@@ -1,32 +1,32 @@
-// How old the figures are, and why, if they are too old.
+// The line that shows how old the figures are, and why they are not newer.
 
 import { h, setText } from "../lib/dom.js";
 import { duration } from "../lib/format.js";
 
-const TOO_OLD = 120; // Seconds.
+const MAX_AGE_SECONDS = 120;
 
-/** `fault` is why the last poll failed, or null. */
-export function freshnessLine({ element, overview, clock, fault }) {
+/** Starts the line. `overviewError` holds the message of the last failed poll, or null. Returns a function that stops it. */
+export function startFreshnessLine({ element, overview, overviewError, clock }) {
   const age = h("span");
-  const reason = h("span", { role: "status" }); // The age ticks, and is no news; the reason is.
+  const reason = h("span", { role: "status" }); // Only the reason is announced; the age changes every second.
   element.replaceChildren(age, reason);
   element.hidden = false;
 
-  function tick() {
+  function update() {
     const data = overview.get();
     const seconds = data && clock.now() - data.counted_at;
-    const isOld = seconds > TOO_OLD;
-    const why = fault.get();
+    const isOld = seconds > MAX_AGE_SECONDS;
+    const error = overviewError.get();
     setText(age, data ? `Figures are ${duration(seconds)} old. ` : "No figures yet. ");
-    setText(reason, why ? `They cannot be renewed: ${why}` : isOld ? "The broker has not counted since." : "");
-    element.classList.toggle("is-old", Boolean(why) || isOld);
+    setText(reason, error ? `Refresh failed: ${error}` : isOld ? "The broker has not counted the pool since." : "");
+    element.classList.toggle("is-old", Boolean(error) || isOld);
   }
 
-  const timer = setInterval(tick, 1000);
-  const stops = [overview.subscribe(tick), fault.subscribe(tick)];
+  const timer = setInterval(update, 1000);
+  const unsubscribes = [overview.subscribe(update), overviewError.subscribe(update)];
   return () => {
     clearInterval(timer);
-    for (const stop of stops) stop();
+    for (const unsubscribe of unsubscribes) unsubscribe();
     element.replaceChildren();
     element.hidden = true;
   };

@@ -1,11 +1,11 @@
-// Views by the hash of the address, so that the back button works.
+// Selects the view that the URL's hash names, so that links and the back button work.
 
 import { closeDialogs } from "../lib/dialogs.js";
 import { fill, h, setText } from "../lib/dom.js";
 
-const DOCUMENT = "Sandbox Broker";
+const APP_NAME = "Sandbox Broker";
 
-/** Shows the view that the hash names, the first one if it names none; `views` are by name. */
+/** `views` are keyed by their name in the hash. The first one is shown if the hash names none. */
 export function startRouter({ nav, title, slot, views }) {
   const names = Object.keys(views);
   const links = new Map(names.map((name) => [name, h("a", { href: `#/${name}` }, views[name].title)]));
@@ -14,10 +14,10 @@ export function startRouter({ nav, title, slot, views }) {
   let current = null;
 
   function route() {
-    const wanted = location.hash.replace(/^#\//, "");
-    const name = names.includes(wanted) ? wanted : names[0];
+    const requested = location.hash.replace(/^#\//, "");
+    const name = names.includes(requested) ? requested : names[0];
     if (views[name] === current) return;
-    closeDialogs(); // They are about the view that goes.
+    closeDialogs(); // They belong to the view that is left.
     const isFirst = current === null;
     current?.hide();
     current = views[name];
@@ -29,7 +29,7 @@ export function startRouter({ nav, title, slot, views }) {
     fill(slot, current.node);
     current.show();
     scrollTo(0, 0);
-    if (!isFirst) title.focus({ preventScroll: true }); // Tells a screen reader where it is.
+    if (!isFirst) title.focus({ preventScroll: true }); // Makes a screen reader announce the new view.
   }
 
   addEventListener("hashchange", route);
@@ -46,8 +46,8 @@ export function startRouter({ nav, title, slot, views }) {
   };
 }
 
-/** The heading and the document's title. */
-export function showTitle(element, text) {
-  setText(element, text);
-  document.title = `${text} – ${DOCUMENT}`;
+/** Sets the heading and the document's title. */
+export function showTitle(heading, text) {
+  setText(heading, text);
+  document.title = `${text} – ${APP_NAME}`;
 }

@@ -1,9 +1,9 @@
-// The admin token. It lives in sessionStorage only: it ends with the tab, and only duplicates of the tab have it, too.
+// Keeps the admin token in sessionStorage, so that it ends with the tab and only duplicates of the tab share it.
 
 const KEY = "broker-admin-token";
 
 export const session = {
   token: () => sessionStorage.getItem(KEY),
-  keep: (token) => sessionStorage.setItem(KEY, token),
+  save: (token) => sessionStorage.setItem(KEY, token),
   clear: () => sessionStorage.removeItem(KEY),
 };

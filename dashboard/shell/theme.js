@@ -1,4 +1,4 @@
-// Light, dark, or what the system says.
+// The theme switch: light, dark, or the system's preference.
 
 const KEY = "broker-theme";
 const NAMES = ["system", "light", "dark"];
@@ -10,10 +10,13 @@ function apply(name) {
   document.dispatchEvent(new Event("themechange"));
 }
 
-/** Wires the switch, and tells the document of changes (`themechange`), since a canvas does not follow CSS by itself. */
+/**
+ * Connects the theme switch. The document gets a `themechange` event after every change, because a canvas does not
+ * follow CSS.
+ */
 export function startTheme(select) {
-  const kept = localStorage.getItem(KEY);
-  select.value = NAMES.includes(kept) ? kept : "system";
+  const saved = localStorage.getItem(KEY);
+  select.value = NAMES.includes(saved) ? saved : "system";
   apply(select.value);
   select.addEventListener("change", () => {
     localStorage.setItem(KEY, select.value);

@@ -1,4 +1,4 @@
-// A Chromium for the tests of a file, with a profile of its own; and what a page may not do.
+// Starts one Chromium for the tests of a file, and watches each page for errors and for requests to other hosts.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -24,23 +24,26 @@ after(async () => {
   await rm(profile, { recursive: true, force: true });
 });
 
-/** A new page, and a check that it complained of nothing but what was expected, and asked no other host. */
+/**
+ * Opens a page. `assertNoErrors` fails if the page has logged an error that no `expectErrors(pattern)` has removed, or
+ * has sent a request to another host.
+ */
 export async function openPage() {
   const page = await context.newPage();
-  let complaints = [];
-  const elsewhere = [];
-  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  let errors = [];
+  const foreignUrls = [];
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(String(error)));
   page.on("request", (request) => {
     const url = request.url();
-    if (!url.startsWith(base) && !url.startsWith("data:") && !url.startsWith("blob:")) elsewhere.push(url);
+    if (!url.startsWith(base) && !url.startsWith("data:") && !url.startsWith("blob:")) foreignUrls.push(url);
   });
-  const expectComplaints = (pattern) => {
-    complaints = complaints.filter((text) => !pattern.test(text));
+  const expectErrors = (pattern) => {
+    errors = errors.filter((text) => !pattern.test(text));
   };
-  const assertQuiet = () => {
-    assert.deepEqual(complaints, [], "the page complains, or the policy stands in its way");
-    assert.deepEqual(elsewhere, [], "the page asks other hosts");
+  const assertNoErrors = () => {
+    assert.deepEqual(errors, [], "the page logged errors, or the Content-Security-Policy blocked something");
+    assert.deepEqual(foreignUrls, [], "the page sent requests to other hosts");
   };
-  return { page, expectComplaints, assertQuiet };
+  return { page, expectErrors, assertNoErrors };
 }

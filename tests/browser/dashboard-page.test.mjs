@@ -1,5 +1,4 @@
-// The dashboard under the broker's own Content-Security-Policy: an operator signs in, looks around, and starts a job.
-// Each view is checked with axe-core too.
+// Tests the dashboard in a browser under the broker's Content-Security-Policy, and each view with axe-core.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { afterEach, beforeEach, test } from "node:test";
@@ -8,40 +7,46 @@ import { ADMIN, allSandboxes, api, openDashboard } from "./operator.mjs";
 
 const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
 const timeout = 120_000;
-let page, expectComplaints, assertQuiet, signIn, view, sandboxes, exported;
+let page, expectErrors, assertNoErrors, signIn, openView, openSandboxes, exportedRows;
 
 beforeEach(async () => {
-  ({ page, expectComplaints, assertQuiet, signIn, view, sandboxes, exported } = await openDashboard());
+  ({ page, expectErrors, assertNoErrors, signIn, openView, openSandboxes, exportedRows } = await openDashboard());
 });
 
 afterEach(async () => {
   await page.close();
-  assertQuiet();
+  assertNoErrors();
 });
 
-/** Whether the page is behind others; it looks for news when it comes back. */
-const hide = (isHidden) => page.evaluate((hidden) => {
+/** Makes the page believe that its tab was hidden or shown. */
+const setHidden = (isHidden) => page.evaluate((hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }, isHidden);
 
-test("only an admin's token lets in, and signing out leaves nothing", { timeout }, async () => {
-  const fault = page.locator("#sign-in-fault");
+/** A run without a heartbeat since its start, long ago. */
+const runningRun = (job, counts) => ({
+  id: `${job}-01774000000-1f0c7a52`, job, state: "running", error: null,
+  started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts,
+});
+
+test("only an admin token signs in, and signing out clears everything", { timeout }, async () => {
+  const error = page.locator("#sign-in-error");
   await signIn("not-a-token");
   await page.getByText("The token is not valid.").waitFor();
   await signIn("dev-track-token");
-  await page.getByText("This is the token of a track.").waitFor();
+  await page.getByText("This is a track token.").waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
-  // The browser itself writes refused requests to the console.
-  expectComplaints(/status of 40[13]/);
+  // The browser itself logs requests that were rejected.
+  expectErrors(/status of 40[13]/);
 
   await page.route("**/admin/overview", (route) => route.fulfill({ status: 502, body: "<h1>Bad gateway</h1>" }));
   await signIn();
   await page.getByText("Your token was not checked").waitFor();
   assert.equal(await page.getByLabel("Admin token").inputValue(), ADMIN);
-  assert.match(await fault.innerText(), /HTTP 502/);
+  assert.match(await error.innerText(), /HTTP 502/);
   await page.unroute("**/admin/overview");
-  expectComplaints(/status of 502/);
+  expectErrors(/status of 502/);
 
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
@@ -52,23 +57,23 @@ test("only an admin's token lets in, and signing out leaves nothing", { timeout 
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
-  const left = await page.evaluate(() => [Object.values(sessionStorage), Object.values(localStorage), document.cookie].join());
-  assert.ok(!left.includes(ADMIN), left);
+  const storage = await page.evaluate(() => [Object.values(sessionStorage), Object.values(localStorage), document.cookie].join());
+  assert.ok(!storage.includes(ADMIN), storage);
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
   assert.equal(await page.locator("dl, table, .alerts li").count(), 0);
 });
 
-test("a token that is no longer good leads back to the sign-in", { timeout }, async () => {
+test("a token that is no longer valid leads back to the sign-in form", { timeout }, async () => {
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.route("**/admin/jobs", (route) => route.fulfill({ status: 401, json: { error: { code: "UNAUTHORIZED", message: "no" } } }));
   await page.getByRole("link", { name: "Jobs" }).click();
   await page.getByText("The token is no longer valid. Sign in again.").waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
-  expectComplaints(/status of 401/);
+  expectErrors(/status of 401/);
 });
 
-test("the figures are those of the API, and say when they are old", { timeout }, async () => {
+test("the figures match the API, and a failed refresh is shown", { timeout }, async () => {
   await signIn();
   const tile = (name) => page.locator(`.tile.${name} dd`);
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
@@ -78,16 +83,16 @@ test("the figures are those of the API, and say when they are old", { timeout },
   }
   await page.getByText(/^Figures are \d+ s old/).waitFor();
   await page.route("**/admin/overview", (route) => route.fulfill({ status: 503, json: { error: { code: "STORE_UNAVAILABLE", message: "The database does not answer." } } }));
-  await page.getByText("They cannot be renewed: The database does not answer.").waitFor();
+  await page.getByText("Refresh failed: The database does not answer.").waitFor();
   assert.match(await page.locator("#freshness").getAttribute("class"), /is-old/);
   assert.equal(await tile("total").innerText(), stats.total.toLocaleString("en"));
-  expectComplaints(/status of 503/);
+  expectErrors(/status of 503/);
 });
 
-test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout }, async () => {
+test("sandboxes can be filtered, searched, sorted, paged and opened", { timeout }, async () => {
   const all = await allSandboxes();
   await signIn();
-  await sandboxes();
+  await openSandboxes();
   const lines = page.locator("table.sandboxes tbody tr");
   const found = page.locator(".found");
   assert.equal(await found.innerText(), `${all.length} sandboxes`);
@@ -105,7 +110,7 @@ test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout 
   assert.ok((await dialog.innerText()).includes(wanted.external_id));
   await page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
-  assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus goes back");
+  assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus returns to the button");
 
   await page.getByRole("searchbox", { name: "Search" }).fill("");
   await page.getByRole("combobox", { name: "Status" }).selectOption("deletion_failed");
@@ -127,86 +132,86 @@ test("sandboxes are filtered, searched, sorted, paged and looked at", { timeout 
   await page.getByRole("button", { name: "Reload" }).click();
   await reloaded;
   await page.getByText(/^Loaded at/).waitFor();
-  assert.equal(await lines.first().locator("td").first().innerText(), names.at(-51), "sort and page stay");
-  await page.getByLabel("Rows on a page").selectOption("100");
+  assert.equal(await lines.first().locator("td").first().innerText(), names.at(-51), "a reload keeps the order and the page");
+  await page.getByLabel("Rows per page").selectOption("100");
   assert.equal(await lines.count(), Math.min(100, all.length));
 });
 
-test("the details of a sandbox follow it", { timeout }, async () => {
-  let now = (row) => [row];
+test("the details of a sandbox are updated while they are open", { timeout }, async () => {
+  let mapRow = (row) => [row];
   await page.route("**/admin/sandboxes?*", async (route) => {
     const response = await route.fetch();
     const json = await response.json();
-    await route.fulfill({ response, json: { ...json, sandboxes: json.sandboxes.flatMap(now) } });
+    await route.fulfill({ response, json: { ...json, sandboxes: json.sandboxes.flatMap(mapRow) } });
   });
   await signIn();
-  await sandboxes();
+  await openSandboxes();
   const opener = page.locator("tbody th button").first();
   const id = await opener.innerText();
-  const becomes = async (...states) => {
-    now = (row) => (row.sandbox_id === id ? states.map((state) => ({ ...row, ...state })) : [row]);
-    await hide(true);
-    await hide(false);
+  const change = async (...states) => {
+    mapRow = (row) => (row.sandbox_id === id ? states.map((state) => ({ ...row, ...state })) : [row]);
+    await setHidden(true);
+    await setHidden(false);
   };
   await opener.click();
   const dialog = page.getByRole("dialog", { name: `Sandbox ${id}` });
-  await becomes({ status: "deletion_failed", deletion_error: "CSP said no" });
+  await change({ status: "deletion_failed", deletion_error: "CSP said no" });
   await dialog.getByText("CSP said no").waitFor();
   await dialog.getByText("deletion failed", { exact: true }).waitFor();
-  await becomes();
-  await dialog.getByText("does not have this sandbox any more").waitFor();
+  await change();
+  await dialog.getByText("no longer in the pool").waitFor();
   await dialog.getByText("CSP said no").waitFor();
-  await becomes({});
+  await change({});
   await dialog.getByText("CSP said no").waitFor({ state: "detached" });
   await page.unrouteAll({ behavior: "wait" });
 });
 
-test("nothing is painted before the chosen theme is there", { timeout }, async () => {
+test("nothing is painted before the chosen theme is loaded", { timeout }, async () => {
   await page.getByLabel("Theme").selectOption("dark");
-  let arrived = false;
+  let isRequested = false;
   await page.route("**/dashboard/shell/theme.js", async (route) => {
     await new Promise((resolve) => setTimeout(resolve, 500));
-    arrived = true;
+    isRequested = true;
     await route.continue();
   });
   await page.reload();
-  assert.ok(arrived);
+  assert.ok(isRequested);
   await page.waitForFunction(() => performance.getEntriesByName("first-paint").length > 0);
   const [paint, script] = await page.evaluate(() => [
     performance.getEntriesByName("first-paint")[0].startTime,
     performance.getEntriesByName(`${location.origin}/dashboard/shell/theme.js`)[0].responseEnd,
   ]);
-  assert.ok(paint >= script, `painted after ${paint} ms, the theme came after ${script} ms`);
+  assert.ok(paint >= script, `painted after ${paint} ms, the theme was loaded after ${script} ms`);
   await page.evaluate(() => localStorage.clear());
 });
 
-test("the exported file has every row that the filter keeps", { timeout }, async () => {
+test("the exported file has every row that matches the filter", { timeout }, async () => {
   const all = await allSandboxes();
   await signIn();
-  await sandboxes();
-  const rows = await exported();
+  await openSandboxes();
+  const rows = await exportedRows();
   assert.deepEqual(rows[0].slice(0, 4), ["sandbox_id", "name", "external_id", "status"]);
   assert.deepEqual(Object.keys(all[0]).sort(), [...rows[0]].sort(), "every field of the API");
-  const brief = (values) => values.map((value) => value.join()).sort();
+  const sorted = (values) => values.map((value) => value.join()).sort();
   assert.deepEqual(
-    brief(rows.slice(1).map((row) => row.slice(0, 4))),
-    brief(all.map((row) => [row.sandbox_id, row.name, row.external_id, row.status])),
+    sorted(rows.slice(1).map((row) => row.slice(0, 4))),
+    sorted(all.map((row) => [row.sandbox_id, row.name, row.external_id, row.status])),
   );
 
   await page.getByRole("searchbox", { name: "Search" }).fill(all[0].sandbox_id);
   await page.getByText(/of .* sandbox(es)? match/).waitFor();
-  assert.equal((await exported()).length, 1 + all.filter((row) => JSON.stringify(row).includes(all[0].sandbox_id)).length);
+  assert.equal((await exportedRows()).length, 1 + all.filter((row) => JSON.stringify(row).includes(all[0].sandbox_id)).length);
 });
 
-test("a sync is asked for, started and seen to its end", { timeout }, async () => {
+test("a sync is confirmed, started and followed to its end", { timeout }, async () => {
   await signIn();
-  await view("Jobs");
+  await openView("Jobs");
   const start = page.getByRole("button", { name: "Sync with CSP" });
   await start.click();
   const dialog = page.getByRole("dialog", { name: "Sync with CSP?" });
   await dialog.getByLabel(/^Force/).waitFor();
   await dialog.getByRole("button", { name: "Cancel" }).click();
-  assert.equal(await page.locator(".run").count(), 0, "nothing starts unless it is confirmed");
+  assert.equal(await page.locator(".run").count(), 0, "a job starts only after the confirmation");
 
   await start.click();
   const [request] = await Promise.all([
@@ -223,31 +228,32 @@ test("a sync is asked for, started and seen to its end", { timeout }, async () =
   await page.getByText("No job is running.").waitFor();
 });
 
-test("a run that is under way already is followed", { timeout }, async () => {
-  const run = { id: "cleanup-01774000000-1f0c7a52", job: "cleanup", state: "running", error: null, started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts: { due: 4, deleted: 1, failed: 0 } };
-  await page.route("**/admin/cleanup", (route) => route.fulfill({ status: 409, json: { error: { code: "JOB_RUNNING", message: `A run of cleanup is under way already: ${run.id}. Look at it, or try again later.` } } }));
+test("a run that exists already is followed", { timeout }, async () => {
+  const run = runningRun("cleanup", { due: 4, deleted: 1, failed: 0 });
+  const error = { code: "JOB_RUNNING", message: "A run of cleanup is in progress.", run_id: run.id };
+  await page.route("**/admin/cleanup", (route) => route.fulfill({ status: 409, json: { error } }));
   await page.route(`**/admin/jobs/${run.id}`, (route) => route.fulfill({ json: run }));
   await signIn();
-  await view("Jobs");
+  await openView("Jobs");
   await page.getByRole("button", { name: "Clean up" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Clean up" }).click();
   const progress = page.getByRole("progressbar", { name: "Progress of cleanup" });
   await progress.waitFor();
   await page.waitForFunction(() => document.querySelector("progress").value === 0.25);
-  assert.match(await page.locator("#announcer").innerText(), /under way already/);
+  assert.match(await page.locator("#announcer").innerText(), /is in progress/);
   Object.assign(run, { state: "failed", error: "CSP is unavailable", finished_at: 1_774_000_060 });
   await page.locator(".run").getByText("CSP is unavailable").waitFor();
-  expectComplaints(/status of 409/);
+  expectErrors(/status of 409/);
 });
 
-test("a run whose broker died can be put aside, and stays there", { timeout }, async () => {
-  const run = { id: "sync-01774000000-1f0c7a52", job: "sync", state: "running", error: null, started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts: {} };
+test("a run whose broker died can be dismissed, and does not reappear", { timeout }, async () => {
+  const run = runningRun("sync", {});
   const overview = await api("/admin/overview");
   overview.jobs.find(({ job }) => job === "sync").last_run = run;
   await page.route("**/admin/overview", (route) => route.fulfill({ json: overview }));
   await page.route(`**/admin/jobs/${run.id}`, (route) => route.fulfill({ json: run }));
   await signIn();
-  await view("Jobs");
+  await openView("Jobs");
   await page.locator(".run").getByText(/its broker may have died/).waitFor();
   await page.getByRole("button", { name: "Dismiss sync" }).click();
   await page.getByText("No job is running.").waitFor();
@@ -256,25 +262,25 @@ test("a run whose broker died can be put aside, and stays there", { timeout }, a
   assert.equal(await page.locator(".run").count(), 0);
 });
 
-test("what ends while a job is being started starts nothing and says nothing", { timeout }, async () => {
-  let answer;
-  const asked = new Promise((resolve) => (answer = resolve));
-  await page.route("**/admin/sync", (route) => answer(route));
+test("signing out while a job is being started shows no message", { timeout }, async () => {
+  let onRequest;
+  const requested = new Promise((resolve) => (onRequest = resolve));
+  await page.route("**/admin/sync", (route) => onRequest(route));
   await signIn();
-  await view("Jobs");
+  await openView("Jobs");
   await page.getByRole("button", { name: "Sync with CSP" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Sync with CSP" }).click();
-  await asked;
+  await requested;
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
   await page.waitForTimeout(300);
   assert.equal(await page.locator("#announcer").innerText(), "");
 });
 
-test("a question goes with its view", { timeout }, async () => {
+test("a confirmation closes when its view is left", { timeout }, async () => {
   await signIn();
-  await view("Sandboxes");
-  await view("Jobs");
+  await openView("Sandboxes");
+  await openView("Jobs");
   await page.getByRole("button", { name: "Clean up" }).click();
   await page.getByRole("dialog").waitFor();
   await page.goBack();
@@ -283,12 +289,12 @@ test("a question goes with its view", { timeout }, async () => {
   assert.equal(await page.evaluate(() => document.activeElement.id), "title");
 });
 
-test("a page that cannot start says why", { timeout }, async () => {
-  const why = page.getByText("The dashboard has not started");
-  assert.equal(await why.count(), 0, "one that started does not");
+test("a page that cannot start shows the reason", { timeout }, async () => {
+  const reason = page.getByText("The dashboard has not started");
+  assert.equal(await reason.count(), 0, "a page that started shows no reason");
   await page.route("**/dashboard/shell/console.js", (route) => route.abort());
   await page.reload();
-  await why.waitFor();
+  await reason.waitFor();
   await page.unroute("**/dashboard/shell/console.js");
   await page.addInitScript(() => Object.defineProperty(globalThis, "sessionStorage", {
     get() {
@@ -296,28 +302,28 @@ test("a page that cannot start says why", { timeout }, async () => {
     },
   }));
   await page.reload();
-  await why.waitFor();
-  expectComplaints(/ERR_FAILED|insecure/);
+  await reason.waitFor();
+  expectErrors(/ERR_FAILED|insecure/);
 });
 
-test("nothing is asked for while nobody looks", { timeout }, async () => {
+test("no request is sent while the tab is hidden", { timeout }, async () => {
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.waitForLoadState("networkidle");
-  let asked = 0;
-  page.on("request", () => (asked += 1));
-  await hide(true);
+  let requests = 0;
+  page.on("request", () => (requests += 1));
+  await setHidden(true);
   await page.waitForTimeout(12_000);
-  assert.equal(asked, 0);
-  const again = page.waitForRequest(/admin\/overview/, { timeout: 1000 });
-  await hide(false);
-  await again;
+  assert.equal(requests, 0);
+  const nextRequest = page.waitForRequest(/admin\/overview/, { timeout: 1000 });
+  await setHidden(false);
+  await nextRequest;
 });
 
-test("the address leads to a view, and back", { timeout }, async () => {
+test("the address selects the view, and the back button works", { timeout }, async () => {
   await signIn();
-  await view("Jobs");
-  await view("Sandboxes");
+  await openView("Jobs");
+  await openView("Sandboxes");
   await page.goBack();
   await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
   assert.equal(await page.title(), "Jobs – Sandbox Broker");
@@ -329,37 +335,38 @@ test("the address leads to a view, and back", { timeout }, async () => {
 
 for (const theme of ["light", "dark"]) {
   for (const width of [1280, 360]) {
-    test(`everybody can use it: ${theme}, ${width} px`, { timeout }, async () => {
+    test(`every view is accessible: ${theme}, ${width} px`, { timeout }, async () => {
       const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
       await page.setViewportSize({ width, height: 800 });
       await page.getByLabel("Theme").selectOption(theme);
       await page.evaluate(axe);
-      await accessible("Sign in");
+      await assertAccessible("Sign in");
       await signIn();
       await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
       for (const name of VIEWS) {
-        await view(name);
+        await openView(name);
         await page.waitForLoadState("networkidle");
-        await accessible(name);
+        await assertAccessible(name);
       }
-      await sandboxes();
+      await openSandboxes();
       await page.locator("table.sandboxes tbody button").first().click();
-      await accessible("details");
+      await assertAccessible("details");
       await page.keyboard.press("Escape");
-      await view("Jobs");
+      await openView("Jobs");
       await page.getByRole("button", { name: "Sync with CSP" }).click();
-      await accessible("confirmation");
+      await assertAccessible("confirmation");
     });
   }
 }
 
-async function accessible(what) {
-  const faults = await page.evaluate(async () => {
-    const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
-    return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+/** Fails on serious accessibility violations, and if the page itself scrolls sideways. */
+async function assertAccessible(place) {
+  const violations = await page.evaluate(async () => {
+    const result = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return result.violations.filter(({ impact }) => impact === "serious" || impact === "critical")
       .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html).join(" ")}`);
   });
-  assert.deepEqual(faults, [], what);
+  assert.deepEqual(violations, [], place);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  assert.equal(overflow, 0, `${what}: the page itself scrolls sideways`);
+  assert.equal(overflow, 0, `${place}: the page itself scrolls sideways`);
 }

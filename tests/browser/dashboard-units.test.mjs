@@ -1,17 +1,18 @@
-// The parts of the dashboard that need no browser.
+// Tests the modules of the dashboard that do not need a browser.
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import { describe, mock, test } from "node:test";
 
 process.env.TZ = "Europe/Zurich";
-// Node 20.19 or newer sees by itself that these are modules.
+// Node 20.19 and newer detect by themselves that these files are modules.
 const load = (name) => import(new URL(`../../dashboard/${name}.js`, import.meta.url));
 const { csvField, toCsv } = await load("lib/csv");
 const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await load("sandboxes/rows");
 const { FIELDS, niosxaasOutcome } = await load("sandboxes/fields");
 const format = await load("lib/format");
-const { backOff, createPoll } = await load("lib/poll");
-const { byLab, hourly, stacked, timeLeft, withGaps } = await load("overview/tallies");
+const { backoffMs, createPoll } = await load("lib/poll");
+const { hourly, stacked, withGaps } = await load("lib/time-series")
+const { countByLab, countByTimeLeft } = await load("overview/allocation-counts");
 const { countsText, notesOf, progressOf } = await load("jobs/run-text");
 
 const ids = (rows) => rows.map(({ sandbox_id: id }) => id).join(" ");
@@ -28,7 +29,7 @@ describe("csv", () => {
     assert.equal(csvField(0), "0");
   });
 
-  test("nothing is calculated by a spreadsheet", () => {
+  test("a formula is escaped", () => {
     assert.equal(csvField("=1+1"), "'=1+1");
     assert.equal(csvField("+41"), "'+41");
     assert.equal(csvField("-1"), "'-1");
@@ -41,13 +42,13 @@ describe("csv", () => {
     assert.equal(csvField("x\t-1"), "x\t'-1");
   });
 
-  test("a file has a byte order mark, a head and a line for each row", () => {
+  test("a file has a byte order mark, a header and a line for each row", () => {
     const columns = [{ key: "a", csv: (row) => row.a }, { key: "b", csv: (row) => row.b }];
     assert.equal(toCsv(columns, [{ a: 1, b: "x,y" }, { a: null, b: "z" }]), '\uFEFFa,b\r\n1,"x,y"\r\n,z\r\n');
     assert.equal(toCsv(columns, []), "\uFEFFa,b\r\n");
   });
 
-  test("times of a sandbox are ISO 8601, and never is empty", () => {
+  test("times are written as ISO 8601, and a time that is not set is empty", () => {
     const field = (key) => FIELDS.find((one) => one.key === key);
     assert.equal(field("allocated_at").csv({ allocated_at: 1_774_000_000 }), "2026-03-20T09:46:40Z");
     assert.equal(field("allocated_at").csv({ allocated_at: 0 }), "");
@@ -62,7 +63,7 @@ describe("rows", () => {
     { sandbox_id: "100", name: "Gamma", status: "deletion_failed", track_name: "cloud", deletion_error: "HTTP 500" },
   ];
 
-  test("filters go together", () => {
+  test("a row must match every filter", () => {
     assert.equal(ids(filterRows(rows, {})), "10 9 100");
     assert.equal(ids(filterRows(rows, { status: "stale" })), "10");
     assert.equal(ids(filterRows(rows, { lab: "dns" })), "9");
@@ -70,14 +71,14 @@ describe("rows", () => {
     assert.equal(ids(filterRows(rows, { lab: "dns", status: "stale" })), "");
   });
 
-  test("a search ignores case, looks at callers and reasons, and wants every word", () => {
+  test("a search ignores case, includes callers and reasons, and requires every word", () => {
     assert.equal(ids(filterRows(rows, { search: "play-7" })), "9");
     assert.equal(ids(filterRows(rows, { search: " http gAmma " })), "100");
     assert.equal(ids(filterRows(rows, { search: "http beta" })), "");
     assert.equal(ids(filterRows(rows, { search: "null" })), "");
   });
 
-  test("sorting ignores case, puts what is missing last, and leaves its input alone", () => {
+  test("sorting ignores case, puts missing values last, and does not change its input", () => {
     const before = ids(rows);
     assert.equal(ids(sortRows(rows, (row) => row.name)), "10 9 100");
     assert.equal(ids(sortRows(rows, (row) => row.name, true)), "100 9 10");
@@ -86,39 +87,39 @@ describe("rows", () => {
     assert.equal(ids(rows), before);
   });
 
-  test("ids are in the order of their numbers, also among equals", () => {
+  test("ids are sorted as numbers, also among equal values", () => {
     const id = FIELDS.find(({ key }) => key === "sandbox_id");
     assert.equal(ids(sortRows(rows, id.value)), "9 10 100");
     assert.equal(ids(sortRows(rows, id.value, true)), "100 10 9");
     assert.equal(ids(sortRows(rows, () => 1, true)), "9 10 100");
   });
 
-  test("a page beyond the end is the last one", () => {
+  test("a page beyond the end is the last page", () => {
     const many = Array.from({ length: 101 }, (_, at) => at);
     assert.deepEqual(pageOf(many, 9, 50), { page: 2, pages: 3, rows: [100] });
     assert.deepEqual(pageOf(many, -1, 2).rows, [0, 1]);
     assert.deepEqual(pageOf([], 4, 50), { page: 0, pages: 1, rows: [] });
   });
 
-  test("labs come once, in order", () => {
+  test("labs are unique and sorted", () => {
     assert.deepEqual(labsOf([...rows, ...rows]), { labs: ["cloud", "dns"], someWithout: true });
     assert.deepEqual(labsOf([]), { labs: [], someWithout: false });
   });
 
-  test("nothing is sorted or filtered twice for the same question", () => {
-    let asked = 0;
-    const column = { value: (row) => (asked += 1, row.name) };
+  test("a selection is cached until the rows, the order or the filter change", () => {
+    let calls = 0;
+    const column = { value: (row) => (calls += 1, row.name) };
     const select = createSelection();
     const query = { column, isDescending: false, filter: { search: "a" } };
     const first = select(rows, query);
     assert.equal(select(rows, { ...query, filter: { search: "a" } }), first);
     assert.equal(ids(select(rows, { ...query, filter: { search: "gam" } })), "100");
-    assert.equal(asked, rows.length);
+    assert.equal(calls, rows.length);
     assert.equal(ids(select(rows, { ...query, isDescending: true })), "100 9 10");
     assert.equal(ids(select(rows.slice(1), query)), "9 100");
   });
 
-  test("100,000 rows are sorted and searched in a moment", () => {
+  test("100,000 rows are sorted and searched within three seconds", () => {
     const many = Array.from({ length: 100_000 }, (_, at) => ({ sandbox_id: String(at), name: `lab-${(at * 7919) % 100_000}` }));
     const started = performance.now();
     const sorted = sortRows(many, (row) => row.name);
@@ -126,7 +127,7 @@ describe("rows", () => {
     assert.ok(performance.now() - started < 3000);
   });
 
-  test("the outcome of NIOSXaaS is the one that stands", () => {
+  test("the NIOSXaaS outcome is the final one", () => {
     assert.equal(niosxaasOutcome({}), "");
     assert.equal(niosxaasOutcome({ niosxaas_cleanup_skipped: "none" }), "skipped");
     assert.equal(niosxaasOutcome({ niosxaas_cleanup_failed_reason: "x" }), "failed");
@@ -140,25 +141,25 @@ describe("format", () => {
     for (const [seconds, text] of texts) assert.equal(format.duration(seconds), text);
   });
 
-  test("distances say which way", () => {
+  test("relative times are in the past or in the future", () => {
     assert.equal(format.relative(100, 340), "4 min ago");
     assert.equal(format.relative(700, 340), "in 6 min");
     assert.equal(format.relative(340, 340.3), "now");
   });
 
-  test("times are those of the time zone, and never is nothing", () => {
+  test("times are shown in the local time zone, and a time that is not set is empty", () => {
     assert.equal(format.dateTime(1_774_000_000), "2026-03-20 10:46");
     assert.equal(format.exactTime(1_774_000_007), "2026-03-20 10:46:47");
     assert.equal(format.clockTime(1_774_000_000), "10:46");
     assert.equal(format.isoTime(1_774_000_000), "2026-03-20T09:46:40Z");
-    for (const never of [0, null, undefined]) {
-      assert.equal(format.dateTime(never), "");
-      assert.equal(format.exactTime(never), "");
-      assert.equal(format.isoTime(never), "");
+    for (const unset of [0, null, undefined]) {
+      assert.equal(format.dateTime(unset), "");
+      assert.equal(format.exactTime(unset), "");
+      assert.equal(format.isoTime(unset), "");
     }
   });
 
-  test("numbers and words", () => {
+  test("numbers have separators, and nouns their plural", () => {
     assert.equal(format.number(20_000), "20,000");
     assert.equal(format.sandboxes(1), "1 sandbox");
     assert.equal(format.sandboxes(1200), "1,200 sandboxes");
@@ -168,20 +169,21 @@ describe("format", () => {
 });
 
 describe("poll", () => {
-  function stage() {
+  /** Mocks the timers, and returns a page that can be hidden, and functions to advance the time. */
+  function setUp() {
     mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
     const page = Object.assign(new EventEmitter(), {
       hidden: false,
       addEventListener(name, listener) { this.on(name, listener); },
       removeEventListener(name, listener) { this.off(name, listener); },
-      look(isHidden) {
+      setHidden(isHidden) {
         this.hidden = isHidden;
         this.emit("visibilitychange");
       },
     });
-    return { page, settle: () => new Promise((resolve) => setImmediate(resolve)), pass: (ms) => mock.timers.tick(ms) };
+    return { page, settle: () => new Promise((resolve) => setImmediate(resolve)), advance: (ms) => mock.timers.tick(ms) };
   }
-  const ended = (test) => async (context) => {
+  const resettingTimers = (test) => async (context) => {
     try {
       await test(context);
     } finally {
@@ -189,135 +191,135 @@ describe("poll", () => {
     }
   };
 
-  test("waits twice as long after each failure, and as long as it is asked to", () => {
-    assert.deepEqual([1, 2, 3, 10].map((failures) => backOff(failures, 10_000)), [10_000, 20_000, 40_000, 300_000]);
-    assert.equal(backOff(1, 10_000, 30), 30_000);
-    assert.equal(backOff(9, 10_000, 600), 600_000);
-    assert.equal(backOff(1000, 2000), 300_000);
+  test("the backoff doubles with each failure, and respects Retry-After", () => {
+    assert.deepEqual([1, 2, 3, 10].map((failures) => backoffMs(failures, 10_000)), [10_000, 20_000, 40_000, 300_000]);
+    assert.equal(backoffMs(1, 10_000, 30), 30_000);
+    assert.equal(backoffMs(9, 10_000, 600), 600_000);
+    assert.equal(backoffMs(1000, 2000), 300_000);
   });
 
-  test("runs at once, then every so often, until it is stopped", ended(async () => {
-    const { page, settle, pass } = stage();
+  test("a poll runs at once, then at its interval, until it is stopped", resettingTimers(async () => {
+    const { page, settle, advance } = setUp();
     const run = mock.fn(async () => {});
-    const poll = createPoll({ run, everyMs: 1000, page });
+    const poll = createPoll({ run, intervalMs: 1000, page });
     poll.start();
     poll.start();
     assert.equal(run.mock.callCount(), 1);
     await settle();
-    pass(999);
+    advance(999);
     assert.equal(run.mock.callCount(), 1);
-    pass(1);
+    advance(1);
     await settle();
     assert.equal(run.mock.callCount(), 2);
     poll.stop();
-    pass(5000);
-    page.look(false);
+    advance(5000);
+    page.setHidden(false);
     assert.equal(run.mock.callCount(), 2);
   }));
 
-  test("never runs twice at once, but once more if asked meanwhile", ended(async () => {
-    const { page, settle } = stage();
-    const ends = [];
-    const run = mock.fn(() => new Promise((resolve) => ends.push(resolve)));
-    const poll = createPoll({ run, everyMs: 1000, page });
+  test("a poll never overlaps itself, but runs once more after a refresh during a run", resettingTimers(async () => {
+    const { page, settle } = setUp();
+    const finish = [];
+    const run = mock.fn(() => new Promise((resolve) => finish.push(resolve)));
+    const poll = createPoll({ run, intervalMs: 1000, page });
     poll.start();
     poll.refresh();
     poll.refresh();
-    page.look(false);
+    page.setHidden(false);
     assert.equal(run.mock.callCount(), 1);
-    ends[0]();
+    finish[0]();
     await settle();
     assert.equal(run.mock.callCount(), 2);
-    ends[1]();
+    finish[1]();
     await settle();
     assert.equal(run.mock.callCount(), 2);
     poll.stop();
   }));
 
-  test("rests while nobody looks, and runs at once when somebody does", ended(async () => {
-    const { page, settle, pass } = stage();
+  test("a poll pauses while the page is hidden, and runs at once when it is shown", resettingTimers(async () => {
+    const { page, settle, advance } = setUp();
     const run = mock.fn(async () => {});
-    const poll = createPoll({ run, everyMs: 1000, page });
+    const poll = createPoll({ run, intervalMs: 1000, page });
     page.hidden = true;
     poll.start();
-    pass(10_000);
+    advance(10_000);
     assert.equal(run.mock.callCount(), 0);
-    page.look(false);
+    page.setHidden(false);
     await settle();
     assert.equal(run.mock.callCount(), 1);
-    page.look(true);
-    pass(10_000);
+    page.setHidden(true);
+    advance(10_000);
     assert.equal(run.mock.callCount(), 1);
-    page.look(false);
+    page.setHidden(false);
     assert.equal(run.mock.callCount(), 2);
     await settle();
     poll.stop();
   }));
 
-  test("tells of failures, and leaves the broker alone for as long as it asks", ended(async () => {
-    const { page, settle, pass } = stage();
+  test("a poll reports failures, and sends nothing before Retry-After is over", resettingTimers(async () => {
+    const { page, settle, advance } = setUp();
     const run = mock.fn(async () => { throw Object.assign(new Error("busy"), { retryAfter: 30 }); });
     const onFailure = mock.fn();
-    const poll = createPoll({ run, everyMs: 1000, onFailure, page });
+    const poll = createPoll({ run, intervalMs: 1000, onFailure, page });
     poll.start();
     await settle();
     assert.deepEqual(onFailure.mock.calls[0].arguments.slice(1), [30_000]);
     poll.refresh();
-    page.look(false);
-    pass(29_999);
+    page.setHidden(false);
+    advance(29_999);
     assert.equal(run.mock.callCount(), 1);
-    pass(1);
+    advance(1);
     assert.equal(run.mock.callCount(), 2);
     poll.stop();
   }));
 
-  test("a success ends the waiting", ended(async () => {
-    const { page, settle, pass } = stage();
-    let isWell = false;
-    const run = mock.fn(async () => { if (!isWell) throw new Error("down"); });
-    const poll = createPoll({ run, everyMs: 1000, page });
+  test("a success resets the backoff", resettingTimers(async () => {
+    const { page, settle, advance } = setUp();
+    let isAvailable = false;
+    const run = mock.fn(async () => { if (!isAvailable) throw new Error("down"); });
+    const poll = createPoll({ run, intervalMs: 1000, page });
     poll.start();
     await settle();
-    pass(1000);
+    advance(1000);
     await settle();
-    isWell = true;
-    pass(1999);
+    isAvailable = true;
+    advance(1999);
     assert.equal(run.mock.callCount(), 2);
-    pass(1);
+    advance(1);
     await settle();
     assert.equal(run.mock.callCount(), 3);
-    pass(1000);
+    advance(1000);
     assert.equal(run.mock.callCount(), 4);
     poll.stop();
   }));
 });
 
-describe("tallies", () => {
-  test("labs beyond the first few are one sum", () => {
+describe("charts", () => {
+  test("labs beyond the largest ones are summed up", () => {
     const rows = ["a", "b", "b", "c", null, null, null].map((lab) => ({ track_name: lab }));
-    assert.deepEqual(byLab(rows, 2), {
+    assert.deepEqual(countByLab(rows, 2), {
       top: [{ lab: null, count: 3 }, { lab: "b", count: 2 }],
       rest: { labs: 2, count: 2 },
     });
   });
 
-  test("time left is counted by half hours, what is over separately", () => {
+  test("time left is counted by half hours, and allocations past expiry separately", () => {
     const rows = [-5, 0, 1, 1799, 1800, 5400, 99_999, null].map((left) => ({ expires_at: left === null ? null : 1000 + left }));
-    const { overdue, buckets, isLastOpen } = timeLeft(rows, 1000);
-    assert.equal(overdue, 2);
+    const { pastExpiry, buckets, isLastOpen } = countByTimeLeft(rows, 1000);
+    assert.equal(pastExpiry, 2);
     assert.deepEqual(buckets.slice(0, 4), [2, 1, 0, 1]);
     assert.equal(buckets[24], 1);
     assert.equal(isLastOpen, true);
-    assert.deepEqual(timeLeft([], 0), { overdue: 0, buckets: [], isLastOpen: false });
+    assert.deepEqual(countByTimeLeft([], 0), { pastExpiry: 0, buckets: [], isLastOpen: false });
   });
 
-  test("a gap is a gap", () => {
+  test("missing samples interrupt the line", () => {
     const samples = [{ at: 0, n: 1 }, { at: 300, n: 1 }, { at: 1200, n: 1 }];
     assert.deepEqual(withGaps(samples, 300).map(({ at, n }) => [at, n]), [[0, 1], [300, 1], [600, undefined], [1200, 1]]);
     assert.deepEqual(stacked([[0, 1], [1, null], [2, null]]), [[0, 1], [1, null], [3, null]]);
   });
 
-  test("an hour has its last state and the sums of what happened", () => {
+  test("an hour has its last state and the sums of its events", () => {
     const sample = (at, available, allocations) => ({ at, available, allocations, releases: 1 });
     assert.deepEqual(hourly([sample(0, 9, 1), sample(300, 8, 2), sample(3600, 7, 4)]), [
       { at: 3600, available: 7, allocations: 4, releases: 1 },
@@ -327,7 +329,7 @@ describe("tallies", () => {
 });
 
 describe("runs", () => {
-  test("progress is what is done of what is due", () => {
+  test("progress is the share of the due sandboxes that are done", () => {
     const running = (job, counts) => progressOf({ job, state: "running", counts });
     assert.equal(running("cleanup", { due: 10, deleted: 3, failed: 2 }), 0.5);
     assert.equal(running("auto-expire", { due: 4, expired: 1 }), 0.25);
@@ -336,16 +338,16 @@ describe("runs", () => {
     assert.equal(running("cleanup", { due: 0 }), null);
   });
 
-  test("counts leave out zeros that are no news", () => {
+  test("zeros are left out, except of the main counts", () => {
     assert.equal(countsText({ counts: { status: "completed", due: 0, deleted: 0, failed: 0, duration_ms: 3 } }), "0 due, 0 deleted");
     assert.equal(countsText({ counts: { synced: 2000, inserted: 3, skipped: 0 } }), "2,000 listed by CSP, 3 inserted");
     assert.equal(countsText({ counts: {} }), "");
   });
 
-  test("notes tell why, and of a run that is silent", () => {
+  test("notes have the error, the stale guard and missing heartbeats", () => {
     const notes = notesOf({ state: "running", updated_at: 0, error: "bad", counts: { stale_guard: "too many" } }, 60);
     assert.deepEqual(notes, [
-      "bad", "Nothing was marked stale: too many", "Not heard of for 1 min: its broker may have died. The next run takes over.",
+      "bad", "Nothing was marked stale: too many", "No heartbeat for 1 min: its broker may have died. The next run takes over.",
     ]);
     assert.deepEqual(notesOf({ state: "succeeded", updated_at: 0, error: null, counts: {} }, 60), []);
   });

@@ -1,4 +1,4 @@
-// An operator at the dashboard, and the API that tells whether what it shows is right.
+// The steps of an operator at the dashboard, and the API calls that its figures are compared with.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { base, openPage } from "./browser.mjs";
@@ -22,7 +22,7 @@ export async function allSandboxes() {
   return rows;
 }
 
-/** What a lab's script does. */
+/** Sends a request as the script of a lab does. */
 async function asTrack(path, caller, headers = {}) {
   const response = await fetch(`${base}/v1${path}`, {
     method: "POST",
@@ -37,9 +37,9 @@ export async function allocate(caller, lab, headers = {}) {
   return { caller, id };
 }
 
-export const giveBack = ({ caller, id }) => asTrack(`/sandboxes/${encodeURIComponent(id)}/mark-for-deletion`, caller);
+export const release = ({ caller, id }) => asTrack(`/sandboxes/${encodeURIComponent(id)}/mark-for-deletion`, caller);
 
-/** The dashboard in a page of its own, and what is done there again and again. */
+/** Opens the dashboard in a new page, and returns the steps that many tests share. */
 export async function openDashboard() {
   const opened = await openPage();
   const { page } = opened;
@@ -50,19 +50,19 @@ export async function openDashboard() {
     await page.getByRole("button", { name: "Sign in" }).click();
   }
 
-  async function view(name) {
+  async function openView(name) {
     await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name }).click();
     await page.getByRole("heading", { level: 1, name }).waitFor();
   }
 
-  /** Waits until the table has all rows. */
-  async function sandboxes() {
-    await view("Sandboxes");
+  /** Opens the view of sandboxes, and waits until the table has all rows. */
+  async function openSandboxes() {
+    await openView("Sandboxes");
     await page.getByText(/^Loaded at/).waitFor();
   }
 
-  /** The rows of the exported file, its head first. */
-  async function exported() {
+  /** Exports the table, and returns the rows of the file, its header first. */
+  async function exportedRows() {
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export CSV" }).click()]);
     assert.match(download.suggestedFilename(), /^sandboxes-\d{4}-\d\d-\d\d\.csv$/);
     const text = await readFile(await download.path(), "utf8");
@@ -70,10 +70,10 @@ export async function openDashboard() {
     return parseCsv(text.slice(1));
   }
 
-  return { ...opened, signIn, view, sandboxes, exported };
+  return { ...opened, signIn, openView, openSandboxes, exportedRows };
 }
 
-/** Reads RFC 4180. */
+/** Parses CSV as RFC 4180 defines it. */
 function parseCsv(text) {
   const rows = [];
   let row = [];

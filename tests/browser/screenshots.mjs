@@ -1,14 +1,14 @@
-// Takes the pictures of the README. The broker and its pool are real, but young: the day behind them is made up here.
+// Takes the README's pictures of the dashboard: the broker is real, and the day before, which it has not seen, is made up.
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { allocate, giveBack, openDashboard } from "./operator.mjs";
+import { allocate, openDashboard, release } from "./operator.mjs";
 
 const FOLDER = process.env.SCREENSHOTS;
-const MOST_BYTES = 250_000;
+const MAX_BYTES = 250_000;
 const HOUR = 3600;
-const EVERY = 300;
-const LASTS = 4 * HOUR;
-/** Classes: how many students, and how many hours ago they came. */
+const SAMPLE_SECONDS = 300;
+const DURATION = 4 * HOUR;
+/** The classes of the day: the lab, the number of students, and how many hours ago they began. */
 const CLASSES = [
   { lab: "dns-security-101", students: 90, ago: 20 },
   { lab: "cloud-ddi-foundations", students: 260, ago: 16.5 },
@@ -19,52 +19,55 @@ const CLASSES = [
   { lab: "threat-defense-201", students: 150, ago: 0.4 },
 ];
 const now = Math.floor(Date.now() / 1000);
-const running = CLASSES.filter(({ ago }) => ago * HOUR < LASTS);
+const running = CLASSES.filter(({ ago }) => ago * HOUR < DURATION);
 
-/** How many of a class have come, or gone, so many seconds after its beginning: all within a quarter of an hour. */
+/** The share of a class that has allocated, or released, after a number of seconds: all do so within 15 minutes. */
 const share = (seconds) => Math.min(1, Math.max(0, seconds / 900));
-const come = ({ students, ago }, at) => Math.round(students * share(at - (now - ago * HOUR)));
-const gone = ({ students, ago }, at) => Math.round(students * share(at - (now - ago * HOUR + LASTS - 900)));
-const sum = (count, at) => CLASSES.reduce((total, one) => total + count(one, at), 0);
+const beginOf = ({ ago }) => now - ago * HOUR;
+const total = (countOf) => CLASSES.reduce((sum, one) => sum + countOf(one), 0);
+/** The allocations, and the releases, of all classes up to a time. */
+const allocatedUntil = (at) => total((one) => Math.round(one.students * share(at - beginOf(one))));
+const releasedUntil = (at) => total((one) => Math.round(one.students * share(at - (beginOf(one) + DURATION - 900))));
 
-function samples(pool) {
-  const first = Math.ceil(now / EVERY) * EVERY - 24 * HOUR;
-  return Array.from({ length: (24 * HOUR) / EVERY }, (_, nth) => {
-    const at = first + nth * EVERY;
-    const allocated = sum(come, at) - sum(gone, at);
-    const releases = sum(gone, at) - sum(gone, at - EVERY);
+function samples(poolSize) {
+  const first = Math.ceil(now / SAMPLE_SECONDS) * SAMPLE_SECONDS - 24 * HOUR;
+  return Array.from({ length: (24 * HOUR) / SAMPLE_SECONDS }, (_, index) => {
+    const at = first + index * SAMPLE_SECONDS;
+    const allocated = allocatedUntil(at) - releasedUntil(at);
+    const allocations = allocatedUntil(at) - allocatedUntil(at - SAMPLE_SECONDS);
+    const releases = releasedUntil(at) - releasedUntil(at - SAMPLE_SECONDS);
     return {
-      at, allocated, releases, allocations: sum(come, at) - sum(come, at - EVERY),
-      pending_deletion: releases, available: pool - allocated - releases, stale: 0, deletion_failed: 0,
+      at, allocated, allocations, releases,
+      pending_deletion: releases, available: poolSize - allocated - releases, stale: 0, deletion_failed: 0,
     };
   });
 }
 
-/** The classes came one after the other, not all in the second in which this file asked for them. */
-function asTheyCame(row) {
+/** Moves an allocation to the time of its class: this file makes all of them at once. */
+function atTimeOfClass(row) {
   const ago = running.find((one) => row.allocated_to_track?.startsWith(`${one.lab}-${one.ago}-`))?.ago;
   if (ago === undefined) return row;
   const allocatedAt = Math.round(now - ago * HOUR + (Number(row.allocated_to_track.split("-").at(-1)) * 900) / 150);
-  return { ...row, allocated_at: allocatedAt, updated_at: allocatedAt, expires_at: allocatedAt + LASTS };
+  return { ...row, allocated_at: allocatedAt, updated_at: allocatedAt, expires_at: allocatedAt + DURATION };
 }
 
-async function openWithPast() {
+async function openWithHistory() {
   const opened = await openDashboard();
   const edit = (pattern, change) => opened.page.route(pattern, async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, json: change(await response.json()) });
   });
   await edit("**/admin/samples*", (json) => ({ ...json, samples: samples(Number(process.env.SIMULATOR_ACCOUNTS)) }));
-  await edit("**/admin/sandboxes*", (json) => ({ ...json, sandboxes: json.sandboxes.map(asTheyCame) }));
+  await edit("**/admin/sandboxes*", (json) => ({ ...json, sandboxes: json.sandboxes.map(atTimeOfClass) }));
   await edit("**/admin/overview", (json) => {
-    const allocations = sum(come, now) - sum(come, now - HOUR);
+    const allocations = allocatedUntil(now) - allocatedUntil(now - HOUR);
     return { ...json, allocations_last_hour: allocations, lasts_for_seconds: Math.round((json.counts.available / allocations) * HOUR) };
   });
   return opened;
 }
 
 async function take(name, { theme, width, height }) {
-  const { page, signIn } = await openWithPast();
+  const { page, signIn } = await openWithHistory();
   await page.setViewportSize({ width, height: 900 });
   await page.getByLabel("Theme").selectOption(theme);
   await signIn();
@@ -76,14 +79,14 @@ async function take(name, { theme, width, height }) {
   await page.close();
   const { length } = await readFile(path);
   console.log(`${name}: ${length} bytes`);
-  if (length > MOST_BYTES) throw new Error(`${path} is too large for a README`);
+  if (length > MAX_BYTES) throw new Error(`${path} is too large for a README`);
 }
 
-test("pictures", { timeout: 120_000 }, async () => {
+test("the pictures are taken", { timeout: 120_000 }, async () => {
   for (const { lab, students, ago } of running) {
-    await Promise.all(Array.from({ length: students }, (_, nth) => allocate(`${lab}-${ago}-${nth}`, lab)));
+    await Promise.all(Array.from({ length: students }, (_, index) => allocate(`${lab}-${ago}-${index}`, lab)));
   }
-  await Promise.all(Array.from({ length: 12 }, async (_, nth) => giveBack(await allocate(`guest-${nth}`, "ipam-automation"))));
+  await Promise.all(Array.from({ length: 12 }, async (_, index) => release(await allocate(`guest-${index}`, "ipam-automation"))));
   await take("dashboard-light", { theme: "light", width: 1280, height: 1560 });
   await take("dashboard-dark", { theme: "dark", width: 1280, height: 1560 });
   await take("dashboard-narrow", { theme: "light", width: 390, height: 844 });

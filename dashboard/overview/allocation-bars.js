@@ -1,0 +1,59 @@
+// The bar charts of current allocations: by lab, and by the time they have left.
+
+import { barList, drawBars } from "../lib/bars.js";
+import { h, section, setText } from "../lib/dom.js";
+import { duration, plural, sandboxes } from "../lib/format.js";
+import { createPoll } from "../lib/poll.js";
+import { createInventory } from "../sandboxes/inventory.js";
+import { BUCKET_SECONDS, countByLab, countByTimeLeft } from "./allocation-counts.js";
+
+const INTERVAL_MS = 60_000;
+
+export function allocationBars({ api, clock }) {
+  const labList = barList("Allocated sandboxes by lab");
+  const timeLeftList = barList("Time left of allocations");
+  const labNote = h("p", { class: "muted", role: "status" });
+  const timeLeftNote = h("p", { class: "muted" });
+
+  function draw({ rows, isComplete, loaded }) {
+    drawBars(labList, labBars(countByLab(rows)));
+    drawBars(timeLeftList, timeLeftBars(countByTimeLeft(rows, clock.now())));
+    const text = isComplete ? `${sandboxes(rows.length)} allocated.` : `${sandboxes(loaded)} loaded …`;
+    for (const note of [labNote, timeLeftNote]) setText(note, text);
+  }
+
+  const inventory = createInventory({ api, params: { status: "allocated" }, now: clock.now, onChange: draw });
+  const poll = createPoll({
+    run: inventory.load,
+    intervalMs: INTERVAL_MS,
+    onFailure: ({ message }) => setText(labNote, `The allocations could not be loaded: ${message}`),
+  });
+  return {
+    nodes: [
+      section("Allocated, by lab", labNote, labList),
+      section("Time left of allocations", timeLeftNote, timeLeftList),
+    ],
+    poll,
+  };
+}
+
+function labBars({ top, rest }) {
+  const bars = top.map(({ lab, count }) => ({ label: lab ?? "(no lab)", count, kind: "allocated" }));
+  if (rest.labs > 0) bars.push({ label: plural(rest.labs, "other lab"), count: rest.count });
+  return bars;
+}
+
+function timeLeftBars({ pastExpiry, buckets, isLastOpen }) {
+  return [
+    { label: "past expiry", count: pastExpiry, kind: "deletion_failed" },
+    ...buckets.map((count, index) => ({
+      label: bucketLabel(index, isLastOpen && index === buckets.length - 1), count, kind: "allocated",
+    })),
+  ];
+}
+
+/** `0 – 30 min`, `30 min – 1 h`; `12 h and more` for an open bucket. */
+function bucketLabel(index, isOpen) {
+  const from = index === 0 ? "0" : duration(index * BUCKET_SECONDS);
+  return isOpen ? `${from} and more` : `${from} – ${duration((index + 1) * BUCKET_SECONDS)}`;
+}

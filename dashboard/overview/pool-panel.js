@@ -1,0 +1,30 @@
+// The state of the pool: sandboxes by status, how long the available ones last, and the circuit breakers.
+
+import { fill, h, setText } from "../lib/dom.js";
+import { STATUSES, duration, number, plural, statusName } from "../lib/format.js";
+
+export function poolPanel() {
+  const values = Object.fromEntries([...STATUSES, "total"].map((key) => [key, h("dd", {}, "–")]));
+  const tiles = Object.entries(values).map(([key, value]) =>
+    h("div", { class: `tile ${key}` }, h("dt", {}, statusName(key)), value));
+  const outlook = h("p", { class: "lead" });
+  const breakers = h("p", { class: "breakers" });
+
+  function update(data) {
+    const { counts } = data;
+    for (const [key, value] of Object.entries(values)) setText(value, number(counts[key]));
+    values.available.parentElement.classList.toggle("is-low", counts.available < data.pool_low_below);
+    setText(outlook, outlookText(data));
+    fill(breakers, "Circuit breakers:", data.breakers.map(({ name, state }) =>
+      h("span", { class: `pill ${state}` }, `${name} ${state.replace("_", " ")}`)));
+  }
+
+  return { node: [h("dl", { class: "tiles" }, tiles), outlook, breakers], update };
+}
+
+function outlookText({ counts, lasts_for_seconds: seconds, allocations_last_hour: allocations, releases_last_hour: releases }) {
+  const lastHour = `In the last hour: ${plural(allocations, "allocation")} and ${plural(releases, "release")}.`;
+  if (counts.available === 0) return `The pool is empty. ${lastHour}`;
+  if (seconds === null) return "No allocations in the last hour, so the available pool does not shrink.";
+  return `At the rate of the last hour, the available pool lasts for ${duration(seconds)}. ${lastHour}`;
+}
