@@ -395,7 +395,7 @@ variable "secrets_recovery_window_days" {
 }
 
 variable "extra_environment" {
-  description = "Further environment variables of the broker, such as LAB_DURATION_HOURS; the README of the repository lists them. Never secrets: a task's environment is visible in the console and stored in the state."
+  description = "Further environment variables of the broker, such as LAB_DURATION_HOURS; docs/configuration.md lists them. Never secrets: a task's environment is visible in the console and stored in the state."
   type        = map(string)
   default     = {}
 
