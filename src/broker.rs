@@ -28,10 +28,13 @@ use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
     domain::{
-        CallerId, Candidate, Counts, Holder, LabId, LeaseTerms, NamePrefix, Sandbox, SandboxId,
+        CallerId, Candidate, Holder, LabId, LeaseTerms, NamePrefix, PoolCounts, Sandbox, SandboxId,
         Status,
     },
-    store::{Claim, Guard, Listing, PoolStore, Position, Release, StoreError, StoredClaim},
+    store::{
+        ClaimOutcome, ClaimPrecondition, Listing, PoolStore, Position, Release, StoreError,
+        StoredClaim,
+    },
     telemetry::metrics::Metrics,
 };
 
@@ -107,7 +110,7 @@ enum Resolved {
     /// The pair holds this sandbox.
     Holds(Box<Sandbox>),
     /// It holds none; an allocation may write over this.
-    Free(Guard),
+    Free(ClaimPrecondition),
 }
 
 impl Broker {
@@ -165,7 +168,7 @@ impl Broker {
 
     async fn allocate_in_time(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let AllocateRequest { holder, prefix } = request;
-        let mut guard = Guard::New;
+        let mut guard = ClaimPrecondition::New;
         let mut conflicts = 0;
         let mut found = None;
         loop {
@@ -194,25 +197,25 @@ impl Broker {
                 )
                 .await?;
             match attempt {
-                Claim::Won(sandbox) => {
+                ClaimOutcome::Won(sandbox) => {
                     candidate.won();
                     return Ok(Allocation::New(sandbox));
                 }
-                Claim::Lost(now) => {
+                ClaimOutcome::Lost(now) => {
                     self.metrics.allocate_conflicts.inc();
                     self.drop_lost(candidate, now, &mut conflicts).await;
                 }
-                Claim::Contended => {
+                ClaimOutcome::Contended => {
                     self.metrics.allocate_conflicts.inc();
                     candidate.contended();
                     self.pause(&mut conflicts).await;
                 }
-                Claim::Conflict => {
+                ClaimOutcome::Conflict => {
                     self.metrics.allocate_conflicts.inc();
                     candidate.put_back();
                     self.pause(&mut conflicts).await;
                 }
-                Claim::Held(found) => {
+                ClaimOutcome::Held(found) => {
                     candidate.put_back();
                     match self.resolve(holder, found).await? {
                         Resolved::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
@@ -274,11 +277,11 @@ impl Broker {
     /// A claim only points; the sandbox says who holds it.
     async fn resolve(&self, holder: &Holder, found: StoredClaim) -> Result<Resolved, BrokerError> {
         let pointer = match found {
-            StoredClaim::None => return Ok(Resolved::Free(Guard::New)),
+            StoredClaim::None => return Ok(Resolved::Free(ClaimPrecondition::New)),
             StoredClaim::Unreadable => return self.resolve_by_index(holder).await,
-            StoredClaim::Pointer(pointer) => pointer,
+            StoredClaim::Readable(pointer) => pointer,
         };
-        let leftover = Resolved::Free(Guard::Leftover(pointer.sandbox_id.clone()));
+        let leftover = Resolved::Free(ClaimPrecondition::Leftover(pointer.sandbox_id.clone()));
         let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
             return Ok(leftover);
         };
@@ -315,7 +318,7 @@ impl Broker {
                 return Ok(Resolved::Holds(Box::new(sandbox)));
             }
         }
-        Ok(Resolved::Free(Guard::Unreadable))
+        Ok(Resolved::Free(ClaimPrecondition::Unreadable))
     }
 
     /// A sandbox that belongs to the caller.
@@ -370,7 +373,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::Store`].
-    pub async fn stats(&self) -> Result<Counts, BrokerError> {
+    pub async fn stats(&self) -> Result<PoolCounts, BrokerError> {
         Ok(self.store.counts().await?)
     }
 

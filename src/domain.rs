@@ -15,9 +15,9 @@ pub use self::{
     job::{JobName, RunId, RunRecord, RunState},
     lease_terms::{LeaseTerms, lab_duration},
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
-    pool::{Counts, Flow, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    pool::{Flow, PoolCounts, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
     principal::Role,
-    sandbox::{Account, Holder, Sandbox, Upkeep},
+    sandbox::{Account, Holder, Maintenance, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, SandboxId},
 };

@@ -38,11 +38,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::observe::Observer;
 pub use self::{
     change::{Change, DeletionOutcome},
-    claim::{Claim, Guard, StoredClaim},
+    claim::{ClaimOutcome, ClaimPrecondition, StoredClaim},
     cursor::Position,
     error::StoreError,
-    item::{Item, ItemFault, Pointer, Tombstone, read_sandbox},
-    lease::{Acquired, Ended, Fence, LEASE},
+    item::{ClaimTarget, Item, ItemFault, Tombstone, read_sandbox},
+    lease::{Acquired, Fence, LEASE, RunOutcome},
     read::{AvailablePage, PageSize},
     release::Release,
     scan::{Listing, SandboxPage},

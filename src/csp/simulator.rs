@@ -58,7 +58,7 @@ const HANG: Duration = Duration::from_hours(1);
 /// One way to misbehave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Misbehaviour {
+pub enum FaultKind {
     /// Answer this status with a JSON error.
     Status {
         /// The status code, 400 to 599.
@@ -120,7 +120,7 @@ pub struct Fault {
     pub on: Call,
     /// What happens instead.
     #[serde(flatten)]
-    pub misbehaviour: Misbehaviour,
+    pub kind: FaultKind,
     /// For how many calls; absent for all of them.
     pub times: Option<u64>,
     /// In bursts: of every so many calls that it applies to, only the first `burst` go wrong.
@@ -134,10 +134,10 @@ pub struct Fault {
 impl Fault {
     /// A fault of every call.
     #[must_use]
-    pub const fn always(misbehaviour: Misbehaviour) -> Self {
+    pub const fn always(kind: FaultKind) -> Self {
         Self {
             on: Call::Any,
-            misbehaviour,
+            kind,
             times: None,
             every: None,
             burst: None,
@@ -355,12 +355,12 @@ impl Simulator {
     /// The orders to delete an account that came since the last time, each with its moment and the account's resource id,
     /// whether or not they were carried out. The first time there are none.
     #[must_use]
-    pub fn take_deletion_orders(&self) -> Vec<(Instant, String)> {
+    pub fn take_deletion_requests(&self) -> Vec<(Instant, String)> {
         self.lock().orders.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Puts `faults` in force, in place of those that were.
-    pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().faults = faults.into_iter().map(|fault| (fault, 0)).collect();
     }
 
@@ -398,7 +398,7 @@ impl Simulator {
     }
 
     /// Counts a call and lets it go wrong as told.
-    async fn misbehave_or_serve(&self, call: Call, mut request: Request, next: Next) -> Response {
+    async fn inject_or_serve(&self, call: Call, mut request: Request, next: Next) -> Response {
         let fault = {
             let mut inner = self.lock();
             match call {
@@ -410,11 +410,11 @@ impl Simulator {
         };
         match fault {
             None => next.run(request).await,
-            Some(Misbehaviour::Status { code }) => error(
+            Some(FaultKind::Status { code }) => error(
                 StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
                 "simulated",
             ),
-            Some(Misbehaviour::RateLimit { retry_after_sec }) => {
+            Some(FaultKind::RateLimit { retry_after_sec }) => {
                 let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "simulated");
                 if let Some(seconds) = retry_after_sec {
                     answer
@@ -423,21 +423,21 @@ impl Simulator {
                 }
                 answer
             }
-            Some(Misbehaviour::Html) => {
+            Some(FaultKind::Html) => {
                 Html("<!doctype html><title>Sign in</title><p>Please sign in.").into_response()
             }
-            Some(Misbehaviour::Answer { body }) => Json(body).into_response(),
-            Some(Misbehaviour::Forget) => StatusCode::NO_CONTENT.into_response(),
-            Some(Misbehaviour::Slow { delay_ms }) => {
+            Some(FaultKind::Answer { body }) => Json(body).into_response(),
+            Some(FaultKind::Forget) => StatusCode::NO_CONTENT.into_response(),
+            Some(FaultKind::Slow { delay_ms }) => {
                 tokio::time::sleep(Duration::from_millis(delay_ms)).await;
                 next.run(request).await
             }
-            Some(Misbehaviour::Hang) => {
+            Some(FaultKind::Hang) => {
                 let answer = next.run(request).await;
                 tokio::time::sleep(HANG).await;
                 answer
             }
-            Some(Misbehaviour::Reset) => {
+            Some(FaultKind::Reset) => {
                 next.run(request).await;
                 let broken: [Result<Bytes, io::Error>; 2] = [
                     Ok(Bytes::from_static(b"{")),
@@ -446,10 +446,10 @@ impl Simulator {
                 Response::new(Body::from_stream(stream::iter(broken)))
             }
             Some(
-                of_the_list @ (Misbehaviour::Duplicates
-                | Misbehaviour::Broken
-                | Misbehaviour::Empty
-                | Misbehaviour::Halved),
+                of_the_list @ (FaultKind::Duplicates
+                | FaultKind::Broken
+                | FaultKind::Empty
+                | FaultKind::Halved),
             ) => {
                 request.extensions_mut().insert(of_the_list);
                 next.run(request).await
@@ -491,7 +491,7 @@ impl Inner {
         fs::rename(fresh, file)
     }
 
-    fn next_fault(&mut self, call: Call) -> Option<Misbehaviour> {
+    fn next_fault(&mut self, call: Call) -> Option<FaultKind> {
         for (fault, seen) in &mut self.faults {
             if fault.on != Call::Any && fault.on != call {
                 continue;
@@ -505,7 +505,7 @@ impl Inner {
             }
             fault.times = fault.times.map(|times| times - 1);
             self.calls.faulty += 1;
-            return Some(fault.misbehaviour.clone());
+            return Some(fault.kind.clone());
         }
         None
     }
@@ -543,7 +543,7 @@ async fn gate(
     } else {
         Call::List
     };
-    simulator.misbehave_or_serve(call, request, next).await
+    simulator.inject_or_serve(call, request, next).await
 }
 
 async fn list(State(simulator): State<Simulator>, request: Request) -> Json<Value> {
@@ -556,11 +556,11 @@ async fn list(State(simulator): State<Simulator>, request: Request) -> Json<Valu
         shown.map(|account| json!(account)).collect()
     };
     let results = match request.extensions().get() {
-        Some(Misbehaviour::Duplicates) => accounts
+        Some(FaultKind::Duplicates) => accounts
             .iter()
             .flat_map(|account| [account.clone(), account.clone()])
             .collect(),
-        Some(Misbehaviour::Broken) => {
+        Some(FaultKind::Broken) => {
             let mut mixed = vec![
                 json!(null),
                 json!("nonsense"),
@@ -573,8 +573,8 @@ async fn list(State(simulator): State<Simulator>, request: Request) -> Json<Valu
             }
             mixed
         }
-        Some(Misbehaviour::Empty) => Vec::new(),
-        Some(Misbehaviour::Halved) => accounts.into_iter().step_by(2).collect(),
+        Some(FaultKind::Empty) => Vec::new(),
+        Some(FaultKind::Halved) => accounts.into_iter().step_by(2).collect(),
         _ => accounts,
     };
     Json(json!({ "results": results }))
@@ -629,7 +629,7 @@ async fn set_faults(
     State(simulator): State<Simulator>,
     Json(faults): Json<Vec<Fault>>,
 ) -> StatusCode {
-    simulator.misbehave(faults);
+    simulator.inject(faults);
     StatusCode::NO_CONTENT
 }
 
@@ -698,9 +698,9 @@ mod tests {
         let burst = Fault {
             every: Some(5),
             burst: Some(2),
-            ..Fault::always(Misbehaviour::Html)
+            ..Fault::always(FaultKind::Html)
         };
-        simulator.misbehave([burst]);
+        simulator.inject([burst]);
         let went_wrong: Vec<_> = (0..10)
             .map(|_| simulator.lock().next_fault(Call::List).is_some())
             .collect();
@@ -715,15 +715,15 @@ mod tests {
     #[test]
     fn a_counted_fault_ends() {
         let simulator = Simulator::new(0, 7);
-        simulator.misbehave([Fault {
+        simulator.inject([Fault {
             on: Call::List,
             times: Some(1),
-            ..Fault::always(Misbehaviour::Hang)
+            ..Fault::always(FaultKind::Hang)
         }]);
         assert_eq!(simulator.lock().next_fault(Call::Delete), None);
         assert_eq!(
             simulator.lock().next_fault(Call::List),
-            Some(Misbehaviour::Hang)
+            Some(FaultKind::Hang)
         );
         assert_eq!(simulator.lock().next_fault(Call::List), None);
     }

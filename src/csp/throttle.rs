@@ -23,7 +23,7 @@ pub struct BreakerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerDecision {
     /// Any number of them.
-    Free,
+    Allowed,
     /// This one, to see whether the other side is well again.
     Probe,
     /// None before this time.
@@ -76,7 +76,7 @@ impl Breaker {
         let now = self.clock.now();
         let mut state = self.lock();
         match state.open_until {
-            None => BreakerDecision::Free,
+            None => BreakerDecision::Allowed,
             Some(until) if now < until => BreakerDecision::Refused(until),
             Some(_) => {
                 state.open_until = Some(now + self.config.timeout);
@@ -168,12 +168,12 @@ impl Pace {
     }
 
     /// A batch went without trouble.
-    pub fn went_well(&mut self) {
+    pub fn speed_up(&mut self) {
         self.share = (self.share + RECOVERY_STEP).min(1.0);
     }
 
     /// A batch met trouble.
-    pub fn met_trouble(&mut self) {
+    pub fn slow_down(&mut self) {
         self.share = (self.share / 2.0).max(SLOWEST_SHARE);
     }
 }
@@ -202,7 +202,7 @@ mod tests {
         for _ in 0..2 {
             breaker.failed(None);
         }
-        assert_eq!(breaker.admit(), BreakerDecision::Free);
+        assert_eq!(breaker.admit(), BreakerDecision::Allowed);
         breaker.failed(None);
         assert_eq!(breaker.admit(), BreakerDecision::Refused(UnixSeconds(1060)));
     }
@@ -224,7 +224,7 @@ mod tests {
         clock.advance(Duration::from_mins(1));
         assert_eq!(breaker.admit(), BreakerDecision::Probe);
         breaker.succeeded();
-        assert_eq!(breaker.admit(), BreakerDecision::Free);
+        assert_eq!(breaker.admit(), BreakerDecision::Allowed);
     }
 
     #[test]
@@ -253,16 +253,16 @@ mod tests {
     fn trouble_halves_the_pace_and_success_raises_it_slowly_to_the_configured_one() {
         let mut pace = pace();
         assert!((per_second(&pace) - 5.0).abs() < 1e-9);
-        pace.met_trouble();
+        pace.slow_down();
         assert!((per_second(&pace) - 2.5).abs() < 1e-9);
         for _ in 0..10 {
-            pace.met_trouble();
+            pace.slow_down();
         }
         assert!((per_second(&pace) - 5.0 / 64.0).abs() < 1e-9);
-        pace.went_well();
+        pace.speed_up();
         assert!(per_second(&pace) < 1.0);
         for _ in 0..100 {
-            pace.went_well();
+            pace.speed_up();
         }
         assert!((per_second(&pace) - 5.0).abs() < 1e-9);
     }

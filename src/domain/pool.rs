@@ -6,7 +6,7 @@ use crate::clock::UnixSeconds;
 
 /// How many sandboxes there are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct PoolCounts {
     /// [`Status::Available`].
     pub available: u64,
     /// [`Status::Allocated`].
@@ -19,7 +19,7 @@ pub struct Counts {
     pub deletion_failed: u64,
 }
 
-impl Counts {
+impl PoolCounts {
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
@@ -47,7 +47,7 @@ pub struct Sample {
     /// When the period began.
     pub at: UnixSeconds,
     /// The last count in the period.
-    pub counts: Counts,
+    pub counts: PoolCounts,
     /// Allocations and releases in the period, of all brokers.
     pub flow: Flow,
 }

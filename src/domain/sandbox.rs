@@ -47,12 +47,12 @@ pub struct Sandbox {
     /// When it was given back or expired.
     pub deletion_requested_at: Option<UnixSeconds>,
     /// What the jobs note on it.
-    pub upkeep: Upkeep,
+    pub maintenance: Maintenance,
 }
 
 /// What the jobs note on a sandbox, for the next run and for admins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Upkeep {
+pub struct Maintenance {
     /// Attempts to delete it from CSP that failed.
     pub deletion_retry_count: u32,
     /// When the next attempt is due; at once if absent.

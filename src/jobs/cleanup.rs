@@ -150,7 +150,7 @@ impl CleanupJob {
                 return Ok(());
             }
             let size = match context.csp_breaker.admit() {
-                BreakerDecision::Free => lock(&context.pace).batch(),
+                BreakerDecision::Allowed => lock(&context.pace).batch(),
                 BreakerDecision::Probe => 1,
                 BreakerDecision::Refused(until) => {
                     report.stopped = Some(format!("CSP is unwell; deletions go on after {until}"));
@@ -195,7 +195,7 @@ impl CleanupJob {
             return None;
         }
         let niosxaas = match session {
-            Some(session) if sandbox.upkeep.niosxaas_cleaned_at.is_none() => {
+            Some(session) if sandbox.maintenance.niosxaas_cleaned_at.is_none() => {
                 Some(clean_services(context, session, &sandbox).await)
             }
             _ => None,
@@ -270,9 +270,9 @@ impl CleanupJob {
             changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
         }
         match troubles {
-            0 if unauthorized.is_none() => lock(&context.pace).went_well(),
+            0 if unauthorized.is_none() => lock(&context.pace).speed_up(),
             0 => {}
-            _ => lock(&context.pace).met_trouble(),
+            _ => lock(&context.pace).slow_down(),
         }
         let made = context
             .store
@@ -339,7 +339,7 @@ fn defer_or_give_up(
     max_attempts: u32,
     now: UnixSeconds,
 ) -> DeletionOutcome {
-    let attempts = sandbox.upkeep.deletion_retry_count.saturating_add(1);
+    let attempts = sandbox.maintenance.deletion_retry_count.saturating_add(1);
     if attempts >= max_attempts {
         return DeletionOutcome::GivenUp {
             error: reason(error),

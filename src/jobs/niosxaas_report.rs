@@ -69,8 +69,8 @@ impl NiosxaasReport {
 }
 
 fn is_pending(sandbox: &Sandbox) -> bool {
-    let upkeep = &sandbox.upkeep;
-    upkeep.niosxaas_cleaned_at.is_none()
-        && upkeep.niosxaas_cleanup_skipped.is_none()
-        && upkeep.niosxaas_cleanup_failed_reason.is_none()
+    let maintenance = &sandbox.maintenance;
+    maintenance.niosxaas_cleaned_at.is_none()
+        && maintenance.niosxaas_cleanup_skipped.is_none()
+        && maintenance.niosxaas_cleanup_failed_reason.is_none()
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{JobContext, pool_monitor::Counted};
 use crate::{
     clock::UnixSeconds,
-    domain::{Counts, Flow, JobName, RunRecord, RunState, SAMPLE_SPAN, Sample},
+    domain::{Flow, JobName, PoolCounts, RunRecord, RunState, SAMPLE_SPAN, Sample},
     store::StoreError,
 };
 
@@ -157,7 +157,7 @@ fn lasts_for(available: u64, samples: &[Sample], now: UnixSeconds) -> Option<Dur
 }
 
 fn warnings(
-    counts: &Counts,
+    counts: &PoolCounts,
     low_below: u64,
     jobs: &[JobOverview],
     breakers: &[(&'static str, &'static str)],
@@ -245,7 +245,7 @@ mod tests {
     fn sample(at: i64, allocations: u64) -> Sample {
         Sample {
             at: UnixSeconds(at),
-            counts: Counts::default(),
+            counts: PoolCounts::default(),
             flow: Flow {
                 allocations,
                 releases: 0,

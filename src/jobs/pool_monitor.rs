@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
-    domain::{Counts, Flow, JobName, Sample},
+    domain::{Flow, JobName, PoolCounts, Sample},
     store::StoreError,
     telemetry::{
         chain, dropped_lines,
@@ -47,7 +47,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// How many sandboxes there are.
-    pub counts: Counts,
+    pub counts: PoolCounts,
     /// When they were counted.
     pub at: UnixSeconds,
 }
@@ -169,7 +169,7 @@ impl PoolMonitor {
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
         let (store, now) = (&self.context.store, self.context.clock.now());
         let (counts, successes) = tokio::try_join!(store.counts(), store.last_successes())?;
-        let Counts {
+        let PoolCounts {
             available,
             allocated,
             pending_deletion,
@@ -210,7 +210,7 @@ impl PoolMonitor {
     async fn sample(
         &self,
         state: &mut State,
-        counts: Counts,
+        counts: PoolCounts,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let metrics = &self.metrics;

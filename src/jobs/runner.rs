@@ -22,7 +22,7 @@ use super::{JobContext, JobError, niosxaas_report::NiosxaasReport};
 use crate::{
     clock::{Clock, UnixSeconds},
     domain::{JobName, RunId, RunRecord, RunState},
-    store::{Acquired, Change, Ended, Fence, PoolStore, StoreError},
+    store::{Acquired, Change, Fence, PoolStore, RunOutcome, StoreError},
     telemetry::{chain, metrics::Metrics},
 };
 
@@ -498,9 +498,9 @@ impl RunRecorder {
             ),
         }
         let ended = match state {
-            RunState::Succeeded => Ended::Succeeded(self.clock.now()),
-            RunState::Interrupted => Ended::Interrupted,
-            RunState::Failed | RunState::Running => Ended::Failed,
+            RunState::Succeeded => RunOutcome::Succeeded(self.clock.now()),
+            RunState::Interrupted => RunOutcome::Interrupted,
+            RunState::Failed | RunState::Running => RunOutcome::Failed,
         };
         for attempt in 1..=CLOSE_ATTEMPTS {
             // The record first: a lease that is given back names no run that still has to be closed.

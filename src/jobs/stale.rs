@@ -80,7 +80,7 @@ impl Job for RemovalJob {
         let goes = |sandbox: &Sandbox| match self.removal {
             // A stale sandbox is written when it goes stale and not again; one without a time is old.
             Removal::StaleFor(grace) => sandbox
-                .upkeep
+                .maintenance
                 .updated_at
                 .is_none_or(|since| since + grace <= now),
             Removal::AllStale | Removal::AllFailed => true,

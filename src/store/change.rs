@@ -281,7 +281,7 @@ impl PoolStore {
     fn remove(&self, sandbox: &Sandbox, now: UnixSeconds) -> Result<Vec<TransactWriteItem>, Fault> {
         // One that is stale must have been so all the while; what is on its way out cannot have come back.
         let seen = sandbox
-            .upkeep
+            .maintenance
             .updated_at
             .filter(|_| sandbox.status == Status::Stale);
         let mut delete = Delete::builder()
@@ -374,7 +374,7 @@ fn describe(update: UpdateBuilder, account: &Account) -> UpdateBuilder {
 
 /// An attempt counts once: the write requires the count that the run read.
 fn note_attempt(update: UpdateBuilder, sandbox: &Sandbox, error: &str) -> UpdateBuilder {
-    let seen = sandbox.upkeep.deletion_retry_count;
+    let seen = sandbox.maintenance.deletion_retry_count;
     update
         .condition_expression(
             "#status = :from AND (attribute_not_exists(deletion_retry_count) OR deletion_retry_count = :seen)",

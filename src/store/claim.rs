@@ -11,12 +11,12 @@ use aws_sdk_dynamodb::{
 use super::{
     PoolStore, Slot, StoreError,
     error::is_passing,
-    item::{self, Pointer, number, string},
+    item::{self, ClaimTarget, number, string},
 };
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, Candidate, Holder, LeaseTerms, Sandbox, SandboxId, Transition, Upkeep,
+        Account, Candidate, Holder, LeaseTerms, Maintenance, Sandbox, SandboxId, Transition,
         lab_duration,
     },
 };
@@ -27,7 +27,7 @@ const CLAIM_RETENTION: std::time::Duration = std::time::Duration::from_hours(7 *
 
 /// Which claim an allocation may write over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub enum ClaimPrecondition {
     /// None: the (caller, key) pair must be new.
     New,
     /// The one that points at this sandbox, which the pair no longer holds.
@@ -42,7 +42,7 @@ pub enum StoredClaim {
     /// Nothing.
     None,
     /// A claim.
-    Pointer(Pointer),
+    Readable(ClaimTarget),
     /// An item that is no claim.
     Unreadable,
 }
@@ -57,14 +57,14 @@ impl StoredClaim {
                 tracing::error!(key, %fault, "a claim cannot be read and will be written over");
                 Self::Unreadable
             },
-            Self::Pointer,
+            Self::Readable,
         )
     }
 }
 
 /// How an attempt to allocate ended.
 #[derive(Debug)]
-pub enum Claim {
+pub enum ClaimOutcome {
     /// The caller holds the sandbox now.
     Won(Sandbox),
     /// The claim of the (caller, key) pair is not what the guard says; what it is, or nothing if it vanished.
@@ -87,10 +87,10 @@ impl Slot<'_> {
         self,
         candidate: &Candidate,
         holder: &Holder,
-        guard: &Guard,
+        guard: &ClaimPrecondition,
         terms: LeaseTerms,
         now: UnixSeconds,
-    ) -> Result<Claim, StoreError> {
+    ) -> Result<ClaimOutcome, StoreError> {
         const OPERATION: &str = "TransactWriteItems";
         let store = self.store;
         let allocate = store
@@ -105,7 +105,7 @@ impl Slot<'_> {
             .transact_items(TransactWriteItem::builder().update(allocate).build())
             .transact_items(TransactWriteItem::builder().put(point).build());
         match Box::pin(call.send()).await {
-            Ok(_) => Ok(Claim::Won(Sandbox {
+            Ok(_) => Ok(ClaimOutcome::Won(Sandbox {
                 account: Account {
                     sandbox_id: candidate.id.clone(),
                     name: candidate.name.to_string(),
@@ -118,7 +118,7 @@ impl Slot<'_> {
                 allocated_at: now,
                 lab_duration_hours: terms.lab_duration_hours,
                 deletion_requested_at: None,
-                upkeep: Upkeep::default(),
+                maintenance: Maintenance::default(),
             })),
             Err(SdkError::ServiceError(context)) => match context.err() {
                 TransactWriteItemsError::TransactionCanceledException(cancelled) => store
@@ -132,7 +132,9 @@ impl Slot<'_> {
                         },
                         Ok,
                     ),
-                TransactWriteItemsError::TransactionInProgressException(_) => Ok(Claim::Conflict),
+                TransactWriteItemsError::TransactionInProgressException(_) => {
+                    Ok(ClaimOutcome::Conflict)
+                }
                 _ => Err(StoreError::from_sdk(
                     OPERATION,
                     SdkError::ServiceError(context),
@@ -190,7 +192,7 @@ impl PoolStore {
         &self,
         candidate: &Candidate,
         holder: &Holder,
-        guard: &Guard,
+        guard: &ClaimPrecondition,
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
@@ -199,15 +201,15 @@ impl PoolStore {
             .set_item(Some(claim_item(&candidate.id, holder, terms, now)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match guard {
-            Guard::New => put.condition_expression("attribute_not_exists(PK)"),
-            Guard::Unreadable => put
+            ClaimPrecondition::New => put.condition_expression("attribute_not_exists(PK)"),
+            ClaimPrecondition::Unreadable => put
                 .condition_expression(
                     "attribute_exists(PK) AND NOT (attribute_type(sandbox_id, :string) \
                      AND attribute_type(allocated_at, :number))",
                 )
                 .expression_attribute_values(":string", string("S"))
                 .expression_attribute_values(":number", string("N")),
-            Guard::Leftover(sandbox_id) => put
+            ClaimPrecondition::Leftover(sandbox_id) => put
                 .condition_expression("sandbox_id = :leftover")
                 .expression_attribute_values(":leftover", string(sandbox_id)),
         }
@@ -215,16 +217,16 @@ impl PoolStore {
     }
 
     /// `None` if the transaction failed for a reason that is no outcome of a race.
-    fn read_cancellation(&self, reasons: &[CancellationReason]) -> Option<Claim> {
+    fn read_cancellation(&self, reasons: &[CancellationReason]) -> Option<ClaimOutcome> {
         let [sandbox, claim] = reasons else {
             return None;
         };
         let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
         if failed(claim) {
-            return Some(Claim::Held(StoredClaim::read(claim.item().cloned())));
+            return Some(ClaimOutcome::Held(StoredClaim::read(claim.item().cloned())));
         }
         if failed(sandbox) {
-            return Some(Claim::Lost(
+            return Some(ClaimOutcome::Lost(
                 sandbox
                     .item()
                     .cloned()
@@ -233,9 +235,9 @@ impl PoolStore {
         }
         reasons.iter().all(is_passing).then(|| {
             if sandbox.code() == Some("TransactionConflict") {
-                Claim::Contended
+                ClaimOutcome::Contended
             } else {
-                Claim::Conflict
+                ClaimOutcome::Conflict
             }
         })
     }
@@ -279,8 +281,8 @@ mod tests {
         ) {
             let sandbox = SandboxId::parse(sandbox).unwrap();
             let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
-            let pointer = Pointer { sandbox_id: sandbox.to_string(), allocated_at: at };
-            prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Pointer(pointer));
+            let pointer = ClaimTarget { sandbox_id: sandbox.to_string(), allocated_at: at };
+            prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Readable(pointer));
         }
 
         #[test]
@@ -289,7 +291,7 @@ mod tests {
         ))) {
             let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
                 && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
-            prop_assert_eq!(matches!(StoredClaim::read(Some(item)), StoredClaim::Pointer(_)), is_claim);
+            prop_assert_eq!(matches!(StoredClaim::read(Some(item)), StoredClaim::Readable(_)), is_claim);
         }
     }
 

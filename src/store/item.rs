@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, CallerId, Holder, IdempotencyKey, LabId, NiosxaasOutcome, NiosxaasRecord,
-        NiosxaasVerdict, Sandbox, SandboxId, Status, Upkeep,
+        Account, CallerId, Holder, IdempotencyKey, LabId, Maintenance, NiosxaasOutcome,
+        NiosxaasRecord, NiosxaasVerdict, Sandbox, SandboxId, Status,
     },
 };
 
@@ -252,7 +252,7 @@ pub fn read_sandbox(item: Item) -> Result<Sandbox, ItemFault> {
         allocated_at: UnixSeconds(row.allocated_at),
         lab_duration_hours: row.lab_duration_hours,
         deletion_requested_at: row.deletion_requested_at.map(UnixSeconds),
-        upkeep: Upkeep {
+        maintenance: Maintenance {
             deletion_retry_count: row.deletion_retry_count,
             next_deletion_at: row.next_deletion_at.map(UnixSeconds),
             deletion_error: row.deletion_error,
@@ -451,7 +451,7 @@ pub(super) fn read_niosxaas_record(item: Item) -> Option<NiosxaasRecord> {
 
 /// A claim: which sandbox a (caller, key) pair was given, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pointer {
+pub struct ClaimTarget {
     /// The sandbox.
     pub sandbox_id: String,
     /// The `allocated_at` of that allocation, in Unix seconds.

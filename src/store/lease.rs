@@ -46,7 +46,7 @@ pub enum Acquired {
 
 /// How a run ended, for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunOutcome {
     /// It did its work, until then.
     Succeeded(UnixSeconds),
     /// It could not; the next one comes in its own time.
@@ -168,14 +168,14 @@ impl PoolStore {
     ///
     /// # Errors
     /// As [`renew_lease`](Self::renew_lease).
-    pub async fn release_lease(&self, fence: &Fence, ended: Ended) -> Result<(), StoreError> {
+    pub async fn release_lease(&self, fence: &Fence, ended: RunOutcome) -> Result<(), StoreError> {
         let request = self.held_lease(fence);
         let request = match ended {
-            Ended::Succeeded(at) => request
+            RunOutcome::Succeeded(at) => request
                 .update_expression("SET lease_until = :zero, succeeded_at = :at")
                 .expression_attribute_values(":at", number(at.0)),
-            Ended::Failed => request.update_expression("SET lease_until = :zero"),
-            Ended::Interrupted => {
+            RunOutcome::Failed => request.update_expression("SET lease_until = :zero"),
+            RunOutcome::Interrupted => {
                 request.update_expression("SET lease_until = :zero, started_at = :zero")
             }
         };

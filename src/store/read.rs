@@ -7,7 +7,7 @@ use super::{
     PoolStore, StoreError, StoredClaim,
     item::{self, Item, string},
 };
-use crate::domain::{CallerId, Candidate, Counts, IdempotencyKey, Sandbox, SandboxId, Status};
+use crate::domain::{CallerId, Candidate, IdempotencyKey, PoolCounts, Sandbox, SandboxId, Status};
 
 /// A page is read in one piece, on a thread that serves requests; more would be in the way of those.
 const CANDIDATES_A_PAGE: i32 = 500;
@@ -146,7 +146,7 @@ impl PoolStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
+    pub async fn counts(&self) -> Result<PoolCounts, StoreError> {
         let (available, allocated, pending_deletion, stale, deletion_failed) = tokio::try_join!(
             self.count(Status::Available),
             self.count(Status::Allocated),
@@ -154,7 +154,7 @@ impl PoolStore {
             self.count(Status::Stale),
             self.count(Status::DeletionFailed),
         )?;
-        Ok(Counts {
+        Ok(PoolCounts {
             available,
             allocated,
             pending_deletion,

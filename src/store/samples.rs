@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Counts, Flow, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    domain::{Flow, PoolCounts, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
 };
 
 const PARTITION: &str = "SAMPLES";
@@ -34,7 +34,7 @@ impl From<Row> for Sample {
     fn from(row: Row) -> Self {
         Self {
             at: row.sampled_at,
-            counts: Counts {
+            counts: PoolCounts {
                 available: row.available,
                 allocated: row.allocated,
                 pending_deletion: row.pending_deletion,
@@ -69,7 +69,7 @@ impl PoolStore {
     /// [`StoreError`].
     pub async fn add_sample(
         &self,
-        counts: Counts,
+        counts: PoolCounts,
         flow: Flow,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Pointer, PoolStore, StoreError, StoredClaim, claim,
+    ClaimTarget, PoolStore, StoreError, StoredClaim, claim,
     item::{number, schema_key, string},
 };
 use crate::{
@@ -265,7 +265,7 @@ impl PoolStore {
         if self.put_if(none).await? {
             return Ok(true);
         }
-        let StoredClaim::Pointer(pointer) = self.find_claim(&holder.caller, &holder.key).await?
+        let StoredClaim::Readable(pointer) = self.find_claim(&holder.caller, &holder.key).await?
         else {
             return Ok(false);
         };
@@ -279,7 +279,7 @@ impl PoolStore {
         self.put_if(leftover).await
     }
 
-    async fn is_held(&self, pointer: &Pointer, holder: &Holder) -> Result<bool, StoreError> {
+    async fn is_held(&self, pointer: &ClaimTarget, holder: &Holder) -> Result<bool, StoreError> {
         let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
             return Ok(false);
         };

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use sandbox_broker::{
-    csp::simulator::{Call, Fault, Misbehaviour, Simulator},
+    csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::Status,
 };
 use serde_json::Value;
@@ -41,10 +41,10 @@ async fn used(broker: &TestBroker, count: usize) -> Vec<String> {
     ids
 }
 
-fn fault_on(on: Call, misbehaviour: Misbehaviour) -> Fault {
+fn fault_on(on: Call, kind: FaultKind) -> Fault {
     Fault {
         on,
-        ..Fault::always(misbehaviour)
+        ..Fault::always(kind)
     }
 }
 
@@ -88,17 +88,17 @@ async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
     used(&broker, 200).await;
     let before = simulator.calls().delete;
     let troubles = [
-        Misbehaviour::Status { code: 500 },
-        Misbehaviour::Html,
-        Misbehaviour::RateLimit {
+        FaultKind::Status { code: 500 },
+        FaultKind::Html,
+        FaultKind::RateLimit {
             retry_after_sec: Some(30),
         },
-        Misbehaviour::Hang,
-        Misbehaviour::Status { code: 503 },
+        FaultKind::Hang,
+        FaultKind::Status { code: 503 },
     ];
     // A run every four minutes for sixteen minutes, each meeting trouble of another kind.
     for trouble in troubles {
-        simulator.misbehave([Fault::always(trouble)]);
+        simulator.inject([Fault::always(trouble)]);
         let report = broker.client.job("cleanup").await;
         assert_eq!(
             (&report["deleted"], &report["failed"]),
@@ -110,7 +110,7 @@ async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
     let during = simulator.calls().delete - before;
     // A fixed pace tries all 200 in each of the five runs.
     assert!(during < 5 * 200 / 10, "{during} requests");
-    simulator.misbehave([]);
+    simulator.inject([]);
     let mut runs = 0;
     while broker.client.stats().await["total"] != 0 {
         runs += 1;
@@ -128,7 +128,7 @@ async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
     let (_pool, simulator, broker) =
         broker_with_csp(1, &[("CIRCUIT_BREAKER_THRESHOLD", "1000")]).await;
     let id = used(&broker, 1).await.remove(0);
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 500 })]);
     for attempt in 1..8 {
         broker.client.job("cleanup").await;
         let sandbox = shown(&broker, &id).await;
@@ -150,7 +150,7 @@ async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
         "the eighth attempt is the last"
     );
     assert_eq!(shown(&broker, &id).await["status"], "deletion_failed");
-    simulator.misbehave([]);
+    simulator.inject([]);
     broker.clock.advance(Duration::from_mins(90));
     assert_eq!(broker.client.job("cleanup").await["due"], 0);
     let report = broker.client.job("cleanup?retry_failed=true").await;
@@ -164,9 +164,9 @@ async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
 async fn a_permanent_refusal_fails_that_sandbox_at_once_and_no_other() {
     let (_pool, simulator, broker) = broker_with_csp(5, &[("CLEANUP_BATCH_SIZE", "1")]).await;
     used(&broker, 5).await;
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         times: Some(1),
-        ..fault_on(Call::Delete, Misbehaviour::Status { code: 400 })
+        ..fault_on(Call::Delete, FaultKind::Status { code: 400 })
     }]);
     let report = broker.client.job("cleanup").await;
     assert_eq!(
@@ -193,7 +193,7 @@ async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
         let (pool, simulator, broker) = broker_with_csp(30, &[]).await;
         used(&broker, 30).await;
         let before = simulator.calls().delete;
-        simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code })]);
+        simulator.inject([fault_on(Call::Delete, FaultKind::Status { code })]);
         let answer = broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
         assert_eq!(
             (answer.status.as_u16(), answer.code().as_str()),
@@ -205,11 +205,11 @@ async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
         );
         for sandbox in pool.sandboxes().await {
             assert_eq!(
-                (sandbox.status, sandbox.upkeep.deletion_retry_count),
+                (sandbox.status, sandbox.maintenance.deletion_retry_count),
                 (Status::PendingDeletion, 0)
             );
         }
-        simulator.misbehave([]);
+        simulator.inject([]);
         assert_eq!(broker.client.job("cleanup").await["deleted"], 30);
     }
 }
@@ -229,9 +229,9 @@ async fn a_crash_between_the_two_deletions_heals_with_the_next_run() {
 async fn a_deletion_whose_answer_is_lost_counts_when_it_is_tried_again() {
     let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
     used(&broker, 3).await;
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         times: Some(3),
-        ..fault_on(Call::Delete, Misbehaviour::Reset)
+        ..fault_on(Call::Delete, FaultKind::Reset)
     }]);
     assert_eq!(broker.client.job("cleanup").await["deferred"], 3);
     broker.clock.advance(Duration::from_mins(2));
@@ -281,9 +281,9 @@ async fn a_used_sandbox_does_not_come_back_with_a_list_that_was_fetched_before_i
 async fn a_used_sandbox_that_csp_goes_on_listing_is_deleted_again_and_never_available() {
     let (pool, simulator, broker) = broker_with_csp(2, &[]).await;
     let id = used(&broker, 1).await.remove(0);
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         times: Some(1),
-        ..fault_on(Call::Delete, Misbehaviour::Forget)
+        ..fault_on(Call::Delete, FaultKind::Forget)
     }]);
     assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
     assert!(is_listed(&simulator, &id));
@@ -362,7 +362,7 @@ async fn records(pool: &Pool) -> Vec<String> {
 async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in() {
     let (pool, simulator, broker) = with_services(&[]).await;
     // Deleted accounts would take their services along, so CSP keeps them here.
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Forget)]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Forget)]);
     used(&broker, 20).await;
     let report = broker.client.job("cleanup").await;
     assert_eq!(
@@ -401,7 +401,7 @@ async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_service_name_means_every_service() {
     let (_pool, simulator, broker) = with_services(&[("NIOSXAAS_SERVICE_NAME", "")]).await;
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Forget)]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Forget)]);
     used(&broker, 20).await;
     broker.client.job("cleanup").await;
     assert!(simulator.services().is_empty());
@@ -411,7 +411,7 @@ async fn an_empty_service_name_means_every_service() {
 async fn shadow_mode_deletes_no_service_and_says_what_it_would() {
     let (pool, simulator, broker) = with_services(&[("NIOSXAAS_SHADOW_MODE", "true")]).await;
     let before = simulator.services().len();
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 500 })]);
     let id = used(&broker, 1).await.remove(0);
     broker.client.job("cleanup").await;
     assert_eq!(simulator.services().len(), before);
@@ -430,7 +430,7 @@ async fn shadow_mode_deletes_no_service_and_says_what_it_would() {
 async fn a_session_that_ends_is_renewed() {
     let (pool, simulator, broker) = with_services(&[("CLEANUP_BATCH_SIZE", "1")]).await;
     used(&broker, 3).await;
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Slow { delay_ms: 200 })]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Slow { delay_ms: 200 })]);
     let ending = async {
         while simulator.calls().delete == 0 {
             tokio::task::yield_now().await;
@@ -450,13 +450,13 @@ async fn a_session_that_ends_is_renewed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_with_the_services_never_keeps_an_account() {
     for trouble in [
-        Misbehaviour::Status { code: 500 },
-        Misbehaviour::Html,
-        Misbehaviour::Hang,
+        FaultKind::Status { code: 500 },
+        FaultKind::Html,
+        FaultKind::Hang,
     ] {
         let (pool, simulator, broker) = with_services(&[]).await;
         used(&broker, 20).await;
-        simulator.misbehave([fault_on(Call::Niosxaas, trouble.clone())]);
+        simulator.inject([fault_on(Call::Niosxaas, trouble.clone())]);
         let report = broker.client.job("cleanup").await;
         assert_eq!(report["deleted"], 20, "{trouble:?}: {report}");
         assert!(simulator.accounts().is_empty());
@@ -474,11 +474,11 @@ async fn trouble_with_the_services_never_keeps_an_account() {
 async fn services_that_are_gone_are_not_looked_for_again() {
     let (_pool, simulator, broker) = with_services(&[]).await;
     let id = used(&broker, 1).await.remove(0);
-    simulator.misbehave([fault_on(Call::Delete, Misbehaviour::Status { code: 500 })]);
+    simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 500 })]);
     broker.client.job("cleanup").await;
     assert!(shown(&broker, &id).await["niosxaas_cleaned_at"].is_u64());
     let calls = simulator.calls().niosxaas;
-    simulator.misbehave([]);
+    simulator.inject([]);
     broker.clock.advance(Duration::from_mins(2));
     assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
     assert_eq!(simulator.calls().niosxaas, calls);

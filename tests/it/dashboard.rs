@@ -3,8 +3,8 @@
 use reqwest::{Method, StatusCode, header};
 use sandbox_broker::{
     clock::UnixSeconds,
-    csp::simulator::{Call, Fault, Misbehaviour},
-    domain::{Counts, Flow, SAMPLE_SPAN, SandboxId},
+    csp::simulator::{Call, Fault, FaultKind},
+    domain::{Flow, PoolCounts, SAMPLE_SPAN, SandboxId},
     store::Change,
 };
 use serde_json::{Value, json};
@@ -113,8 +113,8 @@ async fn the_overview_says_how_the_pool_is_and_what_is_wrong_with_it() {
         let id = broker.client.allocate(&caller).await.sandbox_id();
         broker.client.release(&id, &caller).await;
     }
-    let refusal = Misbehaviour::Status { code: 403 };
-    simulator.misbehave([Fault {
+    let refusal = FaultKind::Status { code: 403 };
+    simulator.inject([Fault {
         on: Call::Delete,
         ..Fault::always(refusal)
     }]);
@@ -207,9 +207,9 @@ async fn the_first_look_has_what_happened_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_are_kept_apart_by_their_five_minutes_and_found_by_their_time() {
     let pool = Pool::of(1).await;
-    let counts = Counts {
+    let counts = PoolCounts {
         available: 4,
-        ..Counts::default()
+        ..PoolCounts::default()
     };
     let flow = Flow {
         allocations: 2,

@@ -3,9 +3,9 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::{Method, StatusCode};
 use sandbox_broker::{
     clock::{Clock, SystemClock, UnixSeconds},
-    csp::simulator::{Fault, Misbehaviour},
+    csp::simulator::{Fault, FaultKind},
     domain::{JobName, RunId, RunRecord, RunState, SandboxId, Status},
-    store::{Acquired, Change, DeletionOutcome, Ended, StoreError},
+    store::{Acquired, Change, DeletionOutcome, RunOutcome, StoreError},
 };
 use serde_json::Value;
 
@@ -122,9 +122,9 @@ async fn bulk_delete_takes_one_of_two_states_and_keeps_used_sandboxes_out_for_go
             "{wrong}"
         );
     }
-    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 400 })]);
+    simulator.inject([Fault::always(FaultKind::Status { code: 400 })]);
     assert_eq!(broker.client.job("cleanup").await["failed"], 1);
-    simulator.misbehave([]);
+    simulator.inject([]);
     assert_eq!(
         broker
             .client
@@ -156,7 +156,7 @@ async fn a_job_runs_once_at_a_time_and_tells_the_second_which_run_is_under_way()
         pool.broker_with(&variables).await,
         pool.broker_with(&variables).await,
     );
-    simulator.misbehave([Fault::always(Misbehaviour::Hang)]);
+    simulator.inject([Fault::always(FaultKind::Hang)]);
     let request = a
         .client
         .request(Method::POST, "/v1/admin/sync")
@@ -275,7 +275,7 @@ async fn a_run_is_recorded_with_its_counts_and_its_failure() {
     let broker = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
     broker.client.job("sync").await;
     broker.clock.advance(Duration::from_secs(10));
-    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 403 })]);
+    simulator.inject([Fault::always(FaultKind::Status { code: 403 })]);
     broker.client.admin(Method::POST, "/v1/admin/sync").await;
     let runs = broker.client.finished_runs().await;
     assert_eq!(runs.len(), 2);
@@ -325,7 +325,7 @@ async fn the_record_of_a_run_carries_its_counts_while_it_runs() {
         let id = broker.client.allocate(&caller).await.sandbox_id();
         broker.client.release(&id, &caller).await;
     }
-    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 4000 })]);
+    simulator.inject([Fault::always(FaultKind::Slow { delay_ms: 4000 })]);
     let request = broker
         .client
         .request(Method::POST, "/v1/admin/cleanup")
@@ -373,7 +373,7 @@ async fn shutdown_lets_the_item_at_hand_finish_and_records_the_run_as_interrupte
         broker.client.release(&id, &caller).await;
     }
     let before = simulator.calls().delete;
-    simulator.misbehave([Fault::always(Misbehaviour::Slow { delay_ms: 300 })]);
+    simulator.inject([Fault::always(FaultKind::Slow { delay_ms: 300 })]);
     let client = broker.client.clone();
     let waiting = tokio::spawn(async move { client.job("cleanup").await });
     while simulator.calls().delete == before {
@@ -385,7 +385,7 @@ async fn shutdown_lets_the_item_at_hand_finish_and_records_the_run_as_interrupte
         (&report["status"], &report["deleted"], &report["deferred"]),
         (&"interrupted".into(), &1.into(), &4.into())
     );
-    simulator.misbehave([]);
+    simulator.inject([]);
     let next = pool.broker_with(&variables).await;
     assert_eq!(next.client.finished_runs().await[0]["state"], "interrupted");
     assert_eq!(
@@ -500,7 +500,7 @@ async fn the_job_command_says_by_its_exit_code_how_it_went() {
     let (code, said, told) = run(&["cleanup"]).await;
     assert_eq!((code, said.as_str()), (75, ""));
     assert!(told.contains("running already"), "{told}");
-    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 401 })]);
+    simulator.inject([Fault::always(FaultKind::Status { code: 401 })]);
     let (code, said, _) = run(&["sync"]).await;
     assert_eq!((code, said.as_str()), (1, ""));
 }
@@ -591,7 +591,10 @@ async fn a_failed_attempt_counts_once_even_if_two_runs_report_it() {
         pool.store.apply(None, &report, 4, START).await.unwrap(),
         [false]
     );
-    assert_eq!(pool.sandboxes().await[0].upkeep.deletion_retry_count, 1);
+    assert_eq!(
+        pool.sandboxes().await[0].maintenance.deletion_retry_count,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -669,14 +672,14 @@ async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
         "its holder died: {next:?}"
     );
     pool.store
-        .release_lease(&fence, Ended::Failed)
+        .release_lease(&fence, RunOutcome::Failed)
         .await
         .unwrap_err();
     let Acquired::Granted { fence, .. } = next else {
         unreachable!()
     };
     pool.store
-        .release_lease(&fence, Ended::Failed)
+        .release_lease(&fence, RunOutcome::Failed)
         .await
         .unwrap();
     assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::future::join_all;
-use sandbox_broker::csp::simulator::{Fault, Misbehaviour};
+use sandbox_broker::csp::simulator::{Fault, FaultKind};
 
 use crate::support::{BrokerClient, Pool, Proxy, START, faults::FaultProxy, simulated_csp};
 
@@ -220,7 +220,7 @@ async fn trouble_with_csp_shows() {
         let given = client.allocate(&caller).await.sandbox_id();
         client.release(&given, &caller).await;
     }
-    simulator.misbehave([Fault::always(Misbehaviour::Status { code: 500 })]);
+    simulator.inject([Fault::always(FaultKind::Status { code: 500 })]);
     client.job("cleanup").await;
     let metrics = scrape(client).await;
     for line in [

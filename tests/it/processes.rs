@@ -195,13 +195,13 @@ async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_does_not_wait_longer_than_its_deadline() {
-    use sandbox_broker::csp::simulator::{Fault, Misbehaviour};
+    use sandbox_broker::csp::simulator::{Fault, FaultKind};
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(1).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("SHUTDOWN_TIMEOUT_SEC", "1")]);
     let mut broker = BrokerProcess::serve(directory.path(), &variables);
-    simulator.misbehave([Fault::always(Misbehaviour::Hang)]);
+    simulator.inject([Fault::always(FaultKind::Hang)]);
     let client = broker.client.clone();
     tokio::spawn(async move {
         let request = client
@@ -341,8 +341,8 @@ async fn the_commands_say_what_they_did_and_exit_accordingly() {
     assert_eq!((code, &json(&said)["inserted"]), (0, &25.into()));
     let (code, said, _) = run(&["table", "migrate"]).await;
     assert_eq!((code, &json(&said)["allocated"]), (0, &0.into()));
-    simulator.misbehave([sandbox_broker::csp::simulator::Fault::always(
-        sandbox_broker::csp::simulator::Misbehaviour::Status { code: 401 },
+    simulator.inject([sandbox_broker::csp::simulator::Fault::always(
+        sandbox_broker::csp::simulator::FaultKind::Status { code: 401 },
     )]);
     let (code, said, told) = run(&["job", "sync"]).await;
     assert_eq!((code, said.as_str()), (1, ""));

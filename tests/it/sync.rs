@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::Method;
 use sandbox_broker::{
-    csp::simulator::{Call, Fault, Misbehaviour, Simulator},
+    csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::{SandboxId, Status},
     store::Change,
 };
@@ -88,9 +88,9 @@ async fn a_sync_that_finds_nothing_changed_writes_nothing() {
 async fn what_csp_no_longer_lists_goes_stale_and_comes_back_with_it() {
     let (pool, simulator, broker) = broker_with_csp(10).await;
     sync(&broker).await;
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         times: Some(1),
-        ..Fault::always(Misbehaviour::Halved)
+        ..Fault::always(FaultKind::Halved)
     }]);
     assert_eq!(sync(&broker).await["marked_stale"], 5);
     assert_eq!(
@@ -115,7 +115,7 @@ async fn what_csp_no_longer_lists_goes_stale_and_comes_back_with_it() {
 async fn an_empty_or_mostly_empty_answer_marks_nothing_stale_unless_forced() {
     let (pool, simulator, broker) = broker_with_csp(12).await;
     sync(&broker).await;
-    simulator.misbehave([Fault::always(Misbehaviour::Empty)]);
+    simulator.inject([Fault::always(FaultKind::Empty)]);
     let report = sync(&broker).await;
     assert_eq!(report["marked_stale"], 0);
     assert!(
@@ -128,7 +128,7 @@ async fn an_empty_or_mostly_empty_answer_marks_nothing_stale_unless_forced() {
     for account in simulator.accounts().iter().take(7) {
         simulator.remove_account(account.csp_id).unwrap();
     }
-    simulator.misbehave([]);
+    simulator.inject([]);
     assert_eq!(
         sync(&broker).await["marked_stale"],
         0,
@@ -249,16 +249,16 @@ async fn a_sandbox_with_a_tombstone_is_not_inserted_and_keeps_nobody_else_out() 
 async fn broken_and_duplicate_entries_are_skipped_and_counted() {
     let (pool, simulator, broker) = broker_with_csp(20).await;
     sync(&broker).await;
-    simulator.misbehave([
+    simulator.inject([
         Fault {
             on: Call::List,
             times: Some(1),
-            ..Fault::always(Misbehaviour::Broken)
+            ..Fault::always(FaultKind::Broken)
         },
         Fault {
             on: Call::List,
             times: Some(1),
-            ..Fault::always(Misbehaviour::Duplicates)
+            ..Fault::always(FaultKind::Duplicates)
         },
     ]);
     let report = sync(&broker).await;
@@ -285,21 +285,21 @@ async fn broken_and_duplicate_entries_are_skipped_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passing_fault_of_csp_is_retried() {
     let (_pool, simulator, broker) = broker_with_csp(5).await;
-    for misbehaviour in [
-        Misbehaviour::Status { code: 500 },
-        Misbehaviour::Html,
-        Misbehaviour::Reset,
-        Misbehaviour::Hang,
-        Misbehaviour::RateLimit {
+    for kind in [
+        FaultKind::Status { code: 500 },
+        FaultKind::Html,
+        FaultKind::Reset,
+        FaultKind::Hang,
+        FaultKind::RateLimit {
             retry_after_sec: Some(1),
         },
     ] {
-        simulator.misbehave([Fault {
+        simulator.inject([Fault {
             times: Some(1),
-            ..Fault::always(misbehaviour.clone())
+            ..Fault::always(kind.clone())
         }]);
         let report = sync(&broker).await;
-        assert_eq!(report["synced"], 5, "{misbehaviour:?}");
+        assert_eq!(report["synced"], 5, "{kind:?}");
     }
 }
 
@@ -309,43 +309,43 @@ async fn a_lasting_fault_of_csp_is_an_error_that_says_whose_it_is_and_changes_no
     sync(&broker).await;
     let cases = [
         (
-            Misbehaviour::Status { code: 500 },
+            FaultKind::Status { code: 500 },
             503,
             "CSP_UNAVAILABLE",
             "60",
         ),
         (
-            Misbehaviour::Status { code: 503 },
+            FaultKind::Status { code: 503 },
             503,
             "CSP_UNAVAILABLE",
             "60",
         ),
-        (Misbehaviour::Html, 503, "CSP_UNAVAILABLE", "60"),
-        (Misbehaviour::Hang, 503, "CSP_UNAVAILABLE", "60"),
+        (FaultKind::Html, 503, "CSP_UNAVAILABLE", "60"),
+        (FaultKind::Hang, 503, "CSP_UNAVAILABLE", "60"),
         (
-            Misbehaviour::RateLimit {
+            FaultKind::RateLimit {
                 retry_after_sec: Some(900),
             },
             503,
             "CSP_UNAVAILABLE",
             "900",
         ),
-        (Misbehaviour::Status { code: 401 }, 502, "CSP_ERROR", ""),
-        (Misbehaviour::Status { code: 403 }, 502, "CSP_ERROR", ""),
-        (Misbehaviour::Status { code: 400 }, 502, "CSP_ERROR", ""),
+        (FaultKind::Status { code: 401 }, 502, "CSP_ERROR", ""),
+        (FaultKind::Status { code: 403 }, 502, "CSP_ERROR", ""),
+        (FaultKind::Status { code: 400 }, 502, "CSP_ERROR", ""),
     ];
-    for (misbehaviour, status, code, retry_after) in cases {
-        simulator.misbehave([Fault::always(misbehaviour.clone())]);
+    for (kind, status, code, retry_after) in cases {
+        simulator.inject([Fault::always(kind.clone())]);
         let answer = broker.client.admin(Method::POST, "/v1/admin/sync").await;
         assert_eq!(
             (answer.status.as_u16(), answer.code().as_str()),
             (status, code),
-            "{misbehaviour:?}"
+            "{kind:?}"
         );
         assert_eq!(
             answer.header("retry-after").unwrap_or_default(),
             retry_after,
-            "{misbehaviour:?}"
+            "{kind:?}"
         );
     }
     assert_eq!(by_status(&pool).await, [("available", 6)].into());
@@ -354,9 +354,9 @@ async fn a_lasting_fault_of_csp_is_an_error_that_says_whose_it_is_and_changes_no
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_does_not_stop_a_sync() {
     let (pool, simulator, broker) = broker_with_csp(30).await;
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         times: Some(1),
-        ..Fault::always(Misbehaviour::Slow { delay_ms: 300 })
+        ..Fault::always(FaultKind::Slow { delay_ms: 300 })
     }]);
     let request = broker
         .client
@@ -382,9 +382,9 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
     );
     sync(&broker).await;
     // Half of the lists lack every second account, so sandboxes go stale and come back all the time.
-    simulator.misbehave([Fault {
+    simulator.inject([Fault {
         every: Some(2),
-        ..Fault::always(Misbehaviour::Halved)
+        ..Fault::always(FaultKind::Halved)
     }]);
     let syncs = async {
         for _ in 0..20 {

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reqwest::Method;
 use sandbox_broker::{
     clock::ManualClock,
-    csp::simulator::{Fault, Misbehaviour, Simulator},
+    csp::simulator::{Fault, FaultKind, Simulator},
     domain::{Sandbox, Status},
 };
 
@@ -121,22 +121,22 @@ async fn work(
         "auto-delete-stale?grace_period_hours=1",
     ];
     while !done.load(Ordering::SeqCst) {
-        simulator.misbehave(match rng.random_range(0..5) {
+        simulator.inject(match rng.random_range(0..5) {
             0 => vec![Fault {
                 every: Some(3),
-                ..Fault::always(Misbehaviour::Status { code: 500 })
+                ..Fault::always(FaultKind::Status { code: 500 })
             }],
             1 => vec![Fault {
                 every: Some(4),
-                ..Fault::always(Misbehaviour::Halved)
+                ..Fault::always(FaultKind::Halved)
             }],
             2 => vec![Fault {
                 every: Some(5),
-                ..Fault::always(Misbehaviour::Reset)
+                ..Fault::always(FaultKind::Reset)
             }],
             3 => vec![Fault {
                 every: Some(2),
-                ..Fault::always(Misbehaviour::Forget)
+                ..Fault::always(FaultKind::Forget)
             }],
             _ => vec![],
         });

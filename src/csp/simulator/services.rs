@@ -45,7 +45,7 @@ pub(super) fn routes(simulator: &Simulator) -> Router<Simulator> {
 
 async fn gate(State(simulator): State<Simulator>, request: Request, next: Next) -> Response {
     simulator
-        .misbehave_or_serve(Call::Niosxaas, request, next)
+        .inject_or_serve(Call::Niosxaas, request, next)
         .await
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Counts, Sandbox, Status},
+    domain::{PoolCounts, Sandbox, Status},
     http::{
         AppState,
         error::{ApiError, ErrorCode},
@@ -51,8 +51,8 @@ pub(crate) struct StatsBody {
     pub deletion_failed: u64,
 }
 
-impl From<Counts> for StatsBody {
-    fn from(counts: Counts) -> Self {
+impl From<PoolCounts> for StatsBody {
+    fn from(counts: PoolCounts) -> Self {
         Self {
             total: counts.total(),
             available: counts.available,
@@ -131,7 +131,7 @@ impl From<Sandbox> for AdminSandboxBody {
             allocated_at,
             lab_duration_hours,
             deletion_requested_at,
-            upkeep,
+            maintenance,
         } = sandbox;
         let (caller, key, lab) = holder.map_or((None, None, None), |holder| {
             (Some(holder.caller), Some(holder.key), holder.lab)
@@ -148,16 +148,16 @@ impl From<Sandbox> for AdminSandboxBody {
             expires_at,
             lab_duration_hours,
             deletion_requested_at,
-            deletion_retry_count: upkeep.deletion_retry_count,
-            next_deletion_at: upkeep.next_deletion_at,
-            deletion_error: upkeep.deletion_error,
+            deletion_retry_count: maintenance.deletion_retry_count,
+            next_deletion_at: maintenance.next_deletion_at,
+            deletion_error: maintenance.deletion_error,
             created_at: account.created_at,
-            updated_at: upkeep.updated_at,
-            last_synced: upkeep.last_synced,
+            updated_at: maintenance.updated_at,
+            last_synced: maintenance.last_synced,
             sfdc_account_id: account.sfdc_account_id,
-            niosxaas_cleaned_at: upkeep.niosxaas_cleaned_at,
-            niosxaas_cleanup_skipped: upkeep.niosxaas_cleanup_skipped,
-            niosxaas_cleanup_failed_reason: upkeep.niosxaas_cleanup_failed_reason,
+            niosxaas_cleaned_at: maintenance.niosxaas_cleaned_at,
+            niosxaas_cleanup_skipped: maintenance.niosxaas_cleanup_skipped,
+            niosxaas_cleanup_failed_reason: maintenance.niosxaas_cleanup_failed_reason,
         }
     }
 }

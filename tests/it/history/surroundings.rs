@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use sandbox_broker::csp::simulator::{Call, Fault, Misbehaviour, SimulatedAccount};
+use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, SimulatedAccount};
 use tokio::time::sleep;
 
 use super::{event::What, pool, workload::World};
@@ -56,8 +56,8 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
                     rename(&world, account.csp_id, rng.random_range(0..10));
                 }
             }
-            8 => world.simulator.misbehave(trouble(&mut rng)),
-            9..11 => world.simulator.misbehave([]),
+            8 => world.simulator.inject(trouble(&mut rng)),
+            9..11 => world.simulator.inject([]),
             _ => {}
         }
         // Beside what is held, so that now and then there is nothing to be had.
@@ -66,7 +66,7 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
             make_accounts(&world, rng.random_range(4..24));
         }
     }
-    world.simulator.misbehave([]);
+    world.simulator.inject([]);
 }
 
 /// What crowds and slow engines may leave no time for: an account that is missing in one list, and has a new name in the
@@ -133,7 +133,7 @@ fn make_accounts(world: &World, count: u64) {
 
 /// Deletions, at the moment at which they came.
 pub(super) fn take_orders(world: &World) {
-    for (at, external_id) in world.simulator.take_deletion_orders() {
+    for (at, external_id) in world.simulator.take_deletion_requests() {
         world
             .recorder
             .record_at(at, What::AccountDeleted { external_id });
@@ -141,19 +141,19 @@ pub(super) fn take_orders(world: &World) {
 }
 
 fn trouble(rng: &mut SmallRng) -> Vec<Fault> {
-    let fault = |on, misbehaviour, every| Fault {
+    let fault = |on, kind, every| Fault {
         on,
         every: Some(every),
-        ..Fault::always(misbehaviour)
+        ..Fault::always(kind)
     };
     vec![match rng.random_range(0..8) {
-        0..2 => fault(Call::Delete, Misbehaviour::Status { code: 500 }, 2),
-        2 => fault(Call::Delete, Misbehaviour::Status { code: 400 }, 3),
-        3 => fault(Call::Delete, Misbehaviour::Forget, 2),
-        4 => fault(Call::Any, Misbehaviour::Reset, 3),
-        5 => fault(Call::List, Misbehaviour::Duplicates, 2),
-        6 => fault(Call::List, Misbehaviour::Broken, 2),
-        _ => fault(Call::List, Misbehaviour::Slow { delay_ms: 60 }, 2),
+        0..2 => fault(Call::Delete, FaultKind::Status { code: 500 }, 2),
+        2 => fault(Call::Delete, FaultKind::Status { code: 400 }, 3),
+        3 => fault(Call::Delete, FaultKind::Forget, 2),
+        4 => fault(Call::Any, FaultKind::Reset, 3),
+        5 => fault(Call::List, FaultKind::Duplicates, 2),
+        6 => fault(Call::List, FaultKind::Broken, 2),
+        _ => fault(Call::List, FaultKind::Slow { delay_ms: 60 }, 2),
     }]
 }
 

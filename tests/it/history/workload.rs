@@ -111,7 +111,7 @@ impl World {
         let proxy = FaultProxy::to(pool.engine.endpoint(), plan.seed).await;
         proxy.weaken(mutant);
         let (simulator, csp) = simulated_csp(0).await;
-        let _ = simulator.take_deletion_orders();
+        let _ = simulator.take_deletion_requests();
         let directory = tempfile::tempdir().unwrap();
         let clock_file = directory.path().join("clock");
         // In the middle of a change of the configuration.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     domain::Account,
-    store::{Change, Claim, Guard, StoredClaim},
+    store::{Change, ClaimOutcome, ClaimPrecondition, StoredClaim},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
@@ -35,23 +35,34 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn is_lost(claim: &Claim) -> Outcome {
-    must(matches!(claim, Claim::Lost(_)), &format!("{claim:?}"))
+fn is_lost(claim: &ClaimOutcome) -> Outcome {
+    must(
+        matches!(claim, ClaimOutcome::Lost(_)),
+        &format!("{claim:?}"),
+    )
 }
 
 async fn held(stage: Stage) -> Outcome {
     for account in [account("plain"), with_sfdc("known", "sfdc")] {
         stage.pool.insert(vec![account.clone()]).await;
         let first = stage
-            .claim(&account, &format!("a-{}", account.name), &Guard::New)
+            .claim(
+                &account,
+                &format!("a-{}", account.name),
+                &ClaimPrecondition::New,
+            )
             .await;
         must(
-            matches!(first, Claim::Won(_)),
+            matches!(first, ClaimOutcome::Won(_)),
             "the first one does not get it",
         )?;
         is_lost(
             &stage
-                .claim(&account, &format!("b-{}", account.name), &Guard::New)
+                .claim(
+                    &account,
+                    &format!("b-{}", account.name),
+                    &ClaimPrecondition::New,
+                )
                 .await,
         )?;
     }
@@ -82,7 +93,11 @@ async fn changed(stage: Stage) -> Outcome {
                 .pool
                 .apply(vec![Change::Update(change(&before))])
                 .await;
-            is_lost(&stage.claim(&before, &before.name, &Guard::New).await)?;
+            is_lost(
+                &stage
+                    .claim(&before, &before.name, &ClaimPrecondition::New)
+                    .await,
+            )?;
         }
     }
     Ok(())
@@ -91,9 +106,11 @@ async fn changed(stage: Stage) -> Outcome {
 async fn second(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     stage.pool.add(["second"]).await;
-    let claim = stage.claim(&account("second"), "play", &Guard::New).await;
+    let claim = stage
+        .claim(&account("second"), "play", &ClaimPrecondition::New)
+        .await;
     let is_held =
-        matches!(&claim, Claim::Held(StoredClaim::Pointer(to)) if to.sandbox_id == "first");
+        matches!(&claim, ClaimOutcome::Held(StoredClaim::Readable(to)) if to.sandbox_id == "first");
     must(is_held, &format!("{claim:?}"))
 }
 
@@ -105,11 +122,11 @@ async fn leftover(stage: Stage) -> Outcome {
         .await
         .unwrap();
     stage.pool.add(["second", "third"]).await;
-    let left = Guard::Leftover("first".to_owned());
+    let left = ClaimPrecondition::Leftover("first".to_owned());
     let won = stage.claim(&account("second"), "play", &left).await;
-    must(matches!(won, Claim::Won(_)), &format!("{won:?}"))?;
+    must(matches!(won, ClaimOutcome::Won(_)), &format!("{won:?}"))?;
     let late = stage.claim(&account("third"), "play", &left).await;
-    must(matches!(late, Claim::Held(_)), &format!("{late:?}"))
+    must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))
 }
 
 /// The key of the only claim in the table.
@@ -125,26 +142,26 @@ async fn readable(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     stage.pool.add(["second"]).await;
     let late = stage
-        .claim(&account("second"), "play", &Guard::Unreadable)
+        .claim(&account("second"), "play", &ClaimPrecondition::Unreadable)
         .await;
-    must(matches!(late, Claim::Held(_)), &format!("{late:?}"))?;
+    must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))?;
     let key = claim_key(&stage).await;
     stage
         .rewrite((&key, "CLAIM"), &[("sandbox_id", None)])
         .await;
     let won = stage
-        .claim(&account("second"), "play", &Guard::Unreadable)
+        .claim(&account("second"), "play", &ClaimPrecondition::Unreadable)
         .await;
-    must(matches!(won, Claim::Won(_)), &format!("{won:?}"))
+    must(matches!(won, ClaimOutcome::Won(_)), &format!("{won:?}"))
 }
 
 async fn gone(stage: Stage) -> Outcome {
     stage.pool.add(["first"]).await;
     let claim = stage
-        .claim(&account("first"), "play", &Guard::Unreadable)
+        .claim(&account("first"), "play", &ClaimPrecondition::Unreadable)
         .await;
     must(
-        matches!(claim, Claim::Held(StoredClaim::None)),
+        matches!(claim, ClaimOutcome::Held(StoredClaim::None)),
         &format!("{claim:?}"),
     )
 }

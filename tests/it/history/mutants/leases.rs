@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
     domain::{JobName, RunId, RunRecord, RunState},
-    store::{Acquired, Ended, Fence, StoreError},
+    store::{Acquired, Fence, RunOutcome, StoreError},
 };
 
 use super::stage::{
@@ -74,7 +74,10 @@ async fn once(stage: Stage) -> Outcome {
 }
 
 async fn give_back(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), StoreError> {
-    stage.store.release_lease(fence, Ended::Succeeded(at)).await
+    stage
+        .store
+        .release_lease(fence, RunOutcome::Succeeded(at))
+        .await
 }
 
 async fn due(stage: Stage) -> Outcome {

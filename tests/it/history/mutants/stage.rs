@@ -11,7 +11,7 @@ use sandbox_broker::{
         Account, CallerId, Candidate, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId,
         Status,
     },
-    store::{Change, Claim, Fence, Guard, Item, PoolStore},
+    store::{Change, ClaimOutcome, ClaimPrecondition, Fence, Item, PoolStore},
     telemetry::metrics::Metrics,
 };
 
@@ -96,7 +96,12 @@ impl Stage {
     }
 
     /// Tries to allocate what is known as `account` through the proxy.
-    pub(super) async fn claim(&self, account: &Account, by: &str, guard: &Guard) -> Claim {
+    pub(super) async fn claim(
+        &self,
+        account: &Account,
+        by: &str,
+        guard: &ClaimPrecondition,
+    ) -> ClaimOutcome {
         let candidate = Candidate::from(account);
         let holder = holder(by);
         let slot = self.store.slot().await;
@@ -115,9 +120,9 @@ impl Stage {
         let slot = self.pool.store.slot().await;
         let holder = holder(by);
         let claim = slot
-            .claim(&candidate, &holder, &Guard::New, terms, at)
+            .claim(&candidate, &holder, &ClaimPrecondition::New, terms, at)
             .await;
-        assert!(matches!(claim.unwrap(), Claim::Won(_)));
+        assert!(matches!(claim.unwrap(), ClaimOutcome::Won(_)));
     }
 
     /// A sandbox that is on its way out, as it was read then.
