@@ -1,6 +1,6 @@
-//! Every instrument. Its help text is its comment here.
+//! Metrics. The help text of each instrument is its doc comment here.
 //!
-//! A registry of its own for each broker, so that several in one process, as tests have them, count apart.
+//! Each broker has its own registry, so that several brokers in one process, as in tests, count separately.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use prometheus::{
 /// The media type of [`Metrics::text`].
 pub use prometheus::TEXT_FORMAT;
 
-/// Bounds of calls and requests, in seconds.
+/// The buckets of calls and requests, in seconds.
 const CALLS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
-/// Bounds of jobs, in seconds.
+/// The buckets of job runs, in seconds.
 const JOBS: &[f64] = &[
     0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
 ];
 
-/// Something that counts, made from its description.
+/// A metric that can be created from its description.
 trait Instrument: Collector + Clone + Sized + 'static {
     fn make(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
 }
@@ -70,7 +70,7 @@ macro_rules! instruments {
         #[doc = $help:literal]
         $field:ident: $kind:ty = $name:literal $([$($label:literal),+])? $(in $buckets:ident)?;
     )+) => {
-        /// All of them.
+        /// The instruments of a broker, with their registry.
         #[derive(Debug)]
         pub struct Instruments {
             registry: Registry,
@@ -93,87 +93,87 @@ macro_rules! instruments {
 }
 
 instruments! {
-    /// Allocation requests by how they ended.
+    /// Allocation requests by outcome.
     allocate: IntCounterVec = "broker_allocate_total" ["outcome"];
-    /// Allocation requests that were answered with the sandbox of an earlier one.
+    /// Allocation requests answered with the sandbox that the caller already held.
     idempotent_hits: IntCounter = "broker_allocate_idempotent_hits_total";
-    /// Attempts to take a sandbox that another request was faster with.
+    /// Allocation attempts that lost a sandbox to another request.
     allocate_conflicts: IntCounter = "broker_allocate_conflicts_total";
-    /// Seconds until an allocation request was decided.
+    /// Duration of allocation requests in seconds.
     allocation_latency: HistogramVec = "broker_allocation_latency_seconds" ["outcome"];
-    /// Requests to give a sandbox back by how they ended.
+    /// Release requests by outcome.
     deletion_marked: IntCounterVec = "broker_deletion_marked_total" ["outcome"];
-    /// Runs of the sync job in this process by how they ended.
+    /// Runs of the sync job in this process by outcome.
     sync: IntCounterVec = "broker_sync_total" ["outcome"];
-    /// Active sandbox accounts that CSP listed, summed over the runs of the sync job.
+    /// Active sandbox accounts listed by CSP, summed over the runs of the sync job.
     sync_synced: IntCounter = "broker_sync_sandboxes_synced_total";
-    /// Sandboxes that the sync job marked stale.
+    /// Sandboxes marked stale by the sync job.
     sync_stale: IntCounter = "broker_sync_sandboxes_stale_total";
-    /// Seconds that a run of the sync job took.
+    /// Duration of sync runs in seconds.
     sync_duration: Histogram = "broker_sync_duration_seconds" in JOBS;
-    /// Runs of the cleanup job in this process by how they ended.
+    /// Runs of the cleanup job in this process by outcome.
     cleanup: IntCounterVec = "broker_cleanup_total" ["outcome"];
-    /// Sandboxes that the cleanup job deleted.
+    /// Sandboxes deleted by the cleanup job.
     cleanup_deleted: IntCounter = "broker_cleanup_deleted_total";
-    /// Sandboxes that the cleanup job gave up on.
+    /// Sandboxes whose deletion the cleanup job abandoned.
     cleanup_failed: IntCounter = "broker_cleanup_failed_total";
-    /// Seconds that a run of the cleanup job took.
+    /// Duration of cleanup runs in seconds.
     cleanup_duration: Histogram = "broker_cleanup_duration_seconds" in JOBS;
-    /// Runs of the auto-expire job in this process by how they ended.
+    /// Runs of the auto-expire job in this process by outcome.
     expiry: IntCounterVec = "broker_expiry_total" ["outcome"];
-    /// Allocations that nobody gave back and the auto-expire job ended.
+    /// Overdue allocations ended by the auto-expire job.
     expiry_orphaned: IntCounter = "broker_expiry_orphaned_total";
-    /// Accounts whose NIOSXaaS services were looked at before the account's deletion, by what became of them.
+    /// Accounts checked for NIOSXaaS services before their deletion, by outcome.
     niosxaas_cleanup: IntCounterVec = "broker_niosxaas_cleanup_total" ["outcome"];
     /// NIOSXaaS services deleted.
     niosxaas_services_deleted: IntCounter = "broker_niosxaas_services_deleted_total";
-    /// Sign-ins to NIOSXaaS by how they ended.
+    /// Sign-ins to NIOSXaaS by outcome.
     niosxaas_auth: IntCounterVec = "broker_niosxaas_auth_total" ["outcome"];
-    /// Runs of any job in this process by how they ended.
+    /// Job runs in this process by job and outcome.
     job_runs: IntCounterVec = "broker_job_runs_total" ["job", "outcome"];
-    /// When a run of the job last succeeded on any broker, in Unix seconds.
+    /// Time of the job's last successful run on any broker, in Unix seconds.
     job_last_success: IntGaugeVec = "broker_job_last_success_timestamp_seconds" ["job"];
-    /// How often the job should run, in seconds.
+    /// Configured interval between runs of the job, in seconds.
     job_interval: IntGaugeVec = "broker_job_interval_seconds" ["job"];
-    /// Sandboxes that can be allocated, in the table.
+    /// Available sandboxes in the table.
     pool_available: IntGauge = "broker_pool_available";
-    /// Sandboxes that are allocated, in the table.
+    /// Allocated sandboxes in the table.
     pool_allocated: IntGauge = "broker_pool_allocated";
-    /// Sandboxes that wait to be deleted from CSP, in the table.
+    /// Sandboxes in the table that wait for their deletion from CSP.
     pool_pending_deletion: IntGauge = "broker_pool_pending_deletion";
-    /// Sandboxes that CSP no longer lists, in the table.
+    /// Sandboxes in the table that CSP no longer lists.
     pool_stale: IntGauge = "broker_pool_stale";
-    /// Sandboxes whose deletion was given up, in the table.
+    /// Sandboxes in the table whose deletion was abandoned.
     pool_deletion_failed: IntGauge = "broker_pool_deletion_failed";
     /// All sandboxes in the table.
     pool_total: IntGauge = "broker_pool_total";
-    /// When the pool was last counted, in Unix seconds.
+    /// Time of the last count of the pool, in Unix seconds.
     pool_counted: IntGauge = "broker_pool_counted_timestamp_seconds";
-    /// Available sandboxes that this broker has in memory.
+    /// Candidates in the index of this broker.
     candidate_index_size: IntGauge = "broker_candidate_index_size";
-    /// Seconds that a call to the database took, with the SDK's own retries.
+    /// Duration of database calls in seconds, including the SDK's retries.
     store_calls: HistogramVec = "broker_store_call_duration_seconds" ["operation", "outcome"];
-    /// Attempts that the database refused because there were too many.
+    /// Attempts rejected by the database because of throttling.
     store_throttles: IntCounterVec = "broker_store_throttles_total" ["operation"];
-    /// Calls to CSP by how they ended.
+    /// CSP calls by operation and outcome.
     csp_calls: IntCounterVec = "broker_csp_calls_total" ["operation", "outcome"];
-    /// Seconds that a call to CSP took.
+    /// Duration of CSP calls in seconds.
     csp_call_duration: HistogramVec = "broker_csp_call_duration_seconds" ["operation", "outcome"];
-    /// 1 for the state in which the circuit breaker is, 0 for the others.
+    /// State of the circuit breaker: 1 for the current state, 0 for the others.
     breaker_state: IntGaugeVec = "broker_breaker_state" ["breaker", "state"];
-    /// Seconds until a request was answered; the endpoint is the route, not the path.
+    /// Duration of HTTP requests in seconds; the endpoint is the route, not the path.
     request_latency: HistogramVec = "broker_request_latency_seconds" ["method", "endpoint", "status"];
-    /// Requests under way.
+    /// HTTP requests in progress.
     requests_in_flight: IntGauge = "broker_requests_in_flight";
-    /// Requests refused by a rate limit.
+    /// Requests rejected by a rate limit.
     rate_limited: IntCounterVec = "broker_rate_limited_total" ["limit"];
-    /// Requests refused because too many were under way.
+    /// Requests rejected because too many were in progress.
     shed_requests: IntCounter = "broker_shed_requests_total";
-    /// Log lines that were dropped because nobody read them.
+    /// Log lines dropped because their reader was too slow.
     log_lines_dropped: IntGauge = "broker_log_lines_dropped";
-    /// Readings of secrets from Secrets Manager by how they ended.
+    /// Secret refreshes by outcome.
     secret_refreshes: IntCounterVec = "broker_secret_refreshes_total" ["secret", "outcome"];
-    /// 1; the label has the broker's version.
+    /// Always 1; the label is the broker's version.
     build_info: IntGaugeVec = "broker_build_info" ["version"];
 }
 
@@ -196,20 +196,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Creates all instruments at zero.
     #[must_use]
     #[expect(
         clippy::expect_used,
         clippy::missing_panics_doc,
-        reason = "fails only if two names above are the same or one is not a name, which every test would notice"
+        reason = "fails only if a name above is invalid or repeated, which every test would notice"
     )]
     pub fn new() -> Self {
-        let metrics = Self(Arc::new(Instruments::new().expect("names are valid")));
+        let metrics = Self(Arc::new(
+            Instruments::new().expect("names are valid and distinct"),
+        ));
         metrics.begin_at_zero();
         metrics
     }
 
-    /// A counter that appears with its first event hides that event from `rate()`.
+    /// Creates the expected label values: a counter that first appears with its first event hides that event from
+    /// `rate()`.
     fn begin_at_zero(&self) {
         for (counter, outcomes) in [
             (
@@ -265,19 +268,19 @@ impl Metrics {
             .set(1);
     }
 
-    /// All of them, in the text format of Prometheus, with those of the process.
+    /// Returns all metrics, and those of the process, in the text format of Prometheus.
     #[must_use]
     pub fn text(&self) -> String {
         let mut families = self.registry.gather();
         families.extend(process_metrics());
-        // Fails for a family without metrics only, which `gather` leaves out.
+        // Fails only for a family without metrics, which `gather` leaves out.
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()
     }
 }
 
-/// How runs of jobs end.
+/// The outcomes of job runs.
 const RUN_OUTCOMES: &[&str] = &["success", "interrupted", "error"];
 
 #[cfg(target_os = "linux")]
@@ -290,18 +293,18 @@ fn process_metrics() -> Vec<prometheus::proto::MetricFamily> {
     Vec::new()
 }
 
-/// A number for a gauge.
+/// Converts a number to the value of a gauge; too large a number becomes the maximum.
 #[must_use]
 pub fn gauge(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// One more in a gauge, for as long as this lives.
+/// A guard that counts one in a gauge until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(IntGauge);
 
 impl InFlight {
-    /// Counts one in.
+    /// Increments `gauge`.
     #[must_use]
     pub fn enter(gauge: &IntGauge) -> Self {
         gauge.inc();
@@ -315,7 +318,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts a call with its outcome and time.
+/// Records the outcome and duration of a call.
 pub fn observe_call(calls: &HistogramVec, operation: &str, outcome: &str, took: Duration) {
     calls
         .with_label_values(&[operation, outcome])
