@@ -1,23 +1,22 @@
-//! Exponential back-off with full jitter: pause n is a random part of min(max, base * 2^n), so that requests that
-//! collided once do not collide again.
+//! Exponential backoff with full jitter: pause `n` is uniform in `0..=min(max, base * 2^n)`, so that requests that
+//! conflicted once spread out before they retry.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// The bounds of exponential back-off.
+use crate::shared::lock;
+
+/// The bounds of exponential backoff.
 #[derive(Clone, Copy, Debug)]
 pub struct BackoffConfig {
-    /// The bound of the first pause.
+    /// The longest first pause.
     pub base: Duration,
-    /// The bound of every pause.
+    /// The longest pause of any attempt.
     pub max: Duration,
 }
 
-/// Chooses pauses.
+/// A source of pauses between attempts.
 #[derive(Debug)]
 pub struct Backoff {
     bounds: BackoffConfig,
@@ -25,7 +24,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses within `bounds`; `seed` decides the jitter.
+    /// Creates a backoff within `bounds` whose jitter is seeded with `seed`.
     #[must_use]
     pub fn new(bounds: BackoffConfig, seed: u64) -> Self {
         Self {
@@ -34,17 +33,14 @@ impl Backoff {
         }
     }
 
-    /// The pause before attempt number `attempt`, counted from 0.
+    /// Returns the pause after attempt number `attempt`, counted from 0.
     pub fn pause(&self, attempt: u32) -> Duration {
         let bound = self
             .bounds
             .base
             .saturating_mul(2_u32.saturating_pow(attempt))
             .min(self.bounds.max);
-        self.rng
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random_range(Duration::ZERO..=bound)
+        lock(&self.rng).random_range(Duration::ZERO..=bound)
     }
 }
 
@@ -53,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_the_bound_and_no_further() {
+    fn pauses_grow_up_to_the_maximum() {
         let bounds = BackoffConfig {
             base: Duration::from_millis(10),
             max: Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! Wall-clock time, passed in wherever it is needed so that tests can set it.
+//! Wall-clock time, passed as a [`Clock`] so that tests can set it.
 
 use std::{
     fmt,
@@ -55,20 +55,20 @@ fn whole_seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Where the time comes from.
+/// A source of the current time.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> UnixSeconds;
 }
 
-/// The machine's clock.
+/// The operating system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the one place that reads the machine's clock"
+        reason = "the only place that reads the system clock"
     )]
     fn now(&self) -> UnixSeconds {
         let since_epoch = SystemTime::now()
@@ -78,18 +78,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock for tests, which changes only through [`advance`](Self::advance).
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Creates a clock that shows `start`.
     #[must_use]
     pub const fn new(start: UnixSeconds) -> Self {
         Self(AtomicI64::new(start.0))
     }
 
-    /// Moves the clock on by the whole seconds of `span`.
+    /// Moves the clock forward by the whole seconds of `span`.
     pub fn advance(&self, span: Duration) {
         self.0.fetch_add(whole_seconds(span), Ordering::SeqCst);
     }

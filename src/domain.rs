@@ -1,4 +1,4 @@
-//! The terms of the domain: sandboxes, their holders and states, jobs, and the pool as figures. No I/O.
+//! The domain model: sandboxes, their holders and states, jobs, and statistics of the pool. No I/O.
 
 mod candidate;
 mod job;

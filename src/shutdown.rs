@@ -1,11 +1,11 @@
-//! When to stop.
+//! Signals that end the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for SIGTERM and SIGINT from the moment it is made, so that neither is missed while the broker starts. From
-/// then on SIGHUP does not end the process either.
+/// A listener for SIGTERM and SIGINT. It is created before the broker starts, so that neither is missed meanwhile.
+/// While it exists, SIGHUP does not end the process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -14,10 +14,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
+    /// Installs the signal handlers.
     ///
     /// # Errors
-    /// If the system does not let the process listen for signals.
+    /// The operating system refuses a handler.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -26,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one; its name.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

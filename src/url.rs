@@ -1,10 +1,10 @@
-//! Facts about URLs.
+//! Classification of URLs.
 
 use std::net::IpAddr;
 
 use axum::http::Uri;
 
-/// Whether a URL leads to this machine only.
+/// Returns whether the host of `url` is a loopback address. An invalid URL is not one.
 #[must_use]
 pub(crate) fn is_loopback_url(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {

@@ -1,17 +1,17 @@
-//! A sandbox that may be available, with all that an allocation needs to know of it.
+//! Candidates: sandboxes that a broker believes available.
 
 use super::{Account, NamePrefix, SandboxId};
 
-/// What an allocation needs to know of a sandbox before it has it.
+/// The attributes of a sandbox that an allocation needs: it answers with them and requires them unchanged in the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// The account's name; first, because candidates are kept in the order of their names.
+    /// The account's name. The first field, so that the derived order is the order of names.
     pub name: Box<str>,
     /// The sandbox's id.
     pub id: SandboxId,
-    /// CSP's resource id.
+    /// CSP's resource id of the account.
     pub external_id: Box<str>,
-    /// The Salesforce account, where CSP knows one.
+    /// The id of the Salesforce account, if CSP lists one.
     pub sfdc_account_id: Option<Box<str>>,
 }
 
@@ -27,7 +27,7 @@ impl From<&Account> for Candidate {
 }
 
 impl Candidate {
-    /// Whether its name has the prefix.
+    /// Returns whether the name starts with `prefix`; `None` matches every name.
     #[must_use]
     pub fn matches(&self, prefix: Option<&NamePrefix>) -> bool {
         prefix.is_none_or(|prefix| self.name.starts_with(prefix.as_str()))

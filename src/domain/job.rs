@@ -7,19 +7,19 @@ use utoipa::ToSchema;
 
 use crate::clock::UnixSeconds;
 
-/// The jobs.
+/// The name of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobName {
-    /// Brings the pool in step with CSP.
+    /// Reconciles the pool with the accounts that CSP lists.
     Sync,
-    /// Deletes from CSP what was given back.
+    /// Deletes released and expired sandboxes from CSP and the table.
     Cleanup,
-    /// Retires allocations whose time is up.
+    /// Retires overdue allocations.
     AutoExpire,
-    /// Removes what has been stale for long.
+    /// Removes sandboxes that have been stale for a configured time.
     AutoDeleteStale,
-    /// Removes what an admin names.
+    /// Removes the sandboxes that an admin lists.
     BulkDelete,
 }
 
@@ -33,7 +33,7 @@ impl JobName {
         Self::BulkDelete,
     ];
 
-    /// The name in the table, the API and the log.
+    /// Returns the name used in the table, the API and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl fmt::Display for JobName {
     }
 }
 
-/// The id of a run. It begins with the job's name, so that a run can be found by its id alone.
+/// The id of a run. It starts with the job's name, so the id alone is enough to find the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct RunId {
@@ -62,7 +62,7 @@ pub struct RunId {
 }
 
 impl RunId {
-    /// A new id; ids of one job are in the order of their start.
+    /// Creates an id. The ids of one job sort by start time.
     #[must_use]
     pub fn new(job: JobName, started_at: UnixSeconds, random: u32) -> Self {
         Self {
@@ -74,13 +74,13 @@ impl RunId {
         }
     }
 
-    /// The id's text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The job.
+    /// Returns the job.
     #[must_use]
     pub const fn job(&self) -> JobName {
         self.job
@@ -118,38 +118,38 @@ impl FromStr for RunId {
     }
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// It runs.
+    /// In progress.
     Running,
-    /// It did what it should.
+    /// Completed.
     Succeeded,
-    /// It failed; `error` says why.
+    /// Ended with the error in the record's `error`.
     Failed,
-    /// A shutdown or a take-over ended it early. The next run goes on.
+    /// Ended before completion by a shutdown or because another run took over its lease. The next run continues.
     Interrupted,
 }
 
-/// A run of a job.
+/// The record of one run of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
     /// Its id.
     pub id: String,
     /// The job.
     pub job: JobName,
-    /// How it stands.
+    /// Its state.
     pub state: RunState,
-    /// What it has done so far: the job's report.
+    /// The job's report so far, as JSON.
     pub counts: serde_json::Value,
-    /// Why it failed.
+    /// The reason for a failure or interruption.
     pub error: Option<String>,
-    /// When it began, in Unix seconds.
+    /// Start of the run.
     pub started_at: UnixSeconds,
-    /// When this record was last written, in Unix seconds.
+    /// Last write of this record.
     pub updated_at: UnixSeconds,
-    /// When it ended, in Unix seconds.
+    /// End of the run; `None` while it is in progress.
     pub finished_at: Option<UnixSeconds>,
 }
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_id_reads_back_and_names_its_job() {
+    fn run_id_parses_back_and_names_its_job() {
         for job in JobName::ALL {
             let id = RunId::new(job, UnixSeconds(1_774_000_000), 0xdead_beef);
             assert_eq!(id.as_str().parse::<RunId>(), Ok(id.clone()));
@@ -175,17 +175,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_the_id_of_a_run_or_none(text in prop_oneof![crate::arbitrary::text(), "(sync|bulk-delete)-[0-9a-z-]{0,70}"]) {
+        fn any_text_parses_to_a_safe_run_id_or_is_rejected(text in prop_oneof![crate::arbitrary::text(), "(sync|bulk-delete)-[0-9a-z-]{0,70}"]) {
             if let Ok(id) = text.parse::<RunId>() {
                 prop_assert_eq!(id.as_str(), &text);
                 prop_assert!(text.len() <= 64 && text.starts_with(id.job().as_str()));
-                // It is part of a path and of a header.
+                // The id is part of a URL path and of a header.
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
             }
         }
 
         #[test]
-        fn any_run_id_reads_back(job in proptest::sample::select(JobName::ALL.to_vec()), at in 0_i64.., random in any::<u32>()) {
+        fn any_run_id_parses_back(job in proptest::sample::select(JobName::ALL.to_vec()), at in 0_i64.., random in any::<u32>()) {
             let id = RunId::new(job, UnixSeconds(at), random);
             prop_assert_eq!(id.as_str().parse(), Ok(id.clone()));
         }

@@ -1,17 +1,17 @@
-//! How long allocations last.
+//! Lease terms: the duration of an allocation and its grace period.
 
 use std::time::Duration;
 
-/// How long an allocation lasts.
+/// The duration and grace period of new allocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// Hours until a new allocation expires.
+    /// Duration, in hours.
     pub lab_duration_hours: u32,
-    /// How long after that its holder may still give it back.
+    /// How long after the end of the duration the holder may still release the sandbox.
     pub grace: Duration,
 }
 
-/// The length of an allocation of so many hours.
+/// Converts the duration of an allocation from hours.
 #[must_use]
 pub fn lab_duration(hours: u32) -> Duration {
     Duration::from_secs(u64::from(hours) * 3600)

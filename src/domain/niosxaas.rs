@@ -1,51 +1,51 @@
-//! The outcome of deleting the NIOSXaaS services in an account.
+//! Outcomes of deleting the NIOSXaaS services in an account.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::UnixSeconds;
 
-/// What became of the NIOSXaaS services in a sandbox's account.
+/// The outcome of deleting the NIOSXaaS services of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NiosxaasOutcome {
-    /// So many were deleted.
+    /// All services were deleted.
     Cleaned {
-        /// How many.
+        /// The number of deleted services.
         services: usize,
     },
-    /// They were left alone on purpose.
+    /// No service was deleted, on purpose.
     Skipped {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// They could not be deleted.
+    /// Not all services could be deleted.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The outcome for one account, as it is recorded.
+/// A stored [`NiosxaasOutcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NiosxaasRecord {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
     /// The kind of outcome.
     pub outcome: NiosxaasVerdict,
-    /// The number of deleted services, or the reason why none were deleted.
+    /// The number of deleted services, or the reason of the other outcomes.
     pub detail: String,
-    /// When it was recorded.
+    /// Time of the outcome.
     pub at: UnixSeconds,
 }
 
-/// [`NiosxaasOutcome`] in one word.
+/// The kind of a [`NiosxaasOutcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NiosxaasVerdict {
-    /// The services were deleted.
+    /// All services were deleted.
     Cleaned,
-    /// They were left alone on purpose.
+    /// No service was deleted, on purpose.
     Skipped,
-    /// They could not be deleted.
+    /// Not all services could be deleted.
     Failed,
 }

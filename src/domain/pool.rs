@@ -1,26 +1,26 @@
-//! The pool as figures: counts by status, and samples of its past.
+//! Statistics of the pool: counts by status, and samples over time.
 
 use std::time::Duration;
 
 use crate::clock::UnixSeconds;
 
-/// How many sandboxes there are in each state.
+/// The number of sandboxes in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
-    /// [`Status::Available`].
+    /// Available sandboxes.
     pub available: u64,
-    /// [`Status::Allocated`].
+    /// Allocated sandboxes.
     pub allocated: u64,
-    /// [`Status::PendingDeletion`].
+    /// Sandboxes waiting for their deletion from CSP.
     pub pending_deletion: u64,
-    /// [`Status::Stale`].
+    /// Sandboxes that CSP no longer lists.
     pub stale: u64,
-    /// [`Status::DeletionFailed`].
+    /// Sandboxes whose deletion was abandoned.
     pub deletion_failed: u64,
 }
 
 impl PoolCounts {
-    /// All of them.
+    /// Returns the size of the pool.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.available + self.allocated + self.pending_deletion + self.stale + self.deletion_failed
@@ -29,25 +29,25 @@ impl PoolCounts {
 
 /// The period that one sample covers.
 pub const SAMPLE_SPAN: Duration = Duration::from_mins(5);
-/// How long samples are kept.
+/// How long samples are retained.
 pub const SAMPLE_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Allocations and releases in a period.
+/// The numbers of allocations and releases in a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Sandboxes that were allocated.
+    /// New allocations.
     pub allocations: u64,
-    /// Allocations that ended, by release or by expiry.
+    /// Retired allocations, by release or expiry.
     pub releases: u64,
 }
 
-/// The pool during one [`SAMPLE_SPAN`] of its past.
+/// The pool during one [`SAMPLE_SPAN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When the period began.
+    /// Start of the period.
     pub at: UnixSeconds,
-    /// The last count in the period.
+    /// The last counts taken in the period.
     pub counts: PoolCounts,
-    /// Allocations and releases in the period, of all brokers.
+    /// Allocations and releases of all brokers in the period.
     pub flow: Flow,
 }

@@ -1,10 +1,10 @@
-//! Who a bearer token stands for.
+//! Principals: the identities behind bearer tokens.
 
-/// What a token entitles to.
+/// The role of a principal, which decides the endpoints it may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The endpoints of tracks.
+    /// Endpoints for labs: allocate, look up and release sandboxes.
     Track,
-    /// The endpoints of admins.
+    /// Endpoints for administration of the pool.
     Admin,
 }

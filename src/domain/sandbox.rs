@@ -1,4 +1,4 @@
-//! A sandbox: the account behind it, its holder, and what the jobs record on it.
+//! A sandbox: its account, its holder, and the attributes that jobs maintain.
 
 use std::time::Duration;
 
@@ -8,83 +8,83 @@ use crate::clock::UnixSeconds;
 /// The account behind a sandbox, as CSP describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// `csp_id`.
+    /// `csp_id`, which is also the sandbox's id.
     pub sandbox_id: SandboxId,
     /// The account's name.
     pub name: String,
     /// CSP's resource id, `identity/accounts/<uuid>`.
     pub external_id: String,
-    /// The Salesforce account, where CSP knows one.
+    /// The id of the Salesforce account, if CSP lists one.
     pub sfdc_account_id: Option<String>,
-    /// When CSP created it.
+    /// Creation of the account in CSP.
     pub created_at: Option<UnixSeconds>,
 }
 
-/// Who holds, or last held, a sandbox.
+/// The current or last holder of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The play.
+    /// The play that allocated the sandbox.
     pub caller: CallerId,
-    /// The key it asked with.
+    /// The idempotency key of the allocation.
     pub key: IdempotencyKey,
-    /// Its lab.
+    /// The lab of the play.
     pub lab: Option<LabId>,
 }
 
-/// One sandbox as the table has it.
+/// One sandbox, as stored in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    /// The account.
+    /// Its CSP account.
     pub account: Account,
-    /// Its state.
+    /// Its status.
     pub status: Status,
-    /// Its holder, kept after the sandbox is given back.
+    /// Its holder, or its last holder once the allocation is retired.
     pub holder: Option<Holder>,
-    /// When it was allocated; 0 if it never was.
+    /// Start of the allocation; 0 if the sandbox was never allocated.
     pub allocated_at: UnixSeconds,
-    /// How long its allocation lasts, in hours.
+    /// Duration of the allocation, in hours.
     pub lab_duration_hours: u32,
-    /// When it was given back or expired.
+    /// Time of the release or expiry.
     pub deletion_requested_at: Option<UnixSeconds>,
-    /// What the jobs note on it.
+    /// Attributes that jobs maintain.
     pub maintenance: Maintenance,
 }
 
-/// What the jobs note on a sandbox, for the next run and for admins.
+/// Attributes of a sandbox that jobs maintain, for their next run and for admins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maintenance {
-    /// Attempts to delete it from CSP that failed.
+    /// Failed attempts to delete it from CSP.
     pub deletion_retry_count: u32,
-    /// When the next attempt is due; at once if absent.
+    /// Earliest time of the next deletion attempt; `None` means immediately.
     pub next_deletion_at: Option<UnixSeconds>,
-    /// Why the last attempt failed.
+    /// The error of the last deletion attempt.
     pub deletion_error: Option<String>,
-    /// When a sync last wrote it.
+    /// Last write by the sync job.
     pub last_synced: Option<UnixSeconds>,
-    /// When anything last wrote it.
+    /// Last write by any component.
     pub updated_at: Option<UnixSeconds>,
-    /// When its NIOSXaaS services were deleted.
+    /// Time when its NIOSXaaS services were deleted.
     pub niosxaas_cleaned_at: Option<UnixSeconds>,
-    /// Why its NIOSXaaS services were left alone.
+    /// The reason why its NIOSXaaS services were skipped.
     pub niosxaas_cleanup_skipped: Option<String>,
-    /// Why its NIOSXaaS services could not be deleted.
+    /// The reason why its NIOSXaaS services could not be deleted.
     pub niosxaas_cleanup_failed_reason: Option<String>,
 }
 
 impl Sandbox {
-    /// The sandbox's id.
+    /// Returns the sandbox's id.
     #[must_use]
     pub const fn id(&self) -> &SandboxId {
         &self.account.sandbox_id
     }
 
-    /// When the allocation ends; `None` for a sandbox that never had one.
+    /// Returns the end of the allocation, without the grace period; `None` if the sandbox was never allocated.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixSeconds> {
         (self.allocated_at.0 > 0).then(|| self.allocated_at + lab_duration(self.lab_duration_hours))
     }
 
-    /// Whether `caller` is the holder, or was the last one.
+    /// Returns whether `caller` is the current or last holder.
     #[must_use]
     pub fn belongs_to(&self, caller: &CallerId) -> bool {
         self.holder
@@ -92,7 +92,7 @@ impl Sandbox {
             .is_some_and(|holder| &holder.caller == caller)
     }
 
-    /// Whether it was given to this pair, and to no other since.
+    /// Returns whether the pair of `caller` and `key` is the current or last holder.
     #[must_use]
     pub fn is_held_by(&self, caller: &CallerId, key: &IdempotencyKey) -> bool {
         self.holder
@@ -100,7 +100,8 @@ impl Sandbox {
             .is_some_and(|holder| &holder.caller == caller && &holder.key == key)
     }
 
-    /// Whether the allocation and its grace period are over at `now`.
+    /// Returns whether the allocation and its grace period are over at `now`. A sandbox that was never allocated counts
+    /// as overdue.
     #[must_use]
     pub fn is_overdue(&self, now: UnixSeconds, grace: Duration) -> bool {
         self.expires_at()

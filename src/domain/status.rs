@@ -1,4 +1,4 @@
-//! The states of a sandbox and the transitions between them.
+//! The status of a sandbox and the transitions between statuses.
 
 use std::{fmt, str::FromStr};
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-/// The state of a sandbox.
+/// The status of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// In the pool, never held by anyone.
+    /// Never allocated; can be allocated.
     Available,
     /// Held by one caller.
     Allocated,
-    /// Given back or expired; waits for its deletion from CSP.
+    /// Released or expired; waits for its deletion from CSP.
     PendingDeletion,
-    /// CSP refused its deletion for good; an admin decides.
+    /// The deletion was abandoned; an admin may retry it.
     DeletionFailed,
-    /// Never held, and no longer listed by CSP.
+    /// Never allocated, and no longer listed by CSP.
     Stale,
 }
 
 impl Status {
-    /// Every status, in the order in which a sandbox meets them.
+    /// Every status, in the order of a sandbox's life.
     pub const ALL: [Self; 5] = [
         Self::Available,
         Self::Allocated,
@@ -32,7 +32,7 @@ impl Status {
         Self::Stale,
     ];
 
-    /// The name in the table and the API.
+    /// Returns the name used in the table and the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A status name that the broker does not know.
+/// The error for a text that is not the name of a status.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("unknown status {0:?}")]
 pub struct UnknownStatus(pub String);
@@ -67,26 +67,26 @@ impl FromStr for Status {
     }
 }
 
-/// The legal changes of status. There is no other: each write to a sandbox's status is made from one of these and
-/// is conditional on the status it leaves. A sandbox that had a holder has no way back to `available`.
+/// A legal change of status. Every write to a sandbox's status is one of these and is conditional on the status that
+/// it leaves. No transition returns a sandbox that ever had a holder to `available`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// A caller gets the sandbox.
+    /// A caller allocates the sandbox.
     Allocate,
-    /// Its holder gives it back, or its time is up.
+    /// The holder releases the sandbox, or the allocation expires.
     Retire,
     /// CSP no longer lists it.
     MarkStale,
     /// CSP lists it again.
     Restore,
-    /// CSP refuses its deletion, or the attempts are used up.
+    /// CSP rejects its deletion permanently, or the attempts are exhausted.
     GiveUp,
-    /// An admin has its deletion tried again.
+    /// An admin requests another attempt at its deletion.
     RetryDeletion,
 }
 
 impl Transition {
-    /// The status that the write requires.
+    /// Returns the status that the write requires.
     #[must_use]
     pub const fn from(self) -> Status {
         match self {
@@ -98,7 +98,7 @@ impl Transition {
         }
     }
 
-    /// The status that the write leaves behind.
+    /// Returns the status that the write sets.
     #[must_use]
     pub const fn to(self) -> Status {
         match self {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_name_reads_back() {
+    fn every_status_name_parses_back() {
         for status in Status::ALL {
             assert_eq!(status.as_str().parse(), Ok(status));
         }
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_had_a_holder_becomes_available() {
-        let back_to_pool = [
+    fn only_stale_sandboxes_become_available_again() {
+        let to_available = [
             Transition::Allocate,
             Transition::Retire,
             Transition::MarkStale,
@@ -135,14 +135,14 @@ mod tests {
         ]
         .into_iter()
         .filter(|transition| transition.to() == Status::Available);
-        for transition in back_to_pool {
+        for transition in to_available {
             assert_eq!(transition.from(), Status::Stale);
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_status_only_if_it_is_a_name_of_one(text in crate::arbitrary::text()) {
+        fn any_text_is_a_status_name_or_is_rejected(text in crate::arbitrary::text()) {
             match text.parse::<Status>() {
                 Ok(status) => prop_assert_eq!(status.as_str(), text),
                 Err(fault) => prop_assert_eq!(fault.0, text),

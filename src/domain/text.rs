@@ -1,14 +1,14 @@
-//! Identifiers that arrive as text: their bounds and their parsing.
+//! Identifiers that arrive as text: parsing and bounds.
 
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 use thiserror::Error;
 
-/// Why a text from outside is no valid identifier.
+/// The reason why a text is not a valid identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidText {
-    /// Nothing is left after trimming.
+    /// Empty after trimming.
     #[error("is empty")]
     Empty,
     /// More characters than allowed.
@@ -19,7 +19,7 @@ pub enum InvalidText {
         /// Characters allowed.
         max: usize,
     },
-    /// A character outside the allowed set.
+    /// A character other than visible ASCII.
     #[error("has a character at position {position} that is not visible ASCII (0x21 to 0x7E)")]
     NotVisibleAscii {
         /// Position of the first such character, counted from 1.
@@ -27,7 +27,7 @@ pub enum InvalidText {
     },
 }
 
-/// The longest identifier that is accepted, in characters.
+/// The maximum length of an identifier, in characters.
 pub const MAX_TEXT: usize = 256;
 
 fn visible_ascii(raw: &[u8]) -> Result<&str, InvalidText> {
@@ -57,15 +57,15 @@ macro_rules! text {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Reads 1 to 256 visible ASCII characters, white space around them ignored.
+            /// Parses 1 to 256 visible ASCII characters; white space around them is ignored.
             ///
             /// # Errors
-            /// [`InvalidText`] says what is wrong with the text.
+            /// [`InvalidText`].
             pub fn parse(raw: impl AsRef<[u8]>) -> Result<Self, InvalidText> {
                 visible_ascii(raw.as_ref()).map(|text| Self(text.into()))
             }
 
-            /// The text itself.
+            /// Returns the identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -95,23 +95,23 @@ macro_rules! text {
 }
 
 text! {
-    /// The id of a sandbox: the `csp_id` of its CSP account.
+    /// The id of a sandbox, which is the `csp_id` of its CSP account.
     SandboxId
 }
 text! {
-    /// Who asks: one student's play of a lab. The unit that may hold a sandbox.
+    /// The id of a caller: one student's play of a lab. Only callers hold sandboxes.
     CallerId
 }
 text! {
-    /// What makes two requests of one caller the same request. Defaults to the caller's id.
+    /// An idempotency key, which distinguishes several allocations of one caller. Defaults to the caller's id.
     IdempotencyKey
 }
 text! {
-    /// The lab a play belongs to, stored as `track_name`.
+    /// The id of the lab that a play belongs to, stored as `track_name`.
     LabId
 }
 text! {
-    /// The beginning of the names of the sandboxes that a lab may use.
+    /// A prefix of sandbox names, which restricts an allocation to matching sandboxes.
     NamePrefix
 }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identifier_is_trimmed_and_bounded() {
+    fn identifier_is_trimmed_and_bounded() {
         assert_eq!(CallerId::parse("  play-1\t").unwrap().as_str(), "play-1");
         assert_eq!(CallerId::parse(" "), Err(InvalidText::Empty));
         assert!(CallerId::parse("x".repeat(256)).is_ok());
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_an_identifier_is_within_its_bounds(raw in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn identifier_is_accepted_only_within_its_bounds(raw in proptest::collection::vec(any::<u8>(), 0..600)) {
             let trimmed = raw.trim_ascii();
             let should = (1..=MAX_TEXT).contains(&trimmed.len()) && trimmed.iter().all(u8::is_ascii_graphic);
             match CallerId::parse(&raw) {
@@ -169,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn any_identifier_is_read_with_white_space_around_it(text in "[!-~]{1,256}", space in "[ \t\r\n]{0,9}") {
+        fn white_space_around_an_identifier_is_ignored(text in "[!-~]{1,256}", space in "[ \t\r\n]{0,9}") {
             let id = SandboxId::parse(format!("{space}{text}{space}")).unwrap();
             prop_assert_eq!(id.as_str(), text);
         }
