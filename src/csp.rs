@@ -1,27 +1,30 @@
-//! Infoblox CSP: the client, and a simulator that speaks the same protocol.
+//! Infoblox CSP: the client, and a simulator with the same API.
 
+mod account_list;
 mod client;
+mod error;
+mod http;
 pub mod niosxaas;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod throttle;
 
-pub use self::client::{AccountList, CspClient, CspError};
+pub use self::{account_list::AccountList, client::CspClient, error::CspError};
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-/// Which CSP the pool is kept in step with.
+/// The CSP that the broker uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CspMode {
     /// The simulator in this process.
     Simulated,
-    /// The one at `CSP_BASE_URL`.
+    /// The CSP at `CSP_BASE_URL`.
     Live,
 }
 
-/// Which CSP, and how long to wait for it.
+/// The configuration of the CSP client.
 #[derive(Clone, Debug)]
 pub struct CspConfig {
     /// `CSP_MODE`.
@@ -32,8 +35,8 @@ pub struct CspConfig {
     pub token: Option<SecretString>,
     /// `CSP_TIMEOUT_CONNECT_SEC`.
     pub connect_timeout: Duration,
-    /// `CSP_TIMEOUT_READ_SEC`: the longest silence within an answer.
+    /// `CSP_TIMEOUT_READ_SEC`: the longest wait for the next part of an answer.
     pub read_timeout: Duration,
-    /// `SIMULATOR_ACCOUNTS`: how many accounts the simulator in this process begins with.
+    /// `SIMULATOR_ACCOUNTS`: the number of accounts with which the simulator starts.
     pub simulated_accounts: usize,
 }

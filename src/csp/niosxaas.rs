@@ -1,6 +1,6 @@
-//! NIOSXaaS: the universal services that a student may have left in a sandbox's account.
+//! NIOSXaaS: the client that deletes the universal services a student may have left in a sandbox's account.
 //!
-//! They are found and deleted as the account's user: sign in, switch to the account, list, delete.
+//! The client acts as a user: it signs in, switches to the account, lists the services and deletes them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use tokio::sync::Mutex;
 
 use super::{
     CspError,
-    client::{checked, observed, read_body, uuid_of},
+    http::{checked, http_client, observed, read_body, uuid_of},
 };
 use crate::{
     shared::Shared,
     telemetry::{metrics::Metrics, trace_headers},
 };
 
-/// The services in the accounts, and the user who may delete them.
+/// The configuration of the NIOSXaaS client.
 #[derive(Clone, Debug)]
 pub struct NiosxaasConfig {
     /// `NIOSXAAS_BASE_URL`, without a slash at the end.
@@ -28,15 +28,15 @@ pub struct NiosxaasConfig {
     pub email: String,
     /// `NIOSXAAS_PASSWORD`.
     pub password: Option<SecretString>,
-    /// `NIOSXAAS_SERVICE_NAME`; empty for every service.
+    /// `NIOSXAAS_SERVICE_NAME`: the name of the services to delete; empty for all services.
     pub service_name: String,
     /// `NIOSXAAS_TIMEOUT_SEC`, for each call.
     pub timeout: Duration,
-    /// `NIOSXAAS_SHADOW_MODE`: find them, but delete none.
+    /// `NIOSXAAS_SHADOW_MODE`: list services, but delete none.
     pub shadow_mode: bool,
 }
 
-/// The user who may delete the NIOSXaaS services.
+/// The credentials of the user that deletes the services.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NiosxaasUser {
     /// The e-mail address.
@@ -45,16 +45,16 @@ pub struct NiosxaasUser {
     pub password: SecretString,
 }
 
-/// What became of an account's services.
+/// The result of a cleaned account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cleaned {
-    /// So many were deleted; there are no more.
+    /// All services were deleted. Contains their number.
     Deleted(usize),
-    /// In shadow mode: so many would have been deleted.
+    /// Shadow mode: no service was deleted. Contains the number that would have been.
     Shadow(usize),
 }
 
-/// A client with the credentials of one user.
+/// A client of the NIOSXaaS API. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct NiosxaasClient {
     http: reqwest::Client,
@@ -63,7 +63,7 @@ pub struct NiosxaasClient {
     metrics: Metrics,
 }
 
-/// One sign-in, shared by the calls of a run. Cheap to clone.
+/// A session, whose sign-in all accounts of a run share. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct Session {
     client: NiosxaasClient,
@@ -87,23 +87,23 @@ struct Service {
 }
 
 impl NiosxaasClient {
-    /// Whether services are found but left alone.
+    /// Returns whether services are listed but not deleted.
     #[must_use]
     pub fn is_shadow(&self) -> bool {
         self.config.shadow_mode
     }
 
-    /// A client for `config`.
+    /// Creates a client.
     ///
     /// # Errors
-    /// [`CspError::Unavailable`] if the machine has no usable TLS set-up.
+    /// [`CspError::Unavailable`] if TLS cannot be initialized.
     pub fn new(
         config: NiosxaasConfig,
         user: Shared<NiosxaasUser>,
         connect_timeout: Duration,
         metrics: Metrics,
     ) -> Result<Self, CspError> {
-        let http = super::client::http_client(&config.base_url, connect_timeout, config.timeout)?;
+        let http = http_client(&config.base_url, connect_timeout, config.timeout)?;
         Ok(Self {
             http,
             config: Arc::new(config),
@@ -112,7 +112,7 @@ impl NiosxaasClient {
         })
     }
 
-    /// Begins a run. Signs in with the first call.
+    /// Creates a session. It signs in with its first call.
     #[must_use]
     pub fn session(&self) -> Session {
         Session {
@@ -137,7 +137,7 @@ impl NiosxaasClient {
             let body = read_body(checked(answer)?).await?;
             serde_json::from_slice(&body).map_err(|fault| {
                 CspError::unavailable(format!(
-                    "an answer of NIOSXaaS is no JSON of the agreed form: {fault}"
+                    "an answer of NIOSXaaS is not JSON of the expected form: {fault}"
                 ))
             })
         })
@@ -211,10 +211,11 @@ impl NiosxaasClient {
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 
 impl Session {
-    /// Deletes the services of an account, or counts them in shadow mode.
+    /// Deletes the services of an account, or counts them in shadow mode. Signs in again once if the session has
+    /// expired.
     ///
     /// # Errors
-    /// [`CspError`]; [`CspError::Unauthorized`] also after a new sign-in.
+    /// [`CspError`].
     pub async fn clean(&self, external_id: &str) -> Result<Cleaned, CspError> {
         let token = self.token(None).await?;
         match self.clean_with(&token, external_id).await {
@@ -226,13 +227,13 @@ impl Session {
         }
     }
 
-    /// The token of the run; a new one in place of `refused`.
-    async fn token(&self, refused: Option<&SecretString>) -> Result<SecretString, CspError> {
+    /// Returns the session's token, or signs in if there is none or it is `rejected`.
+    async fn token(&self, rejected: Option<&SecretString>) -> Result<SecretString, CspError> {
         let mut token = self.token.lock().await;
-        let is_refused = |known: &SecretString| {
-            refused.is_some_and(|bad| bad.expose_secret() == known.expose_secret())
+        let is_rejected = |known: &SecretString| {
+            rejected.is_some_and(|rejected| rejected.expose_secret() == known.expose_secret())
         };
-        if let Some(known) = token.as_ref().filter(|known| !is_refused(known)) {
+        if let Some(known) = token.as_ref().filter(|known| !is_rejected(known)) {
             return Ok(known.clone());
         }
         let fresh = self.client.sign_in().await?;
@@ -266,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_what_was_agreed_or_an_error(results in json(), jwt in json()) {
+        fn any_answer_is_parsed_or_rejected(results in json(), jwt in json()) {
             let answer = json!({ "results": results, "jwt": jwt }).to_string();
             let services: Result<Services, _> = serde_json::from_str(&answer);
             prop_assert_eq!(services.is_ok(), results.is_array());

@@ -1,6 +1,6 @@
-//! NIOSXaaS, simulated: sign in, switch to an account, list and delete its services.
+//! The simulated NIOSXaaS API: sign in, switch to an account, list and delete its services.
 //!
-//! Every second account has the service that a lab makes, every fifth one of another name too.
+//! Every second account has a service that a lab creates, and every fifth has one of another name.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,18 +16,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Call, Simulator, error};
+use super::{Call, Simulator, server::error};
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 
-/// What a token stands for.
+/// The state of a session.
 #[derive(Clone, Debug)]
 enum Session {
     SignedIn,
     SwitchedTo(String),
 }
 
-/// The sessions and what was deleted in them.
+/// The open sessions and the deleted services.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     sessions: HashMap<String, Session>,
@@ -40,27 +40,29 @@ pub(super) fn routes(simulator: &Simulator) -> Router<Simulator> {
         .route("/v2/session/account_switch", post(switch))
         .route(SERVICES, get(list))
         .route(&format!("{SERVICES}/{{uuid}}"), delete(delete_one))
-        .layer(middleware::from_fn_with_state(simulator.clone(), gate))
+        .layer(middleware::from_fn_with_state(
+            simulator.clone(),
+            serve_call,
+        ))
 }
 
-async fn gate(State(simulator): State<Simulator>, request: Request, next: Next) -> Response {
-    simulator
-        .inject_or_serve(Call::Niosxaas, request, next)
-        .await
+async fn serve_call(State(simulator): State<Simulator>, request: Request, next: Next) -> Response {
+    simulator.serve_call(Call::Niosxaas, request, next).await
 }
 
 impl Simulator {
-    /// Ends every session, as when tokens run out.
+    /// Ends every session, as if all tokens had expired.
     pub fn end_sessions(&self) {
         self.lock().services.sessions.clear();
     }
 
-    /// The services left, as account number and name.
+    /// Returns the remaining services, each with the `csp_id` of its account and its name.
     #[must_use]
     pub fn services(&self) -> Vec<(u64, &'static str)> {
         let inner = self.lock();
         let all = inner
             .accounts
+            .all()
             .iter()
             .flat_map(|account| of_account(&account.id, account.csp_id));
         all.filter(|service| !inner.services.deleted.contains(&service.id))
@@ -68,7 +70,7 @@ impl Simulator {
             .collect()
     }
 
-    /// A new session; the token it answers to.
+    /// Opens a session. Returns its token.
     fn open_session(&self, session: Session) -> String {
         let token = Uuid::new_v4().to_string();
         self.lock().services.sessions.insert(token.clone(), session);
@@ -84,7 +86,7 @@ impl Simulator {
         self.lock().services.sessions.get(token).cloned()
     }
 
-    /// The services of the account that the session was switched to.
+    /// Returns the services of the account to which the session has switched.
     fn services_of_session(&self, headers: &HeaderMap) -> Option<Vec<Service>> {
         let Session::SwitchedTo(account) = self.session(headers)? else {
             return None;
@@ -92,6 +94,7 @@ impl Simulator {
         let inner = self.lock();
         let csp_id = inner
             .accounts
+            .all()
             .iter()
             .find(|known| known.id == account)?
             .csp_id;
@@ -118,7 +121,7 @@ fn of_account(account: &str, csp_id: u64) -> Vec<Service> {
     let of_lab = csp_id.is_multiple_of(2).then(|| service("Instrqt-SaaS", 1));
     let other = csp_id
         .is_multiple_of(5)
-        .then(|| service("somebody-elses", 2));
+        .then(|| service("another-service", 2));
     of_lab.into_iter().chain(other).collect()
 }
 

@@ -1,0 +1,96 @@
+//! Errors of CSP calls.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// A failed CSP call.
+#[derive(Debug, Error)]
+pub enum CspError {
+    /// No answer, an invalid one, a server error, or an answer of a proxy in front of CSP. Transient.
+    #[error("CSP is unavailable: {reason}")]
+    Unavailable {
+        /// The reason.
+        reason: String,
+        /// The error of the HTTP client.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
+    /// Too many requests. Transient.
+    #[error("CSP limits the rate of requests")]
+    RateLimited {
+        /// The delay that CSP asks for, if any.
+        retry_after: Option<Duration>,
+    },
+    /// The API token is not accepted. Every call fails until it is replaced.
+    #[error(
+        "CSP rejects the API token (HTTP {status}); set CSP_API_TOKEN to a valid token of the account"
+    )]
+    Unauthorized {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// The account's id is not safe in a URL, so no request was sent.
+    #[error("the account id {external_id:?} is not of the form identity/accounts/<uuid>")]
+    InvalidId {
+        /// The id.
+        external_id: String,
+    },
+    /// The request is rejected permanently.
+    #[error("CSP rejects the request (HTTP {status})")]
+    Rejected {
+        /// The status code.
+        status: u16,
+    },
+}
+
+impl CspError {
+    pub(super) fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    /// Returns the delay that CSP asks for, if any.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Returns the value of the metrics' `outcome` label.
+    pub(super) const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::InvalidId { .. } | Self::Rejected { .. } => "rejected",
+        }
+    }
+
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+    }
+}
+
+impl From<reqwest::Error> for CspError {
+    fn from(error: reqwest::Error) -> Self {
+        let reason = if error.is_timeout() {
+            "no answer in time"
+        } else if error.is_connect() {
+            "no connection"
+        } else {
+            "the connection broke during the answer"
+        };
+        // The URL is internal to the installation, and readers of the error need not know it.
+        Self::Unavailable {
+            reason: reason.to_owned(),
+            source: Some(error.without_url()),
+        }
+    }
+}
