@@ -1,4 +1,4 @@
-//! Input as hostile as it may come, for the tests of everything that reads input.
+//! Proptest strategies for hostile input, used by unit tests of code that parses input.
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use axum::http::HeaderValue;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 type Item = std::collections::HashMap<String, AttributeValue>;
 
-/// Any text: short or long, plain or not.
+/// Any text: empty, short, very long, ASCII or not.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => any::<String>(),
@@ -18,17 +18,19 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any bytes that a header may have.
+/// Any value that an HTTP header can carry.
 pub(crate) fn header_value() -> impl Strategy<Value = HeaderValue> {
     let bytes = prop_oneof![
         6 => collection::vec(any::<u8>(), 0..400),
         6 => "[ -~\\t]{0,400}".prop_map(String::into_bytes),
         1 => Just(vec![b','; 60_000]),
     ];
-    bytes.prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok())
+    bytes.prop_filter_map("not a header value", |bytes| {
+        HeaderValue::from_bytes(&bytes).ok()
+    })
 }
 
-/// Any number as a text, in range or not.
+/// Any number in text form, in range or not.
 pub(crate) fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
@@ -38,7 +40,7 @@ pub(crate) fn number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any number that DynamoDB keeps.
+/// Any number that DynamoDB accepts.
 fn stored_number() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
@@ -48,7 +50,7 @@ fn stored_number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any JSON.
+/// Any JSON value.
 pub(crate) fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -67,7 +69,7 @@ pub(crate) fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Any value of an attribute.
+/// Any DynamoDB attribute value.
 pub(crate) fn attribute() -> impl Strategy<Value = AttributeValue> {
     let leaf = prop_oneof![
         text().prop_map(AttributeValue::S),
@@ -86,8 +88,8 @@ pub(crate) fn attribute() -> impl Strategy<Value = AttributeValue> {
     })
 }
 
-/// `item` with some of its attributes gone, and others of another value.
-pub(crate) fn spoilt(item: Item) -> impl Strategy<Value = Item> {
+/// `item` with up to three of its attributes removed or replaced by arbitrary values.
+pub(crate) fn corrupted(item: Item) -> impl Strategy<Value = Item> {
     let mut names: Vec<_> = item.keys().cloned().collect();
     names.sort();
     let change = (

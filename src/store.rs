@@ -1,7 +1,7 @@
-//! The pool in DynamoDB, or in anything that speaks its API.
+//! The pool in DynamoDB or a server with the same API.
 //!
-//! Nothing is read, changed in memory and put back. Each write to a sandbox names the state it leaves as its
-//! condition, so two writers, a retry or a crash between two calls cannot undo one another.
+//! No item is read, changed in memory and written back. Every write to a sandbox is conditional on the status that it
+//! leaves, so neither concurrent writers nor retries nor a crash between two calls can undo a change.
 
 mod change;
 mod claim;
@@ -11,13 +11,15 @@ pub mod embedded;
 mod error;
 mod item;
 mod lease;
+mod list;
+mod migration;
 mod observe;
 mod read;
-mod release;
+mod retire;
 mod runs;
 mod samples;
 mod scan;
-mod schema;
+mod table;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -38,20 +40,22 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::observe::Observer;
 pub use self::{
     change::{Change, DeletionOutcome},
-    claim::{ClaimOutcome, ClaimPrecondition, StoredClaim},
+    claim::{ClaimOutcome, ClaimPrecondition},
     cursor::Position,
     error::StoreError,
-    item::{ClaimTarget, Item, ItemFault, Tombstone, read_sandbox},
+    item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox},
     lease::{Acquired, Fence, LEASE, RunOutcome},
+    list::Listing,
+    migration::{Migration, SCHEMA_VERSION},
     read::{AvailablePage, PageSize},
-    release::Release,
-    scan::{Listing, SandboxPage},
-    schema::{Creation, Migration, SCHEMA_VERSION},
+    retire::Release,
+    scan::SandboxPage,
+    table::Creation,
 };
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
 
-/// Requests under way at once. More only queue up in the database, where they time out; here they wait. Two brokers that
-/// meet in the pool lose as many attempts.
+/// The maximum number of concurrent calls. Further calls wait here, because in the database's queue they would time
+/// out. It also bounds how many attempts two brokers lose when they conflict over the same sandboxes.
 const CONCURRENCY: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -60,23 +64,23 @@ const ATTEMPTS: u32 = 3;
 const CONFLICT_ATTEMPTS: u32 = 5;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Which engine holds the table.
+/// The engine that stores the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// The one in this process, over SQLite in `DATA_DIR`.
+    /// The embedded engine, which stores the table in SQLite in `DATA_DIR`.
     Embedded,
     /// DynamoDB, or the server at `DDB_ENDPOINT_URL`.
     DynamoDb,
 }
 
-/// Where the table is.
+/// The location of the table.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// `STORE`.
     pub engine: Engine,
     /// `DATA_DIR`.
     pub data_dir: PathBuf,
-    /// `DDB_TABLE_NAME` and the `DDB_GSI…_NAME`s.
+    /// `DDB_TABLE_NAME` and the `DDB_GSI…_NAME` variables.
     pub table: TableNames,
     /// `DDB_ENDPOINT_URL`.
     pub endpoint: Option<String>,
@@ -84,7 +88,7 @@ pub struct StoreConfig {
     pub region: String,
 }
 
-/// The table's and its indexes' names.
+/// The names of the table and its indexes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableNames {
     /// The table.
@@ -98,7 +102,7 @@ pub struct TableNames {
 }
 
 impl TableNames {
-    /// Each index with its hash attribute.
+    /// Returns the name and the hash attribute of each index.
     fn indexes(&self) -> [(&str, &'static str); 3] {
         [
             (&self.status_index, "status"),
@@ -108,7 +112,7 @@ impl TableNames {
     }
 }
 
-/// The pool. Cheap to clone.
+/// A client of the pool's table. Clones are cheap and share the connections and slots.
 #[derive(Clone, Debug)]
 pub struct PoolStore {
     client: Client,
@@ -116,7 +120,7 @@ pub struct PoolStore {
     slots: Arc<Semaphore>,
 }
 
-/// A turn to make a call.
+/// A permit for one call to the database. Released on drop.
 #[derive(Debug)]
 pub struct Slot<'a> {
     store: &'a PoolStore,
@@ -124,7 +128,8 @@ pub struct Slot<'a> {
 }
 
 impl PoolStore {
-    /// A store over the table that `config` names. `endpoint` takes the place of AWS's own. Connects to nothing yet.
+    /// Creates a client of the table that `config` names; `endpoint` replaces the endpoint of AWS. Opens no connection
+    /// yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
         let mut settings = aws::settings(&config.region, endpoint)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
@@ -135,22 +140,22 @@ impl PoolStore {
                     .operation_timeout(OPERATION_TIMEOUT)
                     .build(),
             )
-            // The timeouts above end what stalls; watching every body for it as well only costs.
+            // The time-outs above cover stalled answers, so the SDK need not watch every body as well.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if endpoint.is_some_and(is_loopback_url) {
-            // Emulators take any credentials; looking for real ones would take seconds and may find some.
+            // Emulators accept any credentials. The search for real ones takes seconds, and could find and use some.
             settings = settings
                 .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
         }
-        let config_of_client = aws_sdk_dynamodb::config::Builder::from(&settings.load().await)
+        let client_config = aws_sdk_dynamodb::config::Builder::from(&settings.load().await)
             .interceptor(Observer(metrics));
         Self::new(
-            Client::from_conf(config_of_client.build()),
+            Client::from_conf(client_config.build()),
             config.table.clone(),
         )
     }
 
-    /// A store over `client`.
+    /// Creates a store that uses `client`.
     #[must_use]
     pub fn new(client: Client, table: TableNames) -> Self {
         Self {
@@ -160,29 +165,29 @@ impl PoolStore {
         }
     }
 
-    /// Waits for a turn to make a call that a request or a job waits for; few of them are under way at once. Whoever has one
-    /// must not wait for another.
+    /// Waits for one of the [`CONCURRENCY`] slots, each a permit for one call. The holder of a slot must not wait for a
+    /// second one: if every holder did, none would proceed.
     pub async fn slot(&self) -> Slot<'_> {
-        // Never closed, so never an error.
         Slot {
             store: self,
+            // Fails only for a closed semaphore, and this one is never closed.
             _permit: self.slots.acquire().await.ok(),
         }
     }
 
-    /// Reads an item, or logs why it is no sandbox.
+    /// Converts a sandbox item. An unreadable one is logged and skipped.
     fn read_or_skip(&self, item: Item) -> Option<Sandbox> {
-        let key = item.get("PK").and_then(|key| key.as_s().ok()).cloned();
+        let key = item::partition_of(&item).cloned();
         match read_sandbox(item) {
             Ok(sandbox) => Some(sandbox),
             Err(fault) => {
-                tracing::warn!(key, %fault, table = self.table.name, "skipped an item that cannot be read");
+                tracing::warn!(key, %fault, table = self.table.name, "unreadable sandbox skipped");
                 None
             }
         }
     }
 
-    /// An item as it is now.
+    /// Reads an item, strongly consistent.
     async fn get_item(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let _slot = self.slot().await;
         let call = self
@@ -197,7 +202,7 @@ impl PoolStore {
         Ok(answer.item)
     }
 
-    /// One conditional update. A transaction on the same item makes DynamoDB refuse it at once; that passes.
+    /// Sends an update. DynamoDB rejects it at once while a transaction writes the same item, so it is retried.
     async fn update_item(
         &self,
         request: UpdateItemFluentBuilder,

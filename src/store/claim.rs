@@ -1,4 +1,4 @@
-//! The one write that allocates: a sandbox leaves `available` and a claim points at it, both or neither.
+//! The write that allocates: one transaction moves a sandbox from `available` to `allocated` and writes its claim.
 
 use aws_sdk_dynamodb::{
     error::SdkError,
@@ -10,84 +10,53 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, Slot, StoreError,
-    error::is_passing,
-    item::{self, ClaimTarget, number, string},
+    error::is_transient_reason,
+    item::{self, StoredClaim, number, string},
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{
-        Account, Candidate, Holder, LeaseTerms, Maintenance, Sandbox, SandboxId, Transition,
-        lab_duration,
-    },
+    domain::{Account, Candidate, Holder, LeaseTerms, Maintenance, Sandbox, Transition},
 };
 
-/// How long a claim outlives its allocation before the table's TTL may remove it. An allocation that nothing expired
-/// for so long is a fault of the installation, and only then does a lost claim cost a second sandbox.
-const CLAIM_RETENTION: std::time::Duration = std::time::Duration::from_hours(7 * 24);
-
-/// Which claim an allocation may write over.
+/// The stored claim that an allocation expects and replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimPrecondition {
-    /// None: the (caller, key) pair must be new.
+    /// No claim: the (caller, key) pair must be new.
     New,
-    /// The one that points at this sandbox, which the pair no longer holds.
+    /// The claim for the sandbox with this id, which the pair no longer holds.
     Leftover(String),
-    /// The one there is, for as long as it cannot be read.
+    /// An item that is not a valid claim.
     Unreadable,
 }
 
-/// What the table has as the claim of a (caller, key) pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredClaim {
-    /// Nothing.
-    None,
-    /// A claim.
-    Readable(ClaimTarget),
-    /// An item that is no claim.
-    Unreadable,
-}
-
-impl StoredClaim {
-    /// Reads a claim item, or logs why it is none.
-    pub(super) fn read(item: Option<item::Item>) -> Self {
-        let Some(item) = item else { return Self::None };
-        let key = item.get("PK").and_then(|key| key.as_s().ok()).cloned();
-        serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_or_else(
-            |fault| {
-                tracing::error!(key, %fault, "a claim cannot be read and will be written over");
-                Self::Unreadable
-            },
-            Self::Readable,
-        )
-    }
-}
-
-/// How an attempt to allocate ended.
+/// The outcome of an attempt to allocate.
 #[derive(Debug)]
 pub enum ClaimOutcome {
-    /// The caller holds the sandbox now.
+    /// The sandbox was allocated.
     Won(Sandbox),
-    /// The claim of the (caller, key) pair is not what the guard says; what it is, or nothing if it vanished.
+    /// The stored claim does not meet the precondition. Contains the stored claim.
     Held(StoredClaim),
-    /// The sandbox is not what the candidate says; what it is now, if it still exists and can be read.
+    /// The sandbox is no longer available, or its account changed. Contains the stored sandbox if it exists and is
+    /// readable.
     Lost(Option<Sandbox>),
-    /// Another transaction is at the sandbox. Nothing was written.
+    /// Another transaction is writing the sandbox. Nothing was written.
     Contended,
-    /// Another transaction, or the database's capacity, was in the way. Nothing was written.
+    /// Another transaction is writing the claim, or the database throttles. Nothing was written.
     Conflict,
 }
 
 impl Slot<'_> {
-    /// Tries to allocate `candidate` to `holder`. Choose it in the slot: one that waits with a request for its slot is
-    /// not there for others, and may be gone before it is its turn.
+    /// Tries to allocate `candidate` to `holder`. Choose the candidate only after the slot is acquired: a candidate
+    /// that is reserved while its request waits for a slot is withheld from other requests, and more likely taken by
+    /// another broker.
     ///
     /// # Errors
-    /// [`StoreError`]; whether the write took effect is then not known.
+    /// [`StoreError`]. Whether the write took effect is then unknown.
     pub async fn claim(
         self,
         candidate: &Candidate,
         holder: &Holder,
-        guard: &ClaimPrecondition,
+        precondition: &ClaimPrecondition,
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<ClaimOutcome, StoreError> {
@@ -96,14 +65,14 @@ impl Slot<'_> {
         let allocate = store
             .allocate_sandbox(candidate, holder, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let point = store
-            .point_claim(candidate, holder, guard, terms, now)
+        let claim = store
+            .write_claim(candidate, holder, precondition, terms, now)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let call = store
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().update(allocate).build())
-            .transact_items(TransactWriteItem::builder().put(point).build());
+            .transact_items(TransactWriteItem::builder().put(claim).build());
         match Box::pin(call.send()).await {
             Ok(_) => Ok(ClaimOutcome::Won(Sandbox {
                 account: Account {
@@ -146,8 +115,8 @@ impl Slot<'_> {
 }
 
 impl PoolStore {
-    /// Besides the status, what describes the account must be as the candidate has it: the answer to the caller is
-    /// made from it, and the name has to have the prefix that was asked for.
+    /// The condition covers the account's attributes as well as the status: the answer to the caller is built from the
+    /// candidate, whose name matched the requested prefix.
     fn allocate_sandbox(
         &self,
         candidate: &Candidate,
@@ -188,19 +157,19 @@ impl PoolStore {
             .build()
     }
 
-    fn point_claim(
+    fn write_claim(
         &self,
         candidate: &Candidate,
         holder: &Holder,
-        guard: &ClaimPrecondition,
+        precondition: &ClaimPrecondition,
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
         let put = Put::builder()
             .table_name(&self.table.name)
-            .set_item(Some(claim_item(&candidate.id, holder, terms, now)))
+            .set_item(Some(item::claim_item(&candidate.id, holder, terms, now)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match guard {
+        match precondition {
             ClaimPrecondition::New => put.condition_expression("attribute_not_exists(PK)"),
             ClaimPrecondition::Unreadable => put
                 .condition_expression(
@@ -216,7 +185,7 @@ impl PoolStore {
         .build()
     }
 
-    /// `None` if the transaction failed for a reason that is no outcome of a race.
+    /// Converts the reasons of a cancelled transaction; `None` if one of them is neither a race nor transient.
     fn read_cancellation(&self, reasons: &[CancellationReason]) -> Option<ClaimOutcome> {
         let [sandbox, claim] = reasons else {
             return None;
@@ -233,78 +202,12 @@ impl PoolStore {
                     .and_then(|item| self.read_or_skip(item)),
             ));
         }
-        reasons.iter().all(is_passing).then(|| {
+        reasons.iter().all(is_transient_reason).then(|| {
             if sandbox.code() == Some("TransactionConflict") {
                 ClaimOutcome::Contended
             } else {
                 ClaimOutcome::Conflict
             }
         })
-    }
-}
-
-/// The claim of one allocation.
-pub(super) fn claim_item(
-    sandbox: &SandboxId,
-    holder: &Holder,
-    terms: LeaseTerms,
-    at: UnixSeconds,
-) -> item::Item {
-    let expires_at = at + lab_duration(terms.lab_duration_hours) + terms.grace;
-    let mut claim = item::claim_key(&holder.caller, &holder.key);
-    claim.extend([
-        ("caller".to_owned(), string(holder.caller.as_str())),
-        ("key".to_owned(), string(holder.key.as_str())),
-        ("sandbox_id".to_owned(), string(sandbox.as_str())),
-        ("allocated_at".to_owned(), number(at.0)),
-        ("expires_at".to_owned(), number(expires_at.0)),
-        ("ttl".to_owned(), number((expires_at + CLAIM_RETENTION).0)),
-    ]);
-    claim
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_dynamodb::types::AttributeValue;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        arbitrary::spoilt,
-        domain::{CallerId, IdempotencyKey},
-    };
-
-    proptest! {
-        #[test]
-        fn any_claim_reads_back(
-            sandbox in "[!-~]{1,256}", caller in "[!-~]{1,256}", key in "[!-~]{1,256}", at in any::<i64>(),
-        ) {
-            let sandbox = SandboxId::parse(sandbox).unwrap();
-            let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
-            let pointer = ClaimTarget { sandbox_id: sandbox.to_string(), allocated_at: at };
-            prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Readable(pointer));
-        }
-
-        #[test]
-        fn any_item_is_a_claim_or_unreadable(item in spoilt(claim_item(
-            &SandboxId::parse("1").unwrap(), &holder("play-1", "key-1"), TERMS, UnixSeconds(1)
-        ))) {
-            let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
-                && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
-            prop_assert_eq!(matches!(StoredClaim::read(Some(item)), StoredClaim::Readable(_)), is_claim);
-        }
-    }
-
-    const TERMS: LeaseTerms = LeaseTerms {
-        lab_duration_hours: 4,
-        grace: std::time::Duration::from_mins(30),
-    };
-
-    fn holder(caller: &str, key: &str) -> Holder {
-        Holder {
-            caller: CallerId::parse(caller).unwrap(),
-            key: IdempotencyKey::parse(key).unwrap(),
-            lab: None,
-        }
     }
 }

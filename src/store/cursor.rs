@@ -1,4 +1,4 @@
-//! Cursors of listings: an opaque text that says where the next page begins.
+//! Cursors of listings: opaque texts that encode where the next page starts.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,14 +6,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::item::{Item, SANDBOX_PREFIX, SANDBOX_SORT};
 use crate::domain::Status;
 
-/// Where a listing of one status, or of all, continues: the key of its last sandbox.
+/// A position in a listing of one status, or of all sandboxes: the key of the last sandbox before it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Position {
     key: Item,
     status: Option<Status>,
 }
 
-/// The attributes of a position, in the order in which a cursor has them.
+/// Returns the attributes of a position, in their order in a cursor.
 const fn names(status: Option<Status>) -> &'static [&'static str] {
     if status.is_some() {
         &["PK", "SK", "status", "allocated_at"]
@@ -23,7 +23,7 @@ const fn names(status: Option<Status>) -> &'static [&'static str] {
 }
 
 impl Position {
-    /// The position after `item`; `None` if the item lacks an attribute of the key.
+    /// Returns the position after `item`; `None` if the item lacks an attribute of the key.
     pub(super) fn of(item: &Item, status: Option<Status>) -> Option<Self> {
         let key = names(status)
             .iter()
@@ -32,12 +32,12 @@ impl Position {
         Some(Self { key, status })
     }
 
-    /// The key for `ExclusiveStartKey`.
+    /// Returns the key for `ExclusiveStartKey`.
     pub(super) fn into_key(self) -> Item {
         self.key
     }
 
-    /// Reads a cursor. `None` if it is not one of a listing of `status`.
+    /// Decodes a cursor. Returns `None` if it is not a cursor of a listing of `status`.
     #[must_use]
     pub fn from_cursor(cursor: &str, status: Option<Status>) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
@@ -45,7 +45,7 @@ impl Position {
         Self::from_values(&values, status)
     }
 
-    /// The position as a text that is safe in a URL.
+    /// Encodes the position as a text that is safe in a URL.
     #[must_use]
     pub fn to_cursor(&self) -> String {
         let values: Vec<_> = names(self.status)
@@ -72,7 +72,7 @@ impl Position {
             })
             .collect::<Option<_>>()?;
         let (partition, sort) = (values.first()?, values.get(1)?);
-        // DynamoDB's own bounds of a key, in bytes; it rejects an empty one.
+        // DynamoDB's bounds of key attributes, in bytes.
         let is_key = (1..=2048).contains(&partition.len()) && (1..=1024).contains(&sort.len());
         let is_sandbox =
             status.is_none() || (partition.starts_with(SANDBOX_PREFIX) && sort == SANDBOX_SORT);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_reads_back_for_its_own_listing_only() {
+    fn cursor_decodes_for_its_own_listing_only() {
         let values = ["SBX#1", "META", "stale", "0"].map(str::to_owned);
         let position = Position::from_values(&values, Some(Status::Stale)).unwrap();
         let cursor = position.to_cursor();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_cursor() {
+    fn invalid_cursor_is_rejected() {
         let of = |values: &[&str]| URL_SAFE_NO_PAD.encode(serde_json::json!(values).to_string());
         let status = Some(Status::Stale);
         for cursor in [
@@ -115,8 +115,8 @@ mod tests {
         ] {
             assert_eq!(Position::from_cursor(&cursor, status), None, "{cursor}");
         }
-        let endless = "a".repeat(3000);
-        for values in [["", ""], ["SBX#1", ""], ["", "META"], [&endless, "META"]] {
+        let too_long = "a".repeat(3000);
+        for values in [["", ""], ["SBX#1", ""], ["", "META"], [&too_long, "META"]] {
             assert_eq!(
                 Position::from_cursor(&of(&values), None),
                 None,
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_cursor_of_its_listing_or_none(
+        fn any_text_is_a_complete_cursor_or_is_rejected(
             text in prop_oneof![
                 crate::arbitrary::text(),
                 proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
@@ -146,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn any_position_reads_back(
+        fn any_position_decodes_from_its_cursor(
             id in "[!-~]{1,256}",
             status in status(),
             allocated_at in any::<i64>(),
@@ -161,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_that_is_accepted_is_a_key_that_the_table_takes(
+        fn accepted_cursor_is_a_key_within_the_bounds_of_dynamodb(
             values in proptest::collection::vec(prop_oneof![".{0,3000}", Just("META".to_owned()), "SBX#[a-z]{1,9}"], 0..5),
             status in status(),
         ) {

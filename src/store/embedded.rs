@@ -1,4 +1,4 @@
-//! The DynamoDB engine in this process: dynoxide over SQLite, spoken to through the SDK like any other.
+//! The embedded engine: dynoxide over SQLite in this process, which the SDK calls like any other DynamoDB server.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -14,13 +14,13 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The engine's SQLite calls block, so it has threads of its own; SQLite writes one at a time anyway.
+/// Threads of the engine. It has its own, because its SQLite calls block. SQLite serializes writes, so more are no use.
 const THREADS: usize = 2;
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(10);
-/// A sweep keeps the database for itself, for seconds with a million items, so it is not in the way of the start.
+/// The first sweep waits until the broker has started: a sweep locks the database, for seconds with a million items.
 const FIRST_TTL_SWEEP_AFTER: Duration = Duration::from_secs(30);
 
-/// Why the engine cannot start.
+/// The engine cannot start.
 #[derive(Debug, Error)]
 pub enum EmbeddedError {
     /// `DATA_DIR` cannot be used.
@@ -28,12 +28,12 @@ pub enum EmbeddedError {
     DataDir {
         /// The directory, or a file in it.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Another broker uses it.
+    /// Another process uses the same `DATA_DIR`.
     #[error(
-        "DATA_DIR {path} is in use by another broker; stop that one, or give this one a DATA_DIR of its own"
+        "DATA_DIR {path} is in use by another broker; stop that broker, or set another DATA_DIR for this one"
     )]
     InUse {
         /// The directory.
@@ -44,26 +44,26 @@ pub enum EmbeddedError {
     Database {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The engine's error.
         reason: String,
     },
-    /// The engine's threads or port cannot be had.
+    /// The engine cannot create its threads or listen on a port.
     #[error("the embedded engine cannot start")]
     Start(#[source] io::Error),
 }
 
-/// A running engine. It stops when it is dropped or [`stop`](Self::stop)ped.
+/// A running engine, which stops when it is dropped.
 #[derive(Debug)]
 pub struct EmbeddedEngine {
     endpoint: String,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
-    /// Locked for as long as the engine runs; the system unlocks it however the process ends.
+    /// Locked while the engine runs. The system releases the lock even if the process crashes.
     _lock: Option<File>,
 }
 
 impl EmbeddedEngine {
-    /// Starts the engine over the database in `data_dir`, which is made if it is not there.
+    /// Starts the engine on the database in `data_dir`, which is created if it does not exist.
     ///
     /// # Errors
     /// [`EmbeddedError`].
@@ -96,7 +96,7 @@ impl EmbeddedEngine {
         Self::serve(database, Some(lock))
     }
 
-    /// Starts the engine over memory.
+    /// Starts the engine on a database in memory.
     ///
     /// # Errors
     /// [`EmbeddedError`].
@@ -137,13 +137,13 @@ impl EmbeddedEngine {
         })
     }
 
-    /// The URL it speaks the DynamoDB API at.
+    /// Returns the URL at which the engine serves the DynamoDB API.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Stops it, after the requests under way, and closes the database.
+    /// Completes the requests in progress, stops the engine and closes the database.
     pub fn stop(self) {
         drop(self);
     }
@@ -155,7 +155,7 @@ impl Drop for EmbeddedEngine {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the embedded engine panicked");
+            tracing::error!("embedded engine panicked");
         }
     }
 }
@@ -168,7 +168,7 @@ async fn run(listener: TcpListener, database: Database, stop: CancellationToken)
         loop {
             interval.tick().await;
             if let Err(fault) = sweeping.sweep_ttl() {
-                tracing::warn!(%fault, "the embedded engine could not remove expired items");
+                tracing::warn!(%fault, "embedded engine failed to remove expired items");
             }
         }
     };
@@ -180,7 +180,7 @@ async fn run(listener: TcpListener, database: Database, stop: CancellationToken)
     tokio::select! {
         result = serve => {
             if let Err(reason) = result {
-                tracing::error!(reason, "the embedded engine failed");
+                tracing::error!(reason, "embedded engine failed");
             }
         }
         () = sweep => {}

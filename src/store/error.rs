@@ -1,4 +1,4 @@
-//! What a store call may fail with, by what the caller can do about it.
+//! Errors of store calls, classified by the possible reactions to them.
 
 use std::error::Error as StdError;
 
@@ -10,51 +10,54 @@ use thiserror::Error;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// A store call failed. A lost race is no error but a value, such as [`Claim::Lost`](super::Claim::Lost).
+/// A failed store call. A lost race is not an error but a value, such as
+/// [`ClaimOutcome::Lost`](super::ClaimOutcome::Lost).
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database cannot be reached, is too slow, or throttles. The same call may succeed later. Whether a write
-    /// took effect is not known.
+    /// The database is unreachable, slow or throttling. The same call may succeed later. Whether a write took effect is
+    /// unknown.
     #[error("{operation}: the database is unavailable")]
     Unavailable {
         /// The DynamoDB operation.
         operation: &'static str,
-        /// The SDK's account of it.
+        /// The cause.
         source: Source,
     },
-    /// The table, or one of its indexes, is not there.
+    /// The table or one of its indexes does not exist.
     #[error(
-        "{operation}: the table or an index of it does not exist; `sandbox-broker table create` makes them"
+        "{operation}: the table or one of its indexes does not exist; create them with `sandbox-broker table create`"
     )]
     TableMissing {
         /// The DynamoDB operation.
         operation: &'static str,
-        /// The SDK's account of it.
+        /// The cause.
         source: Source,
     },
-    /// The credentials are missing, expired or not allowed to do this.
-    #[error("{operation}: the database refuses the credentials")]
+    /// The credentials are missing, expired or lack the permission.
+    #[error(
+        "{operation}: the database rejects the credentials; check that they are valid and permit the operation"
+    )]
     Denied {
         /// The DynamoDB operation.
         operation: &'static str,
-        /// The SDK's account of it.
+        /// The cause.
         source: Source,
     },
-    /// Another run of the job has taken over its lease. Nothing was written.
-    #[error("another run of the job has taken over")]
+    /// Another run has taken over the lease of the job. Nothing was written.
+    #[error("another run of the job has taken over its lease")]
     Superseded,
-    /// Anything else: a defect of the broker or of the table.
+    /// Any other error: a defect of the broker or of the table.
     #[error("{operation}: unexpected answer from the database")]
     Unexpected {
         /// The DynamoDB operation.
         operation: &'static str,
-        /// The SDK's account of it.
+        /// The cause.
         source: Source,
     },
 }
 
 impl StoreError {
-    /// Sorts an SDK error by what can be done about it.
+    /// Classifies an SDK error.
     pub(super) fn from_sdk<E, R>(operation: &'static str, error: SdkError<E, R>) -> Self
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
@@ -85,7 +88,7 @@ impl StoreError {
         }
     }
 
-    /// A failure of an operation that the broker finds itself.
+    /// Creates the error for an answer that the broker cannot use.
     pub(crate) fn unexpected(operation: &'static str, source: impl Into<Source>) -> Self {
         Self::Unexpected {
             operation,
@@ -93,7 +96,7 @@ impl StoreError {
         }
     }
 
-    /// A failure that passes, although the SDK does not know it.
+    /// Creates the error for a transient failure that the SDK does not classify as such.
     pub(super) fn unavailable(operation: &'static str, source: impl Into<Source>) -> Self {
         Self::Unavailable {
             operation,
@@ -101,16 +104,16 @@ impl StoreError {
         }
     }
 
-    /// For those who waited for an operation of someone else that failed.
+    /// Creates the error for requests that shared the result of another request's call, which failed.
     pub(crate) fn shared(operation: &'static str) -> Self {
         Self::Unavailable {
             operation,
-            source: "the call that this one waited for failed".into(),
+            source: "the call of another request, whose result this request shares, failed".into(),
         }
     }
 }
 
-/// DynamoDB's error codes that stand for a passing condition.
+/// Returns whether a DynamoDB error code stands for a transient condition.
 fn is_transient(code: &str) -> bool {
     matches!(
         code,
@@ -127,8 +130,8 @@ fn is_transient(code: &str) -> bool {
     )
 }
 
-/// Whether a transaction was cancelled for something that passes, or not on account of this action at all.
-pub(super) fn is_passing(reason: &CancellationReason) -> bool {
+/// Returns whether the action of this reason did not cause the cancellation, or caused it by a transient condition.
+pub(super) fn is_transient_reason(reason: &CancellationReason) -> bool {
     reason.code().is_none_or(|code| {
         matches!(
             code,

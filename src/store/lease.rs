@@ -1,4 +1,4 @@
-//! Job leases: a job runs once at a time over all brokers, and its writes carry a fencing token.
+//! Job leases: only one run of a job executes at a time over all brokers, and a fencing token guards its writes.
 
 use std::time::Duration;
 
@@ -17,56 +17,57 @@ use crate::{
     domain::{JobName, RunId},
 };
 
-/// How long a lease lasts unless it is renewed: a dead holder's job can be started again after that.
+/// The duration of a lease unless it is renewed. After that time, another broker can start the job of a crashed one.
 pub const LEASE: Duration = Duration::from_secs(45);
 
-/// What proves that a run still holds its job's lease: every take-over raises the generation, and the writes of a run
-/// require its own.
+/// The fencing token of a run. Every take-over of the lease increments its generation, and the writes of a run require
+/// the generation that the run acquired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     pub(super) job: JobName,
     pub(super) generation: i64,
 }
 
-/// How an attempt to start a run ended.
+/// The outcome of an attempt to acquire a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The run may begin.
+    /// The run holds the lease.
     Granted {
-        /// For its writes.
+        /// The fencing token for its writes.
         fence: Fence,
-        /// The run that held the lease and never gave it back: its broker died, or was cut off.
+        /// The previous run, if it never released the lease: its broker crashed or lost the database.
         abandoned: Option<RunId>,
     },
-    /// Another run holds the lease; its id.
+    /// Another run holds the lease. Contains its id.
     Held(Option<String>),
-    /// The last run started not long enough ago.
+    /// The last run started too recently.
     NotDue,
 }
 
-/// How a run ended, for the next one.
+/// The outcome of a run, as recorded in the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// It did its work, until then.
+    /// The run completed at this time.
     Succeeded(UnixSeconds),
-    /// It could not; the next one comes in its own time.
+    /// The run failed. The next one follows the schedule.
     Failed,
-    /// It was told to stop; the job is due again at once.
+    /// The run was interrupted. The next one is due immediately.
     Interrupted,
 }
 
-/// The partition key of everything about a job.
+/// Returns the partition key of a job's lease and run records.
 pub(super) fn partition(job: JobName) -> String {
     format!("JOB#{job}")
 }
 
-/// The primary key of a job's lease.
+/// Returns the primary key of a job's lease.
 pub(super) fn lease_key(job: JobName) -> Item {
     item::key(partition(job), "LEASE")
 }
 
 impl PoolStore {
-    /// Takes the lease of a job for a run, if nobody holds it. With `not_since`, only if the last run started no later.
+    /// Acquires the lease of a job for a run, unless another run holds it. With `not_since`, only if the last run
+    /// started at that time or before.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -78,7 +79,7 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Acquired, StoreError> {
         const OPERATION: &str = "UpdateItem";
-        // A lease further ahead than any can be was taken by a clock that runs fast.
+        // A lease that ends later than any valid one was written by a broker whose clock is ahead.
         let free =
             "(attribute_not_exists(lease_until) OR lease_until < :now OR lease_until > :absurd)";
         let mut request = self
@@ -102,7 +103,7 @@ impl PoolStore {
             .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         if let Some(not_since) = not_since {
-            // A run that never gave its lease back did not do its work, so it is due again at once.
+            // A run that never released its lease did not complete, so the job is due immediately.
             request = request
                 .condition_expression(format!(
                     "{free} AND (attribute_not_exists(started_at) OR started_at <= :since OR started_at > :absurd \
@@ -112,22 +113,22 @@ impl PoolStore {
         }
         match self.update_item(request).await {
             Ok(answer) => {
-                let before = answer.attributes.as_ref();
-                let was_given_back = integer(before, "lease_until").is_none_or(|until| until == 0);
+                let previous = answer.attributes.as_ref();
+                let was_released = integer(previous, "lease_until").is_none_or(|until| until == 0);
                 Ok(Acquired::Granted {
                     fence: Fence {
                         job: run.job(),
-                        generation: integer(before, "generation").unwrap_or(0) + 1,
+                        generation: integer(previous, "generation").unwrap_or(0) + 1,
                     },
-                    abandoned: run_of(before)
-                        .filter(|_| !was_given_back)
+                    abandoned: run_of(previous)
+                        .filter(|_| !was_released)
                         .and_then(|id| id.parse().ok()),
                 })
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
                     let lease = refusal.item();
-                    // The answer to the first attempt was lost, and the SDK's second one met its own lease.
+                    // The answer to the SDK's first attempt was lost, and its retry found the lease of this very run.
                     if run_of(lease).as_deref() == Some(run.as_str())
                         && let Some(generation) = integer(lease, "generation")
                     {
@@ -152,10 +153,10 @@ impl PoolStore {
         }
     }
 
-    /// Makes the lease last [`LEASE`] from `now` on.
+    /// Renews the lease until [`LEASE`] after `now`.
     ///
     /// # Errors
-    /// [`StoreError::Superseded`] if another run has it, or it was given back; any other [`StoreError`].
+    /// [`StoreError::Superseded`] if another run holds the lease or it was released; any other [`StoreError`].
     pub async fn renew_lease(&self, fence: &Fence, now: UnixSeconds) -> Result<(), StoreError> {
         let request = self
             .held_lease(fence)
@@ -164,13 +165,17 @@ impl PoolStore {
         self.update_lease(request).await
     }
 
-    /// Gives the lease back.
+    /// Releases the lease and records the outcome of the run.
     ///
     /// # Errors
-    /// As [`renew_lease`](Self::renew_lease).
-    pub async fn release_lease(&self, fence: &Fence, ended: RunOutcome) -> Result<(), StoreError> {
+    /// As for [`renew_lease`](Self::renew_lease).
+    pub async fn release_lease(
+        &self,
+        fence: &Fence,
+        outcome: RunOutcome,
+    ) -> Result<(), StoreError> {
         let request = self.held_lease(fence);
-        let request = match ended {
+        let request = match outcome {
             RunOutcome::Succeeded(at) => request
                 .update_expression("SET lease_until = :zero, succeeded_at = :at")
                 .expression_attribute_values(":at", number(at.0)),
@@ -182,7 +187,7 @@ impl PoolStore {
         self.update_lease(request).await
     }
 
-    /// When each job last succeeded; without those that never did.
+    /// Returns the last success of each job. Jobs that never succeeded are left out.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -196,7 +201,7 @@ impl PoolStore {
             .collect())
     }
 
-    /// When a job last succeeded.
+    /// Returns the last success of a job.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -229,7 +234,8 @@ impl PoolStore {
         }
     }
 
-    /// Ends every lease that was not given back: for a store that only this process can use, where a lease can only be of a dead one.
+    /// Ends every lease that was not released. Only for a store that no other process can use, where such a lease
+    /// belongs to a crashed process.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -278,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_lease_has_whole_numbers_or_none(value in attribute()) {
+        fn lease_attribute_of_another_type_counts_as_absent(value in attribute()) {
             let lease = Item::from([("generation".to_owned(), value.clone()), ("run_id".to_owned(), value)]);
             prop_assert!(integer(Some(&lease), "generation").is_none() || lease["generation"].is_n());
             prop_assert_eq!(run_of(Some(&lease)).is_some(), lease["run_id"].is_s());

@@ -1,4 +1,4 @@
-//! Counts and times every call to the database, whoever makes it.
+//! Metrics and traces of database calls.
 
 use aws_sdk_dynamodb::{
     config::{
@@ -17,11 +17,11 @@ use crate::telemetry::{
     metrics::{Metrics, observe_call},
 };
 
-/// Part of the SDK's client.
+/// An interceptor of the SDK that counts, times and traces every call.
 #[derive(Debug)]
 pub(super) struct Observer(pub(super) Metrics);
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 struct Call {
     began: Instant,
@@ -74,7 +74,7 @@ impl Intercept for Observer {
     ) -> Result<(), BoxError> {
         if let Some(call) = config.load::<Call>() {
             let outcome = outcome(context);
-            // The operation is not known before.
+            // The operation was unknown when the span started.
             call.span.record("otel.name", operation(config));
             call.span.record("outcome", outcome);
             observe_call(
@@ -84,7 +84,7 @@ impl Intercept for Observer {
                 call.began.elapsed(),
             );
         }
-        // Ends the span.
+        // Dropping the call ends its span.
         config.interceptor_state().unset::<Call>();
         Ok(())
     }
@@ -94,7 +94,8 @@ fn operation(config: &ConfigBag) -> &str {
     config.load::<Metadata>().map_or("unknown", Metadata::name)
 }
 
-/// How a call, or an attempt, ended. The error itself has its type erased here; its name is in the answer.
+/// Classifies the outcome of a call or an attempt. The type of the error is erased here, so its name is taken from the
+/// answer's body.
 fn outcome(context: &FinalizerInterceptorContextRef<'_>) -> &'static str {
     if context
         .output_or_error()
@@ -107,16 +108,16 @@ fn outcome(context: &FinalizerInterceptorContextRef<'_>) -> &'static str {
         .and_then(|response| response.body().bytes())
         .map(String::from_utf8_lossy)
         .unwrap_or_default();
-    let says = |name: &str| body.contains(name);
-    if says("ThrottlingException")
-        || says("ProvisionedThroughputExceeded")
-        || says("RequestLimitExceeded")
-        || says("ThrottlingError")
+    let contains = |name: &str| body.contains(name);
+    if contains("ThrottlingException")
+        || contains("ProvisionedThroughputExceeded")
+        || contains("RequestLimitExceeded")
+        || contains("ThrottlingError")
     {
         "throttled"
-    } else if says("TransactionConflict") {
+    } else if contains("TransactionConflict") {
         "conflict"
-    } else if says("ConditionalCheckFailed") {
+    } else if contains("ConditionalCheckFailed") {
         "condition_failed"
     } else {
         "error"

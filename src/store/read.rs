@@ -1,4 +1,4 @@
-//! What requests read: one sandbox, a claim, the available sandboxes, those of a caller, and counts.
+//! Reads of the request path: single sandboxes and claims, available and held sandboxes, and counts.
 
 use aws_sdk_dynamodb::types::Select;
 use futures_util::{Stream, stream};
@@ -9,26 +9,28 @@ use super::{
 };
 use crate::domain::{CallerId, Candidate, IdempotencyKey, PoolCounts, Sandbox, SandboxId, Status};
 
-/// A page is read in one piece, on a thread that serves requests; more would be in the way of those.
-const CANDIDATES_A_PAGE: i32 = 500;
-/// Where pages grow: about the 1 MB that DynamoDB reads at a time.
-const MOST_CANDIDATES_A_PAGE: i32 = 4000;
+/// The size of a page of candidates. A page is decoded in one piece on a thread that serves requests; a larger one
+/// would delay them.
+const CANDIDATES_PER_PAGE: i32 = 500;
+/// The limit of growing pages: about the 1 MB that DynamoDB reads per call.
+const MAX_CANDIDATES_PER_PAGE: i32 = 4000;
 
-/// A page of the available sandboxes.
+/// A page of available sandboxes.
 #[derive(Debug)]
 pub struct AvailablePage {
-    /// Its sandboxes.
+    /// The sandboxes on the page.
     pub candidates: Vec<Candidate>,
-    /// Whether there are no more.
+    /// Whether this is the last page.
     pub is_last: bool,
 }
 
-/// How large the pages of a reading are.
+/// The sizes of the pages of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageSize {
-    /// Small: requests go on beside it.
+    /// Small pages, which do not delay concurrent requests.
     Steady,
-    /// Small at first, for those who wait for it; then larger, so that a long reading takes fewer calls.
+    /// A small first page, because requests wait for it; then each page is twice as large, so that a long scan takes
+    /// fewer calls.
     Growing,
 }
 
@@ -36,13 +38,13 @@ impl PageSize {
     fn after(self, size: i32) -> i32 {
         match self {
             Self::Steady => size,
-            Self::Growing => (size * 2).min(MOST_CANDIDATES_A_PAGE),
+            Self::Growing => (size * 2).min(MAX_CANDIDATES_PER_PAGE),
         }
     }
 }
 
 impl PoolStore {
-    /// A sandbox as it is now, or `None` if there is none or its item cannot be read.
+    /// Reads a sandbox, strongly consistent. `None` if it does not exist or its item is unreadable.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -51,7 +53,7 @@ impl PoolStore {
         Ok(item.and_then(|item| self.read_or_skip(item)))
     }
 
-    /// The claim of a (caller, key) pair.
+    /// Reads the claim of a (caller, key) pair, strongly consistent.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -65,12 +67,12 @@ impl PoolStore {
         ))
     }
 
-    /// The available sandboxes, a page at a time. The index lags behind the table by a moment.
+    /// Reads the available sandboxes page by page, from an index that is eventually consistent.
     pub fn available_pages(
         &self,
         page_size: PageSize,
     ) -> impl Stream<Item = Result<AvailablePage, StoreError>> + Send {
-        let first = Some((CANDIDATES_A_PAGE, None));
+        let first = Some((CANDIDATES_PER_PAGE, None));
         stream::try_unfold(first, move |next| async move {
             let Some((size, position)) = next else {
                 return Ok(None);
@@ -114,7 +116,7 @@ impl PoolStore {
         ))
     }
 
-    /// The sandboxes that `caller` holds, oldest first. The index lags behind the table by a moment.
+    /// Reads the sandboxes that `caller` holds, oldest first, from an index that is eventually consistent.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -142,7 +144,7 @@ impl PoolStore {
         Ok(held)
     }
 
-    /// How many sandboxes are in each state, over all pages of the index.
+    /// Counts the sandboxes in each status, from an index that is eventually consistent.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -1,4 +1,4 @@
-//! Run records: the state and the counts of every run of a job.
+//! Run records: the state and the report of every run of a job.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
     domain::{JobName, RunId, RunRecord, RunState},
 };
 
-/// How long run records are kept.
+/// How long run records are retained.
 const RUN_TTL: Duration = Duration::from_hours(30 * 24);
 
-/// A run record, attribute by attribute.
+/// The attributes of a run record.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     id: String,
@@ -76,7 +76,7 @@ fn run_key(id: &RunId) -> Item {
 }
 
 impl PoolStore {
-    /// Writes the record of a run. A record that says how the run ended is not written over.
+    /// Writes the record of a run. The record of a finished run is not overwritten.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -108,7 +108,7 @@ impl PoolStore {
         }
     }
 
-    /// Records that a run ended without a word, if its record still says that it runs.
+    /// Records that a run was abandoned by its broker, if its record still says that it is in progress.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -118,7 +118,7 @@ impl PoolStore {
         };
         let ended = RunRecord {
             state: RunState::Interrupted,
-            error: Some("its broker died, or lost the database".to_owned()),
+            error: Some("its broker crashed or lost the database".to_owned()),
             updated_at: now,
             finished_at: Some(now),
             ..record
@@ -126,7 +126,7 @@ impl PoolStore {
         self.put_run(id, &ended).await
     }
 
-    /// The record of a run.
+    /// Reads the record of a run.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -135,7 +135,7 @@ impl PoolStore {
         Ok(item.and_then(read_run))
     }
 
-    /// The last runs of a job, newest first.
+    /// Reads the last `limit` runs of a job, newest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -169,7 +169,7 @@ fn read_run(item: Item) -> Option<RunRecord> {
     match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
         Ok(row) => Some(row.into()),
         Err(fault) => {
-            tracing::warn!(%fault, "skipped a run record that cannot be read");
+            tracing::warn!(%fault, "unreadable run record skipped");
             None
         }
     }
@@ -180,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::spoilt;
+    use crate::arbitrary::corrupted;
 
     fn record() -> RunRecord {
         RunRecord {
@@ -188,7 +188,7 @@ mod tests {
             job: JobName::Sync,
             state: RunState::Running,
             counts: serde_json::json!({ "status": "running", "synced": 3 }),
-            error: Some("why".into()),
+            error: Some("reason".into()),
             started_at: UnixSeconds(1),
             updated_at: UnixSeconds(2),
             finished_at: Some(UnixSeconds(3)),
@@ -201,13 +201,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_report_reads_back(counts in proptest::collection::hash_map("[a-z_]{1,12}", any::<u32>(), 0..8), error in proptest::option::of(".{0,99}")) {
+        fn any_run_record_reads_back(counts in proptest::collection::hash_map("[a-z_]{1,12}", any::<u32>(), 0..8), error in proptest::option::of(".{0,99}")) {
             let record = RunRecord { counts: serde_json::json!(counts), error, ..record() };
             prop_assert_eq!(read_run(item(&record)), Some(record));
         }
 
         #[test]
-        fn any_item_is_a_record_or_skipped(item in spoilt(item(&record()))) {
+        fn any_item_is_a_run_record_or_is_skipped(item in corrupted(item(&record()))) {
             read_run(item);
         }
     }

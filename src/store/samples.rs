@@ -1,8 +1,8 @@
-//! The pool's past, for the dashboard: one item for every five minutes.
+//! Samples of the pool over time, for the dashboard: one item for each [`SAMPLE_SPAN`].
 //!
-//! Every broker adds to the item of the moment. Who counts last says how many sandboxes there were; allocations and
-//! releases add up. A broker that dies takes at most a minute of them along, and an answer that got lost may count
-//! twice: these are figures for people.
+//! All brokers write to the same item. The counts are those of the last writer; allocations and releases are added up.
+//! They are approximate: a crashed broker loses those of up to a minute, and a write whose answer was lost may count
+//! twice.
 
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ use crate::{
 
 const PARTITION: &str = "SAMPLES";
 
-/// A sample, attribute by attribute.
+/// The attributes of a sample.
 #[derive(Debug, Deserialize)]
 struct Row {
     sampled_at: UnixSeconds,
@@ -53,7 +53,7 @@ fn sort(at: UnixSeconds) -> String {
     format!("SAMPLE#{:011}", at.0)
 }
 
-fn begin_of_span(at: UnixSeconds) -> UnixSeconds {
+fn start_of_span(at: UnixSeconds) -> UnixSeconds {
     let span = i64::try_from(SAMPLE_SPAN.as_secs()).unwrap_or(i64::MAX);
     UnixSeconds(at.0.div_euclid(span) * span)
 }
@@ -63,7 +63,7 @@ fn count(value: u64) -> i64 {
 }
 
 impl PoolStore {
-    /// Notes how the pool is now, and what callers did since this broker's last note.
+    /// Adds the current counts, and the allocations and releases of this broker since its last call.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -73,7 +73,7 @@ impl PoolStore {
         flow: Flow,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let at = begin_of_span(now);
+        let at = start_of_span(now);
         let update = self
             .client
             .update_item()
@@ -100,20 +100,20 @@ impl PoolStore {
         }
     }
 
-    /// The samples from `since` on, oldest first.
+    /// Reads the samples from `since` on, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn samples_since(&self, since: UnixSeconds) -> Result<Vec<Sample>, StoreError> {
         let _slot = self.slot().await;
-        // TTL may take days: what is older than asked for is not read, so it does not matter.
+        // TTL may remove items days late, so the query leaves older samples out.
         let mut items = self
             .client
             .query()
             .table_name(&self.table.name)
             .key_condition_expression("PK = :samples AND SK BETWEEN :first AND :last")
             .expression_attribute_values(":samples", string(PARTITION))
-            .expression_attribute_values(":first", string(sort(begin_of_span(since))))
+            .expression_attribute_values(":first", string(sort(start_of_span(since))))
             .expression_attribute_values(":last", string("SAMPLE#~"))
             .into_paginator()
             .items()
@@ -132,7 +132,7 @@ fn read_sample(item: Item) -> Option<Sample> {
     match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
         Ok(row) => Some(row.into()),
         Err(fault) => {
-            tracing::warn!(%fault, "skipped a sample that cannot be read");
+            tracing::warn!(%fault, "unreadable sample skipped");
             None
         }
     }

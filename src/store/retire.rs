@@ -1,4 +1,4 @@
-//! The end of one allocation, by its holder or because it is overdue.
+//! Retirement of single allocations: release by the holder, and expiry.
 
 use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, StoreError,
+    change::{self, PendingChange},
     item::{self, number, string},
     read_sandbox,
 };
@@ -15,26 +16,30 @@ use crate::{
     domain::{CallerId, LeaseTerms, Sandbox, SandboxId, Status, Transition, lab_duration},
 };
 
-/// How giving a sandbox back ended.
+/// The update expression of every retirement.
+pub(super) const RETIRE: &str =
+    "SET #status = :to, deletion_requested_at = :now, updated_at = :now";
+
+/// The outcome of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It is on its way out now; as the table has it.
+    /// The sandbox was released. Contains the sandbox after the write.
     Released(Sandbox),
-    /// It was on its way out already.
+    /// The caller was the last holder, and the allocation had been retired before.
     Repeated(Sandbox),
-    /// Its allocation and grace period were over.
+    /// The allocation is overdue.
     Expired(Sandbox),
-    /// The caller does not hold it and was not its last holder.
+    /// The caller is neither the current nor the last holder.
     NotOwner,
     /// There is no such sandbox.
     NotFound,
 }
 
 impl PoolStore {
-    /// Gives a sandbox back: one conditional write if its allocation has the configured length.
+    /// Releases a sandbox. This takes one conditional write if the allocation has the configured duration, two if not.
     ///
     /// # Errors
-    /// [`StoreError`]; whether the sandbox was given back is then not known, and asking again is safe.
+    /// [`StoreError`]. Whether the sandbox was released is then unknown; a retry is safe.
     pub async fn release(
         &self,
         id: &SandboxId,
@@ -44,7 +49,7 @@ impl PoolStore {
     ) -> Result<Release, StoreError> {
         let oldest = now - lab_duration(terms.lab_duration_hours) - terms.grace;
         let mut attempt = self
-            .retire(id, now)
+            .retirement(id, now)
             .condition_expression(
                 "#status = :from AND allocated_to_track = :caller AND lab_duration_hours = :hours \
                  AND allocated_at >= :oldest",
@@ -53,10 +58,10 @@ impl PoolStore {
             .expression_attribute_values(":hours", number(terms.lab_duration_hours))
             .expression_attribute_values(":oldest", number(oldest.0));
         for is_last in [false, true] {
-            let sandbox = match self.retired(attempt).await? {
-                Retired::Done(sandbox) => return Ok(Release::Released(sandbox)),
-                Retired::Refused(None) => return Ok(Release::NotFound),
-                Retired::Refused(Some(sandbox)) => sandbox,
+            let sandbox = match self.retire(attempt).await? {
+                Retirement::Done(sandbox) => return Ok(Release::Released(sandbox)),
+                Retirement::Refused(None) => return Ok(Release::NotFound),
+                Retirement::Refused(Some(sandbox)) => sandbox,
             };
             return Ok(match sandbox.status {
                 _ if !sandbox.belongs_to(caller) => Release::NotOwner,
@@ -65,9 +70,10 @@ impl PoolStore {
                     Release::Expired(sandbox)
                 }
                 Status::Allocated if !is_last => {
-                    // Of another length than the configured one, but in time by its own: this very allocation goes.
+                    // The allocation has another duration than the configured one and is not overdue: the second
+                    // attempt names this allocation by its start.
                     attempt = self
-                        .retire(id, now)
+                        .retirement(id, now)
                         .condition_expression(
                             "#status = :from AND allocated_to_track = :caller AND allocated_at = :allocated_at",
                         )
@@ -81,11 +87,12 @@ impl PoolStore {
         }
         Err(StoreError::unexpected(
             "UpdateItem",
-            "the sandbox is its caller's, and yet it is not",
+            "the condition of the release failed although the caller holds the sandbox",
         ))
     }
 
-    /// Retires an allocation whose time is up, if it is still the one made at `allocated_at`.
+    /// Expires the allocation that started at `allocated_at`. Returns `false` if the sandbox is no longer in that
+    /// allocation.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -95,19 +102,24 @@ impl PoolStore {
         allocated_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
-        let update = self
-            .retire(id, now)
-            .condition_expression("#status = :from AND allocated_at = :allocated_at")
-            .expression_attribute_values(":allocated_at", number(allocated_at.0));
-        Ok(matches!(self.retired(update).await?, Retired::Done(_)))
+        let expiry = self
+            .expiry(id, allocated_at, now)
+            .map_err(|fault| StoreError::unexpected(change::OPERATION, fault))?;
+        let batch = vec![PendingChange {
+            index: 0,
+            actions: vec![expiry],
+        }];
+        let mut applied = [false];
+        self.apply_batch(None, batch, &mut applied).await?;
+        Ok(applied[0])
     }
 
-    fn retire(&self, id: &SandboxId, now: UnixSeconds) -> UpdateItemFluentBuilder {
+    fn retirement(&self, id: &SandboxId, now: UnixSeconds) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
             .table_name(&self.table.name)
             .set_key(Some(item::sandbox_key(id)))
-            .update_expression("SET #status = :to, deletion_requested_at = :now, updated_at = :now")
+            .update_expression(RETIRE)
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":from", string(Transition::Retire.from().as_str()))
             .expression_attribute_values(":to", string(Transition::Retire.to().as_str()))
@@ -116,17 +128,17 @@ impl PoolStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    async fn retired(&self, update: UpdateItemFluentBuilder) -> Result<Retired, StoreError> {
+    async fn retire(&self, update: UpdateItemFluentBuilder) -> Result<Retirement, StoreError> {
         const OPERATION: &str = "UpdateItem";
         match self.update_item(update).await {
             Ok(answer) => {
                 let sandbox = read_sandbox(answer.attributes.unwrap_or_default())
                     .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-                Ok(Retired::Done(sandbox))
+                Ok(Retirement::Done(sandbox))
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(Retired::Refused(
+                    Ok(Retirement::Refused(
                         refusal
                             .item()
                             .cloned()
@@ -139,7 +151,10 @@ impl PoolStore {
     }
 }
 
-enum Retired {
+/// The outcome of one conditional write that retires an allocation.
+enum Retirement {
+    /// Contains the sandbox after the write.
     Done(Sandbox),
+    /// The condition failed. Contains the stored sandbox if it exists and is readable.
     Refused(Option<Sandbox>),
 }

@@ -1,0 +1,116 @@
+//! Claims, which map (caller, key) pairs to sandboxes.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Item, claim_key, number, partition_of, string};
+use crate::{
+    clock::UnixSeconds,
+    domain::{Holder, LeaseTerms, SandboxId, lab_duration},
+};
+
+/// How long a claim outlives its allocation before the table's TTL may remove it. Only if expiry does not run for this
+/// long can the holder of a sandbox lose its claim and be allocated a second one.
+const CLAIM_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// The allocation that a claim refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimTarget {
+    /// The id of the sandbox.
+    pub sandbox_id: String,
+    /// The `allocated_at` of the allocation, in Unix seconds.
+    pub allocated_at: i64,
+}
+
+/// The stored claim of a (caller, key) pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredClaim {
+    /// No item.
+    None,
+    /// A valid claim.
+    Readable(ClaimTarget),
+    /// An item that is not a valid claim.
+    Unreadable,
+}
+
+impl StoredClaim {
+    /// Converts a claim item. An unreadable one is logged.
+    pub(in crate::store) fn read(item: Option<Item>) -> Self {
+        let Some(item) = item else { return Self::None };
+        let key = partition_of(&item).cloned();
+        serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_or_else(
+            |fault| {
+                tracing::error!(key, %fault, "unreadable claim will be overwritten");
+                Self::Unreadable
+            },
+            Self::Readable,
+        )
+    }
+}
+
+/// Builds the claim of an allocation that starts at `at`.
+pub(in crate::store) fn claim_item(
+    sandbox: &SandboxId,
+    holder: &Holder,
+    terms: LeaseTerms,
+    at: UnixSeconds,
+) -> Item {
+    let expires_at = at + lab_duration(terms.lab_duration_hours) + terms.grace;
+    let mut claim = claim_key(&holder.caller, &holder.key);
+    claim.extend([
+        ("caller".to_owned(), string(holder.caller.as_str())),
+        ("key".to_owned(), string(holder.key.as_str())),
+        ("sandbox_id".to_owned(), string(sandbox.as_str())),
+        ("allocated_at".to_owned(), number(at.0)),
+        ("expires_at".to_owned(), number(expires_at.0)),
+        ("ttl".to_owned(), number((expires_at + CLAIM_RETENTION).0)),
+    ]);
+    claim
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        arbitrary::corrupted,
+        domain::{CallerId, IdempotencyKey},
+    };
+
+    proptest! {
+        #[test]
+        fn any_claim_reads_back(
+            sandbox in "[!-~]{1,256}", caller in "[!-~]{1,256}", key in "[!-~]{1,256}", at in any::<i64>(),
+        ) {
+            let sandbox = SandboxId::parse(sandbox).unwrap();
+            let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
+            let target = ClaimTarget { sandbox_id: sandbox.to_string(), allocated_at: at };
+            prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Readable(target));
+        }
+
+        #[test]
+        fn any_item_is_a_valid_claim_or_unreadable(item in corrupted(claim_item(
+            &SandboxId::parse("1").unwrap(), &holder("play-1", "key-1"), TERMS, UnixSeconds(1)
+        ))) {
+            let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
+                && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
+            prop_assert_eq!(matches!(StoredClaim::read(Some(item)), StoredClaim::Readable(_)), is_claim);
+        }
+    }
+
+    const TERMS: LeaseTerms = LeaseTerms {
+        lab_duration_hours: 4,
+        grace: std::time::Duration::from_mins(30),
+    };
+
+    fn holder(caller: &str, key: &str) -> Holder {
+        Holder {
+            caller: CallerId::parse(caller).unwrap(),
+            key: IdempotencyKey::parse(key).unwrap(),
+            lab: None,
+        }
+    }
+}

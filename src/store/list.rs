@@ -1,0 +1,101 @@
+//! Listings of sandboxes for admins, with cursors.
+
+use super::{
+    PoolStore, Position, StoreError,
+    item::{Item, SANDBOX_PREFIX, SANDBOX_SORT, string},
+    scan::ITEMS_PER_PAGE,
+};
+use crate::domain::{Sandbox, Status};
+
+/// A page of a listing.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The sandboxes on the page.
+    pub sandboxes: Vec<Sandbox>,
+    /// Start of the next page; `None` at the end of the listing.
+    pub next: Option<Position>,
+}
+
+/// The maximum number of table pages read for one page of a listing. The cursor continues after them.
+const TABLE_PAGES_PER_PAGE: usize = 8;
+impl PoolStore {
+    /// Returns a page of at most `limit` sandboxes from `start` on, filtered by `search`. A page may be shorter
+    /// although there are more sandboxes; the listing ends only with a page without [`next`](Listing::next).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list(
+        &self,
+        status: Option<Status>,
+        limit: usize,
+        start: Option<Position>,
+        search: Option<impl Fn(&Sandbox) -> bool + Send + Sync>,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = Listing::default();
+        let mut start = start.map(Position::into_key);
+        // A search discards most items, so it reads pages of the maximum size.
+        let page_size = if search.is_none() {
+            i32::try_from(limit).unwrap_or(ITEMS_PER_PAGE)
+        } else {
+            ITEMS_PER_PAGE
+        };
+        for _ in 0..TABLE_PAGES_PER_PAGE {
+            let (items, next) = self.list_page(status, page_size, start.take()).await?;
+            for item in items {
+                if listing.sandboxes.len() == limit {
+                    return Ok(listing);
+                }
+                let position = Position::of(&item, status);
+                if let Some(sandbox) = self
+                    .read_or_skip(item)
+                    .filter(|sandbox| search.as_ref().is_none_or(|search| search(sandbox)))
+                {
+                    listing.sandboxes.push(sandbox);
+                    listing.next = position;
+                }
+            }
+            listing.next = next.as_ref().and_then(|key| Position::of(key, status));
+            if next.is_none() {
+                break;
+            }
+            start = next;
+            if listing.sandboxes.len() == limit {
+                break;
+            }
+        }
+        Ok(listing)
+    }
+
+    async fn list_page(
+        &self,
+        status: Option<Status>,
+        page_size: i32,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        let _slot = self.slot().await;
+        if let Some(status) = status {
+            let query = self
+                .by_status(status)
+                .limit(page_size)
+                .set_exclusive_start_key(start);
+            let page = query
+                .send()
+                .await
+                .map_err(|error| StoreError::from_sdk("Query", error))?;
+            return Ok((page.items.unwrap_or_default(), page.last_evaluated_key));
+        }
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table.name)
+            .filter_expression("SK = :meta AND begins_with(PK, :sandbox)")
+            .expression_attribute_values(":meta", string(SANDBOX_SORT))
+            .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX))
+            .limit(page_size)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("Scan", error))?;
+        Ok((page.items.unwrap_or_default(), page.last_evaluated_key))
+    }
+}

@@ -1,0 +1,186 @@
+//! The schema version, and the migration of a table that the FastAPI service wrote.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, builders::PutItemFluentBuilder};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    ClaimTarget, PoolStore, StoreError, StoredClaim,
+    item::{self, number, schema_key, string},
+};
+use crate::{
+    clock::UnixSeconds,
+    domain::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
+};
+
+/// The version of the table's layout that this broker writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+const MIGRATE_CONCURRENCY: usize = 16;
+
+/// The result of `table migrate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Migration {
+    /// The number of allocated sandboxes.
+    pub allocated: usize,
+    /// The number of claims written for them. The others had a claim already.
+    pub claims_written: usize,
+    /// The number of allocated sandboxes without a claim because the same (caller, key) pair holds a newer one.
+    pub duplicates: usize,
+}
+
+impl PoolStore {
+    /// Reads the version in the schema item; `None` if there is no such item. As the cheapest possible read, it also
+    /// serves as the check that the database is available.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn schema_version(&self) -> Result<Option<u32>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .set_key(Some(schema_key()))
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
+        let Some(item) = answer.item else {
+            return Ok(None);
+        };
+        let version = item
+            .get("version")
+            .and_then(|version| version.as_n().ok())
+            .and_then(|text| text.parse().ok());
+        version.map(Some).ok_or_else(|| {
+            StoreError::unexpected("GetItem", "the schema item has no valid version")
+        })
+    }
+
+    /// Writes a claim for every allocated sandbox that lacks one, so that a retry of its holder is answered with it,
+    /// and then the schema item. It may run again at any time, also concurrently with allocations: it never overwrites
+    /// a claim whose sandbox is still held.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Written claims remain, and another run continues.
+    pub async fn migrate(
+        &self,
+        terms: LeaseTerms,
+        now: UnixSeconds,
+    ) -> Result<Migration, StoreError> {
+        let mut newest: HashMap<_, (Holder, Sandbox)> = HashMap::new();
+        let mut allocated = 0;
+        let mut pages = self.sandbox_pages();
+        while let Some(page) = pages.next().await {
+            for sandbox in page?.sandboxes {
+                let Some(holder) = sandbox
+                    .holder
+                    .clone()
+                    .filter(|_| sandbox.status == Status::Allocated)
+                else {
+                    continue;
+                };
+                allocated += 1;
+                let pair = (holder.caller.clone(), holder.key.clone());
+                if newest
+                    .get(&pair)
+                    .is_none_or(|(_, other)| other.allocated_at < sandbox.allocated_at)
+                {
+                    newest.insert(pair, (holder, sandbox));
+                }
+            }
+        }
+        let duplicates = allocated - newest.len();
+        let claims_written = stream::iter(newest.into_values())
+            .map(|(holder, sandbox)| async move {
+                self.put_missing_claim(&sandbox, &holder, terms).await
+            })
+            .buffer_unordered(MIGRATE_CONCURRENCY)
+            .try_fold(0, async |written, new| Ok(written + usize::from(new)))
+            .await?;
+        self.put_schema(now).await?;
+        Ok(Migration {
+            allocated,
+            claims_written,
+            duplicates,
+        })
+    }
+
+    /// Writes the claim of an allocation, unless the pair has a claim for a sandbox that it still holds. A claim for a
+    /// released sandbox is replaced: the pair may have released that one through a broker, and then have been allocated
+    /// this one by the FastAPI service.
+    async fn put_missing_claim(
+        &self,
+        sandbox: &Sandbox,
+        holder: &Holder,
+        terms: LeaseTerms,
+    ) -> Result<bool, StoreError> {
+        let terms = LeaseTerms {
+            lab_duration_hours: sandbox.lab_duration_hours,
+            ..terms
+        };
+        let item = item::claim_item(sandbox.id(), holder, terms, sandbox.allocated_at);
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table.name)
+            .set_item(Some(item));
+        let new = put.clone().condition_expression("attribute_not_exists(PK)");
+        if self.put_if(new).await? {
+            return Ok(true);
+        }
+        let StoredClaim::Readable(target) = self.find_claim(&holder.caller, &holder.key).await?
+        else {
+            return Ok(false);
+        };
+        if self.is_held(&target, holder).await? {
+            return Ok(false);
+        }
+        let replacement = put
+            .condition_expression("sandbox_id = :sandbox AND allocated_at = :allocated_at")
+            .expression_attribute_values(":sandbox", string(target.sandbox_id))
+            .expression_attribute_values(":allocated_at", number(target.allocated_at));
+        self.put_if(replacement).await
+    }
+
+    async fn is_held(&self, target: &ClaimTarget, holder: &Holder) -> Result<bool, StoreError> {
+        let Ok(id) = SandboxId::parse(&target.sandbox_id) else {
+            return Ok(false);
+        };
+        let sandbox = self.get(&id).await?;
+        Ok(sandbox.is_some_and(|sandbox| {
+            sandbox.status == Status::Allocated
+                && sandbox.allocated_at.0 == target.allocated_at
+                && sandbox.is_held_by(&holder.caller, &holder.key)
+        }))
+    }
+
+    /// Sends a conditional put. Returns whether its condition held.
+    async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(StoreError::from_sdk("PutItem", error)),
+        }
+    }
+
+    async fn put_schema(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        let mut item = schema_key();
+        item.insert("version".to_owned(), number(SCHEMA_VERSION));
+        item.insert("updated_at".to_owned(), number(now.0));
+        self.client
+            .put_item()
+            .table_name(&self.table.name)
+            .set_item(Some(item))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| StoreError::from_sdk("PutItem", error))
+    }
+}

@@ -1,0 +1,173 @@
+//! Creation of the table.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::create_table::CreateTableError,
+    types::{
+        AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement,
+        KeyType, Projection, ProjectionType, ScalarAttributeType, TableDescription, TableStatus,
+        TimeToLiveSpecification, TimeToLiveStatus,
+    },
+};
+
+use super::{PoolStore, StoreError};
+
+const CREATE_DEADLINE: Duration = Duration::from_mins(5);
+const CREATE_POLL: Duration = Duration::from_millis(200);
+
+/// The result of `table create`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Creation {
+    /// The table was created.
+    Created,
+    /// The table existed.
+    Existed,
+}
+
+impl PoolStore {
+    /// Creates the table with its indexes, enables TTL, and waits until the table is ready. An existing table is not
+    /// changed, except that its TTL is enabled.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if the table is not ready after five minutes.
+    pub async fn create_table(&self) -> Result<Creation, StoreError> {
+        const OPERATION: &str = "CreateTable";
+        let creation = match self.send_create_table().await {
+            Ok(()) => Creation::Created,
+            Err(SdkError::ServiceError(context))
+                if context.err().is_resource_in_use_exception() =>
+            {
+                Creation::Existed
+            }
+            Err(error) => return Err(StoreError::from_sdk(OPERATION, error)),
+        };
+        let ready = async {
+            while !self
+                .describe_table()
+                .await?
+                .is_some_and(|table| is_active(&table))
+            {
+                tokio::time::sleep(CREATE_POLL).await;
+            }
+            Ok::<_, StoreError>(())
+        };
+        tokio::time::timeout(CREATE_DEADLINE, ready)
+            .await
+            .map_err(|elapsed| StoreError::unexpected(OPERATION, elapsed))??;
+        self.enable_ttl().await?;
+        Ok(creation)
+    }
+
+    async fn send_create_table(
+        &self,
+    ) -> Result<(), SdkError<CreateTableError, aws_sdk_dynamodb::config::http::HttpResponse>> {
+        let mut request = self
+            .client
+            .create_table()
+            .table_name(&self.table.name)
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key("PK", KeyType::Hash)?)
+            .key_schema(key("SK", KeyType::Range)?)
+            .attribute_definitions(attribute("PK", ScalarAttributeType::S)?)
+            .attribute_definitions(attribute("SK", ScalarAttributeType::S)?)
+            .attribute_definitions(attribute("allocated_at", ScalarAttributeType::N)?);
+        for (name, hash) in self.table.indexes() {
+            request = request
+                .attribute_definitions(attribute(hash, ScalarAttributeType::S)?)
+                .global_secondary_indexes(
+                    GlobalSecondaryIndex::builder()
+                        .index_name(name)
+                        .key_schema(key(hash, KeyType::Hash)?)
+                        .key_schema(key("allocated_at", KeyType::Range)?)
+                        .projection(
+                            Projection::builder()
+                                .projection_type(ProjectionType::All)
+                                .build(),
+                        )
+                        .build()
+                        .map_err(SdkError::construction_failure)?,
+                );
+        }
+        request.send().await.map(drop)
+    }
+
+    async fn describe_table(&self) -> Result<Option<TableDescription>, StoreError> {
+        match self
+            .client
+            .describe_table()
+            .table_name(&self.table.name)
+            .send()
+            .await
+        {
+            Ok(answer) => Ok(answer.table),
+            Err(SdkError::ServiceError(context))
+                if context.err().is_resource_not_found_exception() =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(StoreError::from_sdk("DescribeTable", error)),
+        }
+    }
+
+    async fn enable_ttl(&self) -> Result<(), StoreError> {
+        let current = self
+            .client
+            .describe_time_to_live()
+            .table_name(&self.table.name)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("DescribeTimeToLive", error))?;
+        let status = current
+            .time_to_live_description()
+            .and_then(|ttl| ttl.time_to_live_status());
+        if matches!(
+            status,
+            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+        ) {
+            return Ok(());
+        }
+        let specification = TimeToLiveSpecification::builder()
+            .attribute_name("ttl")
+            .enabled(true)
+            .build()
+            .map_err(|fault| StoreError::unexpected("UpdateTimeToLive", fault))?;
+        self.client
+            .update_time_to_live()
+            .table_name(&self.table.name)
+            .time_to_live_specification(specification)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| StoreError::from_sdk("UpdateTimeToLive", error))
+    }
+}
+
+fn is_active(table: &TableDescription) -> bool {
+    table.table_status() == Some(&TableStatus::Active)
+        && table
+            .global_secondary_indexes()
+            .iter()
+            .all(|index| index.index_status() == Some(&IndexStatus::Active))
+}
+
+fn key<E, R>(name: &str, kind: KeyType) -> Result<KeySchemaElement, SdkError<E, R>> {
+    KeySchemaElement::builder()
+        .attribute_name(name)
+        .key_type(kind)
+        .build()
+        .map_err(SdkError::construction_failure)
+}
+
+fn attribute<E, R>(
+    name: &str,
+    kind: ScalarAttributeType,
+) -> Result<AttributeDefinition, SdkError<E, R>> {
+    AttributeDefinition::builder()
+        .attribute_name(name)
+        .attribute_type(kind)
+        .build()
+        .map_err(SdkError::construction_failure)
+}
