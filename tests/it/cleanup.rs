@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{Pool, Proxy, START, TestBroker, simulated_csp};
 
-/// The pace is for production; the tests' own CSP may be pressed.
+/// Settings that remove the pauses meant for the real CSP.
 const FAST: [(&str, &str); 3] = [
     ("CLEANUP_BATCH_DELAY_SEC", "0"),
     ("CSP_TIMEOUT_READ_SEC", "1"),
@@ -29,7 +29,7 @@ async fn broker_with_csp(accounts: u64, more: &[(&str, &str)]) -> (Pool, Simulat
     (pool, simulator, broker)
 }
 
-/// Has so many sandboxes allocated and given back; returns their ids.
+/// Allocates and releases `count` sandboxes. Returns their ids.
 async fn used(broker: &TestBroker, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..count {
@@ -65,7 +65,7 @@ fn is_listed(simulator: &Simulator, id: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_given_back_is_deleted_from_csp_and_from_the_table() {
+async fn released_sandboxes_are_deleted_from_csp_and_the_table() {
     let (pool, simulator, broker) = broker_with_csp(40, &[]).await;
     let ids = used(&broker, 25).await;
     let report = broker.client.job("cleanup").await;
@@ -83,11 +83,11 @@ async fn what_was_given_back_is_deleted_from_csp_and_from_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
+async fn csp_outage_of_a_quarter_of_an_hour_only_delays_deletions() {
     let (pool, simulator, broker) = broker_with_csp(200, &[]).await;
     used(&broker, 200).await;
     let before = simulator.calls().delete;
-    let troubles = [
+    let faults = [
         FaultKind::Status { code: 500 },
         FaultKind::Html,
         FaultKind::RateLimit {
@@ -96,9 +96,9 @@ async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
         FaultKind::Hang,
         FaultKind::Status { code: 503 },
     ];
-    // A run every four minutes for sixteen minutes, each meeting trouble of another kind.
-    for trouble in troubles {
-        simulator.inject([Fault::always(trouble)]);
+    // A run every four minutes for sixteen minutes, each with another kind of fault.
+    for fault in faults {
+        simulator.inject([Fault::always(fault)]);
         let report = broker.client.job("cleanup").await;
         assert_eq!(
             (&report["deleted"], &report["failed"]),
@@ -108,7 +108,7 @@ async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
         broker.clock.advance(Duration::from_mins(4));
     }
     let during = simulator.calls().delete - before;
-    // A fixed pace tries all 200 in each of the five runs.
+    // At a fixed pace, each of the five runs would send all 200 requests.
     assert!(during < 5 * 200 / 10, "{during} requests");
     simulator.inject([]);
     let mut runs = 0;
@@ -124,7 +124,7 @@ async fn a_quarter_of_an_hour_of_trouble_costs_nothing_but_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
+async fn transient_failure_is_recorded_and_retried_later() {
     let (_pool, simulator, broker) =
         broker_with_csp(1, &[("CIRCUIT_BREAKER_THRESHOLD", "1000")]).await;
     let id = used(&broker, 1).await.remove(0);
@@ -161,7 +161,7 @@ async fn a_failure_that_may_pass_is_noted_and_tried_again_later_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_permanent_refusal_fails_that_sandbox_at_once_and_no_other() {
+async fn permanent_rejection_fails_only_its_own_sandbox() {
     let (_pool, simulator, broker) = broker_with_csp(5, &[("CLEANUP_BATCH_SIZE", "1")]).await;
     used(&broker, 5).await;
     simulator.inject([Fault {
@@ -188,7 +188,7 @@ async fn a_permanent_refusal_fails_that_sandbox_at_once_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
+async fn rejected_token_stops_the_run_without_counting_attempts() {
     for code in [401, 403] {
         let (pool, simulator, broker) = broker_with_csp(30, &[]).await;
         used(&broker, 30).await;
@@ -199,10 +199,7 @@ async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
             (answer.status.as_u16(), answer.code().as_str()),
             (502, "CSP_ERROR")
         );
-        assert!(
-            simulator.calls().delete - before <= 10,
-            "one batch at the most"
-        );
+        assert!(simulator.calls().delete - before <= 10, "at most one batch");
         for sandbox in pool.sandboxes().await {
             assert_eq!(
                 (sandbox.status, sandbox.maintenance.deletion_retry_count),
@@ -215,10 +212,10 @@ async fn a_token_that_is_refused_stops_the_run_and_is_blamed_on_no_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_between_the_two_deletions_heals_with_the_next_run() {
+async fn crash_between_the_deletions_from_csp_and_table_is_repaired_by_the_next_run() {
     let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
     for id in used(&broker, 3).await {
-        // What a run leaves that died after CSP's deletion.
+        // The state after a run that crashed between the two deletions.
         simulator.remove_account(id.parse().unwrap()).unwrap();
     }
     assert_eq!(broker.client.job("cleanup").await["deleted"], 3);
@@ -226,7 +223,7 @@ async fn a_crash_between_the_two_deletions_heals_with_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_whose_answer_is_lost_counts_when_it_is_tried_again() {
+async fn deletion_whose_answer_was_lost_succeeds_when_retried() {
     let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
     used(&broker, 3).await;
     simulator.inject([Fault {
@@ -240,7 +237,7 @@ async fn a_deletion_whose_answer_is_lost_counts_when_it_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_sandbox_does_not_come_back_with_a_list_that_was_fetched_before_its_deletion() {
+async fn deleted_sandbox_is_not_inserted_from_a_list_fetched_before_its_deletion() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(2).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
@@ -278,7 +275,7 @@ async fn a_used_sandbox_does_not_come_back_with_a_list_that_was_fetched_before_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_sandbox_that_csp_goes_on_listing_is_deleted_again_and_never_available() {
+async fn resurfaced_sandbox_is_deleted_again_and_never_available() {
     let (pool, simulator, broker) = broker_with_csp(2, &[]).await;
     let id = used(&broker, 1).await.remove(0);
     simulator.inject([Fault {
@@ -319,7 +316,7 @@ fn niosxaas(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'stati
     enabled.into_iter().chain(more.iter().copied()).collect()
 }
 
-/// The broker with NIOSXaaS at the simulator, and the services there are.
+/// Starts a broker with NIOSXaaS enabled, on a simulator with 20 accounts.
 async fn with_services(more: &[(&'static str, &'static str)]) -> (Pool, Simulator, TestBroker) {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(20).await;
@@ -359,9 +356,9 @@ async fn records(pool: &Pool) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in() {
+async fn services_of_the_lab_are_deleted_before_the_accounts_with_one_sign_in() {
     let (pool, simulator, broker) = with_services(&[]).await;
-    // Deleted accounts would take their services along, so CSP keeps them here.
+    // CSP keeps the accounts, because the simulator removes the services of a deleted account.
     simulator.inject([fault_on(Call::Delete, FaultKind::Forget)]);
     used(&broker, 20).await;
     let report = broker.client.job("cleanup").await;
@@ -375,7 +372,7 @@ async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in
         simulator
             .services()
             .iter()
-            .all(|(_, name)| *name == "somebody-elses")
+            .all(|(_, name)| *name == "another-service")
     );
     assert_eq!(simulator.services().len(), 4);
     assert_eq!(records(&pool).await, vec!["cleaned"; 20]);
@@ -399,7 +396,7 @@ async fn the_services_of_the_lab_are_deleted_before_the_account_with_one_sign_in
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_service_name_means_every_service() {
+async fn empty_service_name_matches_every_service() {
     let (_pool, simulator, broker) = with_services(&[("NIOSXAAS_SERVICE_NAME", "")]).await;
     simulator.inject([fault_on(Call::Delete, FaultKind::Forget)]);
     used(&broker, 20).await;
@@ -408,7 +405,7 @@ async fn an_empty_service_name_means_every_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shadow_mode_deletes_no_service_and_says_what_it_would() {
+async fn shadow_mode_deletes_no_service_and_reports_the_number() {
     let (pool, simulator, broker) = with_services(&[("NIOSXAAS_SHADOW_MODE", "true")]).await;
     let before = simulator.services().len();
     simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 500 })]);
@@ -427,7 +424,7 @@ async fn shadow_mode_deletes_no_service_and_says_what_it_would() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_ends_is_renewed() {
+async fn expired_session_is_renewed() {
     let (pool, simulator, broker) = with_services(&[("CLEANUP_BATCH_SIZE", "1")]).await;
     used(&broker, 3).await;
     simulator.inject([fault_on(Call::Delete, FaultKind::Slow { delay_ms: 200 })]);
@@ -448,30 +445,30 @@ async fn a_session_that_ends_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_with_the_services_never_keeps_an_account() {
-    for trouble in [
+async fn failing_niosxaas_never_prevents_the_deletion_of_an_account() {
+    for fault in [
         FaultKind::Status { code: 500 },
         FaultKind::Html,
         FaultKind::Hang,
     ] {
         let (pool, simulator, broker) = with_services(&[]).await;
         used(&broker, 20).await;
-        simulator.inject([fault_on(Call::Niosxaas, trouble.clone())]);
+        simulator.inject([fault_on(Call::Niosxaas, fault.clone())]);
         let report = broker.client.job("cleanup").await;
-        assert_eq!(report["deleted"], 20, "{trouble:?}: {report}");
+        assert_eq!(report["deleted"], 20, "{fault:?}: {report}");
         assert!(simulator.accounts().is_empty());
         let outcomes = records(&pool).await;
         assert_eq!(outcomes.len(), 20);
         assert!(
             outcomes.contains(&"skipped".to_owned()),
-            "its breaker opened: {outcomes:?}"
+            "the circuit breaker opened: {outcomes:?}"
         );
         assert!(simulator.calls().niosxaas <= 20, "{:?}", simulator.calls());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_that_are_gone_are_not_looked_for_again() {
+async fn accounts_without_services_are_not_checked_again() {
     let (_pool, simulator, broker) = with_services(&[]).await;
     let id = used(&broker, 1).await.remove(0);
     simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 500 })]);

@@ -1,4 +1,4 @@
-//! That the fault proxy does to the SDK what it says.
+//! Tests of the fault proxy: the SDK sees each fault as documented.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Setting {
         Self { pool, proxy }
     }
 
-    /// A client that makes so many attempts at a call.
+    /// Returns a client that makes up to `attempts` attempts at a call.
     fn client(&self, attempts: u32) -> Client {
         let retries = RetryConfig::standard()
             .with_max_attempts(attempts)
@@ -96,7 +96,7 @@ fn text(value: &str) -> AttributeValue {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_answer_is_dropped_took_effect_and_its_retry_is_no_conflict() {
+async fn write_with_a_lost_answer_took_effect_and_its_retry_succeeds() {
     let setting = Setting::new().await;
     for (fault, name) in [(Fault::DropAnswer, "dropped"), (Fault::CutAnswer, "cut")] {
         setting.proxy.inject_once("TransactWriteItems", fault);
@@ -104,14 +104,14 @@ async fn a_write_whose_answer_is_dropped_took_effect_and_its_retry_is_no_conflic
         setting.puts(1, &[&alone]).send().await.unwrap_err();
         assert!(setting.has(&alone).await);
         setting.proxy.inject_once("TransactWriteItems", fault);
-        // Its condition fails the second time; the token says that it is the same call.
+        // The condition fails the second time, but the client token identifies the retry as the same call.
         setting.puts(2, &[name]).send().await.unwrap();
         assert_eq!(setting.injected(fault), 2);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_dropped_never_took_effect_and_is_made_by_its_retry() {
+async fn dropped_write_took_no_effect_and_is_made_by_its_retry() {
     let setting = Setting::new().await;
     setting
         .proxy
@@ -126,7 +126,7 @@ async fn a_write_that_is_dropped_never_took_effect_and_is_made_by_its_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_have_dynamodbs_names_and_pass_with_a_retry() {
+async fn injected_errors_have_the_codes_of_dynamodb_and_a_retry_succeeds() {
     let setting = Setting::new().await;
     for (fault, code) in [
         (Fault::Throughput, "ProvisionedThroughputExceededException"),
@@ -134,8 +134,8 @@ async fn refusals_have_dynamodbs_names_and_pass_with_a_retry() {
         (Fault::ServerError, "InternalServerError"),
     ] {
         setting.proxy.inject_once("GetItem", fault);
-        let refused = setting.get(&setting.client(1), "none").await;
-        assert_eq!(refused, Err(code.to_owned()));
+        let rejected = setting.get(&setting.client(1), "none").await;
+        assert_eq!(rejected, Err(code.to_owned()));
         setting.proxy.inject_once("GetItem", fault);
         assert_eq!(setting.get(&setting.client(2), "none").await, Ok(false));
         assert_eq!(setting.injected(fault), 2);
@@ -143,7 +143,7 @@ async fn refusals_have_dynamodbs_names_and_pass_with_a_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_transaction_has_a_reason_for_each_action() {
+async fn cancelled_transaction_has_a_reason_for_each_action() {
     let setting = Setting::new().await;
     for (fault, codes) in [
         (Fault::Conflict, &["TransactionConflict"][..]),
@@ -177,7 +177,7 @@ async fn a_cancelled_transaction_has_a_reason_for_each_action() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_is_before_or_after_the_effect() {
+async fn delay_is_before_or_after_the_effect() {
     let setting = Setting::new().await;
     setting.proxy.play(Script {
         longest_delay: DELAY,
@@ -186,7 +186,7 @@ async fn a_delay_is_before_or_after_the_effect() {
     for (fault, is_done_early) in [(Fault::DelayBefore, false), (Fault::DelayAfter, true)] {
         setting.proxy.inject_once("TransactWriteItems", fault);
         let name = format!("{fault:?}");
-        let began = Instant::now();
+        let started = Instant::now();
         let call = tokio::spawn(setting.puts(1, &[&name]).send());
         while setting.injected(fault) == 0 {
             tokio::task::yield_now().await;
@@ -195,12 +195,12 @@ async fn a_delay_is_before_or_after_the_effect() {
         assert_eq!(setting.has(&name).await, is_done_early);
         assert!(!call.is_finished());
         call.await.unwrap().unwrap();
-        assert!(began.elapsed() >= DELAY / 2);
+        assert!(started.elapsed() >= DELAY / 2);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_shows_what_was_there_some_time_ago_and_page_by_page() {
+async fn index_answers_with_an_earlier_state_and_in_pages() {
     let setting = Setting::new().await;
     let lag = Duration::from_secs(1);
     setting.proxy.play(Script {
@@ -225,7 +225,7 @@ async fn an_index_shows_what_was_there_some_time_ago_and_page_by_page() {
     assert_eq!(count, 2);
     assert_eq!(page(next.clone()).await.0, 1);
     let read = Instant::now();
-    // So many that some come after the first page, in whichever order the index has them.
+    // Enough that some sort after the first page, in any order of the index.
     setting
         .pool
         .add((0..20).map(|number| format!("new-{number}")))
@@ -233,16 +233,16 @@ async fn an_index_shows_what_was_there_some_time_ago_and_page_by_page() {
     setting.proxy.inject_once("Query", Fault::StaleRead);
     assert_eq!(page(next.clone()).await.0, 1);
     assert_eq!(setting.injected(Fault::StaleRead), 1);
-    // The next page is read anew, though the first was old.
+    // The next page shows the current state, although the first one was stale.
     assert_eq!(page(next.clone()).await.0, 2);
     tokio::time::sleep_until(read + lag * 2).await;
     setting.proxy.inject_once("Query", Fault::StaleRead);
-    assert_eq!(page(next).await.0, 2, "too old to be shown");
+    assert_eq!(page(next).await.0, 2, "too old to be served");
     assert_eq!(setting.injected(Fault::StaleRead), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_weakened_condition_lets_a_write_through_that_it_forbids() {
+async fn weakened_condition_admits_a_write_that_the_condition_rejects() {
     let setting = Setting::new().await;
     setting.puts(1, &["taken"]).send().await.unwrap();
     setting.puts(1, &["taken"]).send().await.unwrap_err();
@@ -257,7 +257,7 @@ async fn a_weakened_condition_lets_a_write_through_that_it_forbids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_held_is_made_after_one_that_is_not() {
+async fn held_call_is_made_after_a_later_call() {
     let setting = Setting::new().await;
     let gate = setting
         .proxy

@@ -46,11 +46,11 @@ async fn put_as_fastapi(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_holders_of_a_fastapi_table_keep_their_sandboxes() {
+async fn holders_in_a_fastapi_table_keep_their_sandboxes() {
     let pool = Pool::new().await;
     for n in 0..30 {
         let caller = format!("play-{n}");
-        // The service's key is the caller's id unless the client sent one; older items have none.
+        // The FastAPI service stores the caller's id as the default key; its older items have no key.
         let key = (n % 2 == 0).then_some(caller.as_str());
         put_as_fastapi(
             &pool,
@@ -76,7 +76,7 @@ async fn the_holders_of_a_fastapi_table_keep_their_sandboxes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrating_again_changes_nothing() {
+async fn second_migration_changes_nothing() {
     let pool = Pool::new().await;
     put_as_fastapi(&pool, "held", Some("play-1"), Some("key-1"), START.0).await;
     let terms = LeaseTerms {
@@ -96,7 +96,7 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_student_whom_the_fastapi_service_gave_two_sandboxes_keeps_the_newer_one() {
+async fn caller_with_two_sandboxes_of_the_fastapi_service_keeps_the_newer_one() {
     let pool = Pool::new().await;
     put_as_fastapi(
         &pool,
@@ -113,13 +113,13 @@ async fn a_student_whom_the_fastapi_service_gave_two_sandboxes_keeps_the_newer_o
         assert_eq!(
             broker.client.release(id, "play-1").await.status,
             200,
-            "both can be given back"
+            "both can be released"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_of_a_newer_broker_is_left_alone() {
+async fn broker_refuses_to_start_on_a_table_of_a_newer_schema() {
     let pool = Pool::new().await;
     pool.client
         .put_item()
@@ -140,7 +140,7 @@ async fn a_table_of_a_newer_broker_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_item_without_a_duration_can_be_given_back_and_expires() {
+async fn item_without_a_duration_can_be_released_and_expires() {
     let pool = Pool::new().await;
     for (id, caller) in [("one", "play-1"), ("two", "play-2")] {
         put_as_fastapi(&pool, id, Some(caller), None, START.0).await;
@@ -165,13 +165,13 @@ async fn an_older_item_without_a_duration_can_be_given_back_and_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_fastapi_service_allocates_beside_a_broker_is_its_holders_after_a_migration() {
+async fn allocations_of_a_concurrent_fastapi_service_are_replayed_after_a_migration() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let client = &broker.client;
-    // Somebody new, and somebody who gave a sandbox back here before: its claim is left over.
-    let before = client.allocate("returning").await.sandbox_id();
-    client.release(&before, "returning").await;
+    // One caller is new. The other has released a sandbox of this broker before, so it has an obsolete claim.
+    let released = client.allocate("returning").await.sandbox_id();
+    client.release(&released, "returning").await;
     for caller in ["new", "returning"] {
         put_as_fastapi(
             &pool,
@@ -199,26 +199,26 @@ async fn what_the_fastapi_service_allocates_beside_a_broker_is_its_holders_after
     assert_eq!(client.allocate("here").await.sandbox_id(), held_here);
 }
 
-/// Why docs/operations.md says to stop that service's sync first.
+/// The reason why docs/operations.md says to stop the FastAPI service's sync first.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_of_the_fastapi_service_beside_a_broker_may_give_a_sandbox_to_another() {
+async fn concurrent_sync_of_the_fastapi_service_can_make_a_held_sandbox_available() {
     let pool = Pool::new().await;
     put_as_fastapi(&pool, "only", None, None, 0).await;
     let broker = pool.broker().await;
     let client = &broker.client;
     assert_eq!(client.allocate("play-1").await.sandbox_id(), "only");
-    // It puts the item back as it read it before the allocation.
+    // The sync writes the item as it read it before the allocation.
     put_as_fastapi(&pool, "only", None, None, 0).await;
     assert_eq!(
         client.get("only", "play-1").await.code(),
         "NOT_SANDBOX_OWNER"
     );
-    // This broker remembers that it had a holder, but another one cannot know.
+    // This broker has recorded the sandbox as consumed, but another one has not.
     assert_eq!(client.allocate("play-2").await.status, 409);
     let other = pool.broker().await;
-    let given = other.client.allocate("play-2").await;
+    let allocated = other.client.allocate("play-2").await;
     assert_eq!(
-        (given.status.as_u16(), given.sandbox_id()),
+        (allocated.status.as_u16(), allocated.sandbox_id()),
         (201, "only".to_owned())
     );
 }

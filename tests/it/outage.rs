@@ -12,17 +12,17 @@ async fn behind_a_proxy(pool: &Pool) -> (Proxy, TestBroker) {
 async fn a_warm_fresh_allocation_is_one_call_and_a_replay_at_most_two() {
     let pool = Pool::of(300).await;
     let (proxy, broker) = behind_a_proxy(&pool).await;
-    // The index may be topped up in the background, once, beside these calls.
-    let without_top_up = |mut calls: std::collections::BTreeMap<String, usize>| {
+    // The candidate index may be refreshed in the background meanwhile.
+    let without_refresh = |mut calls: std::collections::BTreeMap<String, usize>| {
         calls.remove("Query");
         calls
     };
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
-    let fresh = without_top_up(proxy.take_calls());
+    let fresh = without_refresh(proxy.take_calls());
     assert_eq!(fresh, [("TransactWriteItems".to_owned(), 1)].into());
     let replay = broker.client.allocate("play-1").await;
     assert_eq!(replay.status, 200);
-    let calls = without_top_up(proxy.take_calls());
+    let calls = without_refresh(proxy.take_calls());
     assert_eq!(
         calls,
         [
@@ -33,13 +33,13 @@ async fn a_warm_fresh_allocation_is_one_call_and_a_replay_at_most_two() {
     );
     broker.client.release(&replay.sandbox_id(), "play-1").await;
     assert_eq!(
-        without_top_up(proxy.take_calls()),
+        without_refresh(proxy.take_calls()),
         [("UpdateItem".to_owned(), 1)].into()
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_gone_is_a_503_until_it_is_back() {
+async fn unavailable_database_is_a_503_until_it_recovers() {
     let pool = Pool::of(10).await;
     let (mut proxy, broker) = behind_a_proxy(&pool).await;
     let held = broker.client.allocate("play-1").await;
@@ -62,7 +62,7 @@ async fn a_database_that_is_gone_is_a_503_until_it_is_back() {
         );
         assert!(
             !answer.text.contains("127.0.0.1"),
-            "the cause is for the log: {answer:?}"
+            "the cause is only logged: {answer:?}"
         );
     }
     let not_ready = broker.client.plain("/readyz").await;
@@ -86,7 +86,7 @@ async fn a_database_that_is_gone_is_a_503_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_at_an_empty_pool_shares_one_reading_of_it() {
+async fn concurrent_requests_at_an_empty_pool_share_one_scan() {
     let pool = Pool::new().await;
     let (proxy, broker) = behind_a_proxy(&pool).await;
     let answers = futures_util::future::join_all((0..200).map(|n| {
@@ -96,5 +96,5 @@ async fn a_crowd_at_an_empty_pool_shares_one_reading_of_it() {
     .await;
     assert!(answers.iter().all(|code| code == "NO_SANDBOXES_AVAILABLE"));
     let queries = proxy.take_calls().get("Query").copied().unwrap_or(0);
-    assert!(queries <= 20, "{queries} readings for 200 requests");
+    assert!(queries <= 20, "{queries} queries for 200 requests");
 }

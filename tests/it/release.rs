@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use crate::support::{Pool, START};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_back_twice_gives_the_same_answer() {
+async fn repeated_release_returns_the_same_answer() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let id = broker.client.allocate("play-1").await.sandbox_id();
@@ -19,7 +19,7 @@ async fn giving_back_twice_gives_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_holder_may_look_or_give_back() {
+async fn only_the_holder_may_read_or_release_a_sandbox() {
     let pool = Pool::of(2).await;
     let broker = pool.broker().await;
     let id = broker.client.allocate("play-1").await.sandbox_id();
@@ -51,7 +51,7 @@ async fn only_the_holder_may_look_or_give_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_is_not_there_is_not_found() {
+async fn unknown_sandbox_is_not_found() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     for id in ["2009521", "a%20b", "%ff", "caf%C3%A9", &"9".repeat(300)] {
@@ -69,7 +69,7 @@ async fn a_sandbox_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_back_is_accepted_until_the_grace_period_ends() {
+async fn release_is_accepted_until_the_grace_period_ends() {
     let pool = Pool::of(2).await;
     let broker = pool.broker().await;
     let (in_time, late) = (
@@ -97,7 +97,7 @@ async fn giving_back_is_accepted_until_the_grace_period_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_allocation_keeps_the_length_it_was_made_with() {
+async fn allocation_keeps_the_duration_with_which_it_started() {
     let pool = Pool::of(2).await;
     let long = pool.broker_with(&[("LAB_DURATION_HOURS", "8")]).await;
     let short = pool.broker_with(&[("LAB_DURATION_HOURS", "1")]).await;
@@ -114,7 +114,7 @@ async fn an_allocation_keeps_the_length_it_was_made_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_sees_what_it_holds_and_nothing_else() {
+async fn caller_lists_only_the_sandboxes_that_it_holds() {
     let pool = Pool::of(4).await;
     let broker = pool.broker().await;
     let mut mine = Vec::new();
@@ -142,7 +142,7 @@ async fn a_caller_sees_what_it_holds_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_back_many_times_at_once_is_one_release() {
+async fn concurrent_releases_of_one_sandbox_return_the_same_answer() {
     let pool = Pool::of(1).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let id = a.client.allocate("play-1").await.sandbox_id();

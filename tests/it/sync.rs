@@ -36,7 +36,7 @@ async fn by_status(pool: &Pool) -> BTreeMap<&'static str, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_sync_fills_the_pool_and_its_sandboxes_can_be_had_at_once() {
+async fn first_sync_fills_the_pool_and_its_sandboxes_can_be_allocated_at_once() {
     let (_pool, simulator, broker) = broker_with_csp(60).await;
     let report = sync(&broker).await;
     assert_eq!(
@@ -53,7 +53,7 @@ async fn the_first_sync_fills_the_pool_and_its_sandboxes_can_be_had_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_that_finds_nothing_changed_writes_nothing() {
+async fn sync_without_differences_writes_no_sandbox() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let (_simulator, base_url) = simulated_csp(60).await;
@@ -80,12 +80,12 @@ async fn a_sync_that_finds_nothing_changed_writes_nothing() {
     assert_eq!(
         calls,
         bookkeeping.into(),
-        "the lease and the record of the run, and no more"
+        "only the lease and the run record are written"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_csp_no_longer_lists_goes_stale_and_comes_back_with_it() {
+async fn unlisted_sandbox_becomes_stale_and_is_restored_when_listed_again() {
     let (pool, simulator, broker) = broker_with_csp(10).await;
     sync(&broker).await;
     simulator.inject([Fault {
@@ -112,7 +112,7 @@ async fn what_csp_no_longer_lists_goes_stale_and_comes_back_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_or_mostly_empty_answer_marks_nothing_stale_unless_forced() {
+async fn list_without_most_accounts_marks_nothing_stale_unless_forced() {
     let (pool, simulator, broker) = broker_with_csp(12).await;
     sync(&broker).await;
     simulator.inject([Fault::always(FaultKind::Empty)]);
@@ -152,7 +152,7 @@ async fn an_empty_or_mostly_empty_answer_marks_nothing_stale_unless_forced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_never_touches_what_has_or_had_a_holder() {
+async fn sync_never_changes_a_sandbox_that_has_or_had_a_holder() {
     let (pool, simulator, broker) = broker_with_csp(4).await;
     sync(&broker).await;
     let held = broker.client.allocate("play-1").await.sandbox_id();
@@ -178,7 +178,7 @@ async fn a_sync_never_touches_what_has_or_had_a_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_sandbox_that_was_marked_stale_by_another_service_does_not_come_back() {
+async fn used_sandbox_marked_stale_by_another_service_is_not_restored() {
     let (pool, _simulator, broker) = broker_with_csp(1).await;
     sync(&broker).await;
     let id = broker.client.allocate("play-1").await.sandbox_id();
@@ -207,7 +207,7 @@ async fn a_used_sandbox_that_was_marked_stale_by_another_service_does_not_come_b
     assert_eq!(
         pool.store.apply(None, &restore, 4, START).await.unwrap(),
         [false],
-        "by the condition of the write too"
+        "the condition of the write rejects it too"
     );
     let sandbox = pool
         .store
@@ -219,7 +219,7 @@ async fn a_used_sandbox_that_was_marked_stale_by_another_service_does_not_come_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_with_a_tombstone_is_not_inserted_and_keeps_nobody_else_out() {
+async fn tombstone_prevents_the_insertion_of_its_sandbox_only() {
     let (pool, simulator, broker) = broker_with_csp(30).await;
     let gone = simulator.accounts()[7].csp_id.to_string();
     pool.client
@@ -246,7 +246,7 @@ async fn a_sandbox_with_a_tombstone_is_not_inserted_and_keeps_nobody_else_out() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broken_and_duplicate_entries_are_skipped_and_counted() {
+async fn invalid_and_duplicate_entries_are_skipped_and_counted() {
     let (pool, simulator, broker) = broker_with_csp(20).await;
     sync(&broker).await;
     simulator.inject([
@@ -283,7 +283,7 @@ async fn broken_and_duplicate_entries_are_skipped_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_passing_fault_of_csp_is_retried() {
+async fn transient_failure_of_csp_is_retried() {
     let (_pool, simulator, broker) = broker_with_csp(5).await;
     for kind in [
         FaultKind::Status { code: 500 },
@@ -304,7 +304,7 @@ async fn a_passing_fault_of_csp_is_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lasting_fault_of_csp_is_an_error_that_says_whose_it_is_and_changes_nothing() {
+async fn lasting_failure_of_csp_is_reported_and_changes_nothing() {
     let (pool, simulator, broker) = broker_with_csp(6).await;
     sync(&broker).await;
     let cases = [
@@ -352,7 +352,7 @@ async fn a_lasting_fault_of_csp_is_an_error_that_says_whose_it_is_and_changes_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_hangs_up_does_not_stop_a_sync() {
+async fn sync_continues_after_its_client_disconnects() {
     let (pool, simulator, broker) = broker_with_csp(30).await;
     simulator.inject([Fault {
         times: Some(1),
@@ -362,17 +362,17 @@ async fn a_client_that_hangs_up_does_not_stop_a_sync() {
         .client
         .request(Method::POST, "/v1/admin/sync")
         .bearer_auth(crate::support::ADMIN);
-    let hung_up = broker
+    let disconnected = broker
         .client
         .try_send(request.timeout(Duration::from_millis(100)))
         .await;
-    assert!(hung_up.unwrap_err().is_timeout());
+    assert!(disconnected.unwrap_err().is_timeout());
     broker.client.finished_runs().await;
     assert_eq!(by_status(&pool).await, [("available", 30)].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn syncs_and_allocations_at_once_lose_nothing() {
+async fn concurrent_syncs_and_allocations_lose_no_sandbox() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(300).await;
     let variables = [("CSP_BASE_URL", base_url.as_str())];
@@ -381,7 +381,7 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
         pool.broker_with(&variables).await,
     );
     sync(&broker).await;
-    // Half of the lists lack every second account, so sandboxes go stale and come back all the time.
+    // Every other list lacks half of the accounts, so sandboxes become stale and are restored all the time.
     simulator.inject([Fault {
         every: Some(2),
         ..Fault::always(FaultKind::Halved)
@@ -393,7 +393,7 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
         }
     };
     let allocations = async {
-        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut allocated: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for n in 0..150 {
             let client = if n % 2 == 0 {
                 &broker.client
@@ -403,22 +403,22 @@ async fn syncs_and_allocations_at_once_lose_nothing() {
             let caller = format!("play-{n}");
             let answer = client.allocate(&caller).await;
             if answer.status.is_success() {
-                given.insert(caller, vec![answer.sandbox_id()]);
+                allocated.insert(caller, vec![answer.sandbox_id()]);
             }
         }
-        given
+        allocated
     };
-    let ((), given) = tokio::join!(syncs, allocations);
-    assert!(!given.is_empty());
-    crate::support::assert_each_has_one(&given);
-    assert_eq!(pool.holdings().await, given);
+    let ((), allocated) = tokio::join!(syncs, allocations);
+    assert!(!allocated.is_empty());
+    crate::support::assert_each_has_one(&allocated);
+    assert_eq!(pool.holdings().await, allocated);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_left_the_table_unused_can_be_had_again_when_csp_lists_it_again() {
+async fn removed_unused_sandbox_can_be_allocated_when_csp_lists_it_again() {
     let (pool, _simulator, broker) = broker_with_csp(1).await;
     sync(&broker).await;
-    // Behind the back of the broker, whose index goes on proposing it.
+    // The broker does not see this removal, so its index still contains the candidate.
     let id = pool.sandboxes().await[0].id().clone();
     pool.apply(vec![Change::MarkStale(id)]).await;
     let removed = pool.sandboxes().await.remove(0);
