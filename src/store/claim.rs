@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, Slot, StoreError,
-    error::is_transient_reason,
+    error::{is_failed_check, is_transient_reason},
     item::{self, StoredClaim, number, string},
 };
 use crate::{
@@ -190,11 +190,10 @@ impl PoolStore {
         let [sandbox, claim] = reasons else {
             return None;
         };
-        let failed = |reason: &CancellationReason| reason.code() == Some("ConditionalCheckFailed");
-        if failed(claim) {
+        if is_failed_check(claim) {
             return Some(ClaimOutcome::Held(StoredClaim::read(claim.item().cloned())));
         }
-        if failed(sandbox) {
+        if is_failed_check(sandbox) {
             return Some(ClaimOutcome::Lost(
                 sandbox
                     .item()

@@ -130,6 +130,18 @@ fn is_transient(code: &str) -> bool {
     )
 }
 
+/// Returns whether a write failed because its condition did not hold.
+pub(super) fn is_failed_condition<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error
+        .as_service_error()
+        .is_some_and(|error| error.code() == Some("ConditionalCheckFailedException"))
+}
+
+/// Returns whether a transaction was cancelled because the condition of this reason's action did not hold.
+pub(super) fn is_failed_check(reason: &CancellationReason) -> bool {
+    reason.code() == Some("ConditionalCheckFailed")
+}
+
 /// Returns whether the action of this reason did not cause the cancellation, or caused it by a transient condition.
 pub(super) fn is_transient_reason(reason: &CancellationReason) -> bool {
     reason.code().is_none_or(|code| {

@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 
 use super::{
     PoolStore, StoreError,
+    error::is_failed_condition,
     item::{self, Item, number, string},
 };
 use crate::{
@@ -223,13 +224,7 @@ impl PoolStore {
     async fn update_lease(&self, request: UpdateItemFluentBuilder) -> Result<(), StoreError> {
         match self.update_item(request).await {
             Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-            {
-                Err(StoreError::Superseded)
-            }
+            Err(error) if is_failed_condition(&error) => Err(StoreError::Superseded),
             Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
         }
     }
@@ -253,11 +248,7 @@ impl PoolStore {
                 .send()
                 .await;
             match answer {
-                Err(error)
-                    if !error
-                        .as_service_error()
-                        .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-                {
+                Err(error) if !is_failed_condition(&error) => {
                     return Err(StoreError::from_sdk("UpdateItem", error));
                 }
                 _ => {}

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::operation::put_item::{PutItemError, builders::PutItemFluentBuilder};
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     ClaimTarget, PoolStore, StoreError, StoredClaim,
+    error::is_failed_condition,
     item::{self, number, schema_key, string},
 };
 use crate::{
@@ -159,13 +160,7 @@ impl PoolStore {
     async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
         match put.send().await {
             Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(false)
-            }
+            Err(error) if is_failed_condition(&error) => Ok(false),
             Err(error) => Err(StoreError::from_sdk("PutItem", error)),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use serde::{Deserialize, Serialize};
 
 use super::{
     PoolStore, StoreError,
+    error::is_failed_condition,
     item::{self, Item, number, string},
     lease::partition,
 };
@@ -97,11 +97,7 @@ impl PoolStore {
             .send()
             .await;
         match answer {
-            Err(error)
-                if !error
-                    .as_service_error()
-                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-            {
+            Err(error) if !is_failed_condition(&error) => {
                 Err(StoreError::from_sdk(OPERATION, error))
             }
             _ => Ok(()),

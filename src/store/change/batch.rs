@@ -11,7 +11,12 @@ use aws_sdk_dynamodb::{
 use super::Change;
 use crate::{
     clock::UnixSeconds,
-    store::{Fence, PoolStore, StoreError, error::is_transient_reason, item::number, lease},
+    store::{
+        Fence, PoolStore, StoreError,
+        error::{is_failed_check, is_transient_reason},
+        item::number,
+        lease,
+    },
 };
 
 pub(in crate::store) const OPERATION: &str = "TransactWriteItems";
@@ -99,7 +104,7 @@ impl PoolStore {
             batch.retain(|change| {
                 let reasons: Vec<_> = reasons.by_ref().take(change.actions.len()).collect();
                 let invalid = |reason: &&&CancellationReason| {
-                    !is_failed_condition(reason) && !is_transient_reason(reason)
+                    !is_failed_check(reason) && !is_transient_reason(reason)
                 };
                 if let Some(reason) = reasons.iter().find(invalid) {
                     // It would cancel every batch that contains it.
@@ -110,9 +115,9 @@ impl PoolStore {
                     );
                     return false;
                 }
-                !reasons.into_iter().any(is_failed_condition)
+                !reasons.into_iter().any(is_failed_check)
             });
-            if reasons.next().is_some_and(is_failed_condition) {
+            if reasons.next().is_some_and(is_failed_check) {
                 return Err(StoreError::Superseded);
             }
             if batch.len() == previous {
@@ -137,10 +142,6 @@ impl PoolStore {
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         Ok(TransactWriteItem::builder().condition_check(check).build())
     }
-}
-
-fn is_failed_condition(reason: &CancellationReason) -> bool {
-    reason.code() == Some("ConditionalCheckFailed")
 }
 
 /// Returns the reasons of a cancelled transaction, and none if a transaction with the same token is in progress. `None`
