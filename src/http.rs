@@ -1,6 +1,7 @@
-//! HTTP: the server, what requests pass through, the API and the dashboard.
+//! HTTP: the server, the middleware, the API and the files of the dashboard.
 
 pub(crate) mod api;
+mod base_path;
 mod dashboard;
 pub(crate) mod error;
 mod headers;
@@ -15,9 +16,9 @@ use std::{
 };
 
 use self::middleware::{cors::Cors, rate_limit::Quota};
-pub use self::state::{AppState, Parts};
+pub use self::state::{ApiContext, AppState};
 
-/// Where the API listens, and under which path.
+/// The address, the path and the limits of the API.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// `HOST`.
@@ -26,13 +27,13 @@ pub struct HttpConfig {
     pub port: u16,
     /// `API_BASE_PATH`: begins with a slash and ends without one; empty for the root.
     pub base_path: String,
-    /// `METRICS_PORT`: where the metrics are in place of the API's port; 0 takes any free one.
+    /// `METRICS_PORT`: the port of the metrics, if it is not the API's; 0 takes any free one.
     pub metrics_port: Option<u16>,
     /// `KEEP_ALIVE_SEC`: how long a connection may be idle.
     pub keep_alive: Duration,
-    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may go on after SIGTERM.
+    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may continue after SIGTERM.
     pub shutdown_timeout: Duration,
-    /// What is let in.
+    /// The limits of admission.
     pub edge: EdgeConfig,
 }
 
@@ -43,7 +44,7 @@ impl HttpConfig {
         SocketAddr::new(self.host, self.port)
     }
 
-    /// The address of the metrics, if it is another one.
+    /// The address of the metrics, if they have a port of their own.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_port
@@ -51,16 +52,16 @@ impl HttpConfig {
     }
 }
 
-/// How much is let in, and from where.
+/// The limits of admission.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
-    /// `TRUSTED_PROXY_HOPS`: so many proxies in front of the broker each add an address to `X-Forwarded-For`.
+    /// `TRUSTED_PROXY_HOPS`: the number of trusted proxies that each append an address to `X-Forwarded-For`.
     pub trusted_hops: usize,
     /// `RATE_LIMIT_PER_SEC` and `RATE_LIMIT_BURST`.
     pub per_caller: Quota,
     /// `RATE_LIMIT_ADDRESS_PER_SEC` and `RATE_LIMIT_ADDRESS_BURST`.
     pub per_address: Quota,
-    /// `MAX_IN_FLIGHT`: requests at once.
+    /// `MAX_IN_FLIGHT`: the number of requests in progress at once.
     pub max_in_flight: usize,
     /// `CORS_ALLOWED_ORIGINS`.
     pub cors: Cors,

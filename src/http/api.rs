@@ -1,14 +1,18 @@
-//! The HTTP API. Handlers extract, call a use case and map its answer.
+//! The HTTP API. Handlers extract, call a use case or a job, and map the result.
+//!
+//! A module has the handlers of one concern and a function `routes`; [`router`] merges them.
 
-pub(crate) mod admin;
-pub(crate) mod allocations;
+mod admin;
+mod allocations;
 mod error_responses;
-pub(crate) mod extract;
-pub(crate) mod health;
-pub(crate) mod jobs;
+mod extract;
+mod health;
+mod jobs;
 pub(crate) mod metrics;
-pub(crate) mod niosxaas;
-pub(crate) mod openapi;
-pub(crate) mod overview;
+mod niosxaas;
+mod openapi;
+mod overview;
 pub(crate) mod router;
-pub(crate) mod sandboxes;
+mod run_response;
+mod runs;
+mod sandboxes;

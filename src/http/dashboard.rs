@@ -1,4 +1,4 @@
-//! The operators' dashboard: files in the binary. All that it knows it gets from the admin API.
+//! The files of the operators' dashboard, embedded in the binary. The dashboard itself calls the admin API.
 
 use axum::{
     Router,
@@ -17,8 +17,8 @@ use super::error::{ApiError, ErrorCode};
 struct Files;
 
 const PAGE: &str = "index.html";
-/// Where the page says which path the API has.
-const API_PATH: &str = r#"data-api="/v1""#;
+/// The attribute of the page with the path of the API.
+const API_PATH_ATTRIBUTE: &str = r#"data-api="/v1""#;
 
 /// The page and its files, for the API at `base_path`.
 pub(super) fn router(base_path: &str) -> Router {
@@ -42,16 +42,16 @@ pub(super) fn router(base_path: &str) -> Router {
 
 fn page_for(file: &EmbeddedFile, base_path: &str) -> (Bytes, HeaderValue) {
     let text = String::from_utf8_lossy(&file.data);
-    let text = text.replace(API_PATH, &format!(r#"data-api="{base_path}""#));
-    // The page is different under another path of the API.
-    let tag = tag(file, base_path);
+    let text = text.replace(API_PATH_ATTRIBUTE, &format!(r#"data-api="{base_path}""#));
+    // The path of the API is part of the page, and so of its tag.
+    let tag = etag(file, base_path);
     (text.into(), tag)
 }
 
 async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match Files::get(&name).filter(|_| name != PAGE) {
         Some(file) => {
-            let tag = tag(&file, "");
+            let tag = etag(&file, "");
             answer(&headers, &mime(&file), &tag, bytes(file))
         }
         None => ApiError::from(ErrorCode::NotFound).into_response(),
@@ -74,7 +74,7 @@ fn bytes(file: EmbeddedFile) -> Bytes {
     }
 }
 
-fn tag(file: &EmbeddedFile, variant: &str) -> HeaderValue {
+fn etag(file: &EmbeddedFile, variant: &str) -> HeaderValue {
     let hash = file.metadata.sha256_hash();
     let hash = u128::from_be_bytes(hash[..16].try_into().unwrap_or_default());
     HeaderValue::try_from(format!("\"{hash:032x}{variant}\""))

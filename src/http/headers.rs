@@ -15,21 +15,21 @@ pub(super) const KEY: &str = "Idempotency-Key";
 
 /// The request id, in requests and answers.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The addresses that proxies saw.
+/// The addresses that proxies received the request from.
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Requests that may come at once when none came for a while.
+/// The size of the largest burst of requests.
 pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-/// Requests that may still come at once.
+/// The requests left in the current burst.
 pub(super) const RATE_LIMIT_REMAINING: HeaderName =
     HeaderName::from_static("x-ratelimit-remaining");
-/// Seconds until as many as [`RATE_LIMIT`] may come at once again.
+/// Seconds until a burst of [`RATE_LIMIT`] requests is possible again.
 pub(super) const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// Whether the client waits for the end of a job (RFC 7240).
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// The preference that was honoured (RFC 7240).
+/// The preference that was applied (RFC 7240).
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The caller that a request names, whether or not the name is valid.
+/// Returns the caller that a request names, whether or not the name is valid.
 #[must_use]
 pub(super) fn caller_text(headers: &HeaderMap) -> Option<&[u8]> {
     [CALLER, LEGACY_CALLER]

@@ -1,4 +1,4 @@
-//! What stands between the socket and the handlers.
+//! The layers between the server and the handlers.
 
 pub(crate) mod admission;
 pub(crate) mod auth;

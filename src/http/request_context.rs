@@ -1,4 +1,4 @@
-//! What is known of the request that the current task serves: its id, and notes for its log event.
+//! The context of the request that the current task serves: its id, the path of the API, and notes for its log event.
 
 use std::{
     future::Future,
@@ -7,6 +7,7 @@ use std::{
 
 use axum::http::HeaderValue;
 
+use super::base_path;
 use crate::{
     domain::{CallerId, SandboxId},
     shared::lock,
@@ -20,28 +21,30 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(super) struct RequestContext {
     id: HeaderValue,
+    base_path: Arc<str>,
     notes: Mutex<Notes>,
 }
 
-/// What handlers add to the log event of a request.
+/// Fields that handlers add to the log event of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes {
     /// The caller that the request names.
     pub caller: Option<CallerId>,
-    /// The sandbox that the request is about.
+    /// The sandbox of the request.
     pub sandbox: Option<SandboxId>,
 }
 
-/// How a request ended, in one word: an extension of the response, read by the request log.
+/// The outcome of a request as one word: an extension of the response, read by the request log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome(pub &'static str);
 
 impl RequestContext {
-    /// A context under a request id.
+    /// The context of a request with this id, to an API under `base_path`.
     #[must_use]
-    pub(super) fn new(id: HeaderValue) -> Self {
+    pub(super) fn new(id: HeaderValue, base_path: Arc<str>) -> Self {
         Self {
             id,
+            base_path,
             notes: Mutex::default(),
         }
     }
@@ -52,7 +55,7 @@ impl RequestContext {
         self.id.to_str().unwrap_or_default()
     }
 
-    /// What has been noted so far.
+    /// The notes taken so far.
     #[must_use]
     pub(super) fn notes(&self) -> Notes {
         lock(&self.notes).clone()
@@ -69,20 +72,28 @@ fn note(write: impl FnOnce(&mut Notes)) {
     let _ = CURRENT.try_with(|context| write(&mut lock(&context.notes)));
 }
 
-/// Notes the caller for the log event of the current request.
+/// Adds the caller to the log event of the current request.
 pub(super) fn note_caller(caller: &CallerId) {
     note(|notes| notes.caller = Some(caller.clone()));
 }
 
-/// Notes the sandbox for the log event of the current request.
+/// Adds the sandbox to the log event of the current request.
 pub(super) fn note_sandbox(sandbox: &SandboxId) {
     note(|notes| notes.sandbox = Some(sandbox.clone()));
 }
 
-/// The id of the current request; empty outside of one.
+/// The id of the current request; empty outside of a request.
 #[must_use]
 pub(super) fn request_id() -> String {
     CURRENT
         .try_with(|context| context.id().to_owned())
         .unwrap_or_default()
+}
+
+/// Replaces the placeholder of [`base_path`] by the path of the API that serves the current request.
+#[must_use]
+pub(super) fn fill_base_path(text: &str) -> String {
+    CURRENT
+        .try_with(|context| base_path::fill(text, &context.base_path))
+        .unwrap_or_else(|_| base_path::fill(text, ""))
 }

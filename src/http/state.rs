@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! The state that all handlers share.
 
 use std::sync::Arc;
 
@@ -13,27 +13,27 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What handlers share. Cheap to clone: every request does.
+/// A shared [`ApiContext`]. Cheap to clone: every request clones it.
 #[derive(Clone, Debug)]
-pub struct AppState(Arc<Parts>);
+pub struct AppState(Arc<ApiContext>);
 
-impl From<Parts> for AppState {
-    fn from(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+impl From<ApiContext> for AppState {
+    fn from(context: ApiContext) -> Self {
+        Self(Arc::new(context))
     }
 }
 
 impl std::ops::Deref for AppState {
-    type Target = Parts;
+    type Target = ApiContext;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &ApiContext {
         &self.0
     }
 }
 
-/// The parts that handlers use.
+/// The parts of the broker that handlers and middleware use.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ApiContext {
     /// The use cases.
     pub broker: Arc<Broker>,
     /// Starts jobs.
@@ -44,16 +44,16 @@ pub struct Parts {
     pub readiness: Arc<Readiness>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where tasks are spawned that shutdown waits for.
+    /// The tasks that shutdown waits for.
     pub tasks: TaskTracker,
-    /// The path of the API, without a slash at the end.
+    /// The path of the API, without a slash at the end; empty for the root.
     pub base_path: Arc<str>,
-    /// What is let in.
+    /// The limits of admission.
     pub edge: Arc<EdgeConfig>,
-    /// Whether the metrics are on the API's own port.
+    /// Whether the API's own port serves the metrics.
     pub serves_metrics: bool,
     /// Every instrument.
     pub metrics: Metrics,
-    /// How the pool is.
+    /// The state of the pool.
     pub monitor: Arc<PoolMonitor>,
 }

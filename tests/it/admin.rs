@@ -1,3 +1,5 @@
+//! Listing, search and counts for admins.
+
 use std::collections::BTreeSet;
 
 use reqwest::Method;
@@ -6,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{Pool, TestBroker};
 
-/// Follows the cursor to the end; every sandbox once, as id.
+/// Returns the ids on all pages, by following the cursors.
 async fn every_page(broker: &TestBroker, query: &str) -> Vec<String> {
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -55,7 +57,7 @@ async fn every_sandbox_is_on_exactly_one_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_finds_labs_callers_names_and_ids_and_takes_text_as_text() {
+async fn search_matches_plain_text_in_labs_callers_names_and_ids() {
     let pool = Pool::with_names(["alpha", "beta"]).await;
     let broker = pool.broker().await;
     let request = broker
@@ -74,7 +76,7 @@ async fn a_search_finds_labs_callers_names_and_ids_and_takes_text_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_query_is_an_error_that_says_what_it_takes() {
+async fn invalid_query_is_an_error_with_a_code() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     for (query, code) in [

@@ -1,11 +1,11 @@
-//! The OpenAPI document is what clients are built against, so a change of it has to be meant.
+//! The OpenAPI document: clients are built against it, so every change has to be intended.
 
 use std::{fs, path::Path};
 
 use crate::support::Pool;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openapi_document_is_the_one_in_the_repository() {
+async fn openapi_document_equals_the_one_in_the_repository() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let document = broker.client.plain("/v1/openapi.json").await.json();
@@ -14,15 +14,15 @@ async fn the_openapi_document_is_the_one_in_the_repository() {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&path, &served).unwrap();
     }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
+    let stored = fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        served == kept,
-        "docs/openapi.json differs; run the tests with UPDATE_SNAPSHOTS=1 and look at the difference"
+        served == stored,
+        "docs/openapi.json differs; run the tests with UPDATE_SNAPSHOTS=1 and review the difference"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reference_of_the_document_leads_somewhere() {
+async fn every_reference_of_the_document_has_a_target() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let document = broker.client.plain("/v1/openapi.json").await.json();
@@ -39,7 +39,7 @@ async fn every_reference_of_the_document_leads_somewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_operation_and_answer_is_described_and_has_an_example() {
+async fn every_operation_and_answer_has_a_description_and_an_example() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let document = broker.client.plain("/v1/openapi.json").await.json();
@@ -92,7 +92,7 @@ async fn every_operation_and_answer_is_described_and_has_an_example() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_swagger_page_asks_no_other_host() {
+async fn swagger_page_uses_no_other_host() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let page = broker.client.plain("/v1/docs/").await.text;

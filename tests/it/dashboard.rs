@@ -1,4 +1,4 @@
-//! The dashboard's files, and what the admin API tells it.
+//! The files of the dashboard, and the admin API that it calls.
 
 use reqwest::{Method, StatusCode, header};
 use sandbox_broker::{
@@ -26,7 +26,7 @@ fn codes(overview: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_its_files_come_with_a_policy_of_their_own_and_are_asked_for_once() {
+async fn page_and_files_have_a_policy_and_tags() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("API_BASE_PATH", "/api/v2")]).await;
     let page = broker.client.plain("/dashboard").await;
@@ -85,7 +85,7 @@ async fn the_page_and_its_files_come_with_a_policy_of_their_own_and_are_asked_fo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_overview_says_how_the_pool_is_and_what_is_wrong_with_it() {
+async fn overview_has_the_state_of_the_pool_and_warnings() {
     let pool = Pool::of(30).await;
     let (simulator, base_url) = simulated_csp(0).await;
     let settings = [
@@ -93,21 +93,21 @@ async fn the_overview_says_how_the_pool_is_and_what_is_wrong_with_it() {
         ("POOL_LOW_THRESHOLD", "29"),
     ];
     let broker = pool.broker_with(&settings).await;
-    let calm = overview(&broker).await;
-    assert_eq!(codes(&calm), Vec::<&str>::new());
-    assert_eq!(calm["counts"], broker.client.stats().await);
+    let initial = overview(&broker).await;
+    assert_eq!(codes(&initial), Vec::<&str>::new());
+    assert_eq!(initial["counts"], broker.client.stats().await);
     assert_eq!(
-        (&calm["at"], &calm["counted_at"]),
+        (&initial["at"], &initial["counted_at"]),
         (&json!(START.0), &json!(START.0))
     );
-    assert_eq!(calm["lasts_for_seconds"], Value::Null);
-    let jobs = calm["jobs"].as_array().unwrap();
+    assert_eq!(initial["lasts_for_seconds"], Value::Null);
+    let jobs = initial["jobs"].as_array().unwrap();
     assert_eq!(jobs.len(), 5);
     assert_eq!(jobs[0]["interval_seconds"], 600);
     assert_eq!(jobs[0]["next_due_at"], START.0);
     assert_eq!(jobs[4]["interval_seconds"], Value::Null);
 
-    // A new broker counts anew.
+    // A new broker has no earlier count.
     for n in 0..2 {
         let caller = format!("play-{n}");
         let id = broker.client.allocate(&caller).await.sandbox_id();
@@ -140,7 +140,7 @@ async fn the_overview_says_how_the_pool_is_and_what_is_wrong_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_has_not_succeeded_for_three_intervals_is_overdue() {
+async fn job_without_success_for_three_intervals_is_overdue() {
     let pool = Pool::of(30).await;
     let broker = pool.broker().await;
     broker.client.job("auto-expire").await;
@@ -153,20 +153,20 @@ async fn a_job_that_has_not_succeeded_for_three_intervals_is_overdue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_callers_do_is_in_the_samples_of_every_broker_and_outlives_it() {
+async fn samples_have_the_allocations_of_every_broker_and_outlive_it() {
     let pool = Pool::of(10).await;
     let (one, other) = (pool.broker().await, pool.broker().await);
     for (n, broker) in [&one, &other, &one].into_iter().enumerate() {
         let caller = format!("play-{n}");
         let id = broker.client.allocate(&caller).await.sandbox_id();
         if n == 0 {
-            // A script that did not hear the answer says it again.
+            // A script that received no answer repeats the request.
             for _ in 0..3 {
                 assert_eq!(broker.client.release(&id, &caller).await.status, 200);
             }
         }
     }
-    // Metrics make a broker look, and so does the minute.
+    // A scrape makes a broker count the pool and add to the samples.
     one.client.plain("/metrics").await;
     other.client.plain("/metrics").await;
     drop((one, other));
@@ -194,7 +194,7 @@ async fn what_callers_do_is_in_the_samples_of_every_broker_and_outlives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_look_has_what_happened_before_it() {
+async fn first_overview_has_earlier_allocations() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     broker.client.allocate("play-1").await;
@@ -205,7 +205,7 @@ async fn the_first_look_has_what_happened_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn samples_are_kept_apart_by_their_five_minutes_and_found_by_their_time() {
+async fn samples_are_separate_for_each_interval_and_found_by_time() {
     let pool = Pool::of(1).await;
     let counts = PoolCounts {
         available: 4,
@@ -247,7 +247,7 @@ async fn samples_are_kept_apart_by_their_five_minutes_and_found_by_their_time() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_dashboard_knows_is_for_admins_only() {
+async fn endpoints_of_the_dashboard_are_for_admins_only() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     for path in [

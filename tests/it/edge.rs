@@ -1,4 +1,4 @@
-//! What the broker lets in: rate limits, overload, slow clients, headers for browsers.
+//! Admission: rate limits, overload, slow clients, and headers for browsers.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::support::{Answer, BrokerClient, Pool, Proxy, TRACK, class_room};
 
-/// Requests under way at once in these tests.
-const CROWD: usize = 100;
+/// The number of concurrent requests in these tests.
+const CONCURRENCY: usize = 100;
 
 async fn burst(
     requests: usize,
@@ -23,8 +23,8 @@ async fn burst(
     client: &BrokerClient,
 ) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(requests);
-    for begin in (0..requests).step_by(CROWD) {
-        let end = requests.min(begin + CROWD);
+    for begin in (0..requests).step_by(CONCURRENCY) {
+        let end = requests.min(begin + CONCURRENCY);
         answers.extend(join_all((begin..end).map(|n| client.send(make(n)))).await);
     }
     answers
@@ -39,7 +39,7 @@ fn number(answer: &Answer, header: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
+async fn caller_may_send_a_burst_and_then_its_rate() {
     let pool = Pool::of(2).await;
     let broker = pool
         .broker_with(&[("RATE_LIMIT_PER_SEC", "10"), ("RATE_LIMIT_BURST", "50")])
@@ -47,9 +47,9 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
     let client = &broker.client;
     let began = Instant::now();
     let answers = burst(100, |_| client.allocation("play-1"), client).await;
-    // One each 100 ms.
+    // One request each 100 ms.
     let refill = usize::try_from(began.elapsed().as_millis().div_ceil(100)).unwrap();
-    let (allowed, refused): (Vec<_>, Vec<_>) = answers
+    let (allowed, rejected): (Vec<_>, Vec<_>) = answers
         .iter()
         .partition(|answer| answer.status.is_success());
     assert!(
@@ -57,7 +57,7 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
         "{} of 100, with a refill of at most {refill}",
         allowed.len()
     );
-    for answer in &refused {
+    for answer in &rejected {
         assert_eq!(answer.status, 429);
         assert_eq!(answer.code(), "RATE_LIMIT_EXCEEDED");
         assert_eq!(number(answer, "retry-after"), 1);
@@ -73,7 +73,7 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
         .collect();
     remaining.sort_unstable();
     assert_eq!(remaining.last(), Some(&49));
-    // Another caller has a quota of its own, and so have admins.
+    // Other callers, and admins, have quotas of their own.
     assert_eq!(client.allocate("play-2").await.status, 201);
     assert_eq!(
         client.admin(Method::GET, "/v1/admin/stats").await.status,
@@ -82,7 +82,7 @@ async fn a_caller_may_send_a_burst_and_then_at_its_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_class_behind_one_address_is_not_limited_by_it() {
+async fn class_behind_one_address_is_not_rate_limited() {
     let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let broker = pool.broker().await;
@@ -101,7 +101,7 @@ async fn a_class_behind_one_address_is_not_limited_by_it() {
 }
 
 #[tokio::test]
-async fn guessing_tokens_is_slow_but_one_wrong_token_keeps_nobody_out() {
+async fn token_guesses_are_slow_and_valid_tokens_are_admitted() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("TRUSTED_PROXY_HOPS", "1")]).await;
     let client = &broker.client;
@@ -111,18 +111,18 @@ async fn guessing_tokens_is_slow_but_one_wrong_token_keeps_nobody_out() {
                 .request(Method::GET, "/v1/sandboxes")
                 .bearer_auth(token)
                 .header("X-Instruqt-Sandbox-ID", "play-1")
-                // What stands on the left is the client's own invention.
+                // The client itself sends the first address; only the second one is from the proxy.
                 .header("X-Forwarded-For", format!("203.0.113.9, {from}")),
         )
     };
-    // A script with an old token, many times.
+    // A script that repeats an old token.
     for _ in 0..60 {
         assert_eq!(guess("198.51.100.1", "old-token").await.status, 401);
     }
     assert_eq!(guess("198.51.100.1", TRACK).await.status, 200);
-    // Somebody who tries one after another.
+    // A client that guesses.
     let mut tried = 0;
-    let refused = loop {
+    let rejected = loop {
         let answer = guess("198.51.100.2", &format!("guess-{tried}")).await;
         if answer.status != 401 {
             break answer;
@@ -130,25 +130,25 @@ async fn guessing_tokens_is_slow_but_one_wrong_token_keeps_nobody_out() {
         assert_eq!(number(&answer, "x-ratelimit-limit"), 4000);
         tried += 1;
     };
-    assert_eq!(refused.code(), "RATE_LIMIT_EXCEEDED");
+    assert_eq!(rejected.code(), "RATE_LIMIT_EXCEEDED");
     assert!((20..60).contains(&tried), "{tried}");
-    // It stays slow: 5 more a second, whatever is sent.
-    let (began, mut looked_at) = (Instant::now(), 0);
+    // The rate stays low: 5 more guesses a second, for any number of requests.
+    let (began, mut checked) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(2) {
         for n in 0..10 {
             let token = format!("more-{:?}-{n}", began.elapsed());
-            looked_at += usize::from(guess("198.51.100.2", &token).await.status == 401);
+            checked += usize::from(guess("198.51.100.2", &token).await.status == 401);
         }
     }
-    assert!(looked_at <= 12, "{looked_at} guesses in 2 s");
-    // Not even the right one is told from a wrong one there, for it was not in use there before.
+    assert!(checked <= 12, "{checked} guesses in 2 s");
+    // There, even a valid token is rejected like a guess, because the address has not used it before.
     assert_eq!(guess("198.51.100.2", TRACK).await.status, 429);
-    // Where it was, guesses keep nobody out.
+    // Where it was used before, guesses do not block it.
     for n in 0..100 {
         guess("198.51.100.1", &format!("guess-{n}")).await;
     }
     assert_eq!(guess("198.51.100.1", TRACK).await.status, 200);
-    // Other addresses are not concerned.
+    // Other addresses are not affected.
     let mut statuses = Vec::new();
     for _ in 0..3 {
         statuses.push(guess("198.51.100.3", TRACK).await.status.as_u16());
@@ -159,7 +159,7 @@ async fn guessing_tokens_is_slow_but_one_wrong_token_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn without_trusted_proxies_a_client_cannot_choose_its_address() {
+async fn client_cannot_choose_its_address_without_trusted_proxies() {
     let pool = Pool::of(1).await;
     let broker = pool
         .broker_with(&[
@@ -185,7 +185,7 @@ async fn without_trusted_proxies_a_client_cannot_choose_its_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_much_at_once_is_shed_and_health_answers() {
+async fn excess_concurrent_requests_are_shed_and_health_answers() {
     let pool = Pool::of(10).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let broker = pool
@@ -232,7 +232,7 @@ async fn what_is_too_much_at_once_is_shed_and_health_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_bodies_take_no_room_from_others() {
+async fn slow_bodies_occupy_no_slots() {
     let pool = Pool::of(10).await;
     let broker = pool.broker_with(&[("MAX_IN_FLIGHT", "2")]).await;
     let mut slow = Vec::new();
@@ -249,7 +249,7 @@ async fn slow_bodies_take_no_room_from_others() {
         let answer = broker.client.allocate(&format!("play-{n}")).await;
         assert_eq!(answer.status, 201, "{answer:?}");
     }
-    // They are told, in time.
+    // The slow clients receive an error after the time-out.
     let mut answer = [0; 4096];
     let length = slow[0].read(&mut answer).await.unwrap();
     let text = String::from_utf8_lossy(&answer[..length]);
@@ -257,7 +257,7 @@ async fn slow_bodies_take_no_room_from_others() {
 }
 
 #[tokio::test]
-async fn every_answer_tells_browsers_what_not_to_do() {
+async fn every_answer_has_security_headers() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let client = &broker.client;
@@ -309,7 +309,7 @@ fn preflight(client: &BrokerClient, origin: &str) -> reqwest::RequestBuilder {
 }
 
 #[tokio::test]
-async fn pages_of_allowed_origins_may_call_and_no_others() {
+async fn only_pages_of_allowed_origins_may_call() {
     let pool = Pool::of(1).await;
     let broker = pool
         .broker_with(&[("CORS_ALLOWED_ORIGINS", "https://ops.example.com")])
@@ -345,7 +345,7 @@ async fn pages_of_allowed_origins_may_call_and_no_others() {
         .send(preflight(client, "https://evil.example.com"))
         .await;
     assert_eq!(other.header("access-control-allow-origin"), None);
-    // An answer, also one that is an error, may be read by the page with what it needs.
+    // The page may read answers, including errors, with the headers that it needs.
     let call = client
         .request(Method::GET, "/v1/sandboxes")
         .header("Origin", "https://ops.example.com");
@@ -370,7 +370,7 @@ async fn pages_of_allowed_origins_may_call_and_no_others() {
 }
 
 #[tokio::test]
-async fn any_origin_may_be_allowed_but_is_not_by_default() {
+async fn any_origin_may_be_allowed_but_none_is_by_default() {
     let pool = Pool::of(1).await;
     let closed = pool.broker().await;
     let answer = closed
@@ -388,11 +388,11 @@ async fn any_origin_may_be_allowed_but_is_not_by_default() {
     assert_eq!(answer.header("access-control-allow-credentials"), None);
 }
 
-/// Each is a file of this process and one of the broker's.
+/// Numbers of open connections. Each is an open file of this process and one of the broker.
 const STEPS: [usize; 3] = [1_000, 4_000, 10_000];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn allocations_go_on_beside_thousands_of_connections_that_send_nothing_or_half() {
+async fn allocations_succeed_beside_thousands_of_silent_or_incomplete_connections() {
     let pool = Pool::of(100).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[]);
@@ -411,13 +411,13 @@ async fn allocations_go_on_beside_thousands_of_connections_that_send_nothing_or_
     for (step, connections) in STEPS.into_iter().enumerate() {
         if connections as u64 + 1_000 > files {
             eprintln!(
-                "this machine allows {files} open files: stopped at {}",
+                "this machine allows {files} open files: stopped at {} connections",
                 idle.len()
             );
             break;
         }
         while idle.len() < connections {
-            // Two clients: one may not have them all.
+            // Two addresses: one may not have all connections.
             let socket = TcpSocket::new_v4().unwrap();
             let host = [127, 0, 0, 1 + u8::from(idle.len() % 4 < 2)];
             socket.bind((host, 0).into()).unwrap();
@@ -437,7 +437,7 @@ async fn allocations_go_on_beside_thousands_of_connections_that_send_nothing_or_
             assert!(began.elapsed() < Duration::from_secs(5));
         }
     }
-    // They are cut in the end: the first one has been silent for long.
+    // The broker closes them in the end; the first one has been silent for long.
     let mut rest = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(30), idle[0].read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "a silent client keeps its connection");

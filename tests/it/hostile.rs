@@ -1,4 +1,4 @@
-//! A running broker, and requests with any bytes in them.
+//! Requests with arbitrary bytes, sent to a running broker.
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
@@ -18,10 +18,10 @@ use tokio::{
 use crate::support::{ADMIN, Pool, TRACK};
 
 const CASES: u32 = 1000;
-/// No request, however hostile, may keep the broker busy for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that any request may take.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// Not `Content-Length`: for a body that does not come the broker waits, as it should.
+/// Without `Content-Length`: the broker rightly waits for a missing body.
 const HEADERS: [&str; 14] = [
     "Authorization",
     "X-Instruqt-Sandbox-ID",
@@ -61,15 +61,15 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A request line, some valid headers, and some that are anything.
+/// A request line, with valid headers or none, and arbitrary headers.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let tail = prop_oneof![5 => Just(Vec::new()), 1 => value()];
     let headers = collection::vec((select(HEADERS.to_vec()), value()), 0..4);
     let body = prop_oneof![5 => Just(Vec::new()), 1 => value()];
     (select(TARGETS.to_vec()), tail, any::<bool>(), headers, body).prop_map(
-        |(target, tail, is_known, headers, body)| {
+        |(target, tail, has_valid_headers, headers, body)| {
             let mut bytes = [target.as_bytes(), &tail, b" HTTP/1.1\r\nHost: broker\r\n"].concat();
-            if is_known {
+            if has_valid_headers {
                 let token = if target.contains("admin") {
                     ADMIN
                 } else {
@@ -78,9 +78,9 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
                 bytes.extend(format!("Authorization: Bearer {token}\r\n").bytes());
                 bytes.extend(b"X-Instruqt-Sandbox-ID: play-1\r\n");
             }
-            // What is valid is to stay so.
-            let is_set = |name: &str| is_known && HEADERS[..2].contains(&name);
-            for (name, value) in headers.into_iter().filter(|(name, _)| !is_set(name)) {
+            // The valid headers are not sent twice.
+            let is_sent = |name: &str| has_valid_headers && HEADERS[..2].contains(&name);
+            for (name, value) in headers.into_iter().filter(|(name, _)| !is_sent(name)) {
                 bytes.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
             }
             bytes.extend(b"Connection: close\r\n\r\n");
@@ -90,11 +90,11 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// The first line of what the broker answers; empty if it hangs up.
+/// Returns the first line of the answer; empty if the broker closes the connection.
 async fn ask(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();
-    // The broker may hang up before it has read, or was asked, everything.
+    // The broker may close the connection before the request is complete.
     let _ = stream.write_all(request).await;
     let _ = stream.read_to_end(&mut answer).await;
     let text = String::from_utf8_lossy(&answer).into_owned();
@@ -102,7 +102,7 @@ async fn ask(address: &str, request: &[u8]) -> String {
 }
 
 #[test]
-fn no_bytes_in_a_request_do_the_broker_any_harm() {
+fn arbitrary_bytes_in_requests_do_not_harm_the_broker() {
     let runtime = Runtime::new().unwrap();
     let (pool, broker) = runtime.block_on(async {
         let pool = Pool::of(CASES as usize + 5).await;
@@ -126,8 +126,8 @@ fn no_bytes_in_a_request_do_the_broker_any_harm() {
     TestRunner::new(config)
         .run(&request(), |request| {
             let answer = runtime.block_on(async {
-                // Within the runtime, whose clock it needs.
-                timeout(PATIENCE, ask(&address, &request)).await
+                // The time-out needs the clock of the runtime.
+                timeout(TIME_LIMIT, ask(&address, &request)).await
             });
             let line = answer.map_err(|_| TestCaseError::fail("no answer in time"))?;
             let is_fine = line.is_empty()
@@ -143,9 +143,9 @@ fn no_bytes_in_a_request_do_the_broker_any_harm() {
     runtime.block_on(async {
         for n in 0..5 {
             let answer = broker.client.allocate(&format!("after-{n}")).await;
-            assert_eq!(answer.status, 201, "the broker serves on: {answer:?}");
+            assert_eq!(answer.status, 201, "the broker still serves: {answer:?}");
         }
-        // One for each caller, whatever else was asked for under which key.
+        // One for each caller; the arbitrary requests may have allocated others.
         let holdings = pool.holdings().await;
         assert!(
             (0..5).all(|n| holdings[&format!("after-{n}")].len() == 1),
@@ -153,6 +153,9 @@ fn no_bytes_in_a_request_do_the_broker_any_harm() {
         );
     });
     let classes = classes.into_inner();
-    let (served, refused) = (classes["HTTP/1.1 2"], classes["HTTP/1.1 4"]);
-    assert!(served > 10 && refused > 10, "both happen: {classes:?}");
+    let (served, rejected) = (classes["HTTP/1.1 2"], classes["HTTP/1.1 4"]);
+    assert!(
+        served > 10 && rejected > 10,
+        "requests of both kinds: {classes:?}"
+    );
 }

@@ -1,8 +1,10 @@
+//! Requests and answers of the API: headers, tokens, routes, bodies, request ids and the base path.
+
 use reqwest::{Method, header::HeaderValue};
 
 use crate::support::{ADMIN, Answer, BrokerClient, Pool, TRACK};
 
-/// Headers, the code of the error, and what its message says.
+/// Headers, the code of the error, and a part of its message.
 type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str, &'a str);
 
 async fn broker() -> (Pool, crate::support::TestBroker) {
@@ -16,7 +18,7 @@ fn error(answer: &Answer) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_bad_header_has_an_error_of_its_own() {
+async fn each_invalid_header_has_a_message_of_its_own() {
     let (_pool, broker) = broker().await;
     let long = "x".repeat(257);
     let cases: [Case; 13] = [
@@ -91,7 +93,7 @@ async fn each_bad_header_has_an_error_of_its_own() {
             "X-Sandbox-Name-Prefix",
         ),
     ];
-    for (headers, code, told) in cases {
+    for (headers, code, text) in cases {
         let mut request = broker
             .client
             .request(Method::POST, "/v1/allocate")
@@ -102,7 +104,7 @@ async fn each_bad_header_has_an_error_of_its_own() {
         let answer = broker.client.send(request).await;
         assert_eq!(error(&answer), (400, code.to_owned()), "{headers:?}");
         assert!(
-            answer.message().contains(told),
+            answer.message().contains(text),
             "{headers:?}: {}",
             answer.message()
         );
@@ -110,12 +112,12 @@ async fn each_bad_header_has_an_error_of_its_own() {
     assert_eq!(
         broker.client.stats().await["available"],
         5,
-        "nothing was given away"
+        "no sandbox was allocated"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newer_caller_header_wins_and_an_empty_one_does_not_count() {
+async fn newer_caller_header_has_precedence_unless_it_is_empty() {
     let (_pool, broker) = broker().await;
     let send = async |pairs: &[(&str, &str)]| {
         let mut request = broker
@@ -137,7 +139,7 @@ async fn the_newer_caller_header_wins_and_an_empty_one_does_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_of_the_token_has_an_error_of_its_own() {
+async fn each_fault_of_the_token_has_a_message_of_its_own() {
     let (_pool, broker) = broker().await;
     let send = async |authorization: Option<&str>, method: Method, path: &str| {
         let mut request = broker
@@ -150,7 +152,7 @@ async fn each_fault_of_the_token_has_an_error_of_its_own() {
         broker.client.send(request).await
     };
     let bearer = |token: &str| format!("Bearer {token}");
-    for (authorization, told) in [
+    for (authorization, text) in [
         (None, "is missing"),
         (Some("Basic dXNlcjpwYXNz".to_owned()), "another scheme"),
         (Some(TRACK.to_owned()), "another scheme"),
@@ -166,7 +168,7 @@ async fn each_fault_of_the_token_has_an_error_of_its_own() {
         );
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         assert!(
-            answer.message().contains(told),
+            answer.message().contains(text),
             "{authorization:?}: {}",
             answer.message()
         );
@@ -217,7 +219,7 @@ async fn several_tokens_may_be_valid_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_routes_and_methods_are_errors_of_the_same_shape() {
+async fn unknown_routes_and_methods_have_the_usual_error_shape() {
     let (_pool, broker) = broker().await;
     for path in [
         "/nope",
@@ -243,13 +245,13 @@ async fn unknown_routes_and_methods_are_errors_of_the_same_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_is_bounded_whether_its_length_is_declared_or_not() {
+async fn body_is_limited_with_and_without_a_declared_length() {
     let (_pool, broker) = broker().await;
-    let just_right = broker
+    let largest = broker
         .client
         .allocation("play-1")
         .body(vec![b'x'; 16 * 1024]);
-    assert_eq!(broker.client.send(just_right).await.status, 201);
+    assert_eq!(broker.client.send(largest).await.status, 201);
     let declared = broker
         .client
         .allocation("play-2")
@@ -282,7 +284,7 @@ async fn raw(client: &BrokerClient, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
+async fn safe_request_id_is_returned_and_any_other_is_replaced() {
     let (_pool, broker) = broker().await;
     let send = async |id: &str| {
         let request = broker
@@ -306,7 +308,7 @@ async fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_readiness_and_the_root_need_no_token() {
+async fn health_readiness_and_root_require_no_token() {
     let (_pool, broker) = broker().await;
     let health = broker.client.plain("/healthz").await.json();
     assert_eq!(health["status"], "healthy");
@@ -324,7 +326,7 @@ async fn health_readiness_and_the_root_need_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_moves_with_its_base_path() {
+async fn api_and_its_texts_move_with_the_base_path() {
     let pool = Pool::of(1).await;
     for base in ["/api/broker", "/"] {
         let broker = pool.broker_with(&[("API_BASE_PATH", base)]).await;
@@ -343,6 +345,38 @@ async fn the_api_moves_with_its_base_path() {
             .await
             .json();
         assert!(document["paths"][format!("{path}/allocate")].is_object());
+        let run_not_found = &document["paths"][format!("{path}/admin/jobs/{{run_id}}")]["get"]["responses"]
+            ["404"]["content"]["application/json"]["examples"]["RUN_NOT_FOUND"]["value"]["error"];
+        assert_eq!(
+            run_not_found["message"],
+            format!("There is no such run; {path}/admin/jobs lists the recent ones.")
+        );
+        assert_eq!(
+            document["components"]["schemas"]["ServiceBody"]["example"]["docs"],
+            format!("{path}/docs")
+        );
+        assert!(!document.to_string().contains("base_path"));
+        let run = format!("{path}/admin/jobs/sync-1-2");
+        for (answer, link) in [
+            (broker.client.plain("/nowhere").await, "docs"),
+            (
+                broker
+                    .client
+                    .send(
+                        broker
+                            .client
+                            .request(Method::DELETE, &format!("{path}/allocate")),
+                    )
+                    .await,
+                "docs",
+            ),
+            (broker.client.admin(Method::GET, &run).await, "admin/jobs"),
+        ] {
+            assert!(
+                answer.message().contains(&format!("; {path}/{link} lists")),
+                "{answer:?}"
+            );
+        }
         assert_eq!(
             broker.client.plain(&format!("{path}/docs/")).await.status,
             200

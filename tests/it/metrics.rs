@@ -1,4 +1,4 @@
-//! What Prometheus sees.
+//! The metrics that Prometheus scrapes.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use sandbox_broker::csp::simulator::{Fault, FaultKind};
 
 use crate::support::{BrokerClient, Pool, Proxy, START, faults::FaultProxy, simulated_csp};
 
-/// The names that dashboards use.
+/// The metrics that dashboards use.
 const NAMES: [&str; 28] = [
     "broker_allocate_total",
     "broker_allocate_idempotent_hits_total",
@@ -53,28 +53,28 @@ async fn scrape(client: &BrokerClient) -> String {
 }
 
 #[track_caller]
-fn assert_says(metrics: &str, line: &str) {
+fn assert_has_line(metrics: &str, line: &str) {
     assert!(
         metrics.lines().any(|known| known == line),
-        "not there: {line}\n{metrics}"
+        "missing: {line}\n{metrics}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_pass_through_the_life_of_sandboxes_counts_what_happened() {
+async fn life_of_sandboxes_is_counted() {
     let (_simulator, base) = simulated_csp(3).await;
     let pool = Pool::new().await;
     let broker = pool.broker_with(&[("CSP_BASE_URL", &base)]).await;
     let client = &broker.client;
     client.job("sync").await;
-    let given = client.allocate("play-1").await.sandbox_id();
+    let allocated = client.allocate("play-1").await.sandbox_id();
     client.allocate("play-1").await;
     client.allocate("play-2").await;
     client.allocate("play-3").await;
     assert_eq!(client.allocate("play-4").await.status, 409);
-    client.release(&given, "play-1").await;
-    client.release(&given, "play-1").await;
-    client.release(&given, "play-2").await;
+    client.release(&allocated, "play-1").await;
+    client.release(&allocated, "play-1").await;
+    client.release(&allocated, "play-2").await;
     client.release("nowhere", "play-2").await;
     client.job("cleanup").await;
     client.job("auto-expire").await;
@@ -119,13 +119,13 @@ async fn one_pass_through_the_life_of_sandboxes_counts_what_happened() {
             START.0
         ),
     ] {
-        assert_says(&metrics, line);
+        assert_has_line(&metrics, line);
     }
     assert!(!metrics.contains("job_last_success_timestamp_seconds{job=\"auto-delete-stale\"}"));
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_route_whatever_paths_and_methods_are_sent() {
+async fn requests_with_any_path_and_method_are_counted_by_route() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let client = &broker.client;
@@ -141,16 +141,16 @@ async fn requests_are_counted_by_route_whatever_paths_and_methods_are_sent() {
         "broker_request_latency_seconds_count{endpoint=\"unknown\",method=\"GET\",status=\"404\"} 5",
         "broker_request_latency_seconds_count{endpoint=\"/healthz\",method=\"other\",status=\"405\"} 5",
     ] {
-        assert_says(&metrics, line);
+        assert_has_line(&metrics, line);
     }
     assert!(!metrics.contains("invented"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pool_is_counted_once_over_all_scrapes_and_never_by_requests() {
+async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
     let pool = Pool::of(3).await;
     let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
-    // The index of candidates is read by queries too, whenever it is time to.
+    // Scans for candidates are queries too, but do not count.
     let counts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&counts);
     let _gate = proxy.hold(move |call| {
@@ -166,13 +166,13 @@ async fn the_pool_is_counted_once_over_all_scrapes_and_never_by_requests() {
     assert_eq!(counts.load(Ordering::SeqCst), 0);
     join_all((0..20).map(|_| scrape(&broker.client))).await;
     let metrics = scrape(&broker.client).await;
-    assert_says(&metrics, "broker_pool_available 1");
-    // One for each state.
+    assert_has_line(&metrics, "broker_pool_available 1");
+    // One query for each status.
     assert_eq!(counts.load(Ordering::SeqCst), 5);
 }
 
 #[tokio::test]
-async fn with_a_port_of_their_own_the_metrics_are_there_only() {
+async fn metrics_with_a_port_of_their_own_are_only_there() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("METRICS_PORT", "0")]).await;
     assert_eq!(broker.client.plain("/metrics").await.status, 404);
@@ -180,12 +180,12 @@ async fn with_a_port_of_their_own_the_metrics_are_there_only() {
     assert!(document["paths"]["/metrics"].is_null());
     let address = broker.running.metrics_address().unwrap();
     let there = BrokerClient::new(format!("http://{address}"));
-    assert_says(&scrape(&there).await, "broker_pool_available 1");
+    assert_has_line(&scrape(&there).await, "broker_pool_available 1");
     assert_eq!(there.plain("/v1/sandboxes").await.status, 404);
 }
 
 #[tokio::test]
-async fn throttles_are_counted_even_if_the_sdk_gets_over_them() {
+async fn throttles_are_counted_even_if_a_retry_succeeds() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let broker = pool
@@ -198,12 +198,12 @@ async fn throttles_are_counted_even_if_the_sdk_gets_over_them() {
         "broker_store_throttles_total{operation=\"TransactWriteItems\"} 1",
         "broker_store_call_duration_seconds_count{operation=\"TransactWriteItems\",outcome=\"success\"} 1",
     ] {
-        assert_says(&metrics, line);
+        assert_has_line(&metrics, line);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_with_csp_shows() {
+async fn failing_csp_shows_in_the_metrics() {
     let (simulator, base) = simulated_csp(6).await;
     let pool = Pool::new().await;
     let broker = pool
@@ -217,8 +217,8 @@ async fn trouble_with_csp_shows() {
     client.job("sync").await;
     for n in 0..6 {
         let caller = format!("play-{n}");
-        let given = client.allocate(&caller).await.sandbox_id();
-        client.release(&given, &caller).await;
+        let allocated = client.allocate(&caller).await.sandbox_id();
+        client.release(&allocated, &caller).await;
     }
     simulator.inject([Fault::always(FaultKind::Status { code: 500 })]);
     client.job("cleanup").await;
@@ -229,6 +229,6 @@ async fn trouble_with_csp_shows() {
         "broker_breaker_state{breaker=\"csp\",state=\"closed\"} 0",
         "broker_pool_pending_deletion 6",
     ] {
-        assert_says(&metrics, line);
+        assert_has_line(&metrics, line);
     }
 }

@@ -1,4 +1,4 @@
-//! Traces, as a collector receives them. Built with the feature `otlp` only.
+//! Traces as a collector receives them. Only built with the feature `otlp`.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ async fn listen(router: Router) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_its_store_calls_and_its_csp_calls_are_one_trace() {
+async fn request_with_its_store_and_csp_calls_is_one_trace() {
     let spans: Arc<Mutex<Vec<Span>>> = Arc::default();
     let received = Arc::clone(&spans);
     let collector = Router::new().route(
@@ -76,7 +76,7 @@ async fn a_request_its_store_calls_and_its_csp_calls_are_one_trace() {
         .bearer_auth(ADMIN)
         .header("traceparent", &traceparent);
     assert_eq!(client.send(sync).await.status, 200);
-    // What is not sent yet is sent before the process ends.
+    // The process sends all remaining spans before it exits.
     broker.signal(Signal::TERM);
     let ended = tokio::task::spawn_blocking(move || broker.wait());
     tokio::time::timeout(Duration::from_secs(30), ended)
@@ -103,7 +103,7 @@ async fn a_request_its_store_calls_and_its_csp_calls_are_one_trace() {
     let sync = named("POST /v1/admin/sync");
     let list = named("list");
     assert_eq!(store.parent_span_id, request.span_id);
-    // The run is a task of its own, but of the same trace.
+    // The run is a task of its own, but belongs to the same trace.
     assert!(list.start_time_unix_nano >= sync.start_time_unix_nano);
     let passed_on = format!("00-{TRACE}-{}-01", hex(&list.span_id));
     assert_eq!(*traceparents.lock().unwrap(), [passed_on]);

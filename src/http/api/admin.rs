@@ -1,8 +1,9 @@
-//! Looking at the pool, for admins.
+//! The sandboxes and counts of the pool, for admins.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error_responses::error_set,
@@ -19,27 +20,36 @@ use crate::{
 };
 
 error_set! {
-    /// What counting may fail with.
+    /// The errors of counting.
     StatsErrors: StoreUnavailable
 }
 error_set! {
-    /// What listing may fail with.
+    /// The errors of listing.
     ListErrors: InvalidParameter, InvalidCursor, StoreUnavailable
 }
 
+/// Sandboxes on a page, unless the request says otherwise.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
+/// The longest search text, in bytes.
 const MAX_SEARCH: usize = 256;
 
-/// How many sandboxes there are.
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(stats))
+        .routes(routes!(list_all))
+}
+
+/// The number of sandboxes by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0
 }))]
 pub(crate) struct StatsBody {
-    /// All of them.
+    /// All sandboxes.
     pub total: u64,
-    /// In the pool.
+    /// Available for allocation.
     pub available: u64,
     /// Held by callers.
     pub allocated: u64,
@@ -47,7 +57,7 @@ pub(crate) struct StatsBody {
     pub pending_deletion: u64,
     /// No longer listed by CSP.
     pub stale: u64,
-    /// Refused deletion by CSP.
+    /// Not deleted by CSP, and not tried again.
     pub deletion_failed: u64,
 }
 
@@ -64,7 +74,7 @@ impl From<PoolCounts> for StatsBody {
     }
 }
 
-/// A sandbox as an admin sees it. Times are Unix seconds.
+/// A sandbox with all its attributes, for admins. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox_id": "2009521", "name": "lab-adventure-0087",
@@ -77,47 +87,47 @@ impl From<PoolCounts> for StatsBody {
     "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null
 }))]
 pub(crate) struct AdminSandboxBody {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
-    /// The account's name.
+    /// The name of the account.
     pub name: String,
     /// CSP's resource id of the account.
     pub external_id: String,
-    /// Its state.
+    /// The status.
     pub status: Status,
-    /// Its holder, or last holder.
+    /// The caller that holds it, or held it last.
     pub allocated_to_track: Option<String>,
-    /// The key that the holder asked with.
+    /// The idempotency key of the allocation.
     pub idempotency_key: Option<String>,
-    /// The holder's lab.
+    /// The lab of the caller.
     pub track_name: Option<String>,
     /// When it was allocated; 0 if it never was.
     pub allocated_at: UnixSeconds,
     /// When the allocation ends.
     pub expires_at: Option<UnixSeconds>,
-    /// How long the allocation lasts, in hours.
+    /// The duration of the allocation, in hours.
     pub lab_duration_hours: u32,
-    /// When it was given back or expired.
+    /// When it was released or expired.
     pub deletion_requested_at: Option<UnixSeconds>,
-    /// Attempts to delete it that failed.
+    /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,
-    /// When the next attempt is due.
+    /// When the next attempt is made, at the earliest.
     pub next_deletion_at: Option<UnixSeconds>,
     /// Why the last attempt failed.
     pub deletion_error: Option<String>,
     /// When CSP created the account.
     pub created_at: Option<UnixSeconds>,
-    /// When anything last wrote it.
+    /// When it was last written.
     pub updated_at: Option<UnixSeconds>,
     /// When a sync last wrote it.
     pub last_synced: Option<UnixSeconds>,
-    /// The Salesforce account, where CSP knows one.
+    /// The Salesforce account, if CSP has one.
     pub sfdc_account_id: Option<String>,
     /// When its NIOSXaaS services were deleted.
     pub niosxaas_cleaned_at: Option<UnixSeconds>,
-    /// Why its NIOSXaaS services were left alone.
+    /// Why its NIOSXaaS services were not deleted.
     pub niosxaas_cleanup_skipped: Option<String>,
-    /// Why its NIOSXaaS services could not be deleted.
+    /// Why the deletion of its NIOSXaaS services failed.
     pub niosxaas_cleanup_failed_reason: Option<String>,
 }
 
@@ -168,34 +178,34 @@ impl From<Sandbox> for AdminSandboxBody {
 pub(crate) struct AdminSandboxesBody {
     /// The sandboxes.
     pub sandboxes: Vec<AdminSandboxBody>,
-    /// How many there are on this page.
+    /// The number of sandboxes on this page.
     pub count: usize,
-    /// Leads to the next page; `null` on the last one. A page may be short, even empty, and still have one.
+    /// The cursor of the next page; `null` on the last page. A page that is short, or empty, may have a next page.
     pub cursor: Option<String>,
 }
 
-/// Which sandboxes, and how many at a time.
+/// The filter and the page of a listing.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Only those in this state.
+    /// Only sandboxes with this status.
     #[param(required = false)]
     status: Option<Status>,
-    /// How many on a page: 1 to 1000, 50 if absent.
+    /// The number of sandboxes on a page: 1 to 1000, 50 if absent.
     #[param(required = false, minimum = 1, maximum = 1000, example = 50)]
     limit: Option<usize>,
-    /// From the page before.
+    /// The cursor of the previous page.
     #[param(required = false)]
     cursor: Option<String>,
-    /// Only those with this text in their id, name, lab or caller; upper and lower case are the same.
+    /// Only sandboxes with this text in their id, name, lab or caller, in upper or lower case.
     #[param(required = false, max_length = 256, example = "adventure")]
     q: Option<String>,
 }
 
 /// List sandboxes
 ///
-/// Page by page: repeat the request with `cursor` until it is `null`. Without `status` the order has no meaning; with
-/// it, oldest allocation first.
+/// Page by page: repeat the request with the `cursor` of the answer until it is `null`. With `status`, the oldest
+/// allocation comes first; without, the order has no meaning.
 #[utoipa::path(
     get,
     path = "/admin/sandboxes",
@@ -204,7 +214,7 @@ pub(super) struct ListParams {
     responses((status = 200, description = "A page of sandboxes", body = AdminSandboxesBody), ListErrors),
     security(("admin_token" = [])),
 )]
-pub(super) async fn list_all(
+async fn list_all(
     State(state): State<AppState>,
     _: Admin,
     ApiQuery(ListParams {
@@ -218,14 +228,14 @@ pub(super) async fn list_all(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::new(
             ErrorCode::InvalidParameter,
-            format!("limit takes a number from 1 to {MAX_LIMIT}."),
+            format!("limit must be a number from 1 to {MAX_LIMIT}."),
         ));
     }
     let text = q.map(|q| q.trim().to_lowercase()).filter(|q| !q.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > MAX_SEARCH) {
         return Err(ApiError::new(
             ErrorCode::InvalidParameter,
-            format!("q takes at most {MAX_SEARCH} bytes."),
+            format!("q must have at most {MAX_SEARCH} bytes."),
         ));
     }
     let start = match cursor.filter(|cursor| !cursor.is_empty()) {
@@ -245,7 +255,7 @@ pub(super) async fn list_all(
 
 /// Count the sandboxes
 ///
-/// Exact, however many there are; a change of the last moment may not show yet.
+/// Exact for any size of the pool; the most recent changes may be missing.
 #[utoipa::path(
     get,
     path = "/admin/stats",
@@ -253,9 +263,6 @@ pub(super) async fn list_all(
     responses((status = 200, description = "The counts", body = StatsBody), StatsErrors),
     security(("admin_token" = [])),
 )]
-pub(super) async fn stats(
-    State(state): State<AppState>,
-    _: Admin,
-) -> Result<Json<StatsBody>, ApiError> {
+async fn stats(State(state): State<AppState>, _: Admin) -> Result<Json<StatsBody>, ApiError> {
     Ok(Json(state.broker.stats().await?.into()))
 }

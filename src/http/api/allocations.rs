@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{error_responses::error_set, extract::AllocateHeaders};
 use crate::{
@@ -22,11 +23,16 @@ use crate::{
 };
 
 error_set! {
-    /// What an allocation may fail with.
+    /// The errors of an allocation.
     AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, PoolContended, StoreUnavailable
 }
 
-/// A sandbox in the hands of the caller.
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(allocate))
+}
+
+/// A sandbox allocated to the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox_id": "2009521", "name": "lab-adventure-0087",
@@ -34,9 +40,9 @@ error_set! {
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "sfdc_account_id": null
 }))]
 pub(crate) struct AllocationBody {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
-    /// The account's name.
+    /// The name of the account.
     pub name: String,
     /// CSP's resource id of the account.
     pub external_id: String,
@@ -44,7 +50,7 @@ pub(crate) struct AllocationBody {
     pub allocated_at: UnixSeconds,
     /// When the allocation ends, in Unix seconds.
     pub expires_at: Option<UnixSeconds>,
-    /// The Salesforce account, where CSP knows one.
+    /// The Salesforce account, if CSP has one.
     pub sfdc_account_id: Option<String>,
 }
 
@@ -61,10 +67,10 @@ impl From<Sandbox> for AllocationBody {
     }
 }
 
-/// Get a sandbox
+/// Allocate a sandbox
 ///
-/// Leases a sandbox to the caller, or returns the one it holds under the same key already: repeating a request is
-/// safe, whatever became of the first one.
+/// Allocates a sandbox to the caller, or returns the one that the caller already holds under the same key. A retry is
+/// therefore safe, whether or not the first request succeeded.
 #[utoipa::path(
     post,
     path = "/allocate",
@@ -77,7 +83,7 @@ impl From<Sandbox> for AllocationBody {
     ),
     security(("track_token" = [])),
 )]
-pub(super) async fn allocate(
+async fn allocate(
     State(state): State<AppState>,
     AllocateHeaders(request): AllocateHeaders,
 ) -> Result<Response, ApiError> {

@@ -1,4 +1,4 @@
-//! The error responses of the endpoints, as the OpenAPI document has them.
+//! The error responses of the endpoints in the OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, example::Exam
 use super::openapi::response_header;
 use crate::http::error::ErrorCode;
 
-/// What every endpoint that takes a token may fail with.
+/// The errors of every endpoint that requires a token.
 const COMMON: [ErrorCode; 7] = [
     ErrorCode::Unauthorized,
     ErrorCode::Forbidden,
@@ -20,7 +20,8 @@ const COMMON: [ErrorCode; 7] = [
     ErrorCode::RequestTimeout,
 ];
 
-/// The OpenAPI responses for `codes` and what every endpoint may fail with: one a status, with an example a code.
+/// Returns the OpenAPI responses for `codes` and for the errors of every endpoint: one response for each status, with
+/// an example for each code.
 #[must_use]
 pub(super) fn responses(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();
@@ -50,7 +51,7 @@ pub(super) fn responses(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<utoipa::o
             if codes.iter().any(|code| code.retry_after().is_some()) {
                 response = response.header(
                     "Retry-After",
-                    response_header("Seconds to wait before trying again.", true),
+                    response_header("Seconds to wait before a retry.", true),
                 );
             }
             if codes.contains(&ErrorCode::Unauthorized) {

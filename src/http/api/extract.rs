@@ -1,4 +1,4 @@
-//! What handlers take: each extractor's type says who may call and what is known of the request.
+//! Extractors of handlers: the type of each says which role may call, and what the request contains.
 
 use axum::{
     extract::{FromRequestParts, Path, Query},
@@ -24,16 +24,16 @@ use crate::{
     },
 };
 
-fn require(parts: &Parts, role: Role, whose: &str) -> Result<(), ApiError> {
+fn require(parts: &Parts, role: Role, token: &str) -> Result<(), ApiError> {
     if parts.extensions.get() == Some(&role) {
         return Ok(());
     }
-    let message = format!("The token is valid, but this endpoint takes {whose} token.");
+    let message = format!("The token is valid, but this endpoint requires {token} token.");
     Err(ApiError::new(ErrorCode::Forbidden, message))
 }
 
-/// The one value of a header; a header that is there twice with different values is refused, because what is in front
-/// of the broker may have read the other one.
+/// Returns the value of a header. A header that is present more than once with different values is an error, because a
+/// proxy in front of the broker may have read another value.
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
     let mut values = headers
         .get_all(name)
@@ -43,7 +43,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, Ap
         return Ok(None);
     };
     if values.any(|other| other != first) {
-        let message = format!("The header {name} is there more than once, with different values.");
+        let message =
+            format!("The header {name} is present more than once, with different values.");
         return Err(ApiError::new(ErrorCode::InvalidHeader, message));
     }
     Ok(Some(first))
@@ -56,7 +57,7 @@ fn invalid(name: &str, fault: &InvalidText) -> ApiError {
     )
 }
 
-/// A header that may be absent; an empty one counts as absent, as scripts with an unset variable send it.
+/// Reads a header that may be absent. An empty header counts as absent: scripts with an unset variable send it.
 fn optional<T>(headers: &HeaderMap, name: &str) -> Result<Option<T>, ApiError>
 where
     T: for<'a> TryFrom<&'a [u8], Error = InvalidText>,
@@ -68,7 +69,7 @@ where
     }
 }
 
-/// A lab play with a track token.
+/// The caller of a request with a track token.
 #[derive(Clone, Debug)]
 pub(crate) struct TrackCaller(pub CallerId);
 
@@ -93,11 +94,11 @@ fn missing_caller(headers: &HeaderMap) -> ApiError {
         .find(|name| headers.contains_key(*name));
     let message = match empty {
         Some(name) => format!(
-            "The header {name} is empty; it says who asks, one value for each student's play."
+            "The header {name} is empty; it identifies the caller, with one value for each student's play."
         ),
         None => format!(
-            "The header {CALLER} (or {LEGACY_CALLER}) is missing; it says who asks, one value for each \
-                         student's play."
+            "The header {CALLER} (or {LEGACY_CALLER}) is missing; it identifies the caller, with one value for each \
+             student's play."
         ),
     };
     ApiError::new(ErrorCode::MissingHeader, message)
@@ -108,20 +109,20 @@ impl IntoParams for TrackCaller {
         vec![
             header_parameter(
                 CALLER,
-                "Who asks: one value for each student's play, the same on every retry. 1 to 256 visible ASCII \
+                "The caller: one value for each student's play, the same on every retry. 1 to 256 visible ASCII \
                  characters. Required, unless `X-Track-ID` is sent.",
                 "play-7f3a91",
             ),
             header_parameter(
                 LEGACY_CALLER,
-                "The older name of `X-Instruqt-Sandbox-ID`, which wins if both are sent.",
+                "The older name of `X-Instruqt-Sandbox-ID`, which has precedence if both are sent.",
                 "play-7f3a91",
             ),
         ]
     }
 }
 
-/// A lab play that asks for a sandbox.
+/// The allocate request of a caller.
 #[derive(Clone, Debug)]
 pub(crate) struct AllocateHeaders(pub AllocateRequest);
 
@@ -147,11 +148,11 @@ impl IntoParams for AllocateHeaders {
         let mut parameters = TrackCaller::into_params(location);
         parameters.extend([
             header_parameter(LAB, "The lab; stored as `track_name`.", "cloud-security-101"),
-            header_parameter(PREFIX, "Only a sandbox whose name begins with this will do.", "lab-"),
+            header_parameter(PREFIX, "Only sandboxes whose name begins with this text.", "lab-"),
             header_parameter(
                 KEY,
-                "What makes two requests of one caller the same request; the caller's id if absent. A caller gets \
-                 one sandbox for each key.",
+                "Distinguishes several allocations of one caller; the caller's id if absent. A caller holds at most one \
+                 sandbox for each key.",
                 "play-7f3a91",
             ),
         ]);
@@ -174,7 +175,7 @@ pub(super) fn header_parameter(name: &str, description: &str, example: &str) -> 
         .build()
 }
 
-/// An admin.
+/// Requires the token of an admin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admin;
 
@@ -186,7 +187,7 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     }
 }
 
-/// The sandbox that the path names. Text that cannot be an id names none.
+/// The sandbox id in the path. Text that cannot be an id is answered with [`ErrorCode::SandboxNotFound`].
 #[derive(Clone, Debug)]
 pub(crate) struct SandboxPath(pub SandboxId);
 
@@ -202,7 +203,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SandboxPath {
     }
 }
 
-/// The query, or an error in the API's own shape.
+/// The query. An invalid one is answered with [`ErrorCode::InvalidParameter`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiQuery<T>(pub T);
 
@@ -215,7 +216,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
             .map_err(|rejection| {
                 ApiError::new(
                     ErrorCode::InvalidParameter,
-                    format!("The query cannot be read: {}.", rejection.body_text()),
+                    format!("The query is invalid: {}.", rejection.body_text()),
                 )
             })?;
         Ok(Self(query))
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_header_counts_once_if_it_says_the_same() {
+    fn repeated_header_with_one_value_counts_once() {
         let same = headers(&[("x-track-id", "a"), ("x-track-id", " a ")]);
         assert_eq!(single(&same, LEGACY_CALLER).unwrap(), Some(b"a".as_slice()));
         assert!(
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_optional_header_counts_as_absent() {
+    fn empty_optional_header_counts_as_absent() {
         let empty = headers(&[("idempotency-key", " ")]);
         assert_eq!(optional::<IdempotencyKey>(&empty, KEY).unwrap(), None);
     }
@@ -273,7 +274,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_headers_are_a_request_within_its_bounds_or_an_error_that_says_why(
+        fn any_headers_are_a_valid_request_or_a_header_error(
             values in proptest::collection::vec((0_usize..5, header_value()), 0..6)
         ) {
             let names = [CALLER, LEGACY_CALLER, LAB, PREFIX, KEY];
@@ -303,14 +304,14 @@ mod tests {
         }
 
         #[test]
-        fn an_admin_s_token_makes_no_track_of_any_headers(value in header_value()) {
+        fn admin_token_is_forbidden_with_any_headers(value in header_value()) {
             let mut parts = parts(Role::Admin, &[CALLER], vec![(0, value)]);
             let read = TrackCaller::from_request_parts(&mut parts, &()).now_or_never().unwrap();
             prop_assert_eq!(read.unwrap_err().code(), ErrorCode::Forbidden);
         }
 
         #[test]
-        fn any_query_is_read_or_refused(query in "[!-~]{0,200}") {
+        fn any_query_is_read_or_rejected(query in "[!-~]{0,200}") {
             #[derive(serde::Deserialize)]
             struct Limit { limit: Option<usize> }
 
@@ -324,7 +325,7 @@ mod tests {
         }
 
         #[test]
-        fn a_number_in_a_query_reads_back(limit in any::<usize>()) {
+        fn number_in_a_query_reads_back(limit in any::<usize>()) {
             #[derive(serde::Deserialize)]
             struct Limit { limit: usize }
 

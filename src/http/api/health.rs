@@ -1,4 +1,4 @@
-//! For load balancers, and for people who wonder what answers here.
+//! Health of the broker, for load balancers, and its name and version.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,11 +10,20 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     clock::UnixSeconds,
     http::{AppState, request_context::Outcome},
 };
+
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(service))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+}
 
 /// The broker is up.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -26,7 +35,7 @@ pub(crate) struct HealthBody {
     pub timestamp: UnixSeconds,
 }
 
-/// Whether the broker can do its work.
+/// Whether the broker can serve requests.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "ready", "timestamp": 1_774_000_000, "checks": { "dynamodb": "ok" } }))]
 pub(crate) struct ReadyBody {
@@ -34,51 +43,51 @@ pub(crate) struct ReadyBody {
     pub status: &'static str,
     /// Now, in Unix seconds.
     pub timestamp: UnixSeconds,
-    /// What was checked: `ok`, or what is wrong.
+    /// The result of each check: `ok`, or the fault.
     pub checks: BTreeMap<&'static str, String>,
 }
 
-/// What answers here.
+/// The service at this address.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "service": "sandbox-broker", "version": "0.1.0", "docs": "/v1/docs" }))]
+#[schema(example = json!({ "service": "sandbox-broker", "version": "0.1.0", "docs": "{base_path}/docs" }))]
 pub(crate) struct ServiceBody {
     /// `sandbox-broker`.
     pub service: &'static str,
-    /// Its version.
+    /// The version of the broker.
     pub version: &'static str,
     /// The path of the Swagger page.
     pub docs: String,
 }
 
-/// Is the broker up?
+/// Check that the broker is up
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "Health",
-    responses((status = 200, description = "It is", body = HealthBody)),
+    responses((status = 200, description = "The broker is up", body = HealthBody)),
 )]
-pub(super) async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
+async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
     Json(HealthBody {
         status: "healthy",
         timestamp: state.clock.now(),
     })
 }
 
-/// Can the broker do its work?
+/// Check that the broker can serve requests
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "Health",
     responses(
-        (status = 200, description = "It can", body = ReadyBody),
-        (status = 503, description = "It cannot; `checks` says why", body = ReadyBody,
+        (status = 200, description = "The broker can serve requests", body = ReadyBody),
+        (status = 503, description = "The broker cannot serve requests; `checks` has the reason", body = ReadyBody,
          example = json!({
              "status": "not_ready", "timestamp": 1_774_000_000,
              "checks": { "dynamodb": "GetItem: the database is unavailable" }
          })),
     ),
 )]
-pub(super) async fn readyz(State(state): State<AppState>) -> Response {
+async fn readyz(State(state): State<AppState>) -> Response {
     let check = Arc::clone(&state.readiness).check().await;
     let is_ready = check.is_ok();
     let (code, status) = if is_ready {
@@ -96,14 +105,14 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Response {
     (code, Extension(Outcome(outcome)), Json(body)).into_response()
 }
 
-/// What answers here?
+/// Get the name and version of the service
 #[utoipa::path(
     get,
     path = "/",
     tag = "Health",
-    responses((status = 200, description = "Its name, version and documentation", body = ServiceBody)),
+    responses((status = 200, description = "The name, the version and the path of the documentation", body = ServiceBody)),
 )]
-pub(super) async fn service(State(state): State<AppState>) -> Json<ServiceBody> {
+async fn service(State(state): State<AppState>) -> Json<ServiceBody> {
     Json(ServiceBody {
         service: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),

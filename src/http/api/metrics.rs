@@ -9,24 +9,30 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{http::AppState, jobs::pool_monitor::PoolMonitor, telemetry::metrics::TEXT_FORMAT};
 
-/// The metrics, for Prometheus
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(metrics))
+}
+
+/// Get the metrics
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "Health",
     responses((
         status = 200,
-        description = "Every instrument in the text format of Prometheus. The pool is counted at most once a minute. \
-                       With `METRICS_PORT` set, on that port only.",
+        description = "All metrics in the text format of Prometheus. The pool is counted at most once a minute. \
+                       With `METRICS_PORT` set, only that port serves them.",
         body = String,
         content_type = "text/plain",
         example = "# HELP broker_pool_available Sandboxes that can be allocated, in the table.\n# TYPE broker_pool_available gauge\nbroker_pool_available 200\n",
     )),
 )]
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+async fn metrics(State(state): State<AppState>) -> Response {
     answer(&state.monitor).await
 }
 
@@ -34,7 +40,7 @@ async fn answer(monitor: &Arc<PoolMonitor>) -> Response {
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], monitor.text().await).into_response()
 }
 
-/// What answers on `METRICS_PORT`.
+/// The router of `METRICS_PORT`.
 pub(crate) fn router(monitor: Arc<PoolMonitor>) -> Router {
     Router::new()
         .route(

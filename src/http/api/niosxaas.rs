@@ -1,8 +1,9 @@
-//! What became of the NIOSXaaS services in deleted accounts.
+//! The outcomes of NIOSXaaS cleanups in deleted accounts.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{error_responses::error_set, extract::Admin};
 use crate::{
@@ -13,30 +14,35 @@ use crate::{
 };
 
 error_set! {
-    /// What looking at the records may fail with.
+    /// The errors of reading the records.
     NiosxaasErrors: StoreUnavailable
 }
 
-/// What became of the NIOSXaaS services.
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(niosxaas))
+}
+
+/// The outcomes of NIOSXaaS cleanups.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "is_enabled": true, "is_shadow": false, "cleaned": 41, "skipped": 3, "failed": 1, "pending": 2,
     "records": [{ "sandbox_id": "2009521", "outcome": "cleaned", "detail": "2", "at": 1_774_003_661 }]
 }))]
 pub(crate) struct NiosxaasBody {
-    /// Whether services are looked for before an account is deleted (`NIOSXAAS_ENABLED`).
+    /// Whether services are deleted before their account (`NIOSXAAS_ENABLED`).
     pub is_enabled: bool,
-    /// Whether they are found but left alone (`NIOSXAAS_SHADOW_MODE`).
+    /// Whether services are found, but not deleted (`NIOSXAAS_SHADOW_MODE`).
     pub is_shadow: bool,
     /// Accounts of the last 30 days whose services were deleted.
     pub cleaned: usize,
-    /// Accounts of the last 30 days whose services were left alone.
+    /// Accounts of the last 30 days whose services were skipped.
     pub skipped: usize,
     /// Accounts of the last 30 days whose services could not be deleted.
     pub failed: usize,
-    /// Sandboxes on their way out whose services were not looked at yet.
+    /// Sandboxes in `pending_deletion` whose services are still to be deleted.
     pub pending: usize,
-    /// The last records, newest first; up to 200.
+    /// The latest records, newest first; up to 200.
     pub records: Vec<NiosxaasRecordBody>,
 }
 
@@ -54,18 +60,19 @@ impl From<NiosxaasReport> for NiosxaasBody {
     }
 }
 
-/// What became of an account's NIOSXaaS services, as it is remembered for 30 days.
+/// The outcome for the NIOSXaaS services of one account. Records are kept for 30 days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(
     as = NiosxaasRecord,
     example = json!({ "sandbox_id": "2009521", "outcome": "cleaned", "detail": "2", "at": 1_774_003_661 })
 )]
 pub(crate) struct NiosxaasRecordBody {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
-    /// What became of them.
+    /// The outcome.
     pub outcome: NiosxaasVerdict,
-    /// How many were deleted, or why they were not.
+    /// The number of deleted services, or the reason why none were.
+    #[schema(required = false)]
     pub detail: String,
     /// When, in Unix seconds.
     pub at: UnixSeconds,
@@ -82,20 +89,17 @@ impl From<NiosxaasRecord> for NiosxaasRecordBody {
     }
 }
 
-/// Look at what became of NIOSXaaS services
+/// List the outcomes of NIOSXaaS cleanups
 ///
 /// Reads the whole table. Records are kept for 30 days.
 #[utoipa::path(
     get,
     path = "/admin/niosxaas",
     tag = "Admin",
-    responses((status = 200, description = "What became of them", body = NiosxaasBody), NiosxaasErrors),
+    responses((status = 200, description = "The outcomes", body = NiosxaasBody), NiosxaasErrors),
     security(("admin_token" = [])),
 )]
-pub(super) async fn niosxaas(
-    State(state): State<AppState>,
-    _: Admin,
-) -> Result<Json<NiosxaasBody>, ApiError> {
+async fn niosxaas(State(state): State<AppState>, _: Admin) -> Result<Json<NiosxaasBody>, ApiError> {
     let report = state.runner.niosxaas_report().await?;
     Ok(Json(report.into()))
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the handlers do not say themselves.
+//! The parts of the OpenAPI document that do not come from handlers.
 
 use axum::http::Method;
 use utoipa::{
@@ -14,24 +14,24 @@ use utoipa::{
     },
 };
 
-use super::jobs::AcceptedBody;
+use super::run_response::AcceptedBody;
 use crate::http::{
     error::{ErrorBody, ErrorCode, ErrorDetail},
     middleware::request_log::Actions,
 };
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
-    Every answer carries `X-Request-ID`, which also stands in the log and in every error. Every error has the same \
-    body: `error.code` for programs, `error.message` for people. 409, 429 and 503 carry `Retry-After`. Times are Unix \
-    seconds.\n\n\
-    Each caller has a rate limit, which `X-RateLimit-Limit`, `-Remaining` and `-Reset` tell; 401 tells that of the \
-    client's address.";
+    Every answer has the header `X-Request-ID`; the same id is in the log and in every error. Every error has the \
+    same body: `error.code` for programs, `error.message` for human readers. Answers with 409, 429 and 503 have the \
+    header `Retry-After`. Times are Unix seconds.\n\n\
+    Each caller has a rate limit. The headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` \
+    describe its state; in answers with 401 they describe the limit of the client's address.";
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(AcceptedBody, ErrorBody, ErrorDetail, ErrorCode)))]
 struct Schemas;
 
-/// The document before any route is added.
+/// Returns the document before any route is added.
 #[must_use]
 pub(crate) fn base() -> Document {
     let bearer = |description: &str| {
@@ -74,18 +74,21 @@ pub(crate) fn base() -> Document {
         )
         .components(Some(components))
         .tags(Some([
-            tag("Tracks", "For the setup and cleanup scripts of lab plays."),
-            tag("Admin", "Looking at the pool, for admins."),
+            tag(
+                "Tracks",
+                "Allocation and release, for the setup and cleanup scripts of lab plays.",
+            ),
+            tag("Admin", "The state of the pool, for admins."),
             tag(
                 "Jobs",
-                "What keeps the pool healthy, for admins and schedulers.",
+                "The jobs that maintain the pool, for admins and schedulers.",
             ),
-            tag("Health", "For load balancers. No token needed."),
+            tag("Health", "Health and metrics. No token required."),
         ]))
         .build()
 }
 
-/// A header of an answer.
+/// Describes a header of an answer.
 pub(super) fn response_header(description: &str, is_number: bool) -> Header {
     let kind = if is_number {
         Type::Integer
@@ -111,23 +114,23 @@ fn operations(
     })
 }
 
-/// What answers under a rate limit say of it.
+/// The headers of answers under a rate limit.
 const RATE_LIMIT: [(&str, &str); 3] = [
     (
         "X-RateLimit-Limit",
-        "Requests that may come at once when none came for a while.",
+        "The size of the largest burst of requests.",
     ),
     (
         "X-RateLimit-Remaining",
-        "Requests that may still come at once.",
+        "The requests left in the current burst.",
     ),
     (
         "X-RateLimit-Reset",
-        "Seconds until as many as `X-RateLimit-Limit` may come at once again.",
+        "Seconds until a burst of `X-RateLimit-Limit` requests is possible again.",
     ),
 ];
 
-/// Adds what holds for every answer.
+/// Adds the headers that every answer has.
 pub(crate) fn complete(document: &mut Document) {
     for (_, _, operation) in operations(document) {
         let is_limited = operation.security.is_some();
@@ -137,7 +140,8 @@ pub(crate) fn complete(document: &mut Document) {
                     let header = response_header(description, true);
                     response.headers.insert(name.to_owned(), header.into());
                 }
-                let description = "The id of the request: the client's own, or a new one.";
+                let description =
+                    "The id of the request: the id that the client sent, or a new one.";
                 response.headers.insert(
                     "X-Request-ID".to_owned(),
                     response_header(description, false).into(),
@@ -147,7 +151,7 @@ pub(crate) fn complete(document: &mut Document) {
     }
 }
 
-/// The names of the operations, for the request log.
+/// Returns the names of the operations, for the request log.
 #[must_use]
 pub(crate) fn actions(document: &mut Document) -> Actions {
     operations(document)

@@ -1,16 +1,17 @@
-//! The pool at a glance, and its past: what the dashboard shows first.
+//! The overview and the samples of the pool, which the dashboard shows.
 
 use std::time::Duration;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     admin::StatsBody,
     error_responses::error_set,
     extract::{Admin, ApiQuery},
-    jobs::RunBody,
+    runs::RunBody,
 };
 use crate::{
     clock::UnixSeconds,
@@ -23,18 +24,26 @@ use crate::{
 };
 
 error_set! {
-    /// What looking at the pool may fail with.
+    /// The errors of the overview.
     OverviewErrors: StoreUnavailable
 }
 error_set! {
-    /// What looking at its past may fail with.
+    /// The errors of listing samples.
     SamplesErrors: InvalidParameter, StoreUnavailable
 }
 
+/// The hours of samples, unless the request says otherwise.
 const DEFAULT_HOURS: u64 = 24;
 const MAX_HOURS: u64 = SAMPLE_RETENTION.as_secs() / 3600;
 
-/// The pool at a glance. Times are Unix seconds.
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(overview))
+        .routes(routes!(samples))
+}
+
+/// An overview of the pool. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
@@ -48,36 +57,37 @@ const MAX_HOURS: u64 = SAMPLE_RETENTION.as_secs() / 3600;
     "warnings": [{ "code": "pool_low", "message": "12 sandboxes are available, fewer than 20." }]
 }))]
 pub(crate) struct OverviewBody {
-    /// Now, by the broker's clock.
+    /// The current time.
     pub at: UnixSeconds,
-    /// When the sandboxes were counted: a few seconds ago, unless counting fails.
+    /// When the sandboxes were counted: at most ten seconds ago, unless counting fails.
     pub counted_at: UnixSeconds,
-    /// How many there are.
+    /// The number of sandboxes by status.
     pub counts: StatsBody,
-    /// `POOL_LOW_THRESHOLD`.
+    /// The threshold of the warning `pool_low` (`POOL_LOW_THRESHOLD`).
     pub pool_low_below: u64,
-    /// Sandboxes that were allocated in the last hour, to within five minutes, by all brokers.
+    /// Allocations of all brokers in the last hour, to within five minutes.
     pub allocations_last_hour: u64,
-    /// Sandboxes that were given back in the last hour, or taken back because their time was up.
+    /// Releases and expiries in the last hour, likewise.
     pub releases_last_hour: u64,
-    /// How long the available ones last if allocations go on as in the last hour; `null` if there were none.
+    /// How long the available sandboxes last at the rate of allocations of the last hour, in seconds; `null` without
+    /// allocations.
     pub lasts_for_seconds: Option<u64>,
-    /// Every job.
+    /// The state of every job.
     pub jobs: Vec<JobBody>,
     /// The circuit breakers of the broker that answers; each broker has its own.
     pub breakers: Vec<BreakerBody>,
-    /// What somebody should look at.
+    /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
 
-/// A job, and how it stands. Times are Unix seconds.
+/// The state of a job. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct JobBody {
     /// The job.
     pub job: JobName,
-    /// How often it should run; `null` if only people start it.
+    /// The interval of its runs; `null` if only operators start it.
     pub interval_seconds: Option<u64>,
-    /// When its next run is due; it may have been long ago.
+    /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
     /// Whether it has not succeeded for three intervals, and for half an hour.
     pub is_overdue: bool,
@@ -90,26 +100,24 @@ pub(crate) struct JobBody {
 /// A circuit breaker.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct BreakerBody {
-    /// What it stands before: `csp` or `niosxaas`.
+    /// The service that it protects: `csp` or `niosxaas`.
     pub name: &'static str,
-    /// `closed`: calls go through. `open`: none do for a while. `half_open`: one at a time tries.
+    /// `closed`: calls are made. `open`: no calls are made for a while. `half_open`: one call at a time is made as a
+    /// probe.
     pub state: &'static str,
 }
 
-/// Look at the pool at a glance
+/// Get an overview of the pool
 ///
-/// Sandboxes are counted when the last count is older than ten seconds, however many ask.
+/// Sandboxes are counted at most once in ten seconds, for any number of requests.
 #[utoipa::path(
     get,
     path = "/admin/overview",
     tag = "Admin",
-    responses((status = 200, description = "How the pool is", body = OverviewBody), OverviewErrors),
+    responses((status = 200, description = "The overview", body = OverviewBody), OverviewErrors),
     security(("admin_token" = [])),
 )]
-pub(super) async fn overview(
-    State(state): State<AppState>,
-    _: Admin,
-) -> Result<Json<OverviewBody>, ApiError> {
+async fn overview(State(state): State<AppState>, _: Admin) -> Result<Json<OverviewBody>, ApiError> {
     let overview = state.monitor.overview().await?;
     Ok(Json(overview.into()))
 }
@@ -157,16 +165,16 @@ impl From<JobOverview> for JobBody {
     }
 }
 
-/// The pool in five minutes of its past.
+/// The pool in an interval of five minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Sample, example = json!({
     "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
     "allocations": 6, "releases": 4
 }))]
 pub(crate) struct SampleBody {
-    /// When the five minutes began, in Unix seconds.
+    /// The start of the interval, in Unix seconds.
     pub at: UnixSeconds,
-    /// In the pool, when it was last counted in that time.
+    /// Sandboxes available for allocation at the last count in the interval.
     pub available: u64,
     /// Held by callers.
     pub allocated: u64,
@@ -174,11 +182,11 @@ pub(crate) struct SampleBody {
     pub pending_deletion: u64,
     /// No longer listed by CSP.
     pub stale: u64,
-    /// Refused deletion by CSP.
+    /// Not deleted by CSP, and not tried again.
     pub deletion_failed: u64,
-    /// Sandboxes that were allocated in that time, by all brokers.
+    /// Allocations of all brokers in the interval.
     pub allocations: u64,
-    /// Sandboxes that were given back in that time, or taken back because theirs was up.
+    /// Releases and expiries in the interval.
     pub releases: u64,
 }
 
@@ -197,40 +205,40 @@ impl From<Sample> for SampleBody {
     }
 }
 
-/// The pool's past.
+/// Samples of the pool.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "every_seconds": 300, "samples": [{
     "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
     "allocations": 6, "releases": 4
 }] }))]
 pub(crate) struct SamplesBody {
-    /// The time that each sample is of, in seconds.
+    /// The interval of a sample, in seconds.
     pub every_seconds: u64,
-    /// The samples, oldest first. There is none of a time in which no broker ran.
+    /// The samples, oldest first. Intervals in which no broker ran have none.
     pub samples: Vec<SampleBody>,
 }
 
-/// How far back.
+/// The time span of a listing.
 #[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SamplesParams {
-    /// So many hours: 1 to 168, 24 if absent.
+    /// The hours before now: 1 to 168, 24 if absent.
     #[param(required = false, minimum = 1, maximum = 168, example = 24)]
     hours: Option<u64>,
 }
 
-/// Look at the pool's past
+/// List samples of the pool
 ///
-/// Brokers note every minute how the pool is and what callers did. Samples are kept for a week.
+/// Every minute brokers record counts, allocations and releases. Samples are kept for a week.
 #[utoipa::path(
     get,
     path = "/admin/samples",
     tag = "Admin",
     params(SamplesParams),
-    responses((status = 200, description = "How the pool was", body = SamplesBody), SamplesErrors),
+    responses((status = 200, description = "The samples", body = SamplesBody), SamplesErrors),
     security(("admin_token" = [])),
 )]
-pub(super) async fn samples(
+async fn samples(
     State(state): State<AppState>,
     _: Admin,
     ApiQuery(SamplesParams { hours }): ApiQuery<SamplesParams>,
@@ -239,7 +247,7 @@ pub(super) async fn samples(
     if !(1..=MAX_HOURS).contains(&hours) {
         return Err(ApiError::new(
             ErrorCode::InvalidParameter,
-            format!("hours takes a number from 1 to {MAX_HOURS}."),
+            format!("hours must be a number from 1 to {MAX_HOURS}."),
         ));
     }
     let samples = state.monitor.samples(Duration::from_hours(hours)).await?;

@@ -1,4 +1,4 @@
-//! The routes and the order of the layers.
+//! The router: all routes, and the order of the layers.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use axum::{
 };
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::OpenApi as Document;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
-use super::{admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, sandboxes};
+use super::{
+    admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, runs, sandboxes,
+};
 use crate::http::{
-    AppState, dashboard,
+    AppState, base_path, dashboard,
     error::{ApiError, ErrorCode},
     middleware::{
         admission::{self, Admission},
@@ -31,49 +32,35 @@ use crate::http::{
     request_context,
 };
 
-/// What answers every request, and its description.
+/// Returns the router of the API's port: the API, its documentation and the dashboard.
 ///
-/// Layers, from the outside: the log, headers for browsers, the limit of the address, panics caught; then, on the routes
-/// that take a token: admission and, jobs excepted, the bound of the time. They are few, and put on at once: axum boxes
-/// and copies a router's service for each `layer`, in every request.
-pub(crate) fn build(state: AppState) -> (Router, Document) {
+/// Layers, from the outside: request log, security headers, CORS, limit of the address, panics; then, on routes that
+/// require a token: admission and, except for jobs, the time limit. They are few, and added in one call: for each
+/// `layer` axum boxes the service of a router and clones it in every request.
+pub(crate) fn build(state: AppState) -> Router {
     let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
-        .routes(routes!(allocations::allocate))
-        .routes(routes!(sandboxes::list_sandboxes))
-        .routes(routes!(sandboxes::get_sandbox))
-        .routes(routes!(sandboxes::mark_for_deletion))
-        .routes(routes!(admin::stats))
-        .routes(routes!(admin::list_all))
-        .routes(routes!(overview::overview))
-        .routes(routes!(overview::samples))
-        .routes(routes!(niosxaas::niosxaas))
-        .routes(routes!(jobs::list_runs))
-        .routes(routes!(jobs::get_run))
+        .merge(allocations::routes())
+        .merge(sandboxes::routes())
+        .merge(admin::routes())
+        .merge(overview::routes())
+        .merge(niosxaas::routes())
+        .merge(runs::routes())
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
-    let protected = timed
-        .routes(routes!(jobs::sync))
-        .routes(routes!(jobs::cleanup))
-        .routes(routes!(jobs::auto_expire))
-        .routes(routes!(jobs::auto_delete_stale))
-        .routes(routes!(jobs::bulk_delete))
-        .layer(from_fn_with_state(
-            Arc::new(Admission {
-                auth: state.auth.clone(),
-                limits: limits.clone(),
-                body_timeout: body::BODY_TIMEOUT,
-                in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),
-            }),
-            admission::admit,
-        ));
-    let mut open = OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(health::service))
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz));
+    let protected = timed.merge(jobs::routes()).layer(from_fn_with_state(
+        Arc::new(Admission {
+            auth: state.auth.clone(),
+            limits: limits.clone(),
+            body_timeout: body::BODY_TIMEOUT,
+            in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),
+        }),
+        admission::admit,
+    ));
+    let mut open = OpenApiRouter::with_openapi(openapi::base()).merge(health::routes());
     if state.serves_metrics {
-        open = open.routes(routes!(metrics::metrics));
+        open = open.merge(metrics::routes());
     }
-    let base_path = state.base_path.clone();
+    let base_path = Arc::clone(&state.base_path);
     let (edge, instruments) = (Arc::clone(&state.edge), state.metrics.clone());
     let all = if base_path.is_empty() {
         open.merge(protected)
@@ -82,27 +69,28 @@ pub(crate) fn build(state: AppState) -> (Router, Document) {
     };
     let (router, mut document) = all.with_state(state).split_for_parts();
     openapi::complete(&mut document);
-    let actions = openapi::actions(&mut document);
+    let request_log = RequestLog {
+        actions: openapi::actions(&mut document),
+        metrics: instruments,
+        trusted_hops: edge.trusted_hops,
+        base_path: Arc::clone(&base_path),
+    };
     let document_path = format!("{base_path}/openapi.json");
     let swagger = SwaggerUi::new(format!("{base_path}/docs")).config(
         SwaggerConfig::new([document_path.clone()])
             .try_it_out_enabled(true)
             .persist_authorization(false),
     );
-    let request_log = RequestLog {
-        actions,
-        metrics: instruments,
-        trusted_hops: edge.trusted_hops,
-    };
-    // Made once: it is large, and anybody may ask for it.
-    let text = Bytes::from(document.to_json().unwrap_or_default());
+    // Made once: the document is large, and no token is required to read it.
+    let text = document.to_json().unwrap_or_default();
+    let text = Bytes::from(base_path::fill(&text, &base_path));
     let router = router.route(
         &document_path,
         get(async move || ([(header::CONTENT_TYPE, "application/json")], text)),
     );
-    let router = router
-        .merge(security_headers::relax_for_docs(swagger.into()))
-        .merge(security_headers::relax_for_dashboard(dashboard::router(
+    router
+        .merge(security_headers::for_docs(swagger.into()))
+        .merge(security_headers::for_dashboard(dashboard::router(
             &base_path,
         )))
         .fallback(async || ApiError::from(ErrorCode::NotFound))
@@ -110,17 +98,16 @@ pub(crate) fn build(state: AppState) -> (Router, Document) {
         .layer(
             ServiceBuilder::new()
                 .layer(from_fn_with_state(request_log, request_log::log_request))
-                .map_response(security_headers::secure)
+                .map_response(security_headers::add_to)
                 .option_layer(cors::allow_origins(&edge.cors))
                 .layer(from_fn_with_state(limits, rate_limit::limit_addresses))
                 .layer(CatchPanicLayer::custom(answer_panic)),
-        );
-    (router, document)
+        )
 }
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "the signature that CatchPanicLayer asks for"
+    reason = "CatchPanicLayer requires this signature"
 )]
 fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic
@@ -130,7 +117,7 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!(
         request_id = request_context::request_id(),
         panic = text,
-        "a handler panicked"
+        "handler panicked"
     );
     ApiError::from(ErrorCode::InternalError).into_response()
 }
@@ -143,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_a_500_in_the_envelope() {
+    async fn panic_is_answered_with_500_in_the_error_shape() {
         let router: Router = Router::new()
             .route("/", get(async || -> () { panic!("secret detail") }))
             .layer(CatchPanicLayer::custom(answer_panic));

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error_responses::error_set,
@@ -15,19 +16,27 @@ use crate::{
 };
 
 error_set! {
-    /// What reading one sandbox may fail with.
+    /// The errors of reading one sandbox.
     GetErrors: MissingHeader, InvalidHeader, NotSandboxOwner, SandboxNotFound, StoreUnavailable
 }
 error_set! {
-    /// What listing may fail with.
+    /// The errors of listing.
     ListErrors: MissingHeader, InvalidHeader, StoreUnavailable
 }
 error_set! {
-    /// What giving back may fail with.
+    /// The errors of a release.
     ReleaseErrors: MissingHeader, InvalidHeader, NotSandboxOwner, AllocationExpired, SandboxNotFound, StoreUnavailable
 }
 
-/// A sandbox as its holder sees it.
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_sandboxes))
+        .routes(routes!(get_sandbox))
+        .routes(routes!(mark_for_deletion))
+}
+
+/// A sandbox of the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox_id": "2009521", "name": "lab-adventure-0087",
@@ -36,23 +45,23 @@ error_set! {
     "track_name": "cloud-security-101", "sfdc_account_id": null
 }))]
 pub(crate) struct SandboxBody {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
-    /// The account's name.
+    /// The name of the account.
     pub name: String,
     /// CSP's resource id of the account.
     pub external_id: String,
-    /// Its state.
+    /// The status.
     pub status: Status,
-    /// Its holder.
+    /// The caller that holds it, or held it last.
     pub allocated_to_track: Option<String>,
     /// When it was allocated, in Unix seconds.
     pub allocated_at: UnixSeconds,
     /// When the allocation ends, in Unix seconds.
     pub expires_at: Option<UnixSeconds>,
-    /// Its holder's lab.
+    /// The lab of the caller.
     pub track_name: Option<String>,
-    /// The Salesforce account, where CSP knows one.
+    /// The Salesforce account, if CSP has one.
     pub sfdc_account_id: Option<String>,
 }
 
@@ -76,7 +85,7 @@ impl From<Sandbox> for SandboxBody {
     }
 }
 
-/// What a caller holds.
+/// The sandboxes that a caller holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandboxes": [{
@@ -90,36 +99,36 @@ impl From<Sandbox> for SandboxBody {
 pub(crate) struct SandboxesBody {
     /// The sandboxes, oldest allocation first.
     pub sandboxes: Vec<SandboxBody>,
-    /// How many there are.
+    /// The number of sandboxes.
     pub count: usize,
 }
 
-/// A sandbox on its way out.
+/// A released sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox_id": "2009521", "status": "pending_deletion", "deletion_requested_at": 1_774_003_600
 }))]
 pub(crate) struct ReleaseBody {
-    /// The sandbox.
+    /// The id of the sandbox.
     pub sandbox_id: String,
-    /// Its state.
+    /// The status.
     pub status: Status,
-    /// When it was given back, in Unix seconds.
+    /// When it was released, in Unix seconds.
     pub deletion_requested_at: Option<UnixSeconds>,
 }
 
-/// Look at a sandbox
+/// Get a sandbox
 ///
-/// The sandbox must belong to the caller, now or until it was given back.
+/// The caller must hold the sandbox, or have held it last.
 #[utoipa::path(
     get,
     path = "/sandboxes/{sandbox_id}",
     tag = "Tracks",
-    params(("sandbox_id" = String, Path, description = "The sandbox", example = "2009521"), TrackCaller),
+    params(("sandbox_id" = String, Path, description = "The id of the sandbox", example = "2009521"), TrackCaller),
     responses((status = 200, description = "The sandbox", body = SandboxBody), GetErrors),
     security(("track_token" = [])),
 )]
-pub(super) async fn get_sandbox(
+async fn get_sandbox(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
     SandboxPath(id): SandboxPath,
@@ -129,16 +138,16 @@ pub(super) async fn get_sandbox(
 
 /// List the caller's sandboxes
 ///
-/// What the caller holds now. An allocation or release of the last moment may not show yet.
+/// The sandboxes that the caller holds. The most recent allocations and releases may be missing.
 #[utoipa::path(
     get,
     path = "/sandboxes",
     tag = "Tracks",
     params(TrackCaller),
-    responses((status = 200, description = "What the caller holds", body = SandboxesBody), ListErrors),
+    responses((status = 200, description = "The sandboxes that the caller holds", body = SandboxesBody), ListErrors),
     security(("track_token" = [])),
 )]
-pub(super) async fn list_sandboxes(
+async fn list_sandboxes(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
 ) -> Result<Json<SandboxesBody>, ApiError> {
@@ -155,18 +164,18 @@ pub(super) async fn list_sandboxes(
     }))
 }
 
-/// Give a sandbox back
+/// Release a sandbox
 ///
-/// The sandbox will be deleted from CSP. Repeating the request is safe and gives the same answer.
+/// The sandbox will be deleted from CSP. A retry is safe and has the same answer.
 #[utoipa::path(
     post,
     path = "/sandboxes/{sandbox_id}/mark-for-deletion",
     tag = "Tracks",
-    params(("sandbox_id" = String, Path, description = "The sandbox", example = "2009521"), TrackCaller),
-    responses((status = 200, description = "It is on its way out", body = ReleaseBody), ReleaseErrors),
+    params(("sandbox_id" = String, Path, description = "The id of the sandbox", example = "2009521"), TrackCaller),
+    responses((status = 200, description = "The sandbox is released", body = ReleaseBody), ReleaseErrors),
     security(("track_token" = [])),
 )]
-pub(super) async fn mark_for_deletion(
+async fn mark_for_deletion(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
     SandboxPath(id): SandboxPath,

@@ -1,7 +1,7 @@
-//! What a request passes through before a handler that wants a token: authentication, the limit of the caller, the
-//! body's bound, and room for one more.
+//! The admission of requests to handlers that require a token: authentication, rate limit of the caller, limits of the
+//! body, limit of requests in progress.
 //!
-//! One layer, because axum copies everything inside of a layer for every request.
+//! One layer, because axum clones everything inside of a layer for every request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use axum::{
 use super::{auth, body, overload::InFlightLimit, rate_limit::RateLimits};
 use crate::{auth::Authenticator, http::error::ApiError};
 
-/// What the layer decides by.
+/// The state of the layer.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Knows the tokens.
+    /// The valid tokens.
     pub auth: Authenticator,
-    /// The limits of callers.
+    /// The rate limits.
     pub limits: RateLimits,
-    /// The longest that a client may take to send its body.
+    /// The longest time that a client may take to send its body.
     pub body_timeout: Duration,
-    /// The requests that may be under way at once.
+    /// The limit of requests in progress.
     pub in_flight: InFlightLimit,
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn admit(
     match admission.limits.check_caller(&request, role) {
         Ok(quota) => {
             let answer = admission.serve(request, next).await;
-            quota.tell(answer.unwrap_or_else(IntoResponse::into_response))
+            quota.add_headers(answer.unwrap_or_else(IntoResponse::into_response))
         }
         Err(refusal) => refusal,
     }
@@ -50,7 +50,7 @@ pub(crate) async fn admit(
 impl Admission {
     async fn serve(&self, request: Request, next: Next) -> Result<Response, ApiError> {
         let request = body::read(request, self.body_timeout).await?;
-        // Behind the reading of the body, so that slow clients take no room.
+        // After the body is read, so that slow clients occupy no slot.
         let _slot = self.in_flight.enter()?;
         Ok(next.run(request).await)
     }

@@ -8,7 +8,7 @@ use crate::{
     http::error::{ApiError, ErrorCode},
 };
 
-/// The role of the token in the `Authorization` header.
+/// Returns the role of the token in the `Authorization` header.
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`].
@@ -18,33 +18,33 @@ pub(crate) async fn authenticate(
 ) -> Result<Role, ApiError> {
     auth.authenticate(bearer_token(headers)?)
         .await
-        .ok_or_else(|| refuse("The token is not valid; ask the operator for a current one."))
+        .ok_or_else(|| unauthorized("The token is not valid; ask the operator for a current one."))
 }
 
-fn refuse(message: &str) -> ApiError {
+fn unauthorized(message: &str) -> ApiError {
     ApiError::new(ErrorCode::Unauthorized, message)
 }
 
 fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
     let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-        refuse("The Authorization header is missing; send 'Authorization: Bearer <token>'.")
+        unauthorized("The Authorization header is missing; send 'Authorization: Bearer <token>'.")
     })?;
     if headers
         .get_all(header::AUTHORIZATION)
         .iter()
         .any(|other| other != value)
     {
-        return Err(refuse(
-            "The Authorization header is there more than once, with different values.",
+        return Err(unauthorized(
+            "The Authorization header is present more than once, with different values.",
         ));
     }
     let value = value
         .to_str()
-        .map_err(|_| refuse("The Authorization header is not visible ASCII."))?;
+        .map_err(|_| unauthorized("The Authorization header is not visible ASCII."))?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(refuse(
-            "The Authorization header has another scheme; send 'Authorization: Bearer <token>'.",
+        return Err(unauthorized(
+            "The Authorization header uses another scheme; send 'Authorization: Bearer <token>'.",
         ));
     }
     Ok(token.trim())
@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_authorization_is_a_token_or_refused(values in proptest::collection::vec(header_value(), 0..3)) {
+        fn any_authorization_is_a_token_or_unauthorized(values in proptest::collection::vec(header_value(), 0..3)) {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(header::AUTHORIZATION, value);
@@ -71,7 +71,7 @@ mod tests {
         }
 
         #[test]
-        fn a_token_is_read_as_it_is(token in "[!-~]{1,300}", scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]") {
+        fn token_is_read_unchanged(token in "[!-~]{1,300}", scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]") {
             let value = format!("{scheme} {token}");
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
             prop_assert_eq!(bearer_token(&headers).unwrap(), token);

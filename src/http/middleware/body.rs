@@ -1,4 +1,4 @@
-//! Bounds what a request may send and how long it may take.
+//! Limits of a request: the size of its body, the time to send it, the time to answer.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::http::error::{ApiError, ErrorCode};
 
 /// The largest request body, in bytes. No endpoint needs one at all.
 const MAX_BODY: usize = 16 * 1024;
-/// The longest that a client may take to send its body.
+/// The longest time that a client may take to send its body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a request may take, jobs excepted.
+/// The longest time that a request may take. Requests that start jobs have no such limit.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads the body before the handler runs, so that its size is known whether or not the client declares it.
+/// Reads the body before the handler runs, so that the limit of its size holds whether or not the client declares it.
 ///
 /// # Errors
 /// [`ErrorCode::PayloadTooLarge`], [`ErrorCode::RequestTimeout`].
@@ -36,7 +36,7 @@ pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, A
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// Ends a request that takes too long.
+/// The layer that answers with [`ErrorCode::RequestTimeout`] when a request takes too long.
 pub(crate) async fn limit_time(
     State(limit): State<Duration>,
     request: Request,
@@ -57,7 +57,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(10);
 
     #[tokio::test]
-    async fn a_handler_that_never_ends_is_ended() {
+    async fn handler_that_never_returns_is_cancelled() {
         let router = Router::new()
             .route("/", get(async || std::future::pending::<()>().await))
             .layer(from_fn_with_state(SHORT, limit_time));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_never_ends_is_ended() {
+    async fn endless_body_is_rejected() {
         let endless =
             Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>());
         let error = read(Request::new(endless), SHORT).await.unwrap_err();

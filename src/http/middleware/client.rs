@@ -1,4 +1,4 @@
-//! From which address a request comes.
+//! The address of the client of a request.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,8 @@ use crate::http::{headers::X_FORWARDED_FOR, server::PeerAddress};
 pub(crate) struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// What one client can hardly have several of: an IPv4 address, or the /64 network of an IPv6 address.
+    /// Returns the unit that rate limits apply to: an IPv4 address, or the /64 network of an IPv6 address, of which one
+    /// client usually has a single one.
     #[must_use]
     pub(crate) fn network(self) -> IpAddr {
         match self.0.to_canonical() {
@@ -21,7 +22,7 @@ impl ClientAddress {
     }
 }
 
-/// Finds out from which address a request comes, through as many proxies as are trusted, and notes it in the request.
+/// Determines the address of the client through `trusted_hops` proxies, and adds it to the extensions of the request.
 pub(crate) fn identify(request: &mut Request, trusted_hops: usize) -> ClientAddress {
     let peer = request
         .extensions()
@@ -32,17 +33,17 @@ pub(crate) fn identify(request: &mut Request, trusted_hops: usize) -> ClientAddr
     address
 }
 
-/// What the outermost trusted proxy saw. Each appends the address it sees, so whatever stands further left is the
-/// client's own invention.
+/// Returns the address that the outermost trusted proxy received the request from. Each proxy appends an address, so
+/// entries further left are the client's own and not to be trusted.
 fn forwarded_for(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
-    let seen = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    // By bytes: what a client puts on the left need not be text, and must not spoil the rest.
-    let mut from_the_right = seen.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    // Split as bytes: entries of the client need not be text, and must not make the others unreadable.
+    let mut from_the_right = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     let entry = from_the_right.nth(trusted_hops.checked_sub(1)?)?;
     read_address(std::str::from_utf8(entry).ok()?.trim())
 }
 
-/// Some proxies add the port.
+/// Reads an address with or without a port; some proxies add the port.
 fn read_address(text: &str) -> Option<IpAddr> {
     text.parse()
         .ok()
@@ -56,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(values: &[&'static str], hops: usize) -> Option<String> {
+    fn forwarded(values: &[&'static str], hops: usize) -> Option<String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
@@ -65,29 +66,29 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_added_counts() {
+    fn only_entries_of_trusted_proxies_count() {
         let values = ["6.6.6.6, 10.0.0.1", "198.51.100.7"];
-        assert_eq!(seen(&values, 0), None);
-        assert_eq!(seen(&values, 1).as_deref(), Some("198.51.100.7"));
-        assert_eq!(seen(&values, 2).as_deref(), Some("10.0.0.1"));
-        assert_eq!(seen(&values, 4), None);
-        assert_eq!(seen(&["nonsense"], 1), None);
-        let mut spoilt = HeaderMap::new();
+        assert_eq!(forwarded(&values, 0), None);
+        assert_eq!(forwarded(&values, 1).as_deref(), Some("198.51.100.7"));
+        assert_eq!(forwarded(&values, 2).as_deref(), Some("10.0.0.1"));
+        assert_eq!(forwarded(&values, 4), None);
+        assert_eq!(forwarded(&["nonsense"], 1), None);
+        let mut not_text = HeaderMap::new();
         let value = HeaderValue::from_bytes(b"\xe9, 198.51.100.7").unwrap();
-        spoilt.append(X_FORWARDED_FOR, value);
-        assert!(forwarded_for(&spoilt, 1).is_some());
+        not_text.append(X_FORWARDED_FOR, value);
+        assert!(forwarded_for(&not_text, 1).is_some());
         assert_eq!(
-            seen(&["6.6.6.6, 198.51.100.7:4711"], 1).as_deref(),
+            forwarded(&["6.6.6.6, 198.51.100.7:4711"], 1).as_deref(),
             Some("198.51.100.7")
         );
         assert_eq!(
-            seen(&["[2001:db8::1]:4711"], 1).as_deref(),
+            forwarded(&["[2001:db8::1]:4711"], 1).as_deref(),
             Some("2001:db8::1")
         );
     }
 
     #[test]
-    fn a_network_is_what_one_client_has() {
+    fn network_is_an_ipv4_address_or_a_64_network() {
         let network = |text: &str| ClientAddress(text.parse().unwrap()).network().to_string();
         assert_eq!(network("198.51.100.7"), "198.51.100.7");
         assert_eq!(network("::ffff:198.51.100.7"), "198.51.100.7");
@@ -96,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_client_invents_the_proxy_s_word_counts(
+        fn entries_of_the_client_never_replace_the_proxy_s_entry(
             invented in proptest::collection::vec(crate::arbitrary::header_value(), 0..4),
             address in any::<std::net::Ipv6Addr>(),
             appended in any::<bool>(),
@@ -106,7 +107,7 @@ mod tests {
                 headers.append(X_FORWARDED_FOR, value);
             }
             if appended && let Some(last) = headers.get_all(X_FORWARDED_FOR).iter().next_back().cloned() {
-                // The proxy writes one header of all of them.
+                // The proxy joins all values in one header.
                 let bytes = [last.as_bytes(), format!(", {address}").as_bytes()].concat();
                 headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(&bytes).unwrap());
             } else {
@@ -114,14 +115,14 @@ mod tests {
             }
             prop_assert_eq!(forwarded_for(&headers, 1), Some(IpAddr::V6(address)));
             prop_assert_eq!(forwarded_for(&headers, 0), None);
-            // Whatever is further left is an address or nothing.
+            // Entries further left may be anything; reading them must not panic.
             for hops in [2, 3, usize::MAX] {
                 let _ = forwarded_for(&headers, hops);
             }
         }
 
         #[test]
-        fn a_network_is_its_own_network(address in any::<IpAddr>()) {
+        fn network_of_a_network_is_itself(address in any::<IpAddr>()) {
             let network = ClientAddress(address).network();
             prop_assert_eq!(ClientAddress(network).network(), network);
         }

@@ -1,4 +1,4 @@
-//! Which pages of other origins may call the API from a browser.
+//! CORS: the origins whose pages may call the API from a browser.
 
 use std::{fmt, time::Duration};
 
@@ -11,12 +11,12 @@ use crate::http::headers::{
 
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Whose pages may call from a browser.
+/// The origins whose pages may call the API from a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cors {
-    /// Those of these origins; of none, if there are none.
+    /// These origins; none, if the list is empty.
     Origins(Vec<HeaderValue>),
-    /// Everybody's.
+    /// Any origin.
     Any,
 }
 
@@ -36,13 +36,13 @@ impl fmt::Display for Cors {
     }
 }
 
-/// The layer that answers browsers that ask whether a page may call, if any may.
+/// Returns the layer that answers preflight requests; `None` if no origin is allowed.
 #[must_use]
 pub(crate) fn allow_origins(cors: &Cors) -> Option<CorsLayer> {
     let origins = match cors {
         Cors::Origins(origins) if origins.is_empty() => return None,
         Cors::Origins(origins) => AllowOrigin::list(origins.clone()),
-        // Without credentials: tokens are sent by the page itself, in a header.
+        // Without credentials: pages send the token themselves, in a header.
         Cors::Any => AllowOrigin::any(),
     };
     Some(

@@ -1,4 +1,4 @@
-//! Sheds what is too much at once, before it costs anything.
+//! Load shedding: rejects requests beyond the limit of requests in progress before they cause any work.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -7,7 +7,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// The requests that may be under way at once.
+/// The limit of requests in progress at once.
 #[derive(Debug)]
 pub(crate) struct InFlightLimit {
     slots: Semaphore,
@@ -15,7 +15,7 @@ pub(crate) struct InFlightLimit {
 }
 
 impl InFlightLimit {
-    /// Room for so many.
+    /// A limit of `max_in_flight` requests.
     #[must_use]
     pub(crate) fn new(max_in_flight: usize, metrics: Metrics) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl InFlightLimit {
         }
     }
 
-    /// Takes room for one request.
+    /// Takes a slot for one request; dropping the permit frees it.
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`].

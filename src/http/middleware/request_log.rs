@@ -1,4 +1,4 @@
-//! One log event a request, under one request id that the answer carries too.
+//! The request log: one event for each request, under a request id that the answer has too.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// The longest request id that is taken over from a client, in characters.
+/// The longest request id that is accepted from a client, in characters.
 const MAX_REQUEST_ID: usize = 128;
 
-/// In place of the route, where there is none.
+/// The route in the log of requests that match none.
 const UNKNOWN: &str = "unknown";
 
-/// A client's id is taken over if it can do no harm in a log.
-fn is_sane(id: &HeaderValue) -> bool {
+/// Whether the id of a client is safe to log.
+fn is_safe(id: &HeaderValue) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len())
         && id
             .as_bytes()
@@ -39,12 +39,12 @@ fn is_sane(id: &HeaderValue) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
 }
 
-/// The name of the operation at each method and route.
+/// The operation names by method and route.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Actions(Arc<HashMap<(Method, String), String>>);
 
 impl Actions {
-    /// The name of the operation; `other` if it has none.
+    /// Returns the name of an operation; `other` if it has none.
     #[must_use]
     pub(crate) fn name(&self, method: &Method, route: &str) -> &str {
         self.0
@@ -59,15 +59,17 @@ impl FromIterator<((Method, String), String)> for Actions {
     }
 }
 
-/// What the layer needs to know. Cheap to clone.
+/// The state of the layer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestLog {
-    /// What requests are named by.
+    /// The names of operations.
     pub actions: Actions,
-    /// Where they are counted.
+    /// The instruments that count requests.
     pub metrics: Metrics,
-    /// So many proxies tell the truth about where they come from.
+    /// The number of trusted proxies.
     pub trusted_hops: usize,
+    /// The path of the API.
+    pub base_path: Arc<str>,
 }
 
 /// The layer.
@@ -76,6 +78,7 @@ pub(crate) async fn log_request(
         actions,
         metrics,
         trusted_hops,
+        base_path,
     }): State<RequestLog>,
     mut request: Request,
     next: Next,
@@ -85,10 +88,10 @@ pub(crate) async fn log_request(
     let id = request
         .headers()
         .get(X_REQUEST_ID)
-        .filter(|id| is_sane(id))
+        .filter(|id| is_safe(id))
         .cloned()
         .unwrap_or_else(|| {
-            // Of the thread's own generator: the system's costs a call into the kernel.
+            // From the thread's own generator, which needs no system call.
             let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
             HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("-"))
         });
@@ -107,7 +110,7 @@ pub(crate) async fn log_request(
         http.route = route, request_id = id.to_str().unwrap_or_default(), http.response.status_code = Empty
     );
     join_trace(&span, request.headers());
-    let context = Arc::new(RequestContext::new(id.clone()));
+    let context = Arc::new(RequestContext::new(id.clone(), base_path));
     let mut event = Event {
         action,
         method,
@@ -131,7 +134,7 @@ pub(crate) async fn log_request(
     response
 }
 
-/// Logged when it is dropped: also when the client hangs up and the request is never answered.
+/// The log event of a request. It is logged when dropped, and so also when the client disconnects before the answer.
 struct Event {
     action: String,
     method: Method,
@@ -145,7 +148,7 @@ struct Event {
 }
 
 impl Event {
-    /// Methods that clients invent must not become series.
+    /// The method as a label. Unusual methods share one, so that clients cannot create series.
     fn method_label(&self) -> &'static str {
         match self.method {
             Method::GET => "GET",
@@ -197,20 +200,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_id_that_could_forge_log_lines_is_not_taken_over() {
-        for sane in ["a", "3f2a-11", "trace:1.2_3"] {
-            assert!(is_sane(&HeaderValue::from_static(sane)), "{sane}");
+    fn request_id_that_could_forge_log_lines_is_unsafe() {
+        for safe in ["a", "3f2a-11", "trace:1.2_3"] {
+            assert!(is_safe(&HeaderValue::from_static(safe)), "{safe}");
         }
-        for not_sane in ["", "a b", "a\"b", "a,b"] {
-            assert!(!is_sane(&HeaderValue::from_static(not_sane)), "{not_sane}");
+        for not_safe in ["", "a b", "a\"b", "a,b"] {
+            assert!(!is_safe(&HeaderValue::from_static(not_safe)), "{not_safe}");
         }
-        assert!(!is_sane(&HeaderValue::try_from("x".repeat(129)).unwrap()));
+        assert!(!is_safe(&HeaderValue::try_from("x".repeat(129)).unwrap()));
     }
 
     proptest! {
         #[test]
-        fn an_id_that_is_taken_over_is_one_word(value in crate::arbitrary::header_value()) {
-            if is_sane(&value) {
+        fn safe_id_is_one_word(value in crate::arbitrary::header_value()) {
+            if is_safe(&value) {
                 let text = value.to_str().unwrap();
                 prop_assert!((1..=MAX_REQUEST_ID).contains(&text.len()));
                 let forging = [' ', '"', '\\', '\n', '{', ','];

@@ -1,4 +1,4 @@
-//! Headers that tell browsers what not to do, on every answer.
+//! Security headers for browsers, on every answer.
 
 use axum::{
     Router,
@@ -7,13 +7,13 @@ use axum::{
 };
 use tower_http::set_header::SetResponseHeaderLayer;
 
-/// An API answer is no page: it may load nothing, and nothing may frame it.
+/// For API answers, which are no pages: nothing may be loaded or framed.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-/// Swagger's page: its own scripts and calls. It brings styles inline and shows icons from `data:` URLs.
+/// For the Swagger page: its own scripts and calls, inline styles, and icons from `data:` URLs.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
-/// The dashboard: its own files and calls, nothing inline.
+/// For the dashboard: its own files and calls, nothing inline.
 const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                                 connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -30,16 +30,16 @@ const ON_EVERY_ANSWER: [(HeaderName, &str); 7] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-fn add(router: Router, name: HeaderName, value: &'static str) -> Router {
+fn add_header(router: Router, name: HeaderName, value: &'static str) -> Router {
     router.layer(SetResponseHeaderLayer::if_not_present(
         name,
         HeaderValue::from_static(value),
     ))
 }
 
-/// Adds them to an answer, but for those that it has its own of.
+/// Adds the headers to an answer, except those that it has already.
 #[must_use]
-pub(crate) fn secure(mut answer: Response) -> Response {
+pub(crate) fn add_to(mut answer: Response) -> Response {
     for (name, value) in ON_EVERY_ANSWER {
         let entry = answer.headers_mut().entry(name);
         entry.or_insert(HeaderValue::from_static(value));
@@ -47,14 +47,15 @@ pub(crate) fn secure(mut answer: Response) -> Response {
     answer
 }
 
-/// Lets Swagger's page work. Its files are the same until the broker is another, so a browser may ask whether they are.
-pub(crate) fn relax_for_docs(docs: Router) -> Router {
-    let docs = add(docs, header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
-    add(docs, header::CACHE_CONTROL, "no-cache")
+/// Adds the headers of the Swagger page. Its files change only with the broker, so browsers may cache and revalidate
+/// them.
+pub(crate) fn for_docs(docs: Router) -> Router {
+    let docs = add_header(docs, header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
+    add_header(docs, header::CACHE_CONTROL, "no-cache")
 }
 
-/// Lets the dashboard work, likewise.
-pub(crate) fn relax_for_dashboard(dashboard: Router) -> Router {
-    let dashboard = add(dashboard, header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY);
-    add(dashboard, header::CACHE_CONTROL, "no-cache")
+/// Adds the headers of the dashboard, likewise.
+pub(crate) fn for_dashboard(dashboard: Router) -> Router {
+    let dashboard = add_header(dashboard, header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY);
+    add_header(dashboard, header::CACHE_CONTROL, "no-cache")
 }

@@ -1,20 +1,23 @@
-//! How many connections may be open, in all and from one address.
+//! Limits of open connections, in total and from one address.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
-/// File descriptors that clients leave to the database, CSP and the log.
-const RESERVED_FILES: u64 = 512;
-/// Of the connections that may be open, one address may have one in so many. Behind trusted proxies all have theirs.
-const SHARE: usize = 2;
+use crate::shared::lock;
 
-/// Raises the number of files that this process may have open to what it is allowed: each connection is one.
+/// File descriptors reserved for the database, CSP and the log.
+const RESERVED_FILES: u64 = 512;
+/// One address may have this fraction of the connections: 1 / `ADDRESS_SHARE`. Not applied behind trusted proxies,
+/// which have all of them.
+const ADDRESS_SHARE: usize = 2;
+
+/// Raises the soft limit of open files to the hard limit: each connection needs a file descriptor.
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -22,11 +25,11 @@ pub fn raise_file_limit() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the number of open files stays as it is");
+        tracing::debug!(%error, "the limit of open files could not be raised");
     }
 }
 
-/// More connections than this wait to be accepted, so that those to the database find a file descriptor.
+/// The most connections that are open at once; more wait to be accepted. It leaves file descriptors for the database.
 fn connection_limit() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let for_clients = files.saturating_sub(RESERVED_FILES).max(files / 2);
@@ -35,17 +38,17 @@ fn connection_limit() -> usize {
         .min(Semaphore::MAX_PERMITS)
 }
 
-/// How many connections may be open.
+/// The most connections that may be open.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// In all.
+    /// In total.
     pub(super) connections: usize,
     /// From one address.
     pub(super) per_address: usize,
 }
 
 impl ConnectionLimits {
-    /// As many as the machine allows. Trusted proxies may have all of them.
+    /// As many as the machine allows. With trusted proxies, one address may have all of them.
     #[must_use]
     pub fn of_machine(is_behind_proxies: bool) -> Self {
         let connections = connection_limit();
@@ -54,12 +57,12 @@ impl ConnectionLimits {
             per_address: if is_behind_proxies {
                 connections
             } else {
-                connections.div_ceil(SHARE)
+                connections.div_ceil(ADDRESS_SHARE)
             },
         }
     }
 
-    /// So few that they fit into what clients leave.
+    /// Few enough for the reserved file descriptors.
     #[must_use]
     pub const fn small() -> Self {
         Self {
@@ -69,14 +72,14 @@ impl ConnectionLimits {
     }
 }
 
-/// How many connections each address has. As large as there are connections.
+/// Counts the connections of each address. Its size is bounded by the number of connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimiter {
     limit: usize,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One of them, while it lives.
+/// Permission for one connection of an address. Dropping it ends the connection's share of the limit.
 pub(super) struct ConnectionPermit {
     address: IpAddr,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -90,9 +93,9 @@ impl ConnectionLimiter {
         }
     }
 
-    /// `None` if the address has its share.
+    /// Returns `None` if the address has reached its limit.
     pub(super) fn acquire(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         let count = counts.entry(address).or_default();
         if *count >= self.limit {
             return None;
@@ -107,7 +110,7 @@ impl ConnectionLimiter {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

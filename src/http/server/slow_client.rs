@@ -1,9 +1,9 @@
-//! Notices clients that have begun something and do not get on with it.
+//! Detects clients that send incomplete headers, or do not read their answer, for too long.
 
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
 
@@ -13,11 +13,12 @@ use tokio::{
 };
 
 use super::ConnectionTimeouts;
+use crate::shared::lock;
 
-/// A client that takes so many bytes within the timeouts for writing is slow, but not stalled.
-const FAIR_SHARE: usize = 256 * 1024;
+/// A client that reads this many bytes within the time-out for writing is slow, but not stalled.
+const MIN_PROGRESS: usize = 256 * 1024;
 
-/// What a connection waits for its client to do. Cheap to clone.
+/// Tracks how long one connection has waited for its client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct SlowClientDetector(Arc<Mutex<State>>);
 
@@ -25,58 +26,60 @@ pub(super) struct SlowClientDetector(Arc<Mutex<State>>);
 struct State {
     /// Since when the headers of a request are incomplete.
     headers_since: Option<Instant>,
-    /// Since when the client takes hardly anything of what it is sent, and how much it took since.
+    /// Since when writes are blocked, with less than [`MIN_PROGRESS`] bytes written in between.
     write_since: Option<Instant>,
-    taken: usize,
+    /// Bytes written since `write_since`.
+    written: usize,
+    /// Whether a request is being answered; bytes received meanwhile belong to its body or to the next request.
     is_serving: bool,
 }
 
 impl SlowClientDetector {
-    /// A new connection owes the headers of its first request.
-    pub(super) fn begin() -> Self {
+    /// A new connection waits for the headers of its first request.
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             headers_since: Some(Instant::now()),
             write_since: None,
-            taken: 0,
+            written: 0,
             is_serving: false,
         })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The headers of a request are complete.
-    pub(super) fn request_came(&self) {
+    pub(super) fn request_started(&self) {
         let mut state = self.state();
         state.headers_since = None;
         state.is_serving = true;
     }
 
-    /// The request is answered; what comes now is of the next one.
+    /// The request is answered; bytes received from now on belong to the next one.
     pub(super) fn request_done(&self) {
         self.state().is_serving = false;
     }
 
-    fn bytes_came(&self) {
+    fn bytes_received(&self) {
         let mut state = self.state();
         if !state.is_serving && state.headers_since.is_none() {
             state.headers_since = Some(Instant::now());
         }
     }
 
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+    fn write_polled(&self, written: &Poll<io::Result<usize>>) {
         let mut state = self.state();
         match written {
             Poll::Pending => {
                 if state.write_since.is_none() {
                     state.write_since = Some(Instant::now());
-                    state.taken = 0;
+                    state.written = 0;
                 }
             }
             Poll::Ready(Ok(bytes)) => {
-                state.taken += bytes;
-                if state.taken >= FAIR_SHARE {
+                state.written += bytes;
+                if state.written >= MIN_PROGRESS {
                     state.write_since = None;
                 }
             }
@@ -88,11 +91,11 @@ impl SlowClientDetector {
         self.state().write_since = None;
     }
 
-    /// Ends when the client has kept the broker waiting for longer than that.
-    pub(super) async fn lasts_longer_than(&self, timeouts: ConnectionTimeouts) {
-        let mut look = tokio::time::interval(timeouts.headers.min(timeouts.write) / 4);
+    /// Returns when the client has exceeded one of the time-outs.
+    pub(super) async fn exceeded(&self, timeouts: ConnectionTimeouts) {
+        let mut check = tokio::time::interval(timeouts.headers.min(timeouts.write) / 4);
         loop {
-            look.tick().await;
+            check.tick().await;
             let state = self.state();
             let is_over =
                 |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
@@ -105,7 +108,7 @@ impl SlowClientDetector {
     }
 }
 
-/// A stream that tells [`SlowClientDetector`] what its client does.
+/// A stream that reports reads and writes to a [`SlowClientDetector`].
 #[derive(Debug)]
 pub(super) struct MonitoredStream<T> {
     stream: T,
@@ -127,7 +130,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for MonitoredStream<T> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.detector.bytes_came();
+            self.detector.bytes_received();
         }
         read
     }
@@ -140,7 +143,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.detector.wrote(&written);
+        self.detector.write_polled(&written);
         written
     }
 
@@ -150,7 +153,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.detector.wrote(&written);
+        self.detector.write_polled(&written);
         written
     }
 
@@ -159,7 +162,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Comes when nothing is left to write.
+        // hyper flushes when nothing is left to write.
         self.detector.all_written();
         Pin::new(&mut self.stream).poll_flush(context)
     }

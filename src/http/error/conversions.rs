@@ -1,0 +1,87 @@
+//! The code of each error of the layers below.
+
+use std::time::Duration;
+
+use super::{ApiError, ErrorCode};
+use crate::{
+    broker::BrokerError,
+    csp::CspError,
+    jobs::{JobError, runner::JobStartError},
+    store::StoreError,
+};
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable { .. }
+            | StoreError::TableMissing { .. }
+            | StoreError::Denied { .. } => ErrorCode::StoreUnavailable,
+            // The run that took over does the rest.
+            StoreError::Superseded => ErrorCode::JobInterrupted,
+            StoreError::Unexpected { .. } => ErrorCode::InternalError,
+        };
+        Self::caused(code, error)
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::NoSandboxes => ErrorCode::NoSandboxesAvailable.into(),
+            BrokerError::Contended => ErrorCode::PoolContended.into(),
+            BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
+            BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
+            BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
+            BrokerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Store(error) => error.into(),
+            JobError::Panicked => Self::caused(ErrorCode::InternalError, error),
+            JobError::Csp(error) => error.into(),
+        }
+    }
+}
+
+impl From<CspError> for ApiError {
+    fn from(error: CspError) -> Self {
+        match error {
+            CspError::RateLimited {
+                retry_after: Some(pause),
+            } => Self {
+                retry_after: Some(pause.max(Duration::from_secs(1)).as_secs()),
+                ..Self::caused(ErrorCode::CspUnavailable, error)
+            },
+            CspError::RateLimited { .. } | CspError::Unavailable { .. } => {
+                Self::caused(ErrorCode::CspUnavailable, error)
+            }
+            CspError::Unauthorized { .. }
+            | CspError::Rejected { .. }
+            | CspError::InvalidId { .. } => Self::caused(ErrorCode::CspError, error),
+        }
+    }
+}
+
+impl From<JobStartError> for ApiError {
+    fn from(fault: JobStartError) -> Self {
+        match fault {
+            JobStartError::Store(error) => error.into(),
+            JobStartError::Running { job, run_id } => {
+                let run_id = run_id.unwrap_or_else(|| "unknown".to_owned());
+                let message = format!(
+                    "A run of {job} is already in progress: {run_id}. Follow that run, or try again later."
+                );
+                Self {
+                    run_id: Some(run_id),
+                    ..Self::new(ErrorCode::JobRunning, message)
+                }
+            }
+            JobStartError::NotDue { .. } => ErrorCode::JobRunning.into(),
+            JobStartError::Panicked { .. } => Self::caused(ErrorCode::InternalError, fault),
+        }
+    }
+}
