@@ -1,16 +1,23 @@
-//! The jobs that keep the pool healthy.
+//! The jobs that maintain the pool.
 //!
-//! Each is safe to start at any moment and beside allocations, runs once at a time over all brokers, and leaves a
-//! record of every run. A job is a struct with what it needs; [`runner::Runner`] gives it its lease and its record.
+//! A job may be started at any time, beside allocations and other jobs. One run of it executes at a time over all
+//! brokers, and every run leaves a record. A job is a type that implements [`run::Job`]; [`runner::Runner`] takes its
+//! lease and writes its record.
+//!
+//! A new job needs a name in [`JobName`], a module here, an interval in [`JobsConfig::interval`] with a line in
+//! [`schedule::run`] unless only operators start it, an endpoint in `http/api/jobs.rs`, and a subcommand in
+//! `cli/job.rs`.
 
 pub(crate) mod cleanup;
 pub(crate) mod expiry;
 pub(crate) mod niosxaas_report;
 pub(crate) mod overview;
 pub(crate) mod pool_monitor;
+mod recorder;
+pub(crate) mod removal;
+pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod schedule;
-pub(crate) mod stale;
 pub(crate) mod sync;
 
 use std::{sync::Arc, time::Duration};
@@ -31,16 +38,16 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// How the sync job behaves.
+/// The settings of the sync job.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncConfig {
-    /// `MAX_STALE_FRACTION`: the part of the available sandboxes that one sync may mark stale.
+    /// `MAX_STALE_FRACTION`: the fraction of the available sandboxes that one sync may mark stale.
     pub max_stale_fraction: f64,
     /// `TOMBSTONE_RETRY_SEC`: a deleted sandbox that CSP lists for longer than this is deleted again.
     pub tombstone_retry: Duration,
 }
 
-/// When the other jobs run, and how hard they press CSP.
+/// The settings of the other jobs: intervals, and the pace of deletions.
 #[derive(Clone, Copy, Debug)]
 pub struct JobsConfig {
     /// `RUN_JOBS`: whether `serve` runs the jobs too.
@@ -57,7 +64,7 @@ pub struct JobsConfig {
     pub stale_grace: Duration,
     /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
     pub pace: PaceConfig,
-    /// `POOL_LOW_THRESHOLD`: the dashboard warns below so many available sandboxes.
+    /// `POOL_LOW_THRESHOLD`: the dashboard warns when fewer sandboxes are available.
     pub pool_low_below: u64,
     /// `DELETION_RETRY_MAX_ATTEMPTS`.
     pub deletion_max_attempts: u32,
@@ -66,7 +73,7 @@ pub struct JobsConfig {
 }
 
 impl JobsConfig {
-    /// How often a job runs; `None` for one that only people start.
+    /// Returns the interval of a job; `None` if only operators start it.
     #[must_use]
     pub const fn interval(&self, job: JobName) -> Option<Duration> {
         match job {
@@ -79,39 +86,39 @@ impl JobsConfig {
     }
 }
 
-/// What jobs share.
+/// The parts that jobs share.
 #[derive(Debug)]
 pub struct JobContext {
     /// The pool.
     pub store: PoolStore,
-    /// Where the accounts are.
+    /// The client of CSP, which has the accounts.
     pub csp: CspClient,
-    /// Stops deletions while CSP is unwell.
+    /// Stops deletions while CSP fails.
     pub csp_breaker: Breaker,
     /// How fast deletions go.
     pub pace: std::sync::Mutex<Pace>,
-    /// Where the services in the accounts are, if they are to be deleted.
+    /// The client of NIOSXaaS; `None` if services are not deleted.
     pub niosxaas: Option<NiosxaasClient>,
-    /// Its breaker.
+    /// Stops calls to NIOSXaaS while it fails.
     pub niosxaas_breaker: Breaker,
-    /// The index that is told of new sandboxes.
+    /// The candidate index, to which sync adds new sandboxes.
     pub refresher: CandidateRefresher,
-    /// How long an allocation lasts.
+    /// The lease terms of allocations.
     pub terms: LeaseTerms,
-    /// Settings of the sync job.
+    /// The settings of the sync job.
     pub sync: SyncConfig,
-    /// Settings of the others.
+    /// The settings of the other jobs.
     pub jobs: JobsConfig,
-    /// Between attempts to get the list of accounts.
+    /// The pauses between attempts to list accounts.
     pub backoff: Backoff,
-    /// What runs count.
+    /// The instruments that count runs.
     pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl JobContext {
-    /// The circuit breakers by name.
+    /// Returns the circuit breakers by name.
     #[must_use]
     pub const fn breakers(&self) -> [(&'static str, &Breaker); 2] {
         [
@@ -121,10 +128,10 @@ impl JobContext {
     }
 }
 
-/// Why a run failed. What it had written stays; the next run goes on.
+/// Why a run failed. Its earlier writes stay; the next run continues.
 #[derive(Debug, Error)]
 pub enum JobError {
-    /// CSP does not do what is asked.
+    /// A call of CSP failed.
     #[error(transparent)]
     Csp(#[from] CspError),
     /// The pool could not be read or written, or another run has taken over.

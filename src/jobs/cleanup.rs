@@ -1,7 +1,7 @@
-//! Cleanup: deletes from CSP, and then from the table, what was given back or expired.
+//! Cleanup: deletes released and expired sandboxes from CSP, then from the table.
 //!
-//! The order makes it safe to end anywhere: a sandbox that CSP has deleted but the table has not is tried again, CSP
-//! answers 404, and that counts as deleted.
+//! The order makes an interruption safe at any point: if a sandbox is deleted in CSP but not in the table, the next run
+//! deletes it again, CSP answers 404, and that counts as deleted.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     JobContext, JobError,
-    runner::{Job, Report, ReportStatus, Run},
+    run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
     clock::UnixSeconds,
@@ -28,46 +28,48 @@ use crate::{
     telemetry::{chain, metrics::Metrics},
 };
 
-/// The wait before the second attempt to delete a sandbox; it doubles with each further one.
+/// The pause before the second attempt to delete a sandbox; it doubles with each further attempt.
 const FIRST_RETRY: Duration = Duration::from_mins(1);
+/// The longest pause between two attempts.
 const LONGEST_RETRY: Duration = Duration::from_hours(1);
-/// A pause that CSP asks for is kept up to this long; beyond it the run ends and the rest is deferred.
+/// The longest pause requested by CSP that a run waits for; for a longer one it ends and defers the remaining
+/// deletions.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// The longest reason that is noted on a sandbox, in bytes.
+/// The longest error text stored with a sandbox, in bytes.
 const MAX_REASON: usize = 500;
 
 /// The job.
 #[derive(Debug)]
 pub(crate) struct CleanupJob {
-    /// First put every `deletion_failed` sandbox back in line.
+    /// First return every `deletion_failed` sandbox to `pending_deletion`.
     pub retry_failed: bool,
 }
 
-/// What a run did.
+/// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "status": "completed", "due": 200, "deleted": 180, "failed": 0, "deferred": 20, "requeued": 0,
     "niosxaas_cleaned": 0, "niosxaas_failed": 0,
-    "stopped": "CSP is unwell; deletions go on after 1774000060", "duration_ms": 41200
+    "stopped": "CSP is unavailable; deletions resume after 1774000060", "duration_ms": 41200
 }))]
 pub(crate) struct CleanupReport {
-    /// How it ended.
+    /// The status of the run.
     pub status: ReportStatus,
-    /// Sandboxes whose deletion was due.
+    /// Sandboxes to delete in this run.
     pub due: usize,
     /// Sandboxes deleted.
     pub deleted: usize,
-    /// Sandboxes that CSP refuses to delete, or whose attempts are used up: now `deletion_failed`.
+    /// Sandboxes that CSP refuses to delete, or without attempts left: now `deletion_failed`.
     pub failed: usize,
-    /// Sandboxes left for a later run.
+    /// Sandboxes deferred to a later run.
     pub deferred: usize,
-    /// Failed sandboxes put back in line at the start.
+    /// `deletion_failed` sandboxes returned to `pending_deletion` at the start.
     pub requeued: usize,
     /// Sandboxes whose NIOSXaaS services were deleted.
     pub niosxaas_cleaned: usize,
     /// Sandboxes whose NIOSXaaS services could not be deleted.
     pub niosxaas_failed: usize,
-    /// Why the run ended before everything was tried.
+    /// Why the run ended before every deletion was attempted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
     /// How long the run took, in milliseconds.
@@ -87,7 +89,7 @@ impl Report for CleanupReport {
     }
 }
 
-/// What became of one sandbox.
+/// The results of one attempt to delete a sandbox.
 struct Attempt {
     sandbox: Sandbox,
     niosxaas: Option<NiosxaasOutcome>,
@@ -113,7 +115,7 @@ impl Job for CleanupJob {
         run.progress(&report);
         let ended = self.delete_all(run, due.into(), &mut report).await;
         report.deferred = report.due - report.deleted - report.failed;
-        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report.duration_ms = elapsed_ms(began);
         run.progress(&report);
         ended?;
         Ok(report)
@@ -153,7 +155,9 @@ impl CleanupJob {
                 BreakerDecision::Allowed => lock(&context.pace).batch(),
                 BreakerDecision::Probe => 1,
                 BreakerDecision::Refused(until) => {
-                    report.stopped = Some(format!("CSP is unwell; deletions go on after {until}"));
+                    report.stopped = Some(format!(
+                        "CSP is unavailable; deletions resume after {until}"
+                    ));
                     break;
                 }
             };
@@ -165,23 +169,26 @@ impl CleanupJob {
             }))
             .await;
             let attempts = attempts.into_iter().flatten().collect();
-            let asked = self.settle(run, attempts, report).await?;
+            let requested_pause = self.record_attempts(run, attempts, report).await?;
             run.progress(report);
-            if asked.is_some_and(|pause| pause > LONGEST_PAUSE) {
-                report.stopped = Some("CSP asks for a longer pause than a run waits".to_owned());
+            if requested_pause.is_some_and(|pause| pause > LONGEST_PAUSE) {
+                report.stopped =
+                    Some("CSP requests a longer pause than a run waits for".to_owned());
                 break;
             }
-            // While the breaker is open there is nothing to wait for: the next look ends the run.
+            // An open breaker ends the run in the next iteration, without a pause.
             if !queue.is_empty() && !context.csp_breaker.is_open() {
                 let delay = lock(&context.pace).delay();
-                run.pause(delay.max(asked.unwrap_or_default())).await;
+                run.pause(delay.max(requested_pause.unwrap_or_default()))
+                    .await;
             }
         }
         report.status = ReportStatus::Completed;
         Ok(())
     }
 
-    /// `None` if trouble, or the order to stop, came before its turn.
+    /// Deletes one sandbox after `delay`. Returns `None` if the breaker opened, or the run was stopped, in the
+    /// meantime.
     async fn attempt(
         &self,
         run: &Run<CleanupReport>,
@@ -205,7 +212,7 @@ impl CleanupJob {
             .delete_account(&sandbox.account.external_id)
             .await;
         match &result {
-            // Says nothing of how CSP is.
+            // The token or the id is at fault, not CSP.
             Err(CspError::Unauthorized { .. } | CspError::InvalidId { .. }) => {}
             Err(error) if error.is_transient() => {
                 context.csp_breaker.failed(error.retry_after());
@@ -219,8 +226,8 @@ impl CleanupJob {
         })
     }
 
-    /// Writes what became of a batch. Returns the longest pause that CSP asked for.
-    async fn settle(
+    /// Writes the results of a batch. Returns the longest pause that CSP requested.
+    async fn record_attempts(
         &self,
         run: &Run<CleanupReport>,
         attempts: Vec<Attempt>,
@@ -229,7 +236,7 @@ impl CleanupJob {
         let context = run.context();
         let now = context.clock.now();
         let mut changes = Vec::with_capacity(attempts.len());
-        let (mut troubles, mut asked, mut unauthorized) = (0_usize, None, None);
+        let (mut transient_failures, mut requested_pause, mut unauthorized) = (0_usize, None, None);
         for Attempt {
             sandbox,
             niosxaas,
@@ -237,7 +244,7 @@ impl CleanupJob {
         } in attempts
         {
             if let Some(outcome) = &niosxaas {
-                let in_a_word = match outcome {
+                let outcome_label = match outcome {
                     NiosxaasOutcome::Cleaned { .. } => {
                         report.niosxaas_cleaned += 1;
                         "cleaned"
@@ -249,7 +256,7 @@ impl CleanupJob {
                     NiosxaasOutcome::Skipped { .. } => "skipped",
                 };
                 let counter = &context.metrics.niosxaas_cleanup;
-                counter.with_label_values(&[in_a_word]).inc();
+                counter.with_label_values(&[outcome_label]).inc();
             }
             let outcome = match result {
                 Ok(()) => DeletionOutcome::Deleted,
@@ -259,8 +266,8 @@ impl CleanupJob {
                     continue;
                 }
                 Err(error) if error.is_transient() => {
-                    troubles += 1;
-                    asked = asked.max(error.retry_after());
+                    transient_failures += 1;
+                    requested_pause = requested_pause.max(error.retry_after());
                     defer_or_give_up(&sandbox, &error, context.jobs.deletion_max_attempts, now)
                 }
                 Err(error) => DeletionOutcome::GivenUp {
@@ -269,7 +276,7 @@ impl CleanupJob {
             };
             changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
         }
-        match troubles {
+        match transient_failures {
             0 if unauthorized.is_none() => lock(&context.pace).speed_up(),
             0 => {}
             _ => lock(&context.pace).slow_down(),
@@ -285,7 +292,7 @@ impl CleanupJob {
             .await?;
         for (change, made) in changes.iter().zip(made) {
             match change {
-                // Whoever removed it meanwhile, it is gone.
+                // Also if another run has removed it meanwhile.
                 Change::Deletion(_, DeletionOutcome::Deleted, _) => report.deleted += 1,
                 Change::Deletion(_, DeletionOutcome::GivenUp { .. }, _) if made => {
                     report.failed += 1;
@@ -293,11 +300,11 @@ impl CleanupJob {
                 _ => {}
             }
         }
-        unauthorized.map_or(Ok(asked), |error| Err(error.into()))
+        unauthorized.map_or(Ok(requested_pause), |error| Err(error.into()))
     }
 }
 
-/// Whatever becomes of the services, the account is deleted all the same.
+/// Deletes the NIOSXaaS services of an account. A failure does not prevent the deletion of the account.
 async fn clean_services(
     context: &JobContext,
     session: &Session,
@@ -306,7 +313,7 @@ async fn clean_services(
     let breaker = &context.niosxaas_breaker;
     if let BreakerDecision::Refused(until) = breaker.admit() {
         return NiosxaasOutcome::Skipped {
-            reason: format!("NIOSXaaS is unwell until {until}"),
+            reason: format!("NIOSXaaS is unavailable; calls resume after {until}"),
         };
     }
     match session.clean(&sandbox.account.external_id).await {
@@ -322,7 +329,7 @@ async fn clean_services(
         }
         Err(error) => {
             match error {
-                // Of this account only.
+                // The fault concerns this account only.
                 CspError::Rejected { .. } | CspError::InvalidId { .. } => breaker.succeeded(),
                 _ => breaker.failed(error.retry_after()),
             }
@@ -348,7 +355,7 @@ fn defer_or_give_up(
     let wait = FIRST_RETRY
         .saturating_mul(2_u32.saturating_pow(attempts - 1))
         .min(LONGEST_RETRY);
-    // Up to a quarter more, so that what failed together is not tried together.
+    // Up to a quarter longer, so that deletions that failed together are not retried together.
     let wait = wait.mul_f64(rand::rng().random_range(1.0..1.25));
     DeletionOutcome::Deferred {
         until: now + wait.max(error.retry_after().unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! Auto-expire: retires the allocations whose time and grace period are over.
+//! Auto-expire: retires overdue allocations.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     JobError,
-    runner::{Job, Report, ReportStatus, Run},
+    run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
     domain::{JobName, lab_duration},
@@ -20,15 +20,15 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ExpiryJob;
 
-/// What a run did.
+/// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "duration_ms": 21 }))]
 pub(crate) struct ExpiryReport {
-    /// How it ended.
+    /// The status of the run.
     pub status: ReportStatus,
-    /// Allocations that were retired.
+    /// Allocations retired.
     pub expired: usize,
-    /// Allocations whose time is up.
+    /// Overdue allocations.
     pub due: usize,
     /// How long the run took, in milliseconds.
     pub duration_ms: u64,
@@ -52,8 +52,8 @@ impl Job for ExpiryJob {
         JobName::AutoExpire
     }
 
-    /// What was allocated under a shorter `LAB_DURATION_HOURS` than the current one is found when the current one is
-    /// over: only that is a range of the index.
+    /// An allocation made under a shorter `LAB_DURATION_HOURS` than the current one is found only when the current
+    /// duration is over, because the query is a range of allocation times.
     async fn run_once(&self, run: &Run<ExpiryReport>) -> Result<ExpiryReport, JobError> {
         let began = Instant::now();
         let context = run.context();
@@ -80,7 +80,7 @@ impl Job for ExpiryJob {
             })
             .await?;
         report.status = ReportStatus::of_run(wrote_all);
-        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report.duration_ms = elapsed_ms(began);
         Ok(report)
     }
 }

@@ -1,4 +1,4 @@
-//! What cleanups of the last 30 days did with the NIOSXaaS services in the accounts that they deleted.
+//! The outcomes of NIOSXaaS cleanups of the last 30 days.
 
 use futures_util::TryStreamExt;
 
@@ -9,15 +9,15 @@ use crate::{
     store::StoreError,
 };
 
-/// Records that a report contains.
+/// The number of records in a report.
 const RECENT: usize = 200;
 
-/// Outcomes by kind, and the last records.
+/// The number of accounts by outcome, and the latest records.
 #[derive(Clone, Debug, Default)]
 pub struct NiosxaasReport {
     /// Whether services are deleted before their account.
     pub is_enabled: bool,
-    /// Whether they are found but not deleted.
+    /// Whether services are found, but not deleted (shadow mode).
     pub is_shadow: bool,
     /// Accounts whose services were deleted.
     pub cleaned: usize,
@@ -25,22 +25,22 @@ pub struct NiosxaasReport {
     pub skipped: usize,
     /// Accounts whose services could not be deleted.
     pub failed: usize,
-    /// Sandboxes in `pending_deletion` whose services no cleanup has looked at yet.
+    /// Sandboxes in `pending_deletion` whose services are still to be deleted.
     pub pending: usize,
-    /// The last records, newest first.
+    /// The latest records, newest first.
     pub records: Vec<NiosxaasRecord>,
 }
 
 impl NiosxaasReport {
     /// Reads the records of the whole table.
     pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
-        let waiting = context.store.in_status(Status::PendingDeletion).await?;
+        let pending = context.store.in_status(Status::PendingDeletion).await?;
         let client = context.niosxaas.as_ref();
         let is_enabled = client.is_some();
         let mut report = Self {
             is_enabled,
             is_shadow: client.is_some_and(NiosxaasClient::is_shadow),
-            pending: waiting
+            pending: pending
                 .iter()
                 .filter(|sandbox| is_enabled && is_pending(sandbox))
                 .count(),

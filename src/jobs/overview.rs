@@ -1,4 +1,4 @@
-//! The pool at a glance: counts, flow, jobs, breakers, and what an operator should look at.
+//! The overview of the pool: counts, flow, jobs, circuit breakers, and warnings for operators.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{JobContext, pool_monitor::Counted};
+use super::{JobContext, pool_monitor::PoolCount};
 use crate::{
     clock::UnixSeconds,
     domain::{Flow, JobName, PoolCounts, RunRecord, RunState, SAMPLE_SPAN, Sample},
@@ -15,28 +15,29 @@ use crate::{
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-/// A job that has not succeeded for so many of its intervals is overdue, as in the alerts.
+/// A job that has not succeeded for this many of its intervals is overdue, as in the alert rules.
 const OVERDUE_INTERVALS: u32 = 3;
+/// A job is never overdue before this time.
 const OVERDUE_AT_LEAST: Duration = Duration::from_mins(30);
 
-/// The pool at a glance.
+/// The overview of the pool.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// Now.
+    /// The current time.
     pub at: UnixSeconds,
     /// The last count of the sandboxes.
-    pub counted: Counted,
-    /// The pool is low with fewer available sandboxes than this.
+    pub counted: PoolCount,
+    /// The threshold of the warning about a low pool.
     pub pool_low_below: u64,
     /// Allocations and releases of the last hour, of all brokers.
     pub last_hour: Flow,
     /// How long the available sandboxes last at the rate of the last hour; `None` without allocations.
     pub lasts_for: Option<Duration>,
-    /// Every job.
+    /// The state of every job.
     pub jobs: Vec<JobOverview>,
-    /// The circuit breakers of this broker: name and state.
+    /// The name and state of each circuit breaker of this broker.
     pub breakers: Vec<(&'static str, &'static str)>,
-    /// What an operator should look at.
+    /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
 
@@ -45,9 +46,9 @@ pub struct Overview {
 pub struct JobOverview {
     /// The job.
     pub job: JobName,
-    /// How often it should run; `None` if only operators start it.
+    /// The interval of its runs; `None` if only operators start it.
     pub interval: Option<Duration>,
-    /// When its next run is due; possibly in the past.
+    /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
     /// Whether it has not succeeded for three intervals, and for half an hour.
     pub is_overdue: bool,
@@ -57,38 +58,38 @@ pub struct JobOverview {
     pub last_run: Option<RunRecord>,
 }
 
-/// Something that somebody should look at.
+/// A condition that needs the attention of an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Warning {
-    /// What it is about.
+    /// The kind of the condition.
     pub code: WarningCode,
-    /// What it is, in a sentence.
+    /// A description for operators.
     pub message: String,
 }
 
-/// What a warning is about.
+/// The kind of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningCode {
     /// No sandbox is available.
     PoolEmpty,
-    /// Few are.
+    /// Fewer sandboxes are available than `POOL_LOW_THRESHOLD`.
     PoolLow,
-    /// A job has not succeeded for long.
+    /// A job has not succeeded for several intervals.
     JobOverdue,
     /// The last run of a job failed.
     JobFailed,
-    /// CSP refused to delete sandboxes.
+    /// The deletion of sandboxes failed.
     DeletionsFailed,
-    /// The last cleanup ended before everything was tried.
+    /// The last cleanup ended before every deletion was attempted.
     DeletionsStopped,
     /// A circuit breaker is open.
     BreakerOpen,
 }
 
 impl Overview {
-    /// Puts the overview together around the last count of the pool.
-    pub(super) async fn around(counted: Counted, context: &JobContext) -> Result<Self, StoreError> {
+    /// Reads the overview that belongs to a count of the pool.
+    pub(super) async fn read(counted: PoolCount, context: &JobContext) -> Result<Self, StoreError> {
         let at = context.clock.now();
         let (samples, jobs) = tokio::try_join!(
             context.store.samples_since(at - HOUR),
@@ -132,7 +133,7 @@ async fn job_overview(
     });
     let is_overdue = interval.is_some_and(|interval| {
         let longest = (interval * OVERDUE_INTERVALS).max(OVERDUE_AT_LEAST);
-        // One that never succeeded may be new; its runs tell.
+        // A job that never succeeded may be new; its failed runs cause warnings of their own.
         last_success_at.is_some_and(|at| at + longest < now)
     });
     Ok(JobOverview {
@@ -145,13 +146,15 @@ async fn job_overview(
     })
 }
 
-/// How long the available sandboxes last, at the rate of the samples up to `now`.
+/// Returns how long the available sandboxes last at the rate of the samples up to `now`.
 fn lasts_for(available: u64, samples: &[Sample], now: UnixSeconds) -> Option<Duration> {
     let allocations: u64 = samples.iter().map(|sample| sample.flow.allocations).sum();
-    // A broker that has just begun to take samples has not seen an hour.
-    let seen = samples.first().map(|first| now.0 - first.at.0)?;
-    let seen = u64::try_from(seen).unwrap_or(0).max(SAMPLE_SPAN.as_secs());
-    (available * seen)
+    // Samples may cover less than the hour, in a new installation.
+    let covered = samples.first().map(|first| now.0 - first.at.0)?;
+    let covered = u64::try_from(covered)
+        .unwrap_or(0)
+        .max(SAMPLE_SPAN.as_secs());
+    (available * covered)
         .checked_div(allocations)
         .map(Duration::from_secs)
 }
@@ -167,7 +170,7 @@ fn warnings(
     let pool = if available == 0 {
         Some((
             WarningCode::PoolEmpty,
-            "No sandbox is available: students are refused. Create accounts in CSP, then sync."
+            "No sandbox is available: allocations are rejected. Create accounts in CSP, then run sync."
                 .to_owned(),
         ))
     } else {
@@ -181,7 +184,7 @@ fn warnings(
     let of_jobs = jobs.iter().flat_map(|job| warnings_of_job(job, now));
     let failed = (counts.deletion_failed > 0).then(|| {
         let message = format!(
-            "{} could not be deleted from CSP. The view of sandboxes has the reasons; then retry.",
+            "{} could not be deleted from CSP. The list of sandboxes has the reasons; then retry the deletions.",
             sandboxes(counts.deletion_failed)
         );
         (WarningCode::DeletionsFailed, message)
@@ -210,18 +213,19 @@ fn warnings_of_job(
     now: UnixSeconds,
 ) -> impl Iterator<Item = (WarningCode, String)> {
     let name = job.job;
-    // No next run takes the place of one that people start.
-    let is_news = |run: &RunRecord| job.interval.is_some() || run.updated_at + DAY >= now;
+    // A job without an interval has no next run that would replace a failed one, so its failure expires.
+    let is_recent = |run: &RunRecord| job.interval.is_some() || run.updated_at + DAY >= now;
     let overdue = job.is_overdue.then(|| {
-        let message = format!("{name} has not succeeded for a long time. Its runs say why.");
+        let message =
+            format!("{name} has not succeeded for a long time. Its runs have the reasons.");
         (WarningCode::JobOverdue, message)
     });
     let failed = job
         .last_run
         .as_ref()
-        .filter(|run| run.state == RunState::Failed && is_news(run))
+        .filter(|run| run.state == RunState::Failed && is_recent(run))
         .map(|run| {
-            let error = run.error.as_deref().unwrap_or("no reason is known");
+            let error = run.error.as_deref().unwrap_or("unknown reason");
             (
                 WarningCode::JobFailed,
                 format!("The last run of {name} failed: {error}"),
@@ -232,7 +236,7 @@ fn warnings_of_job(
         .as_ref()
         .and_then(|run| run.counts.get("stopped")?.as_str())
         .map(|why| {
-            let message = format!("The last {name} left deletions for later: {why}");
+            let message = format!("The last {name} deferred deletions: {why}");
             (WarningCode::DeletionsStopped, message)
         });
     overdue.into_iter().chain(failed).chain(stopped)
@@ -254,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_lasts_as_long_as_it_does_at_the_rate_of_the_last_hour() {
+    fn available_sandboxes_last_as_long_as_at_the_rate_of_the_last_hour() {
         let now = UnixSeconds(10_000);
         let hour = [sample(6_400, 60), sample(9_900, 30)];
         assert_eq!(lasts_for(180, &hour, now), Some(Duration::from_hours(2)));
         assert_eq!(lasts_for(0, &hour, now), Some(Duration::ZERO));
         assert_eq!(lasts_for(180, &[sample(6_400, 0)], now), None);
         assert_eq!(lasts_for(180, &[], now), None);
-        // Ten a five minutes, seen for one minute only.
+        // Ten in an interval of five minutes, of which one minute is over.
         assert_eq!(
             lasts_for(20, &[sample(9_940, 10)], now),
             Some(Duration::from_mins(10))
@@ -269,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_news_until_the_next_run_or_for_a_day() {
+    fn failure_is_a_warning_until_the_next_run_or_for_a_day() {
         let failed = |job, interval| JobOverview {
             job,
             interval,
@@ -287,11 +291,11 @@ mod tests {
                 finished_at: Some(UnixSeconds(10)),
             }),
         };
-        let by_hand = failed(JobName::BulkDelete, None);
-        let is_told = |job: &JobOverview, now| warnings_of_job(job, now).count() == 1;
-        assert!(is_told(&by_hand, UnixSeconds(10) + DAY));
-        assert!(!is_told(&by_hand, UnixSeconds(11) + DAY));
+        let manual = failed(JobName::BulkDelete, None);
+        let is_warned = |job: &JobOverview, now| warnings_of_job(job, now).count() == 1;
+        assert!(is_warned(&manual, UnixSeconds(10) + DAY));
+        assert!(!is_warned(&manual, UnixSeconds(11) + DAY));
         let scheduled = failed(JobName::Sync, Some(Duration::from_mins(10)));
-        assert!(is_told(&scheduled, UnixSeconds(11) + DAY));
+        assert!(is_warned(&scheduled, UnixSeconds(11) + DAY));
     }
 }

@@ -1,4 +1,4 @@
-//! Looks at the pool for the metrics, the log and the dashboard; never for a request of a lab play.
+//! The monitor of the pool: counts sandboxes for metrics, log and dashboard. Requests of callers never cause a count.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// How often it looks by itself.
-const EVERY: Duration = Duration::from_mins(1);
-/// How old the figures may be that admins see. To count reads every sandbox, and pages ask again and again.
-const FRESH: Duration = Duration::from_secs(10);
+/// The interval of counts for metrics and log.
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
+/// The oldest count that admins receive. A count reads every sandbox, and dashboards request it repeatedly.
+const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Keeps the gauges that say how the pool is.
+/// PoolCounts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]
 pub struct PoolMonitor {
     context: Arc<JobContext>,
@@ -38,22 +38,22 @@ pub struct PoolMonitor {
 struct State {
     /// When the pool was last polled, successfully or not.
     polled_at: Option<Instant>,
-    counted: Option<Counted>,
-    /// What of this broker's counters is in the samples.
+    last_count: Option<PoolCount>,
+    /// The part of this broker's counters that is in the samples.
     sampled: Flow,
 }
 
-/// The pool at a time.
+/// A count of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// How many sandboxes there are.
+pub struct PoolCount {
+    /// The number of sandboxes by status.
     pub counts: PoolCounts,
     /// When they were counted.
     pub at: UnixSeconds,
 }
 
 impl PoolMonitor {
-    /// Looks through `context`, in tasks of its own on `tasks`.
+    /// PoolCounts with the store of `context`, in tasks on `tasks`.
     #[must_use]
     pub fn new(context: Arc<JobContext>, metrics: Metrics, tasks: TaskTracker) -> Self {
         let jobs = context.jobs;
@@ -72,10 +72,10 @@ impl PoolMonitor {
         }
     }
 
-    /// All metrics, in the text format of Prometheus.
+    /// Returns all metrics in the text format of Prometheus.
     pub async fn text(self: &Arc<Self>) -> String {
-        // If it fails, the figures are the last ones.
-        let _ = self.poll_if_older(EVERY).await;
+        // If it fails, the gauges keep their values; the failure is logged.
+        let _ = self.poll_if_older(POLL_INTERVAL).await;
         let (context, metrics) = (&self.context, &self.metrics);
         let candidates = context.refresher.candidates().len();
         metrics.candidate_index_size.set(gauge(candidates));
@@ -91,42 +91,42 @@ impl PoolMonitor {
         metrics.text()
     }
 
-    /// Looks every minute until `stop`, so that the log has the pool's figures even if nobody asks for the metrics.
+    /// PoolCounts every minute until `stop`, so that the log has the counts even if no metrics are scraped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut minute = interval_at(Instant::now() + EVERY, EVERY);
+        let mut minute = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
         minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop
             .run_until_cancelled(async {
                 minute.tick().await;
-                // The failure is in the log.
-                let _ = self.poll_if_older(EVERY).await;
+                // A failure is logged.
+                let _ = self.poll_if_older(POLL_INTERVAL).await;
             })
             .await
             .is_some()
         {}
     }
 
-    /// How the pool is, as of a few seconds ago; as of longer ago if it cannot be counted now.
+    /// Returns a count that is at most [`MAX_AGE`] old, or the last one if the pool cannot be counted now.
     ///
     /// # Errors
-    /// [`StoreError`] if it could not be counted at all.
-    pub async fn counted(self: &Arc<Self>) -> Result<Counted, StoreError> {
-        let failure = self.poll_if_older(FRESH).await.err();
-        let counted = self.state.lock().await.counted;
-        counted.ok_or_else(|| failure.unwrap_or_else(|| StoreError::shared("Query")))
+    /// [`StoreError`] if the pool has never been counted.
+    async fn current_count(self: &Arc<Self>) -> Result<PoolCount, StoreError> {
+        let failure = self.poll_if_older(MAX_AGE).await.err();
+        let last_count = self.state.lock().await.last_count;
+        last_count.ok_or_else(|| failure.unwrap_or_else(|| StoreError::shared("Query")))
     }
 
-    /// The pool at a glance.
+    /// Returns an overview of the pool.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn overview(self: &Arc<Self>) -> Result<Overview, StoreError> {
-        // First, because it adds what happened since the last count to the samples.
-        let counted = self.counted().await?;
-        Overview::around(counted, &self.context).await
+        // First, because a count adds the latest allocations and releases to the samples.
+        let counted = self.current_count().await?;
+        Overview::read(counted, &self.context).await
     }
 
-    /// The samples of the last `span`, oldest first.
+    /// Returns the samples of the last `span`, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -135,35 +135,36 @@ impl PoolMonitor {
         self.context.store.samples_since(since).await
     }
 
-    /// Looks in a task of its own: a look goes on if whoever asked hangs up, since others wait for it.
+    /// PoolCounts the pool if the last count is older than `age`. In a task: the count continues if the client disconnects,
+    /// because other requests wait for it.
     async fn poll_if_older(self: &Arc<Self>, age: Duration) -> Result<(), StoreError> {
-        let watch = Arc::clone(self);
-        let look = self
+        let monitor = Arc::clone(self);
+        let poll = self
             .tasks
-            .spawn(async move { watch.poll_exclusively(age).await });
-        look.await
+            .spawn(async move { monitor.poll_exclusively(age).await });
+        poll.await
             .unwrap_or_else(|_| Err(StoreError::shared("Query")))
     }
 
     async fn poll_exclusively(&self, age: Duration) -> Result<(), StoreError> {
-        // Whoever comes second waits for the first, and finds the figures fresh.
+        // A concurrent request waits here, and then finds a recent count.
         let mut state = self.state.lock().await;
-        // A little less: the loop itself must not come too early by a hair.
+        // Slightly less than `age`, so that a tick of the interval that is a little early still counts.
         if state
             .polled_at
             .is_some_and(|polled_at| polled_at.elapsed() < age.mul_f64(0.9))
         {
             return Ok(());
         }
-        // Failed looks count too: a database in trouble is not asked with every scrape.
+        // Before the poll: failed polls count too, so that scrapes do not add load to a failing database.
         state.polled_at = Some(Instant::now());
-        let look = timeout(POLL_TIMEOUT, self.poll(&mut state)).await;
-        let look =
-            look.unwrap_or_else(|_| Err(StoreError::unexpected("Query", "no answer in time")));
-        if let Err(error) = &look {
-            tracing::warn!(cause = chain(error), "the pool could not be counted");
+        let polled = timeout(POLL_TIMEOUT, self.poll(&mut state)).await;
+        let polled =
+            polled.unwrap_or_else(|_| Err(StoreError::unexpected("Query", "no answer in time")));
+        if let Err(error) = &polled {
+            tracing::warn!(cause = chain(error), "pool count failed");
         }
-        look
+        polled
     }
 
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
@@ -199,15 +200,16 @@ impl PoolMonitor {
             total = counts.total(),
             "pool counted"
         );
-        state.counted = Some(Counted { counts, at: now });
-        if let Err(error) = self.sample(state, counts, now).await {
-            tracing::warn!(cause = chain(&error), "the pool's sample could not be kept");
+        state.last_count = Some(PoolCount { counts, at: now });
+        if let Err(error) = self.add_sample(state, counts, now).await {
+            tracing::warn!(cause = chain(&error), "pool sample could not be written");
         }
         Ok(())
     }
 
-    /// Adds what callers of this broker did since the last time to the samples; what cannot be added now is next time.
-    async fn sample(
+    /// Adds the allocations and releases of this broker since the last sample to the samples. If that fails, the next
+    /// call adds them.
+    async fn add_sample(
         &self,
         state: &mut State,
         counts: PoolCounts,

@@ -1,5 +1,5 @@
-//! Starts every job on its interval. Brokers share the schedule through the table, so that several of them make no
-//! more runs than one.
+//! The schedule: starts each job on its interval. Brokers share the schedule through the table, so that several of them
+//! make no more runs than one.
 
 use std::time::Duration;
 
@@ -10,57 +10,60 @@ use super::{
     JobsConfig,
     cleanup::CleanupJob,
     expiry::ExpiryJob,
-    runner::{Job, JobStartError, Runner},
-    stale::{Removal, RemovalJob},
+    removal::RemovalJob,
+    run::Job,
+    runner::{JobStartError, Runner},
     sync::SyncJob,
 };
 use crate::telemetry::chain;
 
-/// A schedule is looked at so many times an interval, but at least once a minute.
-const LOOKS: u32 = 10;
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// A run may start this much before its interval is over, so that runs do not slip later and later.
-const EARLY: f64 = 0.95;
+/// The number of attempts to start a job in one of its intervals; there is at least one a minute.
+const ATTEMPTS_PER_INTERVAL: u32 = 10;
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// The longest pause before the first attempt.
+const MAX_FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A run may start after this part of its interval, so that the pauses between attempts do not add up over many runs.
+const DUE_AFTER: f64 = 0.95;
 
-/// Runs until `stop`.
+/// Starts every scheduled job on its interval (see [`JobsConfig::interval`]) until `stop`.
 pub(crate) async fn run(runner: &Runner, config: &JobsConfig, stop: &CancellationToken) {
-    let loops = async {
+    let scheduled = async {
         tokio::join!(
-            repeat(runner, config.sync_interval, || SyncJob { force: false }),
-            repeat(runner, config.cleanup_interval, || CleanupJob {
+            repeat(runner, config, || SyncJob { force: false }),
+            repeat(runner, config, || CleanupJob {
                 retry_failed: false
             }),
-            repeat(runner, config.expiry_interval, || ExpiryJob),
-            repeat(runner, config.stale_interval, || RemovalJob {
-                removal: Removal::StaleFor(config.stale_grace),
-            }),
+            repeat(runner, config, || ExpiryJob),
+            repeat(runner, config, || RemovalJob::StaleFor(None)),
         )
     };
     tokio::select! {
-        _ = loops => {}
+        _ = scheduled => {}
         () = stop.cancelled() => {}
     }
 }
 
-async fn repeat<J: Job>(runner: &Runner, interval: Duration, job: impl Fn() -> J) {
-    let look = (interval / LOOKS).min(LONGEST_WAIT);
-    // Jittered, so that brokers started together do not look together.
-    let mut wait = look
-        .min(FIRST_WAIT)
+async fn repeat<J: Job>(runner: &Runner, config: &JobsConfig, job: impl Fn() -> J) {
+    let Some(interval) = config.interval(job().name()) else {
+        return;
+    };
+    let base = (interval / ATTEMPTS_PER_INTERVAL).min(MAX_PAUSE);
+    // With jitter, so that brokers that start together do not make their attempts together.
+    let mut pause = base
+        .min(MAX_FIRST_PAUSE)
         .mul_f64(rand::rng().random_range(0.0..1.0));
     loop {
-        tokio::time::sleep(wait).await;
-        wait = look.mul_f64(rand::rng().random_range(0.5..1.5));
-        let not_since = runner.context().clock.now() - interval.mul_f64(EARLY);
+        tokio::time::sleep(pause).await;
+        pause = base.mul_f64(rand::rng().random_range(0.5..1.5));
+        let not_since = runner.context().clock.now() - interval.mul_f64(DUE_AFTER);
         match runner.start_if_due(job(), Some(not_since)).await {
-            // How it ends is in the log and in its record.
-            Ok(started) => drop(started.finish().await),
-            Err(fault @ (JobStartError::Store(_) | JobStartError::Panicked { .. })) => {
-                tracing::warn!(cause = chain(&fault), "a job could not be started");
+            // The outcome is in the log and in the record of the run.
+            Ok(run) => drop(run.finish().await),
+            Err(error @ (JobStartError::Store(_) | JobStartError::Panicked { .. })) => {
+                tracing::warn!(cause = chain(&error), "job could not be started");
             }
-            Err(fault @ (JobStartError::Running { job, .. } | JobStartError::NotDue { job })) => {
-                tracing::debug!(action = job.as_str(), reason = %fault, "a job was not started");
+            Err(error @ (JobStartError::Running { job, .. } | JobStartError::NotDue { job })) => {
+                tracing::debug!(action = job.as_str(), reason = %error, "job not started");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Sync: brings the pool in step with the accounts that CSP lists.
+//! Sync: synchronises the pool with the accounts that CSP lists.
 //!
-//! Only what differs is written, each write on the condition that the sandbox is still as it was read. Sandboxes that
-//! have, or had, a holder are not touched.
+//! It writes differences only, each on the condition that the sandbox has not changed since it was read. It does not
+//! change sandboxes that have, or had, a holder.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     JobContext, JobError,
-    runner::{Job, Report, ReportStatus, Run},
+    run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
     clock::UnixSeconds,
@@ -25,45 +25,46 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+/// Attempts to list the accounts.
 const LIST_ATTEMPTS: u32 = 3;
-/// A pause that CSP asks for is kept up to this long; beyond it the run gives up.
+/// The longest pause requested by CSP that a run waits for; for a longer one it fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// Fewer available sandboxes than this are too few for a fraction of them to mean anything.
-const GUARD_FROM: usize = 5;
+/// The guard against mass removal needs at least this many available sandboxes for a meaningful fraction.
+const GUARD_MIN_POOL: usize = 5;
 
 /// The job.
 #[derive(Debug)]
 pub(crate) struct SyncJob {
-    /// Mark stale whatever is missing from CSP's list, however much that is.
+    /// Mark every sandbox stale that is missing from CSP's list, without the limit of `MAX_STALE_FRACTION`.
     pub force: bool,
 }
 
-/// What a run did.
+/// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
     "skipped": 0, "duplicates": 0, "unreadable": 0, "duration_ms": 412
 }))]
 pub(crate) struct SyncReport {
-    /// How it ended.
+    /// The status of the run.
     pub status: ReportStatus,
     /// Active sandbox accounts that CSP lists.
     pub synced: usize,
-    /// New sandboxes put into the pool.
+    /// New sandboxes inserted into the pool.
     pub inserted: usize,
     /// Available sandboxes whose name, external id or Salesforce account changed.
     pub updated: usize,
-    /// Stale sandboxes that CSP lists again.
+    /// Stale sandboxes that CSP lists again, now `available`.
     pub restored: usize,
-    /// Available sandboxes that CSP no longer lists.
+    /// Available sandboxes that CSP no longer lists, now `stale`.
     pub marked_stale: usize,
-    /// Deleted sandboxes that CSP still lists after an hour, put back in line for deletion.
+    /// Deleted sandboxes that CSP still lists after an hour, now `pending_deletion` again.
     pub reinstated: usize,
-    /// Entries of CSP's list that are broken.
+    /// Entries of CSP's list that are unreadable.
     pub skipped: usize,
     /// Entries of CSP's list that repeat an id.
     pub duplicates: usize,
-    /// Items of the table that are no readable sandboxes.
+    /// Items of the table that are unreadable.
     pub unreadable: usize,
     /// Why nothing was marked stale although sandboxes are missing from CSP's list.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,14 +86,19 @@ impl Report for SyncReport {
     }
 }
 
-/// What differs between CSP and the pool.
+/// The differences between CSP and the pool.
 #[derive(Debug, Default)]
 struct Difference {
     new: Vec<Account>,
+    /// Available, with other attributes in CSP.
     changed: Vec<Account>,
-    back: Vec<Account>,
-    gone: Vec<SandboxId>,
+    /// Stale, but listed by CSP again.
+    restored: Vec<Account>,
+    /// Available, but no longer listed by CSP.
+    missing: Vec<SandboxId>,
+    /// Deleted, but still listed by CSP.
     resurfaced: Vec<(Tombstone, Account)>,
+    /// The number of available sandboxes in the table.
     available: usize,
 }
 
@@ -120,17 +126,17 @@ impl Job for SyncJob {
             .filter(|_| !self.force)
         {
             tracing::warn!(
-                missing = difference.gone.len(),
+                missing = difference.missing.len(),
                 available = difference.available,
                 reason,
-                "nothing is marked stale"
+                "sync guard: no sandbox is marked stale"
             );
-            difference.gone.clear();
+            difference.missing.clear();
             report.stale_guard = Some(reason);
         }
         let wrote_all = write_all(run, difference, now, &mut report).await?;
         report.status = ReportStatus::of_run(wrote_all);
-        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report.duration_ms = elapsed_ms(began);
         Ok(report)
     }
 }
@@ -156,7 +162,7 @@ async fn list_accounts(run: &Run<SyncReport>) -> Result<AccountList, CspError> {
         tracing::warn!(
             attempt,
             error = &error as &dyn std::error::Error,
-            "CSP did not list its accounts"
+            "attempt to list accounts failed"
         );
         run.pause(pause).await;
     }
@@ -180,38 +186,39 @@ async fn compare(
         let page = page?;
         report.unreadable += page.unreadable.len();
         for id in page.unreadable {
-            // Not new, whatever it is.
+            // The sandbox exists, so it must not be inserted.
             listed.remove(id.as_str());
         }
         for sandbox in page.sandboxes {
             let account = listed.remove(sandbox.id());
             let is_listed = account.is_some() || list.broken.contains(sandbox.id());
-            difference.sort(sandbox, account, is_listed);
+            difference.add(sandbox, account, is_listed);
         }
         tombstones.extend(
             page.tombstones
                 .into_iter()
-                .map(|one| (one.sandbox_id.clone(), one)),
+                .map(|tombstone| (tombstone.sandbox_id.clone(), tombstone)),
         );
     }
-    let patience = context.sync.tombstone_retry;
+    let retry_after = context.sync.tombstone_retry;
     for account in listed.into_values() {
         match tombstones.remove(account.sandbox_id.as_str()) {
             None => difference.new.push(account),
-            // CSP may be slow to forget it.
-            Some(tombstone) if UnixSeconds(tombstone.deleted_at) + patience > now => {}
+            // CSP may list a deleted account for a while.
+            Some(tombstone) if UnixSeconds(tombstone.deleted_at) + retry_after > now => {}
             Some(tombstone) => difference.resurfaced.push((tombstone, account)),
         }
     }
     Ok(difference)
 }
 
-/// An empty or halved list is more likely a fault of CSP than the end of that many accounts.
+/// Returns the reason not to mark missing sandboxes stale, if there is one: an empty or halved list is more likely a
+/// fault of CSP than the deletion of that many accounts.
 fn guard(listed: usize, difference: &Difference, max_stale_fraction: f64) -> Option<String> {
-    let (gone, available) = (difference.gone.len(), difference.available);
-    if listed == 0 && gone > 0 {
+    let (missing, available) = (difference.missing.len(), difference.available);
+    if listed == 0 && missing > 0 {
         return Some(
-            "CSP lists no account at all; if they are really gone, run the sync with force=true"
+            "CSP lists no accounts; if they are really deleted, run sync with force=true"
                 .to_owned(),
         );
     }
@@ -219,16 +226,17 @@ fn guard(listed: usize, difference: &Difference, max_stale_fraction: f64) -> Opt
         clippy::cast_precision_loss,
         reason = "a pool has fewer than 2^52 sandboxes"
     )]
-    let too_many = available >= GUARD_FROM && gone as f64 > available as f64 * max_stale_fraction;
+    let too_many =
+        available >= GUARD_MIN_POOL && missing as f64 > available as f64 * max_stale_fraction;
     too_many.then(|| {
         format!(
-            "CSP's list lacks {gone} of {available} available sandboxes, more than MAX_STALE_FRACTION = \
-             {max_stale_fraction}; if they are really gone, run the sync with force=true"
+            "{missing} of {available} available sandboxes are missing from CSP's list, more than MAX_STALE_FRACTION = \
+             {max_stale_fraction}; if they are really deleted, run sync with force=true"
         )
     })
 }
 
-/// Whether everything was written before the order to stop.
+/// Writes the differences. Returns whether all were written before the run had to stop.
 async fn write_all(
     run: &Run<SyncReport>,
     difference: Difference,
@@ -238,15 +246,15 @@ async fn write_all(
     let Difference {
         new,
         changed,
-        back,
-        gone,
+        restored,
+        missing,
         resurfaced,
         ..
     } = difference;
     let changes: Vec<Change> = (new.into_iter().map(Change::Insert))
-        .chain(back.into_iter().map(Change::Restore))
+        .chain(restored.into_iter().map(Change::Restore))
         .chain(changed.into_iter().map(Change::Update))
-        .chain(gone.into_iter().map(Change::MarkStale))
+        .chain(missing.into_iter().map(Change::MarkStale))
         .chain(
             resurfaced
                 .into_iter()
@@ -255,14 +263,18 @@ async fn write_all(
         .collect();
     run.write_all(&changes, now, |chunk, made| {
         let made = chunk.iter().zip(made).filter(|(_, made)| **made);
-        note(run.context(), made.map(|(change, _)| change), report);
+        record(run.context(), made.map(|(change, _)| change), report);
         run.progress(report);
     })
     .await
 }
 
-/// Counts what was written, and tells the index of it.
-fn note<'a>(context: &JobContext, made: impl Iterator<Item = &'a Change>, report: &mut SyncReport) {
+/// PoolCounts changes in the report, and applies them to the candidate index.
+fn record<'a>(
+    context: &JobContext,
+    made: impl Iterator<Item = &'a Change>,
+    report: &mut SyncReport,
+) {
     let (mut available, mut outdated) = (Vec::new(), HashSet::new());
     for change in made {
         match change {
@@ -293,7 +305,7 @@ fn note<'a>(context: &JobContext, made: impl Iterator<Item = &'a Change>, report
 }
 
 impl Difference {
-    fn sort(&mut self, sandbox: Sandbox, account: Option<Account>, is_listed: bool) {
+    fn add(&mut self, sandbox: Sandbox, account: Option<Account>, is_listed: bool) {
         match (sandbox.status, account) {
             (Status::Available, account) => {
                 self.available += 1;
@@ -301,14 +313,14 @@ impl Difference {
                     Some(account) if differs(&sandbox.account, &account) => {
                         self.changed.push(account);
                     }
-                    None if !is_listed => self.gone.push(sandbox.account.sandbox_id),
+                    None if !is_listed => self.missing.push(sandbox.account.sandbox_id),
                     _ => {}
                 }
             }
             (Status::Stale, Some(account))
                 if sandbox.expires_at().is_none() && sandbox.holder.is_none() =>
             {
-                self.back.push(account);
+                self.restored.push(account);
             }
             _ => {}
         }

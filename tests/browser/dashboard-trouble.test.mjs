@@ -93,9 +93,9 @@ test("an operator follows an outage of CSP and retries the failed deletions", { 
   await Promise.all(plays.slice(16, 28).map(release));
   await startJob("Clean up", "12 sandboxes pending deletion");
   assert.match(await assertEnded("cleanup", "succeeded", { due: 12, failed: 5, deferred: 7 }),
-    /Stopped early: CSP is unwell; deletions go on after \d\d:\d\d:\d\d/);
+    /Stopped early: CSP is unavailable; deletions resume after \d\d:\d\d:\d\d/);
   await alerts.getByText("Calls to csp are paused").waitFor();
-  await alerts.getByText(/deletions go on after \d\d:\d\d:\d\d$/).waitFor();
+  await alerts.getByText(/deletions resume after \d\d:\d\d:\d\d$/).waitFor();
   await openView("Overview");
   await page.locator(".breakers").getByText("csp open").waitFor();
   await alerts.getByText("13 sandboxes could not be deleted from CSP").waitFor({ timeout: COUNT_TIMEOUT_MS });

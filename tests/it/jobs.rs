@@ -1,3 +1,5 @@
+//! Jobs: leases, records, the schedule, and the subcommands `job` and `worker`.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Method, StatusCode};
@@ -14,7 +16,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expired_allocations_are_retired_and_others_are_not() {
+async fn only_overdue_allocations_are_retired() {
     let pool = Pool::of(30).await;
     let broker = pool.broker().await;
     for n in 0..10 {
@@ -47,7 +49,7 @@ async fn expired_allocations_are_retired_and_others_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stale_for_long_is_removed_and_nothing_else() {
+async fn only_sandboxes_stale_for_long_are_removed() {
     let pool = Pool::of(4).await;
     let broker = pool.broker().await;
     let stale = |name: &str| Change::MarkStale(SandboxId::parse(name).unwrap());
@@ -93,7 +95,7 @@ async fn what_is_stale_for_long_is_removed_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bulk_delete_takes_one_of_two_states_and_keeps_used_sandboxes_out_for_good() {
+async fn bulk_delete_accepts_two_statuses_and_prevents_reinsertion_of_used_sandboxes() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(3).await;
     let broker = pool
@@ -145,7 +147,7 @@ async fn bulk_delete_takes_one_of_two_states_and_keeps_used_sandboxes_out_for_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_runs_once_at_a_time_and_tells_the_second_which_run_is_under_way() {
+async fn second_start_of_a_job_is_rejected_with_the_id_of_the_run_in_progress() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(10).await;
     let variables = [
@@ -187,7 +189,7 @@ async fn a_job_runs_once_at_a_time_and_tells_the_second_which_run_is_under_way()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
+async fn lease_of_a_dead_holder_is_taken_over_and_its_writes_are_rejected() {
     let pool = Pool::of(2).await;
     let run = RunId::new(JobName::AutoExpire, START, 1);
     let Acquired::Granted { fence: dead, .. } = pool
@@ -227,7 +229,7 @@ async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
         .json();
     assert_eq!(
         record["state"], "interrupted",
-        "nobody follows a run of a dead broker for ever"
+        "the record of the dead run is closed"
     );
     let change = [Change::MarkStale(
         SandboxId::parse("lab-adventure-0000").unwrap(),
@@ -248,7 +250,7 @@ async fn a_dead_holders_lease_is_taken_over_and_its_writes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_makes_every_change_that_can_be_made() {
+async fn batch_makes_every_possible_change() {
     let pool = Pool::of(120).await;
     let id = |n: usize| SandboxId::parse(format!("lab-adventure-{n:04}")).unwrap();
     pool.apply(
@@ -269,7 +271,7 @@ async fn a_batch_makes_every_change_that_can_be_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_recorded_with_its_counts_and_its_failure() {
+async fn record_of_a_run_has_its_counts_and_its_failure() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(7).await;
     let broker = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
@@ -308,7 +310,7 @@ async fn a_run_is_recorded_with_its_counts_and_its_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_of_a_run_carries_its_counts_while_it_runs() {
+async fn record_of_a_run_has_counts_while_it_runs() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(3).await;
     let broker = pool
@@ -344,7 +346,7 @@ async fn the_record_of_a_run_carries_its_counts_while_it_runs() {
         }
         assert_eq!(
             run["state"], "running",
-            "it ended before its counts were seen: {run}"
+            "the run ended before its counts were read: {run}"
         );
         // Admins have a rate limit too.
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -356,7 +358,7 @@ async fn the_record_of_a_run_carries_its_counts_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_lets_the_item_at_hand_finish_and_records_the_run_as_interrupted() {
+async fn shutdown_finishes_the_current_item_and_records_the_run_as_interrupted() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(5).await;
     let variables = [
@@ -391,7 +393,7 @@ async fn shutdown_lets_the_item_at_hand_finish_and_records_the_run_as_interrupte
     assert_eq!(
         next.client.job("cleanup").await["deleted"],
         4,
-        "the lease was given back"
+        "the lease was released"
     );
 }
 
@@ -406,21 +408,21 @@ fn job_counts(runs: &[Value]) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_workers_that_start_at_once_run_every_job_once() {
+async fn two_workers_that_start_together_run_every_job_once() {
     let pool = Pool::new().await;
     let (_simulator, base_url) = simulated_csp(50).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("LOG_LEVEL", "debug")]);
-    let workers =
-        [0, 1].map(|_| BrokerProcess::start(directory.path(), &variables, "worker", "working"));
-    // Each worker has looked at each of the four jobs: it ran it, or saw that it should not.
+    let workers = [0, 1]
+        .map(|_| BrokerProcess::start(directory.path(), &variables, "worker", "worker started"));
+    // Each worker has attempted to start each of the four jobs: it ran the job, or did not start it.
     for worker in &workers {
-        let mut looked = std::collections::BTreeSet::new();
-        while looked.len() < 4 {
+        let mut attempted = std::collections::BTreeSet::new();
+        while attempted.len() < 4 {
             let events = worker.events_until(|event| {
-                event["message"] == "job done" || event["message"] == "a job was not started"
+                event["message"] == "job done" || event["message"] == "job not started"
             });
-            looked.insert(
+            attempted.insert(
                 events.last().unwrap()["action"]
                     .as_str()
                     .unwrap()
@@ -437,7 +439,7 @@ async fn two_workers_that_start_at_once_run_every_job_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serve_runs_the_jobs_only_where_it_is_told_to() {
+async fn serve_runs_the_jobs_only_with_run_jobs() {
     let pool = Pool::new().await;
     let (_simulator, base_url) = simulated_csp(5).await;
     let with = pool
@@ -450,7 +452,7 @@ async fn serve_runs_the_jobs_only_where_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_job_command_says_by_its_exit_code_how_it_went() {
+async fn exit_code_of_the_job_command_is_the_outcome_of_the_run() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(4).await;
     let directory = tempfile::tempdir().unwrap();
@@ -480,33 +482,33 @@ async fn the_job_command_says_by_its_exit_code_how_it_went() {
             "grace_period_hours",
         ),
     ] {
-        let (code, said, told) = run(arguments).await;
-        assert_eq!(code, 0, "{arguments:?}: {told}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        let report: Value = serde_json::from_str(&said).unwrap();
+        let (code, stdout, stderr) = run(arguments).await;
+        assert_eq!(code, 0, "{arguments:?}: {stderr}");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        let report: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(
             (&report["status"], report[field].is_u64()),
             (&"completed".into(), true),
-            "{said}"
+            "{stdout}"
         );
     }
     let id = RunId::new(JobName::Cleanup, START, 7);
-    // As if another process ran it right now.
+    // As if another process ran the job now.
     let now = SystemClock.now();
     pool.store
         .acquire_lease(&id, "elsewhere", None, now)
         .await
         .unwrap();
-    let (code, said, told) = run(&["cleanup"]).await;
-    assert_eq!((code, said.as_str()), (75, ""));
-    assert!(told.contains("running already"), "{told}");
+    let (code, stdout, stderr) = run(&["cleanup"]).await;
+    assert_eq!((code, stdout.as_str()), (75, ""));
+    assert!(stderr.contains("running already"), "{stderr}");
     simulator.inject([Fault::always(FaultKind::Status { code: 401 })]);
-    let (code, said, _) = run(&["sync"]).await;
-    assert_eq!((code, said.as_str()), (1, ""));
+    let (code, stdout, _) = run(&["sync"]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_embedded_engine_does_not_wait_for_the_lease_of_its_dead_predecessor() {
+async fn restart_on_the_embedded_engine_breaks_the_lease_of_its_dead_predecessor() {
     let data = tempfile::tempdir().unwrap();
     let variables: BTreeMap<String, String> = [
         ("DATA_DIR", data.path().to_str().unwrap()),
@@ -548,7 +550,7 @@ async fn a_restart_of_the_embedded_engine_does_not_wait_for_the_lease_of_its_dea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_changes_nothing_for_a_caller_leaves_its_sandbox_alone() {
+async fn changes_of_jobs_do_not_apply_to_an_allocated_sandbox() {
     let pool = Pool::with_names(["one"]).await;
     let broker: TestBroker = pool.broker().await;
     broker.client.allocate("play-1").await;
@@ -572,7 +574,7 @@ async fn a_job_that_changes_nothing_for_a_caller_leaves_its_sandbox_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_attempt_counts_once_even_if_two_runs_report_it() {
+async fn failed_deletion_counts_once_even_if_two_runs_report_it() {
     let pool = Pool::with_names(["one"]).await;
     let broker = pool.broker().await;
     broker.client.allocate("play-1").await;
@@ -598,7 +600,7 @@ async fn a_failed_attempt_counts_once_even_if_two_runs_report_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_came_back_and_went_stale_again_meanwhile_is_not_removed() {
+async fn sandbox_restored_and_stale_again_since_it_was_read_is_not_removed() {
     let pool = Pool::with_names(["one"]).await;
     let id = SandboxId::parse("one").unwrap();
     let later = UnixSeconds(START.0 + 3600);
@@ -621,7 +623,7 @@ async fn a_sandbox_that_came_back_and_went_stale_again_meanwhile_is_not_removed(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_whose_grant_was_lost_on_the_way_is_granted_to_the_same_run_again() {
+async fn lease_is_granted_again_to_the_same_run_after_a_lost_answer() {
     let pool = Pool::new().await;
     let run = RunId::new(JobName::Sync, START, 1);
     let granted = pool
@@ -646,7 +648,7 @@ async fn a_lease_whose_grant_was_lost_on_the_way_is_granted_to_the_same_run_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
+async fn dead_run_and_fast_clock_do_not_delay_the_next_scheduled_run() {
     let pool = Pool::new().await;
     let acquire = async |number: u32, not_since: i64, now: i64| {
         let run = RunId::new(JobName::AutoDeleteStale, UnixSeconds(now), number);
@@ -658,7 +660,7 @@ async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
     };
     let day = 86_400;
     let Acquired::Granted { fence, .. } = acquire(1, START.0 - day, START.0).await else {
-        panic!("it is free")
+        panic!("the lease is free")
     };
     let next = acquire(2, START.0 + 60 - day, START.0 + 60).await;
     assert!(
@@ -685,20 +687,20 @@ async fn a_dead_run_and_a_fast_clock_do_not_put_off_the_next_scheduled_run() {
     assert_eq!(
         acquire(3, START.0 + 120 - day, START.0 + 120).await,
         Acquired::NotDue,
-        "it did its work"
+        "the run succeeded"
     );
     let Acquired::Granted { .. } = acquire(4, START.0 + 10 * day, START.0 + 11 * day).await else {
-        panic!("due")
+        panic!("the job is due")
     };
     let after = acquire(5, START.0 + 200 - day, START.0 + 200).await;
     assert!(
         matches!(after, Acquired::Granted { .. }),
-        "that clock was ten days fast: {after:?}"
+        "the other clock was ten days fast: {after:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_of_how_a_run_ended_is_not_written_over_by_a_late_heartbeat() {
+async fn late_heartbeat_does_not_overwrite_the_record_of_an_ended_run() {
     let pool = Pool::new().await;
     let id = RunId::new(JobName::Sync, START, 1);
     let record = |state| RunRecord {

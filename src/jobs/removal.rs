@@ -1,4 +1,4 @@
-//! Removing sandboxes from the table without CSP: what has been stale for long, or what an admin names.
+//! Removal of sandboxes from the table without a call to CSP: the jobs auto-delete-stale and bulk-delete.
 
 use std::time::Duration;
 
@@ -8,43 +8,37 @@ use utoipa::ToSchema;
 
 use super::{
     JobError,
-    runner::{Job, Report, ReportStatus, Run},
+    run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
+    clock::UnixSeconds,
     domain::{JobName, Sandbox, Status},
     store::Change,
     telemetry::metrics::Metrics,
 };
 
-/// Which sandboxes go.
+/// The jobs that remove sandboxes from the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// Those that have been stale for so long.
-    StaleFor(Duration),
-    /// All that are stale.
+pub(crate) enum RemovalJob {
+    /// `auto-delete-stale`: removes sandboxes that have been stale for this long, or as long as configured.
+    StaleFor(Option<Duration>),
+    /// `bulk-delete`: removes all stale sandboxes.
     AllStale,
-    /// All that CSP refused to delete.
+    /// `bulk-delete`: removes all sandboxes whose deletion failed.
     AllFailed,
 }
 
-/// The job.
-#[derive(Debug)]
-pub(crate) struct RemovalJob {
-    /// Which sandboxes go.
-    pub removal: Removal,
-}
-
-/// What a run did.
+/// The report of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "completed", "due": 2, "deleted": 2, "grace_period_hours": 24, "duration_ms": 18 }))]
 pub(crate) struct RemovalReport {
-    /// How it ended.
+    /// The status of the run.
     pub status: ReportStatus,
     /// Sandboxes removed from the table.
     pub deleted: usize,
-    /// Sandboxes that were to be removed.
+    /// Sandboxes to remove.
     pub due: usize,
-    /// For how long they had to be stale, in hours.
+    /// How long a sandbox had to be stale, in hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_hours: Option<u64>,
     /// How long the run took, in milliseconds.
@@ -63,9 +57,9 @@ impl Job for RemovalJob {
     type Report = RemovalReport;
 
     fn name(&self) -> JobName {
-        match self.removal {
-            Removal::StaleFor(_) => JobName::AutoDeleteStale,
-            Removal::AllStale | Removal::AllFailed => JobName::BulkDelete,
+        match self {
+            Self::StaleFor(_) => JobName::AutoDeleteStale,
+            Self::AllStale | Self::AllFailed => JobName::BulkDelete,
         }
     }
 
@@ -73,31 +67,25 @@ impl Job for RemovalJob {
         let began = Instant::now();
         let context = run.context();
         let now = context.clock.now();
-        let status = match self.removal {
-            Removal::StaleFor(_) | Removal::AllStale => Status::Stale,
-            Removal::AllFailed => Status::DeletionFailed,
+        let (status, grace) = match *self {
+            Self::StaleFor(grace) => (
+                Status::Stale,
+                Some(grace.unwrap_or(context.jobs.stale_grace)),
+            ),
+            Self::AllStale => (Status::Stale, None),
+            Self::AllFailed => (Status::DeletionFailed, None),
         };
-        let goes = |sandbox: &Sandbox| match self.removal {
-            // A stale sandbox is written when it goes stale and not again; one without a time is old.
-            Removal::StaleFor(grace) => sandbox
-                .maintenance
-                .updated_at
-                .is_none_or(|since| since + grace <= now),
-            Removal::AllStale | Removal::AllFailed => true,
-        };
-        let sandboxes = context.store.in_status(status).await?;
-        let changes: Vec<_> = sandboxes
+        let changes: Vec<_> = context
+            .store
+            .in_status(status)
+            .await?
             .into_iter()
-            .filter(goes)
+            .filter(|sandbox| grace.is_none_or(|grace| is_stale_since(sandbox, now - grace)))
             .map(|sandbox| Change::Remove(Box::new(sandbox)))
             .collect();
-        let grace_period_hours = match self.removal {
-            Removal::StaleFor(grace) => Some(grace.as_secs() / 3600),
-            Removal::AllStale | Removal::AllFailed => None,
-        };
         let mut report = RemovalReport {
             due: changes.len(),
-            grace_period_hours,
+            grace_period_hours: grace.map(|grace| grace.as_secs() / 3600),
             ..RemovalReport::default()
         };
         run.progress(&report);
@@ -108,7 +96,16 @@ impl Job for RemovalJob {
             })
             .await?;
         report.status = ReportStatus::of_run(wrote_all);
-        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report.duration_ms = elapsed_ms(began);
         Ok(report)
     }
+}
+
+/// Whether a stale sandbox has been stale since `latest`. It is written when it becomes stale and not again; one
+/// without a time is old.
+fn is_stale_since(sandbox: &Sandbox, latest: UnixSeconds) -> bool {
+    sandbox
+        .maintenance
+        .updated_at
+        .is_none_or(|since| since <= latest)
 }

@@ -1,0 +1,164 @@
+//! A run of a job: the traits of jobs and reports, the run as its job sees it, and the handle of the code that started
+//! it.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{JobContext, JobError};
+use crate::{
+    clock::UnixSeconds,
+    domain::{JobName, RunId},
+    shared::lock,
+    store::{Change, Fence, StoreError},
+    telemetry::metrics::Metrics,
+};
+
+/// The number of changes written between two checks of whether to stop.
+const CHUNK: usize = 100;
+
+/// A job that maintains the pool.
+pub trait Job: Send + Sync + 'static {
+    /// The report of a run.
+    type Report: Report;
+
+    /// Returns the name of the job.
+    fn name(&self) -> JobName;
+
+    /// Executes one run. It checks [`Run::is_stopped`] between items, publishes its report with [`Run::progress`], and
+    /// writes under [`Run::fence`].
+    fn run_once(
+        &self,
+        run: &Run<Self::Report>,
+    ) -> impl Future<Output = Result<Self::Report, JobError>> + Send;
+}
+
+/// What a run has done so far.
+pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
+    /// Whether the run was interrupted before all its work was done.
+    fn is_interrupted(&self) -> bool;
+
+    /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted` or `error`.
+    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
+}
+
+/// The status of a run in its report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReportStatus {
+    /// The run is in progress.
+    #[default]
+    Running,
+    /// The run did all its work.
+    Completed,
+    /// A shutdown interrupted the run; the next run continues.
+    Interrupted,
+}
+
+impl ReportStatus {
+    /// The status of a run that ended without an error, having done all its work or not.
+    #[must_use]
+    pub(crate) const fn of_run(did_all: bool) -> Self {
+        if did_all {
+            Self::Completed
+        } else {
+            Self::Interrupted
+        }
+    }
+}
+
+/// A run, as its job sees it.
+#[derive(Debug)]
+pub struct Run<R> {
+    pub(super) context: Arc<JobContext>,
+    pub(super) fence: Fence,
+    pub(super) stop: CancellationToken,
+    pub(super) progress: Arc<Mutex<R>>,
+}
+
+impl<R: Report> Run<R> {
+    /// The parts that jobs share.
+    #[must_use]
+    pub fn context(&self) -> &JobContext {
+        &self.context
+    }
+
+    /// The fencing token that every write of the run requires.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Whether the run has to end after the current item.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Writes `changes` in chunks until all are written or the run has to stop. Calls `written` after each chunk with
+    /// its changes and, for each, whether it was made. Returns whether all chunks were written.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the chunks before the failed one are written.
+    pub async fn write_all(
+        &self,
+        changes: &[Change],
+        now: UnixSeconds,
+        mut written: impl FnMut(&[Change], &[bool]) + Send,
+    ) -> Result<bool, StoreError> {
+        let context = self.context();
+        for chunk in changes.chunks(CHUNK) {
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            let hours = context.terms.lab_duration_hours;
+            let made = context
+                .store
+                .apply(Some(&self.fence), chunk, hours, now)
+                .await?;
+            written(chunk, &made);
+        }
+        Ok(true)
+    }
+
+    /// Waits for `span`, or until the run has to stop.
+    pub async fn pause(&self, span: Duration) {
+        let _ = tokio::time::timeout(span, self.stop.cancelled()).await;
+    }
+
+    /// Publishes what the run has done so far.
+    pub fn progress(&self, report: &R) {
+        lock(&self.progress).clone_from(report);
+    }
+}
+
+/// A started run, as the code that started it sees it. Dropping the handle does not stop the run.
+#[derive(Debug)]
+pub struct RunHandle<R> {
+    /// The id of the run.
+    pub id: RunId,
+    /// What the run has done so far.
+    pub progress: Arc<Mutex<R>>,
+    pub(super) finished: oneshot::Receiver<Result<R, JobError>>,
+}
+
+impl<R> RunHandle<R> {
+    /// Waits for the end of the run, and returns its report.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub async fn finish(self) -> Result<R, JobError> {
+        self.finished.await.unwrap_or(Err(JobError::Panicked))
+    }
+}
+
+/// Returns the milliseconds since `began`.
+pub(super) fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
