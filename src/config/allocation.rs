@@ -1,4 +1,4 @@
-//! How long allocations last, and how allocation behaves under contention.
+//! Lease terms, and allocation under contention.
 
 use std::time::Duration;
 

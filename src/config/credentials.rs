@@ -1,15 +1,15 @@
-//! Who may call, as whom the broker calls, and where those secrets are kept.
+//! The tokens of callers, and the secrets that are in Secrets Manager.
 
 use std::time::Duration;
 
-use super::{parse_url, reader::Reader};
+use super::{URL, parse_url, reader::Reader};
 use crate::{
     auth::{AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
     secrets::SecretsConfig,
 };
 
 pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
-    let mut id = |variable| reader.optional(variable, parse_secret_id);
+    let mut id = |variable| reader.optional(variable, SECRET_ID, parse_secret_id);
     let (track_tokens, admin_tokens) = (
         id("BROKER_API_TOKEN_SECRET_ID"),
         id("BROKER_ADMIN_TOKEN_SECRET_ID"),
@@ -27,9 +27,9 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
             0..=31_536_000,
             Duration::from_secs,
         ),
-        endpoint: reader.optional("SECRETS_ENDPOINT_URL", parse_url),
+        endpoint: reader.optional("SECRETS_ENDPOINT_URL", URL, parse_url),
     };
-    for (in_environment, elsewhere, is_elsewhere) in [
+    for (variable, secret_variable, is_in_manager) in [
         (
             "BROKER_API_TOKEN",
             "BROKER_API_TOKEN_SECRET_ID",
@@ -51,10 +51,10 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
             config.niosxaas.is_some(),
         ),
     ] {
-        if is_elsewhere && reader.raw(in_environment).is_some() {
+        if is_in_manager && reader.raw(variable).is_some() {
             reader.refuse(
-                in_environment,
-                format!("a value, as well as {elsewhere}"),
+                variable,
+                format!("a value, as well as {secret_variable}"),
                 "nothing if that is set: set only one of the two",
             );
         }
@@ -62,23 +62,23 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
     config
 }
 
-/// A name or an ARN, by Secrets Manager's own rule.
-fn parse_secret_id(text: &str) -> Result<String, String> {
+const SECRET_ID: &str = "the name or the ARN of a secret in Secrets Manager";
+
+/// Accepts names and ARNs by the rule of Secrets Manager.
+fn parse_secret_id(text: &str) -> Option<String> {
     let plain = text
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"/_+=.@-:!".contains(&byte));
-    (text.len() <= 2048 && plain)
-        .then(|| text.to_owned())
-        .ok_or_else(|| "the name or the ARN of a secret in Secrets Manager".to_owned())
+    (text.len() <= 2048 && plain).then(|| text.to_owned())
 }
 
 pub(super) fn read_auth(reader: &mut Reader<'_>, secrets: &SecretsConfig) -> AuthConfig {
-    let mut tokens = |variable, default, is_elsewhere| {
-        if is_elsewhere {
-            reader.show_secret(variable, false);
+    let mut tokens = |variable, default, is_in_manager| {
+        if is_in_manager {
+            reader.no_tokens(variable);
             return Vec::new();
         }
-        reader.secrets(variable, default)
+        reader.tokens(variable, default)
     };
     AuthConfig {
         track_tokens: tokens(

@@ -1,8 +1,8 @@
-//! Which CSP, and how long to wait for it.
+//! The CSP: mode, address, token and time-outs.
 
 use std::time::Duration;
 
-use super::{parse_url, reader::Reader};
+use super::{URL, parse_url, reader::Reader};
 use crate::{
     csp::{CspConfig, CspMode},
     store::{Engine, StoreConfig},
@@ -24,10 +24,10 @@ pub(super) fn read_csp(reader: &mut Reader<'_>, store: &StoreConfig) -> CspConfi
                 &[("live", CspMode::Live)]
             },
         ),
-        base_url: reader.parsed(
+        base_url: reader.string(
             "CSP_BASE_URL",
-            "https://csp.infoblox.com/v2".to_owned(),
-            Clone::clone,
+            "https://csp.infoblox.com/v2",
+            URL,
             parse_url,
         ),
         token: reader.secret("CSP_API_TOKEN"),

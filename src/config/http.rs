@@ -1,10 +1,13 @@
-//! Where the broker listens, and what it lets in.
+//! The address and the path of the API, and the limits of admission.
 
 use std::{net::IpAddr, time::Duration};
 
 use axum::http::{HeaderValue, Uri};
 
-use super::{parse_url, reader::Reader};
+use super::{
+    parse_url,
+    reader::{Reader, number_in},
+};
 use crate::http::{
     EdgeConfig, HttpConfig,
     middleware::{cors::Cors, rate_limit::Quota},
@@ -16,23 +19,15 @@ pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
             "HOST",
             IpAddr::from([127, 0, 0, 1]),
             IpAddr::to_string,
-            |text| {
-                text.parse()
-                    .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0".to_owned())
-            },
+            "an IP address, such as 127.0.0.1 or 0.0.0.0",
+            |text| text.parse().ok(),
         ),
         port: reader.number("PORT", 8080, 0..=u16::MAX),
-        base_path: reader.parsed(
-            "API_BASE_PATH",
-            "/v1".to_owned(),
-            Clone::clone,
-            parse_base_path,
-        ),
-        metrics_port: reader.optional("METRICS_PORT", |text| {
-            text.parse()
-                .map_err(|_| "a number from 0 to 65535".to_owned())
+        base_path: reader.string("API_BASE_PATH", "/v1", BASE_PATH, parse_base_path),
+        metrics_port: reader.optional("METRICS_PORT", number_in(&(0..=u16::MAX)), |text| {
+            text.parse().ok()
         }),
-        // Longer than the 60 s of a load balancer, which must not meet a connection that is just being closed.
+        // Longer than the 60 s of a load balancer, so that the load balancer closes idle connections first.
         keep_alive: reader.duration("KEEP_ALIVE_SEC", 75, 1..=3600, Duration::from_secs),
         shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT_SEC", 25, 1..=600, Duration::from_secs),
         edge: EdgeConfig {
@@ -50,6 +45,7 @@ pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
                 "CORS_ALLOWED_ORIGINS",
                 Cors::Origins(Vec::new()),
                 Cors::to_string,
+                ORIGINS,
                 parse_origins,
             ),
         },
@@ -57,14 +53,18 @@ pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
     if http.port != 0 && http.metrics_port == Some(http.port) {
         reader.refuse(
             "METRICS_PORT",
-            format!("{}, which is PORT too", http.port),
-            "another port, or nothing to have the metrics on PORT",
+            format!("{}, which is also PORT", http.port),
+            "another port, or nothing for metrics on PORT",
         );
     }
     http
 }
 
-pub(super) fn parse_base_path(text: &str) -> Result<String, String> {
+const BASE_PATH: &str =
+    "a path of letters, digits, '-', '_', '.' and '~', such as /v1, or / for none";
+
+/// Returns the path without a slash at the end; empty for the root.
+fn parse_base_path(text: &str) -> Option<String> {
     let path = text.trim_end_matches('/');
     let segments_are_plain = path.strip_prefix('/').is_some_and(|rest| {
         rest.split('/').all(|segment| {
@@ -74,37 +74,28 @@ pub(super) fn parse_base_path(text: &str) -> Result<String, String> {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
         })
     });
-    if path.is_empty() || segments_are_plain {
-        Ok(path.to_owned())
-    } else {
-        Err(
-            "a path of letters, digits, '-', '_', '.' and '~', such as /v1, or / for none"
-                .to_owned(),
-        )
-    }
+    (path.is_empty() || segments_are_plain).then(|| path.to_owned())
 }
 
-fn parse_origins(text: &str) -> Result<Cors, String> {
+const ORIGINS: &str =
+    "origins as browsers send them, such as https://ops.example.com, separated by commas; or *";
+
+fn parse_origins(text: &str) -> Option<Cors> {
     if text == "*" {
-        return Ok(Cors::Any);
+        return Some(Cors::Any);
     }
     let origins = text
         .split(',')
         .map(str::trim)
         .filter(|origin| !origin.is_empty())
         .map(parse_origin);
-    origins
-        .collect::<Option<_>>()
-        .map(Cors::Origins)
-        .ok_or_else(|| {
-            "origins as browsers send them, such as https://ops.example.com, separated by commas; or *"
-                .to_owned()
-        })
+    origins.collect::<Option<_>>().map(Cors::Origins)
 }
 
-/// An origin is a scheme, a host in lower case and perhaps a port: anything more never equals what a browser sends.
+/// Accepts an origin as browsers send it: a scheme, a host in lower case and, unless it is the default, a port. Any
+/// other text would never match.
 fn parse_origin(text: &str) -> Option<HeaderValue> {
-    let uri: Uri = parse_url(text).ok()?.parse().ok()?;
+    let uri: Uri = parse_url(text)?.parse().ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
     let is_name = |host: &str| {
         host.split('.').all(|label| {
@@ -121,7 +112,6 @@ fn parse_origin(text: &str) -> Option<HeaderValue> {
         Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
         _ => format!("{scheme}://{host}"),
     };
-    // A browser leaves out what is usual, so anything else would never match.
     (is_plain && origin == text).then(|| HeaderValue::from_str(text).ok())?
 }
 
@@ -130,15 +120,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_base_path_may_be_the_root() {
+    fn base_path_may_be_the_root() {
         assert_eq!(parse_base_path("/").unwrap(), "");
         assert_eq!(parse_base_path("/api/v1/").unwrap(), "/api/v1");
-        assert!(parse_base_path("v1").is_err());
-        assert!(parse_base_path("/{id}").is_err());
+        assert!(parse_base_path("v1").is_none());
+        assert!(parse_base_path("/{id}").is_none());
     }
 
     #[test]
-    fn an_origin_is_what_a_browser_sends() {
+    fn origin_has_the_form_that_browsers_send() {
         assert_eq!(parse_origins("*").unwrap(), Cors::Any);
         let two = parse_origins("https://ops.example.com, http://localhost:3000").unwrap();
         assert_eq!(
@@ -158,7 +148,7 @@ mod tests {
             "https://a.example.com:",
             "https://a..b",
         ] {
-            assert!(parse_origins(wrong).is_err(), "{wrong}");
+            assert!(parse_origins(wrong).is_none(), "{wrong}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! When the jobs run, and how hard they press CSP.
+//! The jobs: intervals, pace of deletions, and NIOSXaaS.
 
 use std::time::Duration;
 
-use super::{parse_url, reader::Reader};
+use super::{URL, parse_url, reader::Reader};
 use crate::{
     csp::{
         niosxaas::NiosxaasConfig,
@@ -26,14 +26,14 @@ pub(super) fn read_sync(reader: &mut Reader<'_>) -> SyncConfig {
 }
 
 pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
-    let mut every =
+    let mut interval =
         |variable, default| reader.duration(variable, default, 1..=604_800, Duration::from_secs);
     let (sync_interval, cleanup_interval) = (
-        every("SYNC_INTERVAL_SEC", 600),
-        every("CLEANUP_INTERVAL_SEC", 300),
+        interval("SYNC_INTERVAL_SEC", 600),
+        interval("CLEANUP_INTERVAL_SEC", 300),
     );
-    let expiry_interval = every("AUTO_EXPIRY_INTERVAL_SEC", 300);
-    let stale_interval = every("AUTO_DELETE_STALE_INTERVAL_SEC", 86_400);
+    let expiry_interval = interval("AUTO_EXPIRY_INTERVAL_SEC", 300);
+    let stale_interval = interval("AUTO_DELETE_STALE_INTERVAL_SEC", 86_400);
     JobsConfig {
         run_in_serve: reader.flag("RUN_JOBS", engine == Engine::Embedded),
         sync_interval,
@@ -79,13 +79,13 @@ pub(super) fn read_niosxaas(
 ) -> Option<NiosxaasConfig> {
     let enabled = reader.flag("NIOSXAAS_ENABLED", false);
     let config = NiosxaasConfig {
-        base_url: reader.parsed(
+        base_url: reader.string(
             "NIOSXAAS_BASE_URL",
-            "https://csp.infoblox.com".to_owned(),
-            Clone::clone,
+            "https://csp.infoblox.com",
+            URL,
             parse_url,
         ),
-        email: reader.text("NIOSXAAS_EMAIL", ""),
+        email: reader.text("NIOSXAAS_EMAIL", "", "any text"),
         password: reader.secret("NIOSXAAS_PASSWORD"),
         service_name: reader.text_or_empty("NIOSXAAS_SERVICE_NAME", "Instrqt-SaaS"),
         timeout: reader.duration("NIOSXAAS_TIMEOUT_SEC", 30, 1..=300, Duration::from_secs),

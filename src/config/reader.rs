@@ -1,10 +1,13 @@
-//! Reading settings from the environment: every value parsed, every fault kept, every setting remembered for show.
+//! The reader of environment variables: parses values, collects faults, and records every setting.
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{auth::parse_tokens, secrets::is_one_line};
+use crate::{
+    auth::{TOKENS, parse_tokens},
+    secrets::is_one_line,
+};
 
 /// The environment variables that the broker reads.
 pub type Variables = BTreeMap<String, String>;
@@ -12,14 +15,14 @@ pub type Variables = BTreeMap<String, String>;
 /// Shown in place of every secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// One variable that cannot be used.
+/// One variable with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The variable's name.
+    /// The name of the variable.
     pub variable: &'static str,
-    /// What it says, or a stand-in for a secret.
+    /// Its value, or a substitute for a secret.
     pub got: String,
-    /// What it would have to say.
+    /// The values that it takes.
     pub takes: String,
 }
 
@@ -33,18 +36,20 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A setting as it is in force.
+/// A setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The variable's name.
+    /// The name of the variable.
     pub variable: &'static str,
-    /// Its value, or [`REDACTED`].
+    /// Its value; [`REDACTED`] for a secret, `(none)` if it is not set, `(empty)` if it is empty.
     pub value: String,
-    /// Whether the environment sets it.
+    /// The values that it takes.
+    pub takes: String,
+    /// Whether the value is the default, because the environment does not set the variable.
     pub is_default: bool,
 }
 
-/// Reads one variable after another; an empty one counts as not set.
+/// Reads one variable after another. An empty variable counts as not set.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     variables: &'a Variables,
@@ -65,7 +70,7 @@ impl<'a> Reader<'a> {
         (self.faults, self.settings)
     }
 
-    /// The variable's trimmed text, if it has any.
+    /// Returns the trimmed text of a variable; `None` if it is empty or not set.
     pub(super) fn raw(&self, variable: &str) -> Option<&'a str> {
         self.variables
             .get(variable)
@@ -73,6 +78,7 @@ impl<'a> Reader<'a> {
             .filter(|text| !text.is_empty())
     }
 
+    /// Adds a fault.
     pub(super) fn refuse(
         &mut self,
         variable: &'static str,
@@ -86,56 +92,81 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn show(&mut self, variable: &'static str, value: String, is_default: bool) {
+    fn record(&mut self, variable: &'static str, value: String, takes: String, is_default: bool) {
+        let value = if value.is_empty() {
+            "(empty)".to_owned()
+        } else {
+            value
+        };
         self.settings.push(Setting {
             variable,
             value,
+            takes,
             is_default,
         });
     }
 
-    /// A value read by `parse`, which says what the variable takes if it takes something else.
+    /// Reads a value with `parse`. `takes` describes the values for which `parse` returns one.
     pub(super) fn parsed<T>(
         &mut self,
         variable: &'static str,
         default: T,
         show: impl Fn(&T) -> String,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        takes: impl Into<String>,
+        parse: impl FnOnce(&str) -> Option<T>,
     ) -> T {
+        let takes = takes.into();
         let text = self.raw(variable);
         let value = match text.map(parse) {
-            Some(Ok(value)) => value,
-            Some(Err(takes)) => {
-                self.refuse(variable, format!("{:?}", text.unwrap_or_default()), takes);
+            Some(Some(value)) => value,
+            Some(None) => {
+                let got = format!("{:?}", text.unwrap_or_default());
+                self.refuse(variable, got, takes.as_str());
                 default
             }
             None => default,
         };
-        self.show(variable, show(&value), text.is_none());
+        self.record(variable, show(&value), takes, text.is_none());
         value
     }
 
-    pub(super) fn text(&mut self, variable: &'static str, default: &str) -> String {
-        self.parsed(variable, default.to_owned(), Clone::clone, |text| {
-            Ok(text.to_owned())
-        })
+    /// Reads a text of a certain form.
+    pub(super) fn string(
+        &mut self,
+        variable: &'static str,
+        default: &str,
+        takes: &str,
+        parse: impl FnOnce(&str) -> Option<String>,
+    ) -> String {
+        self.parsed(variable, default.to_owned(), Clone::clone, takes, parse)
+    }
+
+    /// Reads any text; `takes` describes its meaning.
+    pub(super) fn text(&mut self, variable: &'static str, default: &str, takes: &str) -> String {
+        self.string(variable, default, takes, |text| Some(text.to_owned()))
+    }
+
+    /// Reads a text for which empty is a value of its own.
+    pub(super) fn text_or_empty(&mut self, variable: &'static str, default: &str) -> String {
+        let text = self.variables.get(variable).map(|text| text.trim());
+        let value = text.unwrap_or(default).to_owned();
+        let takes = "any text, or empty".to_owned();
+        self.record(variable, value.clone(), takes, text.is_none());
+        value
     }
 
     pub(super) fn optional<T: ToString>(
         &mut self,
         variable: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        takes: impl Into<String>,
+        parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        self.parsed(
-            variable,
-            None,
-            |value| {
-                value
-                    .as_ref()
-                    .map_or_else(|| "(none)".to_owned(), T::to_string)
-            },
-            |text| parse(text).map(Some),
-        )
+        let show = |value: &Option<T>| {
+            value
+                .as_ref()
+                .map_or_else(|| "(none)".to_owned(), T::to_string)
+        };
+        self.parsed(variable, None, show, takes, |text| parse(text).map(Some))
     }
 
     pub(super) fn number<T>(
@@ -147,11 +178,9 @@ impl<'a> Reader<'a> {
     where
         T: FromStr + PartialOrd + fmt::Display,
     {
-        self.parsed(variable, default, T::to_string, |text| {
-            text.parse()
-                .ok()
-                .filter(|number| range.contains(number))
-                .ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))
+        let takes = number_in(&range);
+        self.parsed(variable, default, T::to_string, takes, |text| {
+            text.parse().ok().filter(|number| range.contains(number))
         })
     }
 
@@ -180,24 +209,14 @@ impl<'a> Reader<'a> {
                 .find(|(_, choice)| choice == value)
                 .map_or(String::new(), |(name, _)| (*name).to_owned())
         };
-        self.parsed(variable, default, name_of, |text| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let takes = format!("one of {}", names.join(", "));
+        self.parsed(variable, default, name_of, takes, |text| {
             choices
                 .iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(text))
                 .map(|(_, value)| *value)
-                .ok_or_else(|| {
-                    let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-                    format!("one of {}", names.join(", "))
-                })
         })
-    }
-
-    /// A text for which empty is a value of its own.
-    pub(super) fn text_or_empty(&mut self, variable: &'static str, default: &str) -> String {
-        let text = self.variables.get(variable).map(|text| text.trim());
-        let value = text.unwrap_or(default).to_owned();
-        self.show(variable, value.clone(), text.is_none());
-        value
     }
 
     pub(super) fn flag(&mut self, variable: &'static str, default: bool) -> bool {
@@ -212,15 +231,15 @@ impl<'a> Reader<'a> {
         self.choice(variable, default, &choices)
     }
 
-    pub(super) fn show_secret(&mut self, variable: &'static str, is_set: bool) {
-        let shown = if is_set { REDACTED } else { "(none)" };
-        self.show(variable, shown.to_owned(), !is_set);
-    }
-
-    /// A comma-separated list of secrets.
-    pub(super) fn secrets(&mut self, variable: &'static str, default: &str) -> Vec<SecretString> {
+    /// Reads a list of tokens.
+    pub(super) fn tokens(&mut self, variable: &'static str, default: &str) -> Vec<SecretString> {
         let text = self.raw(variable);
-        self.show(variable, REDACTED.to_owned(), text.is_none());
+        self.record(
+            variable,
+            REDACTED.to_owned(),
+            TOKENS.to_owned(),
+            text.is_none(),
+        );
         match parse_tokens(text.unwrap_or(default)) {
             Ok(tokens) => tokens,
             Err(takes) => {
@@ -230,12 +249,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Records tokens that are not read, because they are in Secrets Manager.
+    pub(super) fn no_tokens(&mut self, variable: &'static str) {
+        self.record(variable, "(none)".to_owned(), TOKENS.to_owned(), true);
+    }
+
     pub(super) fn secret(&mut self, variable: &'static str) -> Option<SecretString> {
+        let takes = "one line of ASCII characters";
         let text = self.raw(variable);
-        self.show_secret(variable, text.is_some());
+        let shown = if text.is_some() { REDACTED } else { "(none)" };
+        self.record(variable, shown.to_owned(), takes.to_owned(), text.is_none());
         if text.is_some_and(|text| !is_one_line(text)) {
-            self.refuse(variable, REDACTED, "one line of ASCII characters");
+            self.refuse(variable, REDACTED, takes);
         }
         text.map(SecretString::from)
     }
+}
+
+/// Describes the numbers of a range.
+pub(super) fn number_in<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("a number from {} to {}", range.start(), range.end())
 }

@@ -1,4 +1,4 @@
-//! Settings that are fine each, but not together.
+//! Combinations of settings that are valid by themselves, but unsafe together.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -12,7 +12,7 @@ use crate::{
     url::is_loopback_url,
 };
 
-/// Refuses what would open a shared pool to anyone, or fill it with sandboxes that do not exist.
+/// Refuses settings that would open a shared pool to anybody, or fill it with simulated sandboxes.
 pub(super) fn refuse_unsafe(
     reader: &mut Reader<'_>,
     http: &HttpConfig,
@@ -66,8 +66,8 @@ pub(super) fn refuse_unsafe(
     {
         reader.refuse(
             "BROKER_ADMIN_TOKEN",
-            "a token that BROKER_API_TOKEN has too",
-            "tokens that tracks do not have",
+            "a token that is also in BROKER_API_TOKEN",
+            "tokens that are not in BROKER_API_TOKEN",
         );
     }
     if csp.mode == CspMode::Live && csp.token.is_none() && secrets.csp_token.is_none() {

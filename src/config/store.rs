@@ -1,6 +1,6 @@
-//! Where the table is.
+//! The database and its table.
 
-use super::{parse_url, reader::Reader};
+use super::{URL, parse_url, reader::Reader};
 use crate::store::{Engine, StoreConfig, TableNames};
 
 pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
@@ -21,58 +21,42 @@ pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
                 &[("dynamodb", Engine::DynamoDb)]
             },
         ),
-        data_dir: reader.text("DATA_DIR", "./data").into(),
-        table: TableNames {
-            name: reader.parsed(
-                "DDB_TABLE_NAME",
-                "SandboxPool".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            status_index: reader.parsed(
-                "DDB_GSI1_NAME",
-                "StatusIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            track_index: reader.parsed(
-                "DDB_GSI2_NAME",
-                "TrackIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-            idempotency_index: reader.parsed(
-                "DDB_GSI3_NAME",
-                "IdempotencyIndex".to_owned(),
-                Clone::clone,
-                parse_table_name,
-            ),
-        },
-        endpoint: reader.optional("DDB_ENDPOINT_URL", parse_url),
-        region: reader.parsed(
+        data_dir: reader.text("DATA_DIR", "./data", "any path").into(),
+        table: read_names(reader),
+        endpoint: reader.optional("DDB_ENDPOINT_URL", URL, parse_url),
+        region: reader.string(
             "AWS_REGION",
-            "us-east-1".to_owned(),
-            Clone::clone,
+            "us-east-1",
+            "the name of an AWS region, such as eu-west-1",
             parse_region,
         ),
     }
 }
 
-fn parse_region(text: &str) -> Result<String, String> {
+fn read_names(reader: &mut Reader<'_>) -> TableNames {
+    let mut name = |variable, default| {
+        let takes = "3 to 255 letters, digits, '-', '_' and '.'";
+        reader.string(variable, default, takes, parse_table_name)
+    };
+    TableNames {
+        name: name("DDB_TABLE_NAME", "SandboxPool"),
+        status_index: name("DDB_GSI1_NAME", "StatusIndex"),
+        track_index: name("DDB_GSI2_NAME", "TrackIndex"),
+        idempotency_index: name("DDB_GSI3_NAME", "IdempotencyIndex"),
+    }
+}
+
+fn parse_region(text: &str) -> Option<String> {
     let plain = text
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    plain
-        .then(|| text.to_owned())
-        .ok_or_else(|| "the name of an AWS region, such as eu-west-1".to_owned())
+    plain.then(|| text.to_owned())
 }
 
-/// DynamoDB's own rule for the names of tables and indexes.
-fn parse_table_name(text: &str) -> Result<String, String> {
+/// Accepts names by the rule of DynamoDB for tables and indexes.
+fn parse_table_name(text: &str) -> Option<String> {
     let plain = text
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    ((3..=255).contains(&text.len()) && plain)
-        .then(|| text.to_owned())
-        .ok_or_else(|| "3 to 255 letters, digits, '-', '_' and '.'".to_owned())
+    ((3..=255).contains(&text.len()) && plain).then(|| text.to_owned())
 }

@@ -1,6 +1,6 @@
-//! What is logged and how, and where traces go.
+//! The log, and the collector of traces.
 
-use super::{parse_url, reader::Reader};
+use super::{URL, parse_url, reader::Reader};
 use crate::{
     store::Engine,
     telemetry::{LogConfig, LogFormat},
@@ -9,7 +9,7 @@ use crate::{
 pub(super) fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
     use tracing::Level;
     LogConfig {
-        // The FastAPI service took Python's names.
+        // The names of Python's levels are those that the FastAPI service took.
         level: reader.choice(
             "LOG_LEVEL",
             Level::INFO,
@@ -35,10 +35,17 @@ pub(super) fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
     }
 }
 
-pub(super) fn parse_collector(text: &str) -> Result<String, String> {
-    let url = parse_url(text)?;
-    if url.ends_with("/v1/traces") {
-        return Err("the collector's address alone; /v1/traces is added to it".to_owned());
+pub(super) fn read_otlp_endpoint(reader: &mut Reader<'_>) -> Option<String> {
+    let variable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let endpoint = reader.optional(variable, URL, parse_url);
+    if let Some(endpoint) = &endpoint
+        && endpoint.ends_with("/v1/traces")
+    {
+        reader.refuse(
+            variable,
+            format!("{endpoint:?}"),
+            "the collector's address alone; /v1/traces is added to it",
+        );
     }
-    Ok(url)
+    endpoint
 }
