@@ -1,4 +1,4 @@
-//! Which bearer tokens are valid, and for which role.
+//! Authentication: the valid bearer tokens and their roles.
 
 use std::{
     sync::{Arc, RwLock},
@@ -19,35 +19,40 @@ use crate::{
     shared::{read, write},
 };
 
-/// How long a request with an unknown token waits for the tokens to be read anew.
-const RENEWAL_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a request with an unknown token waits for a refresh of the tokens.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What `BROKER_API_TOKEN` is on a laptop.
+/// The default of `BROKER_API_TOKEN`, for laptops.
 pub(crate) const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
-/// What `BROKER_ADMIN_TOKEN` is on a laptop.
+/// The default of `BROKER_ADMIN_TOKEN`, for laptops.
 pub(crate) const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
 
-/// Who may call.
+/// The form of a list of tokens.
+pub(crate) const TOKENS: &str =
+    "one or more tokens of visible ASCII characters, separated by commas";
+
+/// The tokens of the environment.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
-    /// `BROKER_API_TOKEN`; none if they are in Secrets Manager.
+    /// `BROKER_API_TOKEN`; empty if the tokens are in Secrets Manager.
     pub track_tokens: Vec<SecretString>,
-    /// `BROKER_ADMIN_TOKEN`; none if they are in Secrets Manager.
+    /// `BROKER_ADMIN_TOKEN`; empty if the tokens are in Secrets Manager.
     pub admin_tokens: Vec<SecretString>,
 }
 
-/// A token, and when it ends.
+/// A token with its expiry.
 #[derive(Clone, Debug)]
 pub struct ValidToken {
     /// The token.
     pub token: SecretString,
-    /// `None` if nobody knows.
+    /// `None` for a token without an expiry.
     pub valid_until: Option<UnixSeconds>,
 }
 
 type Fingerprint = [u8; 32];
 
-/// A token is known by its fingerprint: comparing those takes the same time whatever the token and its length.
+/// A valid token, stored as its fingerprint: the comparison of fingerprints takes the same time for tokens of any
+/// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownToken {
     role: Role,
@@ -55,35 +60,39 @@ struct KnownToken {
     valid_until: Option<UnixSeconds>,
 }
 
-/// Knows the valid tokens. Cheap to clone; all clones know the same.
+/// The valid tokens. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     known: Arc<RwLock<Vec<KnownToken>>>,
-    renewal: Option<Renewal>,
+    refresh: Option<RefreshRequest>,
     clock: Arc<dyn Clock>,
 }
 
-/// Asks for the tokens to be read anew, because there is one that nobody knows: it may have been rotated in just now.
+/// Requests a refresh of the tokens. An unknown token causes one, because a rotation may just have made it valid.
 #[derive(Clone, Debug)]
-pub struct Renewal {
-    ask: Arc<Notify>,
-    /// When the last reading that is over began.
-    read: watch::Receiver<Instant>,
+pub struct RefreshRequest {
+    request: Arc<Notify>,
+    /// When the last completed refresh began.
+    completed: watch::Receiver<Instant>,
 }
 
-impl Renewal {
-    /// Asks by `ask`; the readings are told by `read`.
+impl RefreshRequest {
+    /// Notifies `request`; `completed` has the start of the last completed refresh.
     #[must_use]
-    pub const fn new(ask: Arc<Notify>, read: watch::Receiver<Instant>) -> Self {
-        Self { ask, read }
+    pub const fn new(request: Arc<Notify>, completed: watch::Receiver<Instant>) -> Self {
+        Self { request, completed }
     }
 
-    /// Waits for a reading that begins after now.
+    /// Waits for the end of a refresh that begins after the call, at most [`REFRESH_TIMEOUT`].
     async fn wait(&self) {
-        let (asked, mut read) = (Instant::now(), self.read.clone());
-        self.ask.notify_one();
-        // If it takes too long, or nobody reads any more, the tokens are what they were.
-        let _ = timeout(RENEWAL_TIMEOUT, read.wait_for(|began| *began >= asked)).await;
+        let (requested, mut completed) = (Instant::now(), self.completed.clone());
+        self.request.notify_one();
+        // After a time-out, or when the refresher has stopped, the tokens stay as they were.
+        let _ = timeout(
+            REFRESH_TIMEOUT,
+            completed.wait_for(|began| *began >= requested),
+        )
+        .await;
     }
 }
 
@@ -91,15 +100,19 @@ fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token).into()
 }
 
-/// A token would be of both roles.
+/// A token cannot have both roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token of tracks is a token of admins too")]
-pub struct TokenOfBothRoles;
+#[error("the same token is a track token and an admin token")]
+pub struct TokenRoleConflict;
 
 impl Authenticator {
-    /// Accepts the tokens of `config`. What it does not know it looks up by `renewal`.
+    /// Accepts the tokens of `config`. An unknown token causes a `refresh`.
     #[must_use]
-    pub fn new(config: &AuthConfig, renewal: Option<Renewal>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        config: &AuthConfig,
+        refresh: Option<RefreshRequest>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let of = |tokens: &[SecretString], role| -> Vec<_> {
             tokens
                 .iter()
@@ -116,16 +129,16 @@ impl Authenticator {
         ];
         Self {
             known: Arc::new(RwLock::new(known.concat())),
-            renewal,
+            refresh,
             clock,
         }
     }
 
-    /// Accepts these tokens for a role, and no others.
+    /// Replaces the tokens of a role.
     ///
     /// # Errors
-    /// [`TokenOfBothRoles`]; then nothing has changed.
-    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> Result<(), TokenOfBothRoles> {
+    /// [`TokenRoleConflict`]; the tokens stay as they were.
+    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> Result<(), TokenRoleConflict> {
         let mut known = write(&self.known);
         let (mut others, _): (Vec<_>, Vec<_>) =
             known.iter().copied().partition(|token| token.role != role);
@@ -135,7 +148,7 @@ impl Authenticator {
                 .iter()
                 .any(|other| other.role != role && other.fingerprint == fingerprint)
             {
-                return Err(TokenOfBothRoles);
+                return Err(TokenRoleConflict);
             }
             others.push(KnownToken {
                 role,
@@ -150,7 +163,7 @@ impl Authenticator {
     fn role_of(&self, token: &str) -> Option<Role> {
         let (presented, now) = (fingerprint(token), self.clock.now());
         let known = read(&self.known);
-        // Every known token is compared, so the time does not tell which one came close.
+        // Every token is compared, so that the time reveals nothing about them.
         known.iter().fold(None, |found, token| {
             let same: Choice = token.fingerprint.ct_eq(&presented);
             let is_valid = token.valid_until.is_none_or(|until| now < until);
@@ -162,19 +175,22 @@ impl Authenticator {
         })
     }
 
-    /// The role of a token; `None` if the token is not valid. An unknown token causes a refresh of the secrets first.
+    /// Returns the role of a token; `None` if the token is not valid. An unknown token causes a refresh first.
     pub async fn authenticate(&self, token: &str) -> Option<Role> {
         if let Some(role) = self.role_of(token) {
             return Some(role);
         }
-        if let Some(renewal) = &self.renewal {
-            renewal.wait().await;
+        if let Some(refresh) = &self.refresh {
+            refresh.wait().await;
         }
         self.role_of(token)
     }
 }
 
-/// Tokens with commas between them.
+/// Reads tokens separated by commas.
+///
+/// # Errors
+/// [`TOKENS`].
 pub(crate) fn parse_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
     let tokens: Vec<_> = text
         .split(',')
@@ -185,18 +201,16 @@ pub(crate) fn parse_tokens(text: &str) -> Result<Vec<SecretString>, &'static str
         .iter()
         .all(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
     if tokens.is_empty() || !are_plain {
-        return Err("one or more tokens of visible ASCII characters, separated by commas");
+        return Err(TOKENS);
     }
     Ok(tokens.into_iter().map(SecretString::from).collect())
 }
 
-/// The tokens in the text of a secret: one, or several with commas between them, none of them a default.
+/// Reads the tokens in the text of a secret: separated by commas, none of them a default.
 ///
 /// # Errors
-/// What the text would have to be.
+/// The form that the text must have.
 pub(crate) fn read_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
-    use secrecy::ExposeSecret;
-
     let tokens = parse_tokens(text)?;
     let is_default = |token: &SecretString| {
         [DEFAULT_TRACK_TOKEN, DEFAULT_ADMIN_TOKEN].contains(&token.expose_secret())

@@ -1,5 +1,5 @@
-//! Secrets in AWS Secrets Manager: rotation, failures, SIGHUP. Run against a compatible server by
-//! `scripts/with-secrets-manager`.
+//! Secrets in AWS Secrets Manager: rotation, failures, SIGHUP. `scripts/with-secrets-manager` runs these tests against
+//! a compatible server.
 
 use std::{
     collections::BTreeMap,
@@ -23,16 +23,16 @@ use crate::support::{ADMIN, BrokerClient, BrokerProcess, Pool, Proxy, Signal, co
 
 const OVERLAP: Duration = Duration::from_secs(10);
 
-/// Secrets of one test.
-struct Keeper {
+/// The secrets of one test.
+struct SecretsServer {
     endpoint: String,
     client: Client,
 }
 
-impl Keeper {
+impl SecretsServer {
     fn new() -> Self {
         let endpoint = std::env::var("BROKER_TEST_SECRETS_ENDPOINT")
-            .expect("run this test by scripts/with-secrets-manager");
+            .expect("run this test with scripts/with-secrets-manager");
         let client = Client::from_conf(
             aws_sdk_secretsmanager::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
@@ -60,7 +60,7 @@ impl Keeper {
         value.unwrap().version_id().unwrap().to_owned()
     }
 
-    /// What a rotation does: the value that was current is the previous one then.
+    /// Rotates a secret: the current value becomes the previous one.
     async fn rotate(&self, name: &str, text: &str) {
         self.client
             .put_secret_value()
@@ -101,15 +101,15 @@ async fn status_with(client: &BrokerClient, token: &str, caller: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
-async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_overlap() {
-    let (keeper, pool) = (Keeper::new(), Pool::of(1).await);
-    keeper.create("rotated", "token-0").await;
+async fn rotation_under_load_rejects_no_client_and_the_old_token_expires_with_the_overlap() {
+    let (server, pool) = (SecretsServer::new(), Pool::of(1).await);
+    server.create("rotated", "token-0").await;
     let directory = tempfile::tempdir().unwrap();
     let variables = variables(
         &pool,
         &[
             ("BROKER_API_TOKEN_SECRET_ID", "rotated"),
-            ("SECRETS_ENDPOINT_URL", &keeper.endpoint),
+            ("SECRETS_ENDPOINT_URL", &server.endpoint),
             ("SECRETS_OVERLAP_SEC", &OVERLAP.as_secs().to_string()),
             ("RATE_LIMIT_PER_SEC", "100000"),
             ("RATE_LIMIT_BURST", "1000000"),
@@ -121,14 +121,14 @@ async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_ov
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
-    let asked = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let requests = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let load: Vec<_> = (0..8)
         .map(|n| {
-            let (client, rotated, stop, asked) = (
+            let (client, rotated, stop, requests) = (
                 client.clone(),
                 Arc::clone(&rotated),
                 Arc::clone(&stop),
-                Arc::clone(&asked),
+                Arc::clone(&requests),
             );
             tokio::spawn(async move {
                 let caller = format!("play-{n}");
@@ -136,7 +136,7 @@ async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_ov
                     let generation = usize::from(rotated.load(Ordering::SeqCst) && n % 2 == 0);
                     let token = format!("token-{generation}");
                     assert_eq!(status_with(&client, &token, &caller).await, 200, "{token}");
-                    asked[generation].fetch_add(1, Ordering::SeqCst);
+                    requests[generation].fetch_add(1, Ordering::SeqCst);
                     sleep(Duration::from_millis(2)).await;
                 }
             })
@@ -144,15 +144,15 @@ async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_ov
         .collect();
     sleep(Duration::from_secs(1)).await;
     let rotation = Instant::now();
-    keeper.rotate("rotated", "token-1").await;
+    server.rotate("rotated", "token-1").await;
     rotated.store(true, Ordering::SeqCst);
-    // Secrets Manager tells whole seconds.
+    // Secrets Manager reports times in whole seconds.
     tokio::time::sleep_until(rotation + OVERLAP - Duration::from_secs(1)).await;
     stop.store(true, Ordering::SeqCst);
     for client in load {
         client.await.unwrap();
     }
-    for (generation, count) in asked.iter().enumerate() {
+    for (generation, count) in requests.iter().enumerate() {
         let count = count.load(Ordering::SeqCst);
         assert!(count > 50, "{count} requests with token {generation}");
     }
@@ -163,27 +163,27 @@ async fn a_rotation_under_load_refuses_nobody_and_the_old_token_ends_with_the_ov
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
-async fn a_version_that_was_made_long_ago_is_as_good_when_it_comes_back() {
-    let (keeper, pool) = (Keeper::new(), Pool::of(1).await);
-    keeper.create("rolled-back", "token-0").await;
-    let first = keeper.current_version("rolled-back").await;
+async fn overlap_begins_when_an_old_version_becomes_current_again() {
+    let (server, pool) = (SecretsServer::new(), Pool::of(1).await);
+    server.create("rolled-back", "token-0").await;
+    let first = server.current_version("rolled-back").await;
     let directory = tempfile::tempdir().unwrap();
     let variables = variables(
         &pool,
         &[
             ("BROKER_API_TOKEN_SECRET_ID", "rolled-back"),
-            ("SECRETS_ENDPOINT_URL", &keeper.endpoint),
+            ("SECRETS_ENDPOINT_URL", &server.endpoint),
             ("SECRETS_OVERLAP_SEC", "3"),
         ],
     );
     let broker = BrokerProcess::serve(directory.path(), &variables);
     let client = &broker.client;
-    keeper.rotate("rolled-back", "token-1").await;
+    server.rotate("rolled-back", "token-1").await;
     assert_eq!(status_with(client, "token-1", "play-0").await, 200);
     // By now the first version is older than the overlap.
     sleep(Duration::from_secs(5)).await;
-    let second = keeper.current_version("rolled-back").await;
-    keeper
+    let second = server.current_version("rolled-back").await;
+    server
         .client
         .update_secret_version_stage()
         .secret_id("rolled-back")
@@ -201,10 +201,10 @@ async fn a_version_that_was_made_long_ago_is_as_good_when_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
-async fn a_secret_that_cannot_be_read_or_used_stays_as_it_was_and_is_counted() {
-    let (keeper, pool) = (Keeper::new(), Pool::of(1).await);
-    keeper.create("kept", "token-0").await;
-    let mut proxy = Proxy::to(&keeper.endpoint).await;
+async fn failed_refresh_keeps_the_secret_and_is_counted() {
+    let (server, pool) = (SecretsServer::new(), Pool::of(1).await);
+    server.create("kept", "token-0").await;
+    let mut proxy = Proxy::to(&server.endpoint).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = variables(
         &pool,
@@ -216,7 +216,7 @@ async fn a_secret_that_cannot_be_read_or_used_stays_as_it_was_and_is_counted() {
     let broker = BrokerProcess::serve(directory.path(), &variables);
     let client = &broker.client;
     let failed = |event: &serde_json::Value| {
-        event["message"] == "a secret cannot be used; it stays as it was"
+        event["message"] == "secret refresh failed; the previous value stays in use"
     };
 
     proxy.switch_off().await;
@@ -226,13 +226,13 @@ async fn a_secret_that_cannot_be_read_or_used_stays_as_it_was_and_is_counted() {
 
     proxy.switch_on();
     for nonsense in [" , ", "dev-track-token", "token with spaces", ADMIN] {
-        keeper.rotate("kept", nonsense).await;
+        server.rotate("kept", nonsense).await;
         broker.signal(Signal::HUP);
         let events = broker.events_until(failed);
-        let told = serde_json::to_string(&events).unwrap();
+        let text = serde_json::to_string(&events).unwrap();
         assert!(
-            !told.contains("token with spaces") && !told.contains(ADMIN),
-            "{told}"
+            !text.contains("token with spaces") && !text.contains(ADMIN),
+            "{text}"
         );
         assert_eq!(status_with(client, "token-0", "play-0").await, 200);
     }
@@ -247,9 +247,9 @@ async fn a_secret_that_cannot_be_read_or_used_stays_as_it_was_and_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
-async fn a_new_csp_token_is_used_after_sighup() {
-    let (keeper, pool) = (Keeper::new(), Pool::new().await);
-    keeper.create("csp", "csp-0").await;
+async fn new_csp_token_is_used_after_sighup() {
+    let (server, pool) = (SecretsServer::new(), Pool::new().await);
+    server.create("csp", "csp-0").await;
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&seen);
     let list = async move |headers: HeaderMap| {
@@ -268,29 +268,29 @@ async fn a_new_csp_token_is_used_after_sighup() {
         &pool,
         &[
             ("CSP_API_TOKEN_SECRET_ID", "csp"),
-            ("SECRETS_ENDPOINT_URL", &keeper.endpoint),
+            ("SECRETS_ENDPOINT_URL", &server.endpoint),
             ("CSP_BASE_URL", &base),
         ],
     );
     let broker = BrokerProcess::serve(directory.path(), &variables);
     broker.client.job("sync").await;
-    keeper.rotate("csp", "csp-1").await;
+    server.rotate("csp", "csp-1").await;
     broker.signal(Signal::HUP);
-    broker.events_until(|event| event["message"] == "read the secrets");
+    broker.events_until(|event| event["message"] == "secrets refreshed");
     broker.client.job("sync").await;
     assert_eq!(*seen.lock().unwrap(), ["Token csp-0", "Token csp-1"]);
 }
 
 #[tokio::test]
 #[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
-async fn a_secret_that_is_not_there_keeps_the_broker_from_starting_and_is_named() {
-    let (keeper, pool) = (Keeper::new(), Pool::new().await);
+async fn missing_secret_prevents_the_start_and_is_named() {
+    let (server, pool) = (SecretsServer::new(), Pool::new().await);
     let directory = tempfile::tempdir().unwrap();
     let variables = variables(
         &pool,
         &[
             ("BROKER_API_TOKEN_SECRET_ID", "nowhere"),
-            ("SECRETS_ENDPOINT_URL", &keeper.endpoint),
+            ("SECRETS_ENDPOINT_URL", &server.endpoint),
         ],
     );
     let run = tokio::task::spawn_blocking(move || {
@@ -301,6 +301,6 @@ async fn a_secret_that_is_not_there_keeps_the_broker_from_starting_and_is_named(
     });
     let output = run.await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("the secret nowhere cannot be read"), "{told}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("the secret nowhere cannot be read"), "{text}");
 }

@@ -1,0 +1,294 @@
+//! The refresher: reads the secrets at the start, on an interval, on SIGHUP, and for unknown tokens.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CredentialTargets, SecretError, SecretsConfig, is_one_line,
+    manager::{SecretsManager, Version},
+};
+use crate::{
+    auth::{RefreshRequest, ValidToken, read_tokens},
+    clock::{Clock, UnixSeconds},
+    csp::niosxaas::NiosxaasUser,
+    domain::Role,
+    shared::lock,
+    telemetry::{chain, metrics::Metrics},
+};
+
+/// The shortest time between two refreshes caused by unknown tokens.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The reason of a refresh that is logged at level `info`, because an operator waits for it.
+const SIGHUP: &str = "SIGHUP";
+
+/// Reads the secrets that are in Secrets Manager, if any, and passes them to their users.
+#[derive(Debug)]
+pub(crate) struct SecretsRefresher {
+    manager: Option<SecretsManager>,
+    config: SecretsConfig,
+    request: Arc<Notify>,
+    /// When the last completed refresh began.
+    completed: watch::Sender<Instant>,
+    /// For each role, the id of the current version, and since when it is current.
+    current: Mutex<HashMap<Role, (String, UnixSeconds)>>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl SecretsRefresher {
+    /// Reads nothing yet.
+    pub(crate) async fn new(
+        config: &SecretsConfig,
+        region: &str,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        let manager = if config.is_used() {
+            Some(SecretsManager::new(config, region).await)
+        } else {
+            None
+        };
+        Self {
+            manager,
+            config: config.clone(),
+            request: Arc::default(),
+            completed: watch::Sender::new(Instant::now()),
+            current: Mutex::default(),
+            clock,
+            metrics,
+        }
+    }
+
+    /// Returns the way to request a refresh; `None` if no tokens are in Secrets Manager.
+    #[must_use]
+    pub(crate) fn refresh_request(&self) -> Option<RefreshRequest> {
+        let has_tokens = self.config.track_tokens.is_some() || self.config.admin_tokens.is_some();
+        has_tokens
+            .then(|| RefreshRequest::new(Arc::clone(&self.request), self.completed.subscribe()))
+    }
+
+    /// Reads every secret once and passes it to its user.
+    ///
+    /// # Errors
+    /// The first [`SecretError`]; the other secrets are refreshed nevertheless.
+    pub(crate) async fn refresh(&self, targets: &CredentialTargets) -> Result<(), SecretError> {
+        let Some(manager) = &self.manager else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let config = &self.config;
+        let (track, admin, csp, niosxaas) = tokio::join!(
+            self.refresh_one("track_tokens", config.track_tokens.as_ref(), |id| {
+                self.refresh_tokens(manager, id, Role::Track, targets)
+            }),
+            self.refresh_one("admin_tokens", config.admin_tokens.as_ref(), |id| {
+                self.refresh_tokens(manager, id, Role::Admin, targets)
+            }),
+            self.refresh_one("csp_token", config.csp_token.as_ref(), |id| {
+                refresh_csp_token(manager, id, targets)
+            }),
+            self.refresh_one("niosxaas", config.niosxaas.as_ref(), |id| {
+                refresh_niosxaas(manager, id, targets)
+            }),
+        );
+        self.completed.send_replace(began);
+        track.and(admin).and(csp).and(niosxaas)
+    }
+
+    /// Refreshes one secret, if it is configured; counts the outcome and logs a failure.
+    async fn refresh_one<'a, F>(
+        &self,
+        secret: &'static str,
+        id: Option<&'a String>,
+        refresh: impl FnOnce(&'a str) -> F,
+    ) -> Result<(), SecretError>
+    where
+        F: Future<Output = Result<(), SecretError>>,
+    {
+        let Some(id) = id else { return Ok(()) };
+        let result = Box::pin(refresh(id)).await;
+        let outcome = match &result {
+            Ok(()) => "success",
+            Err(error) => {
+                tracing::error!(
+                    secret,
+                    cause = chain(error),
+                    "secret refresh failed; the previous value stays in use"
+                );
+                "error"
+            }
+        };
+        self.metrics
+            .secret_refreshes
+            .with_label_values(&[secret, outcome])
+            .inc();
+        result
+    }
+
+    async fn refresh_tokens(
+        &self,
+        manager: &SecretsManager,
+        id: &str,
+        role: Role,
+        targets: &CredentialTargets,
+    ) -> Result<(), SecretError> {
+        let (current, previous) = tokio::try_join!(manager.current(id), manager.previous(id))?;
+        let tokens = |version: &Version, valid_until| -> Result<Vec<_>, SecretError> {
+            let tokens =
+                read_tokens(&version.text).map_err(|must| SecretError::invalid(id, must))?;
+            Ok(tokens
+                .into_iter()
+                .map(|token| ValidToken { token, valid_until })
+                .collect())
+        };
+        let mut valid = tokens(&current, None)?;
+        if let Some(previous) = previous {
+            let until = self.current_since(role, &current) + self.config.overlap;
+            // A previous version with an invalid form is ignored; the current tokens count nevertheless.
+            valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
+        }
+        targets
+            .auth
+            .replace(role, &valid)
+            .map_err(|source| SecretError::BothRoles {
+                id: id.to_owned(),
+                source,
+            })
+    }
+
+    /// Returns since when a version is current: since its creation, unless this process has seen another current
+    /// version; then since the change. A version may be created long before it becomes current, and an old one may
+    /// become current again.
+    fn current_since(&self, role: Role, version: &Version) -> UnixSeconds {
+        let mut current = lock(&self.current);
+        let since = match current.get(&role) {
+            Some((id, since)) if *id == version.id => *since,
+            Some(_) => self.clock.now(),
+            None => version.created_at,
+        };
+        current.insert(role, (version.id.clone(), since));
+        since
+    }
+
+    /// Refreshes the secrets on their interval, on SIGHUP, and on request, until `stop`.
+    pub(crate) async fn run(self, targets: CredentialTargets, stop: CancellationToken) {
+        // Also without secrets in Secrets Manager: without a listener SIGHUP would end the process.
+        let mut hang_up = match signal(SignalKind::hangup()) {
+            Ok(hang_up) => hang_up,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen for SIGHUP");
+                return;
+            }
+        };
+        let mut last = Instant::now();
+        loop {
+            let requested = async {
+                self.request.notified().await;
+                sleep_until(last + MIN_REFRESH_INTERVAL).await;
+            };
+            let reason = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = hang_up.recv() => SIGHUP,
+                () = sleep_until(last + self.config.refresh) => "interval",
+                () = requested => "unknown token",
+            };
+            last = Instant::now();
+            // Failures are logged for each secret.
+            if self.refresh(&targets).await.is_ok() && self.manager.is_some() {
+                if reason == SIGHUP {
+                    tracing::info!(reason, "secrets refreshed");
+                } else {
+                    tracing::debug!(reason, "secrets refreshed");
+                }
+            }
+        }
+    }
+}
+
+async fn refresh_csp_token(
+    manager: &SecretsManager,
+    id: &str,
+    targets: &CredentialTargets,
+) -> Result<(), SecretError> {
+    let text = manager.current(id).await?.text;
+    let token = csp_token(&text)
+        .ok_or_else(|| SecretError::invalid(id, "the API token: one line of ASCII characters"))?;
+    targets.csp_token.set(token.into());
+    Ok(())
+}
+
+/// Returns the token in the text of a secret, if it is valid in a header.
+fn csp_token(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|token| !token.is_empty() && is_one_line(token))
+}
+
+async fn refresh_niosxaas(
+    manager: &SecretsManager,
+    id: &str,
+    targets: &CredentialTargets,
+) -> Result<(), SecretError> {
+    let text = manager.current(id).await?.text;
+    let user: NiosxaasUser = serde_json::from_str(&text).map_err(|_| {
+        SecretError::invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#)
+    })?;
+    targets.niosxaas.set(user);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::arbitrary::{json, text};
+
+    proptest! {
+        #[test]
+        fn any_secret_is_an_api_token_valid_in_a_header_or_rejected(text in text()) {
+            if let Some(token) = csp_token(&text) {
+                let header = HeaderValue::try_from(["Token ", token].concat());
+                prop_assert!(header.is_ok());
+                prop_assert_eq!(text.trim(), token);
+            }
+        }
+
+        #[test]
+        fn any_secret_is_valid_bearer_tokens_or_rejected(text in text()) {
+            for token in read_tokens(&text).unwrap_or_default() {
+                let token = token.expose_secret();
+                prop_assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(text.contains(token) && !token.contains(','));
+            }
+        }
+
+        #[test]
+        fn tokens_are_read_unchanged(tokens in proptest::collection::vec("[!-+--~]{1,99}", 1..5)) {
+            let read = read_tokens(&tokens.join(" , ")).unwrap();
+            let read: Vec<_> = read.iter().map(|token| token.expose_secret().to_owned()).collect();
+            prop_assert_eq!(read, tokens);
+        }
+
+        #[test]
+        fn user_is_read_unchanged_and_anything_else_is_rejected(email in text(), password in text(), other in json()) {
+            let whole = serde_json::json!({ "email": email, "password": password });
+            let user: NiosxaasUser = serde_json::from_str(&whole.to_string()).unwrap();
+            prop_assert_eq!((user.email, user.password.expose_secret()), (email, password.as_str()));
+            let wrong = serde_json::json!({ "email": other, "password": password });
+            prop_assert_eq!(serde_json::from_str::<NiosxaasUser>(&wrong.to_string()).is_ok(), other.is_string());
+        }
+    }
+}
