@@ -1,4 +1,4 @@
-//! Puts the parts together: what `serve` runs, what the jobs run in, and what the tests boot.
+//! The composition root: builds the parts of the broker from the configuration, and starts and stops them.
 
 mod csp_endpoint;
 mod running;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::csp_endpoint::{CspEndpoint, niosxaas_user};
-pub use self::running::{Running, Working};
+pub use self::running::{RunningBroker, RunningWorker};
 #[cfg(feature = "embedded")]
 use crate::store::{
     Engine,
@@ -29,7 +29,7 @@ use crate::{
         CspClient, CspError, CspMode,
         throttle::{Breaker, Pace},
     },
-    http::{AppState, Parts},
+    http::{ApiContext, AppState},
     jobs::{
         JobContext, JobError,
         pool_monitor::PoolMonitor,
@@ -37,21 +37,21 @@ use crate::{
         schedule,
         sync::SyncJob,
     },
-    secrets::{CredentialTargets, SecretError, Secrets},
+    secrets::{CredentialTargets, SecretError, SecretsRefresher},
     shared::Shared,
     store::{PoolStore, SCHEMA_VERSION, StoreError},
     telemetry::metrics::Metrics,
 };
 
-/// Why the broker cannot start.
+/// Why a command cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The address is in use, or not this machine's.
-    #[error("cannot listen on {address}; stop what uses it, or set HOST and PORT")]
+    /// The address is in use, or not an address of this machine.
+    #[error("cannot listen on {address}; stop the process that uses it, or set HOST and PORT")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The embedded engine cannot start.
@@ -63,17 +63,17 @@ pub enum StartError {
     Store {
         /// The table's name.
         table: String,
-        /// Why.
+        /// The cause.
         source: StoreError,
     },
     /// The table was written by a newer broker.
     #[error(
-        "the table {table} has schema version {found}; this broker knows up to {SCHEMA_VERSION}, so upgrade it"
+        "the table {table} has schema version {found}; this broker supports versions up to {SCHEMA_VERSION}: upgrade it"
     )]
     NewerSchema {
         /// The table's name.
         table: String,
-        /// Its version.
+        /// Its schema version.
         found: u32,
     },
     /// A secret cannot be used.
@@ -82,30 +82,30 @@ pub enum StartError {
     /// The simulator cannot start.
     #[error("the CSP simulator cannot start")]
     Simulator(#[source] std::io::Error),
-    /// The CSP client cannot be made.
+    /// The CSP client cannot be created.
     #[error(transparent)]
     Csp(#[from] CspError),
     /// The first sync with the simulator failed.
-    #[error("the pool cannot be filled from the CSP simulator")]
+    #[error("the first sync with the CSP simulator failed")]
     FirstSync(#[source] JobError),
     /// The first sync with the simulator could not be started.
-    #[error("the pool cannot be filled from the CSP simulator")]
+    #[error("the first sync with the CSP simulator could not be started")]
     FirstSyncStart(#[source] JobStartError),
 }
 
-/// The parts below the API. Everything that runs in the background stops with [`stop`](Self::stop).
+/// The parts of the broker without its servers. Background tasks end with [`stop`](Self::stop).
 #[derive(Debug)]
 pub struct App {
     state: AppState,
     refresher: CandidateRefresher,
-    secrets: Option<Secrets>,
+    secrets: Option<SecretsRefresher>,
     targets: CredentialTargets,
     stop: CancellationToken,
     #[cfg(feature = "embedded")]
     engine: Option<EmbeddedEngine>,
 }
 
-/// The database, and the engine behind it if it is in this process.
+/// The database, with its engine if that is in this process.
 #[derive(Debug)]
 pub struct Storage {
     /// The pool.
@@ -115,7 +115,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the database that `config` names; on the embedded engine the table is made if it is not there.
+    /// Opens the database of `config`. On the embedded engine the table is created if it does not exist.
     ///
     /// # Errors
     /// [`StartError`].
@@ -128,7 +128,7 @@ impl Storage {
                 .create_table()
                 .await
                 .map_err(|source| unusable(config, source))?;
-            // The directory is locked, so whoever held a lease is dead.
+            // This process has the lock of the directory, so the holders of leases are dead.
             store
                 .break_leases()
                 .await
@@ -155,7 +155,8 @@ fn unusable(config: &Config, source: StoreError) -> StartError {
 }
 
 impl App {
-    /// Opens the database, migrates its table if need be, and gets ready to work. `seed` decides what is random.
+    /// Opens the database, migrates its table if necessary, reads the secrets, and builds the parts. `seed` determines
+    /// random choices of candidates and pauses.
     ///
     /// # Errors
     /// [`StartError`].
@@ -170,7 +171,7 @@ impl App {
         migrate_once(config, &store, &*clock).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
-        let secrets = Secrets::new(
+        let secrets = SecretsRefresher::new(
             &config.secrets,
             &config.store.region,
             Arc::clone(&clock),
@@ -178,7 +179,7 @@ impl App {
         )
         .await;
         let targets = CredentialTargets {
-            auth: Authenticator::new(&config.auth, secrets.renewal(), Arc::clone(&clock)),
+            auth: Authenticator::new(&config.auth, secrets.refresh_request(), Arc::clone(&clock)),
             csp_token: Shared::new(csp_endpoint.token.clone()),
             niosxaas: Shared::new(niosxaas_user(config)),
         };
@@ -227,7 +228,7 @@ impl App {
         ));
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
-        let state = AppState::from(Parts {
+        let state = AppState::from(ApiContext {
             broker: Arc::new(broker),
             runner,
             auth: targets.auth.clone(),
@@ -251,40 +252,40 @@ impl App {
         })
     }
 
-    /// Reads the first candidates; with the simulator, whose accounts cost nothing, the pool too.
+    /// Reads the first candidates. With the simulator it runs a sync first, so that a new pool is not empty.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
             let job = SyncJob { force: false };
             match self.state.runner.start(job).await {
                 Ok(run) => drop(run.finish().await.map_err(StartError::FirstSync)?),
-                // Another broker on the same table fills it.
+                // Another broker on the same table fills the pool.
                 Err(JobStartError::Running { .. }) => {}
                 Err(fault) => return Err(StartError::FirstSyncStart(fault)),
             }
         }
-        // A page is enough to begin with; whoever finds no candidate reads on.
+        // One page suffices for the start: a request without a candidate continues the scan.
         self.refresher
             .warm_up()
             .await
             .map_err(|source| unusable(config, source))
     }
 
-    /// What handlers and jobs use.
+    /// Returns the state of the API.
     #[must_use]
     pub const fn state(&self) -> &AppState {
         &self.state
     }
 
-    /// Keeps the secrets fresh and looks at the pool, in the background, until [`stop`](Self::stop).
-    fn keep_up(&mut self) {
+    /// Starts the refresher of secrets and the monitor of the pool, which run until [`stop`](Self::stop).
+    fn start_background_tasks(&mut self) {
         let tasks = &self.state.tasks;
         if let Some(secrets) = self.secrets.take() {
-            tasks.spawn(secrets.keep_fresh(self.targets.clone(), self.stop.clone()));
+            tasks.spawn(secrets.run(self.targets.clone(), self.stop.clone()));
         }
         tasks.spawn(Arc::clone(&self.state.monitor).run(self.stop.clone()));
     }
 
-    /// Runs the jobs on their intervals, in the background, until [`stop`](Self::stop).
+    /// Starts the schedule of the jobs, which runs until [`stop`](Self::stop).
     pub fn run_jobs(&self, config: &Config) {
         let (runner, jobs, stop) = (self.state.runner.clone(), config.jobs, self.stop.clone());
         self.state
@@ -292,18 +293,18 @@ impl App {
             .spawn(async move { Box::pin(schedule::run(&runner, &jobs, &stop)).await });
     }
 
-    /// Whether jobs were told to end.
+    /// Whether [`interrupt`](Self::interrupt) was called.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Tells jobs to end after the item at hand. They do so in the background.
+    /// Interrupts running jobs: they end after the current item. Does not wait for them.
     pub fn interrupt(&self) {
         self.stop.cancel();
     }
 
-    /// Waits for the tasks under way, at most until `deadline`, and stops what runs in the background.
+    /// Stops the background tasks, and waits for all tasks, at most until `deadline`.
     pub async fn stop(self, deadline: Instant) {
         self.stop.cancel();
         self.state.tasks.close();
@@ -318,13 +319,13 @@ impl App {
         }
         #[cfg(feature = "embedded")]
         if let Some(engine) = self.engine {
-            // Joins the engine's thread, so not on a thread of this runtime.
+            // Joins the thread of the engine, which would block a thread of this runtime.
             let _ = tokio::task::spawn_blocking(|| engine.stop()).await;
         }
     }
 }
 
-/// A table that the FastAPI service wrote has sandboxes only; their targets need claims.
+/// Migrates the table if it was written by the FastAPI service, which wrote no claims.
 async fn migrate_once(
     config: &Config,
     store: &PoolStore,
@@ -349,7 +350,7 @@ async fn migrate_once(
                 allocated = migration.allocated,
                 claims_written = migration.claims_written,
                 duplicates = migration.duplicates,
-                "migrated the table"
+                "table migrated"
             );
             Ok(())
         }

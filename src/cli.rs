@@ -21,70 +21,70 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
-    /// What to do; `serve` if nothing is said.
+    /// The subcommand; `serve` if absent.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the broker.
     Serve,
-    /// Run the jobs on their intervals, and nothing else.
+    /// Run the jobs on their intervals, without the API.
     Worker,
-    /// Run a job once. The exit code is 0 if it was done, 75 if it runs elsewhere, 1 if it failed; a line of JSON on
-    /// stdout says what it did.
+    /// Run a job once, and print its report as one line of JSON. Exit codes: 0 if it succeeded, 75 if a run of it is
+    /// already in progress, 1 if it failed or was interrupted.
     #[command(subcommand)]
     Job(Job),
-    /// Make or migrate the table.
+    /// Create or migrate the table.
     #[command(subcommand)]
     Table(Table),
-    /// Run a CSP that exists only here, for tests and demonstrations.
+    /// Run a simulated CSP, for tests and demonstrations.
     #[cfg(feature = "simulator")]
     CspSimulator(SimulatorArguments),
-    /// Ask the broker that runs here with these settings whether it is up: exit code 0 if it is, 1 if not. For
+    /// Check that the broker on this machine with this configuration is up: exit code 0 if it is, 1 if not. For
     /// containers.
     Healthcheck,
-    /// Show every setting in force, or every one that cannot be used.
+    /// Print every setting in force, or every invalid variable.
     CheckConfig,
 }
 
 /// The jobs.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Job {
-    /// Bring the pool in step with CSP.
+    /// Synchronise the pool with CSP.
     Sync {
-        /// Mark stale whatever is missing from CSP's list, however much that is.
+        /// Mark every sandbox stale that is missing from CSP's list, without the limit of `MAX_STALE_FRACTION`.
         #[arg(long)]
         force: bool,
     },
-    /// Delete from CSP what was given back.
+    /// Delete released and expired sandboxes from CSP and from the table.
     Cleanup {
-        /// First put every `deletion_failed` sandbox back in line.
+        /// First return every `deletion_failed` sandbox to `pending_deletion`.
         #[arg(long)]
         retry_failed: bool,
     },
-    /// Retire allocations whose time is up.
+    /// Retire overdue allocations.
     AutoExpire,
-    /// Remove what has been stale for long.
+    /// Remove sandboxes from the table that have been stale for long.
     AutoDeleteStale {
-        /// For how long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.
+        /// How long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.
         #[arg(long)]
         grace_period_hours: Option<u16>,
     },
 }
 
-/// What to do with the table.
+/// The operations on the table.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Table {
-    /// Make the table, its indexes and its TTL, as far as they are not there.
+    /// Create the table, its indexes and its TTL, as far as they do not exist.
     Create,
-    /// Write what a table of the FastAPI service lacks: a claim for every allocated sandbox. Safe to run again.
+    /// Migrate a table of the FastAPI service: write the missing claim of every allocated sandbox. Safe to repeat.
     Migrate,
 }
 
-/// The simulator's arguments.
+/// The arguments of `csp-simulator`.
 #[cfg(feature = "simulator")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulatorArguments {
@@ -94,21 +94,21 @@ pub struct SimulatorArguments {
     /// The port to listen on; 0 takes any free one.
     #[arg(long, default_value_t = 8081)]
     pub port: u16,
-    /// How many accounts to begin with.
+    /// The number of accounts at the start.
     #[arg(long, default_value_t = 200)]
     pub accounts: u64,
-    /// Decides the accounts' names and ids.
+    /// Determines the names and ids of the accounts.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// A file that keeps the state over a restart.
+    /// A file that preserves the state over a restart.
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
 }
 
 const NO_SIGNALS: &str = "cannot listen for signals";
 
-/// Nothing was promised to anyone yet, and what was written so far stays.
-fn stopped_early(signal: &str) -> ExitCode {
-    tracing::info!(signal, "stopped before the start was over");
+/// The result of a signal during the start. It is a success: no request was accepted, and all writes are complete.
+fn stopped_during_start(signal: &str) -> ExitCode {
+    tracing::info!(signal, "stopped during the start");
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! Sandbox Broker leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
+//! The Sandbox Broker leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
 //!
 //! A module uses only modules of lower layers; `docs/architecture.md` has the table, and `tests/architecture.rs`
 //! enforces it.

@@ -1,4 +1,4 @@
-//! The binary: reads arguments and settings, starts what they ask for, and says how it went.
+//! The binary: reads arguments and configuration, runs the subcommand, and returns its exit code.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use sandbox_broker::{
     telemetry::Telemetry,
 };
 
-/// A sixth of the CPU time of an allocation went to the system's: see docs/performance.md.
+/// The allocator of the system took a sixth of the CPU time of an allocation: see docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -27,12 +27,12 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    // Before any thread is started: the AWS SDK reads its own variables from the environment.
+    // Before any thread starts, since it changes the environment; the AWS SDK reads variables of its own there.
     load_dotenv()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("no threads to run on")?;
+        .context("cannot start the threads of the runtime")?;
     #[cfg(feature = "simulator")]
     if let Command::CspSimulator(arguments) = command {
         return runtime
@@ -41,7 +41,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
     let config = Config::from_variables(&variables())?;
     if matches!(command, Command::CheckConfig) {
-        // Whoever closed the pipe has seen enough.
+        // Writing fails only if the reader has closed the pipe.
         let _ = cli::check_config::run(&config);
         return Ok(ExitCode::SUCCESS);
     }
@@ -54,7 +54,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let done = runtime.block_on(async {
+    let result = runtime.block_on(async {
         match command {
             Command::Serve => cli::serve::run(&config).await,
             Command::Worker => cli::worker::run(&config).await,
@@ -66,14 +66,15 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         }
     });
     telemetry.shut_down();
-    done
+    result
 }
 
-/// The working directory's own `.env`, and no other: one further up may be of another project.
+/// Loads `.env` of the working directory. Parent directories are not searched: their `.env` may belong to another
+/// project.
 fn load_dotenv() -> anyhow::Result<()> {
     match dotenvy::from_path(".env") {
         Err(dotenvy::Error::LineParse(..)) => {
-            // Without the line: it may hold a secret.
+            // The message omits the line: it may contain a secret.
             anyhow::bail!(
                 ".env has a line that is not NAME=value; a value with spaces needs quotes"
             )
@@ -83,7 +84,8 @@ fn load_dotenv() -> anyhow::Result<()> {
     }
 }
 
-/// What is not UTF-8 is kept, spoilt, so that the check of its variable refuses it.
+/// Returns the environment. Text that is not UTF-8 is kept with replacement characters, so that the check of its
+/// variable rejects it.
 fn variables() -> Variables {
     std::env::vars_os()
         .map(|(name, value)| {

@@ -1,4 +1,4 @@
-//! Where CSP is: the simulator in this process, or the real one.
+//! The CSP that the broker calls: the simulator in this process, or the configured one.
 
 #[cfg(feature = "simulator")]
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::{
 #[cfg(feature = "simulator")]
 use crate::{csp::CspMode, store::Engine};
 
-/// The one in the environment, if it is there.
+/// Returns the NIOSXaaS user of the environment; an empty one if it is not set.
 pub(super) fn niosxaas_user(config: &Config) -> NiosxaasUser {
     config
         .niosxaas
@@ -32,10 +32,10 @@ pub(super) fn niosxaas_user(config: &Config) -> NiosxaasUser {
         })
 }
 
-/// Where CSP is: the simulator in this process, or the real one.
+/// The addresses and the token of CSP.
 pub(super) struct CspEndpoint {
     pub(super) base_url: String,
-    /// In place of the configured one.
+    /// Replaces the configured base URL of NIOSXaaS.
     niosxaas_base_url: Option<String>,
     pub(super) token: SecretString,
 }
@@ -43,7 +43,11 @@ pub(super) struct CspEndpoint {
 impl CspEndpoint {
     #[cfg_attr(
         not(feature = "simulator"),
-        expect(clippy::unused_async, unused_variables, reason = "see the feature")
+        expect(
+            clippy::unused_async,
+            unused_variables,
+            reason = "only the simulator is started asynchronously"
+        )
     )]
     pub(super) async fn open(
         config: &Config,
@@ -64,7 +68,7 @@ impl CspEndpoint {
         })
     }
 
-    /// The simulator speaks NIOSXaaS too.
+    /// Returns the NIOSXaaS client; `None` if services are not to be deleted.
     pub(super) fn niosxaas(
         &self,
         config: &Config,
@@ -88,7 +92,7 @@ impl CspEndpoint {
         stop: &CancellationToken,
     ) -> std::io::Result<Self> {
         let accounts = config.csp.simulated_accounts as u64;
-        // On the embedded engine the pool survives a restart, so its CSP has to as well.
+        // With the embedded engine the pool survives a restart, so the accounts have to survive it too.
         let simulator = if config.store.engine == Engine::Embedded {
             Simulator::open(
                 &config.store.data_dir.join("csp-simulator.json"),
@@ -105,11 +109,13 @@ impl CspEndpoint {
             .to_owned();
         Ok(Self {
             base_url,
+            // The simulator serves the API of NIOSXaaS as well.
             niosxaas_base_url: Some(root),
             token: "simulated".into(),
         })
     }
 }
 
+/// The seed of the built-in simulator: every laptop has the same accounts.
 #[cfg(feature = "simulator")]
 const SIMULATOR_SEED: u64 = 1;

@@ -1,4 +1,4 @@
-//! What `serve` and `worker` run, from start to stop.
+//! The running processes of `serve` and `worker`, from start to stop.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,18 +14,21 @@ use crate::{
     },
 };
 
-/// The broker, listening.
+/// How long a connection to the metrics may be idle: longer than the usual interval of scrapes.
+const METRICS_IDLE: Duration = Duration::from_mins(2);
+
+/// A running broker.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningBroker {
     app: App,
     address: SocketAddr,
-    server: server::Handle,
+    server: server::ServerHandle,
     metrics: Option<MetricsServer>,
     shutdown_timeout: Duration,
 }
 
-impl Running {
-    /// Starts everything that `serve` runs; ready when it returns.
+impl RunningBroker {
+    /// Starts all parts of `serve`. The broker accepts requests when this returns.
     ///
     /// # Errors
     /// [`StartError`].
@@ -38,12 +41,12 @@ impl Running {
         let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
         let mut app = App::start(config, clock, seed).await?;
         app.warm_up(config).await?;
-        let (router, _) = router::build(app.state.clone());
+        let router = router::build(app.state.clone());
         let timeouts = ConnectionTimeouts::with_idle(config.http.keep_alive);
         let limits = ConnectionLimits::of_machine(config.http.edge.trusted_hops > 0);
         let server = server::serve(listener, router, timeouts, limits, &app.state.tasks);
         let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
-        app.keep_up();
+        app.start_background_tasks();
         if config.jobs.run_in_serve {
             app.run_jobs(config);
         }
@@ -57,28 +60,28 @@ impl Running {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address of the API.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the metrics are, if not there.
+    /// Returns the address of the metrics, if they have a port of their own.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
-    /// What it is made of.
+    /// Returns the parts of the broker.
     #[must_use]
     pub const fn app(&self) -> &App {
         &self.app
     }
 
-    /// Stops accepting, finishes what is running, and returns at the deadline at the latest.
+    /// Stops accepting, and finishes running requests and the current items of jobs, within the shutdown time-out.
     pub async fn stop(self) {
         let deadline = Instant::now() + self.shutdown_timeout;
-        // Requests that wait for a job end with it.
+        // Requests that wait for a job end with the job.
         self.app.interrupt();
         self.server.stop(deadline).await;
         if let Some(metrics) = self.metrics {
@@ -96,11 +99,11 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> 
     Ok((listener, bound))
 }
 
-/// The metrics on a port of their own.
+/// The server of the metrics on a port of their own.
 #[derive(Debug)]
 struct MetricsServer {
     address: SocketAddr,
-    server: server::Handle,
+    server: server::ServerHandle,
 }
 
 impl MetricsServer {
@@ -121,19 +124,16 @@ impl MetricsServer {
     }
 }
 
-/// Longer than the usual pause between two scrapes.
-const METRICS_IDLE: Duration = Duration::from_mins(2);
-
-/// The jobs on their intervals, without the API.
+/// A running worker: the jobs on their intervals, without the API.
 #[derive(Debug)]
-pub struct Working {
+pub struct RunningWorker {
     app: App,
     metrics: Option<MetricsServer>,
     shutdown_timeout: Duration,
 }
 
-impl Working {
-    /// Starts everything that `worker` runs.
+impl RunningWorker {
+    /// Starts all parts of `worker`.
     ///
     /// # Errors
     /// [`StartError`].
@@ -145,7 +145,7 @@ impl Working {
         let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
         let mut app = App::start(config, clock, seed).await?;
         let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
-        app.keep_up();
+        app.start_background_tasks();
         app.run_jobs(config);
         Ok(Self {
             app,
@@ -154,7 +154,7 @@ impl Working {
         })
     }
 
-    /// Lets running jobs end after the item at hand, and returns at the deadline at the latest.
+    /// Interrupts running jobs, which finish the current item, and stops within the shutdown time-out.
     pub async fn stop(self) {
         let deadline = Instant::now() + self.shutdown_timeout;
         self.app.interrupt();

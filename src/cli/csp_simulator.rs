@@ -1,4 +1,4 @@
-//! `csp-simulator`: runs the simulated CSP by itself until a signal.
+//! `csp-simulator`: runs the CSP simulator until a signal.
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;

@@ -1,4 +1,4 @@
-//! `healthcheck`: asks the broker of this machine whether it is up.
+//! `healthcheck`: checks that the broker on this machine is up.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -10,16 +10,16 @@ use anyhow::Context;
 
 use crate::config::Config;
 
-/// How long a broker that is up may take to say so.
+/// The time-out of the check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the broker that `config` describes.
+/// Requests `/healthz` of the broker that `config` describes.
 ///
 /// # Errors
-/// If it does not answer with a success within 3 s.
+/// If it does not answer with success within [`HEALTH_TIMEOUT`].
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut address = config.http.address();
-    // Listening everywhere includes this machine.
+    // A broker that listens on all addresses listens on the loopback address.
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -36,6 +36,6 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
-        .with_context(|| format!("{url} does not answer as it should"))?;
+        .with_context(|| format!("{url} does not answer with success"))?;
     Ok(ExitCode::SUCCESS)
 }

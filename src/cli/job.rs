@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio::time::Instant;
 
-use super::{Job, NO_SIGNALS, stopped_early};
+use super::{Job, NO_SIGNALS, stopped_during_start};
 use crate::{
     app::App,
     clock::SystemClock,
@@ -18,72 +18,77 @@ use crate::{
     jobs::{
         cleanup::CleanupJob,
         expiry::ExpiryJob,
-        runner::{self, JobStartError, Report},
-        stale::{Removal, RemovalJob},
+        removal::RemovalJob,
+        run::{self, Report},
+        runner::JobStartError,
         sync::SyncJob,
     },
     shared::lock,
     shutdown::Signals,
 };
 
-/// `EX_TEMPFAIL` of sysexits.h: nothing is wrong, try again later.
-const RUNS_ELSEWHERE: u8 = 75;
+/// The exit code if a run of the job is already in progress: `EX_TEMPFAIL` of sysexits.h.
+const ALREADY_RUNNING: u8 = 75;
+/// How often the progress is shown on a terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Moves the cursor to the start of the line, and clears the line.
+const CLEAR_LINE: &str = "\r\x1b[K";
 
 /// Runs a job once, and prints its report as one line of JSON.
 ///
 /// # Errors
-/// If the job cannot start, or failed.
+/// If the job cannot be started, or fails.
 pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let app = tokio::select! {
         app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
-        signal = signals.next() => return Ok(stopped_early(signal)),
+        signal = signals.next() => return Ok(stopped_during_start(signal)),
     };
-    let done = match job {
+    let result = match job {
         Job::Sync { force } => run_once(&app, &mut signals, SyncJob { force }).await,
         Job::Cleanup { retry_failed } => {
             run_once(&app, &mut signals, CleanupJob { retry_failed }).await
         }
         Job::AutoExpire => run_once(&app, &mut signals, ExpiryJob).await,
         Job::AutoDeleteStale { grace_period_hours } => {
-            let removal = Removal::StaleFor(app.state().runner.stale_grace(grace_period_hours));
-            run_once(&app, &mut signals, RemovalJob { removal }).await
+            let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
+            run_once(&app, &mut signals, RemovalJob::StaleFor(grace)).await
         }
     };
     app.stop(Instant::now() + config.http.shutdown_timeout)
         .await;
-    done
+    result
 }
 
-async fn run_once<J: runner::Job>(
+async fn run_once<J: run::Job>(
     app: &App,
     signals: &mut Signals,
     job: J,
 ) -> anyhow::Result<ExitCode> {
-    let started = match app.state().runner.start(job).await {
-        Ok(started) => started,
-        Err(fault @ JobStartError::Running { .. }) => {
-            eprintln!("{fault}");
-            return Ok(ExitCode::from(RUNS_ELSEWHERE));
+    let handle = match app.state().runner.start(job).await {
+        Ok(handle) => handle,
+        Err(error @ JobStartError::Running { .. }) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::from(ALREADY_RUNNING));
         }
-        Err(fault) => return Err(fault.into()),
+        Err(error) => return Err(error.into()),
     };
-    let progress = Arc::clone(&started.progress);
-    let mut run = std::pin::pin!(started.finish());
-    let mut look = tokio::time::interval(Duration::from_millis(500));
-    let is_watched = io::stderr().is_terminal();
+    let progress = Arc::clone(&handle.progress);
+    let mut run = std::pin::pin!(handle.finish());
+    let mut display = tokio::time::interval(PROGRESS_INTERVAL);
+    let shows_progress = io::stderr().is_terminal();
     let report = loop {
         tokio::select! {
             report = &mut run => break report?,
             _ = signals.next() => app.interrupt(),
-            _ = look.tick(), if is_watched => {
+            _ = display.tick(), if shows_progress => {
                 let so_far = lock(&progress).clone();
-                eprint!("\r\x1b[K{}", serde_json::to_string(&so_far)?);
+                eprint!("{CLEAR_LINE}{}", serde_json::to_string(&so_far)?);
             }
         }
     };
-    if is_watched {
-        eprint!("\r\x1b[K");
+    if shows_progress {
+        eprint!("{CLEAR_LINE}");
     }
     println!("{}", serde_json::to_string(&report)?);
     Ok(if report.is_interrupted() {

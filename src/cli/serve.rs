@@ -5,9 +5,9 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{NO_SIGNALS, stopped_early};
+use super::{NO_SIGNALS, stopped_during_start};
 use crate::{
-    app::Running,
+    app::RunningBroker,
     auth::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
     clock::SystemClock,
     config::Config,
@@ -22,8 +22,8 @@ use crate::{
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let running = tokio::select! {
-        running = Running::start(config, Arc::new(SystemClock), rand::random()) => running?,
-        signal = signals.next() => return Ok(stopped_early(signal)),
+        running = RunningBroker::start(config, Arc::new(SystemClock), rand::random()) => running?,
+        signal = signals.next() => return Ok(stopped_during_start(signal)),
     };
     if config.store.engine == Engine::Embedded {
         print!("{}", banner(config, &running).await);
@@ -34,23 +34,23 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long the count of the pool may hold up what a laptop is told.
+/// How long the banner waits for the counts of the pool.
 const BANNER_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn banner(config: &Config, running: &Running) -> String {
+async fn banner(config: &Config, running: &RunningBroker) -> String {
     let count = running.app().state().broker.stats();
-    // The broker serves already; a pool that takes long to count must not end it.
+    // The broker already serves requests; a slow count must not stop it.
     let pool = match tokio::time::timeout(BANNER_TIMEOUT, count).await {
         Ok(Ok(stats)) => format!(
             "{} of {} sandboxes available",
             stats.available,
             stats.total()
         ),
-        Ok(Err(_)) | Err(_) => "its sandboxes could not be counted in time".to_owned(),
+        Ok(Err(_)) | Err(_) => "the pool could not be counted".to_owned(),
     };
     let base = format!("http://{}", running.address());
     let path = &config.http.base_path;
-    // Only the well-known tokens of a laptop are shown.
+    // Only the default tokens are shown.
     let shown = |tokens: &[SecretString], default: &'static str, variable: &str| {
         let is_default = tokens.iter().any(|token| token.expose_secret() == default);
         if is_default {
@@ -76,7 +76,7 @@ async fn banner(config: &Config, running: &Running) -> String {
          Dashboard    {base}/dashboard\n  \
          Track token  {track_token}\n  \
          Admin token  {admin_token}\n\n\
-         Get a sandbox:\n\n  \
+         Allocate a sandbox:\n\n  \
          curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n\n",
         version = env!("CARGO_PKG_VERSION"),
     )

@@ -1,4 +1,4 @@
-//! `table`: makes or migrates the table.
+//! `table`: creates or migrates the table.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Makes or migrates the table that `config` names, and prints the result as one line of JSON.
+/// Creates or migrates the table of `config`, and prints the result as one line of JSON.
 ///
 /// # Errors
 /// If the table cannot be reached or changed.

@@ -4,23 +4,23 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 
-use super::{NO_SIGNALS, stopped_early};
-use crate::{app::Working, clock::SystemClock, config::Config, shutdown::Signals};
+use super::{NO_SIGNALS, stopped_during_start};
+use crate::{app::RunningWorker, clock::SystemClock, config::Config, shutdown::Signals};
 
-/// Runs the jobs of the pool that `config` describes.
+/// Runs the jobs on the pool of `config`.
 ///
 /// # Errors
 /// If the worker cannot start.
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
-    let working = tokio::select! {
-        working = Working::start(config, Arc::new(SystemClock), rand::random()) => working?,
-        signal = signals.next() => return Ok(stopped_early(signal)),
+    let worker = tokio::select! {
+        worker = RunningWorker::start(config, Arc::new(SystemClock), rand::random()) => worker?,
+        signal = signals.next() => return Ok(stopped_during_start(signal)),
     };
-    tracing::info!("working");
+    tracing::info!("worker started");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
-    working.stop().await;
+    worker.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

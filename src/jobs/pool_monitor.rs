@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_mins(1);
 const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// PoolCounts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
+/// Counts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]
 pub struct PoolMonitor {
     context: Arc<JobContext>,
@@ -53,7 +53,7 @@ pub struct PoolCount {
 }
 
 impl PoolMonitor {
-    /// PoolCounts with the store of `context`, in tasks on `tasks`.
+    /// Counts with the store of `context`, in tasks on `tasks`.
     #[must_use]
     pub fn new(context: Arc<JobContext>, metrics: Metrics, tasks: TaskTracker) -> Self {
         let jobs = context.jobs;
@@ -91,7 +91,7 @@ impl PoolMonitor {
         metrics.text()
     }
 
-    /// PoolCounts every minute until `stop`, so that the log has the counts even if no metrics are scraped.
+    /// Counts every minute until `stop`, so that the log has the counts even if no metrics are scraped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut minute = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
         minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +135,7 @@ impl PoolMonitor {
         self.context.store.samples_since(since).await
     }
 
-    /// PoolCounts the pool if the last count is older than `age`. In a task: the count continues if the client disconnects,
+    /// Counts the pool if the last count is older than `age`. In a task: the count continues if the client disconnects,
     /// because other requests wait for it.
     async fn poll_if_older(self: &Arc<Self>, age: Duration) -> Result<(), StoreError> {
         let monitor = Arc::clone(self);

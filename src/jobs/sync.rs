@@ -269,7 +269,7 @@ async fn write_all(
     .await
 }
 
-/// PoolCounts changes in the report, and applies them to the candidate index.
+/// Counts changes in the report, and applies them to the candidate index.
 fn record<'a>(
     context: &JobContext,
     made: impl Iterator<Item = &'a Change>,

@@ -133,7 +133,7 @@ async fn broker_refuses_to_start_on_a_table_of_a_newer_schema() {
     let config = sandbox_broker::config::Config::from_variables(&pool.variables(&[])).unwrap();
     let clock: std::sync::Arc<dyn Clock> =
         std::sync::Arc::new(sandbox_broker::clock::ManualClock::new(START));
-    let error = sandbox_broker::app::Running::start(&config, clock, 1)
+    let error = sandbox_broker::app::RunningBroker::start(&config, clock, 1)
         .await
         .unwrap_err();
     assert!(error.to_string().contains("schema version 99"), "{error}");

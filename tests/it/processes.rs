@@ -1,4 +1,4 @@
-//! What only real processes can show: two brokers side by side, `kill -9`, signals, the command line.
+//! Behaviour of real processes: two brokers side by side, `kill -9`, signals, the command line.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ fn laptop(data: &Path) -> BTreeMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_processes_give_every_caller_one_sandbox_and_the_same_one() {
+async fn two_brokers_allocate_one_and_the_same_sandbox_to_a_caller() {
     let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let directory = tempfile::tempdir().unwrap();
@@ -62,7 +62,7 @@ async fn two_processes_give_every_caller_one_sandbox_and_the_same_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_loses_a_sandbox_or_gets_two_when_the_embedded_store_is_killed() {
+async fn kill_of_the_embedded_store_neither_loses_nor_duplicates_allocations() {
     let data = tempfile::tempdir().unwrap();
     let mut variables = laptop(data.path());
     variables.insert("SIMULATOR_ACCOUNTS".into(), "600".into());
@@ -103,10 +103,10 @@ async fn nobody_loses_a_sandbox_or_gets_two_when_the_embedded_store_is_killed() 
         join_all(requests).await;
     }
     let answered = answered.lock().unwrap().clone();
-    assert!(answered.len() < 450, "the kills came in the middle");
+    assert!(answered.len() < 450, "some requests were interrupted");
     assert_each_has_one(&answered);
     let broker = BrokerProcess::serve(data.path(), &variables);
-    // Those who got no answer may hold a sandbox: the same request tells, and gives them no second one.
+    // Callers without an answer may hold a sandbox: a retry returns that one, not a second one.
     let mut held = answered;
     for round in 0..3 {
         for n in 0..150 {
@@ -123,7 +123,7 @@ async fn nobody_loses_a_sandbox_or_gets_two_when_the_embedded_store_is_killed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_broker_on_the_same_data_is_told_so() {
+async fn second_broker_on_the_same_data_fails_with_a_message() {
     let data = tempfile::tempdir().unwrap();
     let variables = laptop(data.path());
     let _first = BrokerProcess::serve(data.path(), &variables);
@@ -132,12 +132,12 @@ async fn a_second_broker_on_the_same_data_is_told_so() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    let told = String::from_utf8(second.stderr).unwrap();
-    assert!(told.contains("in use by another broker"), "{told}");
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert!(stderr.contains("in use by another broker"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_is_taken_is_told_so() {
+async fn port_in_use_is_an_error_with_the_address() {
     let data = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -146,15 +146,15 @@ async fn a_port_that_is_taken_is_told_so() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains(&format!("cannot listen on 127.0.0.1:{port}")),
-        "{told}"
+        stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_keeps_the_pool_and_the_simulated_csp() {
+async fn restart_preserves_the_pool_and_the_simulated_csp() {
     let data = tempfile::tempdir().unwrap();
     let variables = laptop(data.path());
     let mut first = BrokerProcess::serve(data.path(), &variables);
@@ -167,7 +167,7 @@ async fn a_restart_keeps_the_pool_and_the_simulated_csp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
+async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let directory = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ async fn sigterm_finishes_what_is_running_and_takes_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_does_not_wait_longer_than_its_deadline() {
+async fn shutdown_ends_at_its_deadline() {
     use sandbox_broker::csp::simulator::{Fault, FaultKind};
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(1).await;
@@ -223,7 +223,7 @@ async fn a_shutdown_does_not_wait_longer_than_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_is_one_json_event_and_no_token_is_ever_logged() {
+async fn every_request_is_one_json_event_without_tokens() {
     let pool = Pool::of(3).await;
     let directory = tempfile::tempdir().unwrap();
     let mut broker = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
@@ -310,7 +310,7 @@ async fn every_request_is_one_json_event_and_no_token_is_ever_logged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_say_what_they_did_and_exit_accordingly() {
+async fn commands_print_their_result_and_return_an_exit_code() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(25).await;
     let directory = tempfile::tempdir().unwrap();
@@ -329,24 +329,24 @@ async fn the_commands_say_what_they_did_and_exit_accordingly() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (code, _, told) = run(&["serve"]).await;
+    let (code, _, stderr) = run(&["serve"]).await;
     assert_eq!(code, 1);
-    assert!(told.contains("table create"), "{told}");
+    assert!(stderr.contains("table create"), "{stderr}");
     let json = |text: &str| serde_json::from_str::<Value>(text.trim()).unwrap();
-    let (code, said, _) = run(&["table", "create"]).await;
-    assert_eq!((code, &json(&said)["result"]), (0, &"created".into()));
-    let (code, said, _) = run(&["table", "create"]).await;
-    assert_eq!((code, &json(&said)["result"]), (0, &"existed".into()));
-    let (code, said, _) = run(&["job", "sync"]).await;
-    assert_eq!((code, &json(&said)["inserted"]), (0, &25.into()));
-    let (code, said, _) = run(&["table", "migrate"]).await;
-    assert_eq!((code, &json(&said)["allocated"]), (0, &0.into()));
+    let (code, stdout, _) = run(&["table", "create"]).await;
+    assert_eq!((code, &json(&stdout)["result"]), (0, &"created".into()));
+    let (code, stdout, _) = run(&["table", "create"]).await;
+    assert_eq!((code, &json(&stdout)["result"]), (0, &"existed".into()));
+    let (code, stdout, _) = run(&["job", "sync"]).await;
+    assert_eq!((code, &json(&stdout)["inserted"]), (0, &25.into()));
+    let (code, stdout, _) = run(&["table", "migrate"]).await;
+    assert_eq!((code, &json(&stdout)["allocated"]), (0, &0.into()));
     simulator.inject([sandbox_broker::csp::simulator::Fault::always(
         sandbox_broker::csp::simulator::FaultKind::Status { code: 401 },
     )]);
-    let (code, said, told) = run(&["job", "sync"]).await;
-    assert_eq!((code, said.as_str()), (1, ""));
-    assert!(told.contains("CSP_API_TOKEN"), "{told}");
+    let (code, stdout, stderr) = run(&["job", "sync"]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("CSP_API_TOKEN"), "{stderr}");
 }
 
 #[test]
@@ -386,10 +386,10 @@ fn check_config_shows_the_settings_without_the_secrets() {
     )
     .unwrap();
     let output = command(&below, &none).arg("check-config").output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("needs quotes") && !told.contains("secret token"),
-        "{told}"
+        stderr.contains("needs quotes") && !stderr.contains("secret token"),
+        "{stderr}"
     );
     let wrong = command(directory.path(), &none)
         .env("STORE", "redis")
@@ -397,16 +397,16 @@ fn check_config_shows_the_settings_without_the_secrets() {
         .arg("check-config")
         .output();
     let output = wrong.unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("STORE: got \"redis\"") && told.contains("PORT: got \"x\""),
-        "{told}"
+        stderr.contains("STORE: got \"redis\"") && stderr.contains("PORT: got \"x\""),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_from_the_environment_is_not_asked_for_this_machine() {
+async fn proxy_of_the_environment_is_not_used_for_loopback() {
     let data = tempfile::tempdir().unwrap();
     let mut variables = laptop(data.path());
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
@@ -417,7 +417,7 @@ async fn a_proxy_from_the_environment_is_not_asked_for_this_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_during_the_start_stops_it() {
+async fn signal_during_the_start_stops_the_broker() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let held = proxy.hold("GetItem");
@@ -436,7 +436,7 @@ async fn a_signal_during_the_start_stops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_healthcheck_says_whether_the_broker_is_up() {
+async fn healthcheck_succeeds_only_while_the_broker_is_up() {
     let pool = Pool::of(1).await;
     let directory = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
@@ -457,6 +457,6 @@ async fn the_healthcheck_says_whether_the_broker_is_up() {
     broker.kill();
     let output = ask("127.0.0.1");
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("/healthz does not answer"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("/healthz does not answer"), "{stderr}");
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sandbox_broker::{
-    app::Running,
+    app::RunningBroker,
     clock::{Clock, SystemClock, UnixSeconds},
     config::Config,
 };
@@ -75,7 +75,7 @@ pub(super) async fn serve() {
     let clock: Arc<dyn Clock> = Arc::new(SetClock::open(Path::new(&clock)));
     // A start may meet faults too; whoever runs brokers starts them again.
     let running = loop {
-        match Running::start(&config, Arc::clone(&clock), rand::random()).await {
+        match RunningBroker::start(&config, Arc::clone(&clock), rand::random()).await {
             Ok(running) => break running,
             Err(error) => eprintln!("could not start: {error}"),
         }

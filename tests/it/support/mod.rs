@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use sandbox_broker::{
-    app::Running,
+    app::RunningBroker,
     clock::{Clock, ManualClock, UnixSeconds},
     config::{Config, Variables},
     csp::simulator::Simulator,
@@ -220,7 +220,7 @@ pub async fn class_room() -> tokio::sync::MutexGuard<'static, ()> {
 
 /// A broker in this process.
 pub struct TestBroker {
-    pub running: Running,
+    pub running: RunningBroker,
     pub clock: Arc<ManualClock>,
     pub client: BrokerClient,
 }
@@ -235,7 +235,7 @@ impl TestBroker {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let config = Config::from_variables(&variables).unwrap();
         let seed = SEED.fetch_add(1, Ordering::Relaxed);
-        let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, seed)
+        let running = RunningBroker::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, seed)
             .await
             .unwrap();
         let client = BrokerClient::new(format!("http://{}", running.address()));
