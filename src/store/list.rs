@@ -18,6 +18,7 @@ pub struct Listing {
 
 /// The maximum number of table pages read for one page of a listing. The cursor continues after them.
 const TABLE_PAGES_PER_PAGE: usize = 8;
+
 impl PoolStore {
     /// Returns a page of at most `limit` sandboxes from `start` on, filtered by `search`. A page may be shorter
     /// although there are more sandboxes; the listing ends only with a page without [`next`](Listing::next).
