@@ -68,7 +68,7 @@ pub enum StartError {
     },
     /// The table was written by a newer broker.
     #[error(
-        "the table {table} has schema version {found}; this broker supports versions up to {SCHEMA_VERSION}: upgrade it"
+        "the table {table} has schema version {found}; this broker knows up to {SCHEMA_VERSION}, so upgrade it"
     )]
     NewerSchema {
         /// The table's name.

@@ -94,7 +94,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid configuration ({} fault(s)):", self.faults.len())?;
+        write!(f, "{} variable(s) cannot be used:", self.faults.len())?;
         self.faults
             .iter()
             .try_for_each(|fault| write!(f, "\n  {fault}"))
