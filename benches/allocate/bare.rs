@@ -16,7 +16,6 @@ use aws_sdk_dynamodb::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Barrier, task::JoinSet};
@@ -128,11 +127,11 @@ async fn for_so_long(caller: &Arc<Caller>, connections: usize, time: Duration) -
     for _ in 0..connections {
         let caller = Arc::clone(caller);
         tasks.spawn(async move {
-            let mut latencies = histogram()?;
+            let mut latencies = Vec::new();
             while began.elapsed() < time {
                 let sent = Instant::now();
                 caller.call().await?;
-                latencies.record(micros(sent.elapsed()))?;
+                latencies.push(micros(sent.elapsed()));
             }
             Ok(latencies)
         });
@@ -148,25 +147,23 @@ async fn at_once(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
     for _ in 0..connections {
         let (caller, barrier) = (Arc::clone(caller), Arc::clone(&barrier));
         tasks.spawn(async move {
-            let mut latencies = histogram()?;
             barrier.wait().await;
             let sent = Instant::now();
             caller.call().await?;
-            latencies.record(micros(sent.elapsed()))?;
-            Ok(latencies)
+            Ok(vec![micros(sent.elapsed())])
         });
     }
     gather(tasks, began, cpu).await
 }
 
 async fn gather(
-    mut tasks: JoinSet<Result<Histogram<u64>>>,
+    mut tasks: JoinSet<Result<Vec<u64>>>,
     began: Instant,
     cpu_before: f64,
 ) -> Result<Outcome> {
-    let mut all = histogram()?;
+    let mut all = Vec::new();
     while let Some(latencies) = tasks.join_next().await {
-        all.add(latencies??)?;
+        all.extend(latencies??);
     }
     let seconds = began.elapsed().as_secs_f64();
     let usage = Usage::of(std::process::id());
@@ -176,29 +173,31 @@ async fn gather(
         per_second: calls / seconds,
         cpu_us: (usage.cpu_seconds - cpu_before) * 1e6 / calls,
         resident_mib: usage.resident_mib,
-        ..percentiles(&all)
+        ..percentiles(&mut all)
     })
-}
-
-/// Three significant digits.
-pub fn histogram() -> Result<Histogram<u64>> {
-    Ok(Histogram::new(3)?)
 }
 
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-pub fn percentiles(latencies: &Histogram<u64>) -> Outcome {
+/// The percentiles of latencies in microseconds, by nearest rank; 0 if there are none. Sorts the latencies.
+pub fn percentiles(latencies: &mut [u64]) -> Outcome {
+    latencies.sort_unstable();
     #[expect(
         clippy::cast_precision_loss,
         reason = "no latency is 2^52 microseconds"
     )]
-    let at = |quantile| latencies.value_at_quantile(quantile) as f64;
+    let at = |percent: usize| {
+        let rank = (latencies.len() * percent).div_ceil(100);
+        latencies
+            .get(rank.saturating_sub(1))
+            .map_or(0.0, |latency| *latency as f64)
+    };
     Outcome {
-        p50_us: at(0.5),
-        p95_us: at(0.95),
-        p99_us: at(0.99),
+        p50_us: at(50),
+        p95_us: at(95),
+        p99_us: at(99),
         ..Outcome::default()
     }
 }
