@@ -1,8 +1,18 @@
 //! Settings that the clients of all AWS services share.
 
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef},
+        orchestrator::Metadata,
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::config_bag::ConfigBag;
+use serde_json::Value;
 
-use crate::url::is_loopback_url;
+use crate::{telemetry::CALLS, url::is_loopback_url};
 
 /// Idle connections kept per host. The client's own default is unbounded: every connection ever opened stays open.
 const MAX_IDLE: usize = 128;
@@ -26,4 +36,46 @@ pub(crate) fn settings(region: &str, endpoint: Option<&str>) -> ConfigLoader {
         loader = loader.http_client(client.build_http());
     }
     loader
+}
+
+/// An interceptor that emits a `TRACE` event per call, before its first attempt: the service, the operation and, for
+/// DynamoDB, the index and the actions of a transaction, but no values. IAM permissions are derived from these events.
+#[derive(Debug)]
+pub(crate) struct CallTrace;
+
+impl Intercept for CallTrace {
+    fn name(&self) -> &'static str {
+        "CallTrace"
+    }
+
+    fn read_after_serialization(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if !tracing::enabled!(target: CALLS, tracing::Level::TRACE) {
+            return Ok(());
+        }
+        let Some(metadata) = config.load::<Metadata>() else {
+            return Ok(());
+        };
+        let body = context.request().body().bytes().unwrap_or_default();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let actions: Vec<&str> = body["TransactItems"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|action| Some(action.as_object()?.keys().next()?.as_str()))
+            .collect();
+        tracing::trace!(
+            target: CALLS,
+            service = metadata.service(),
+            operation = metadata.name(),
+            index = body["IndexName"].as_str(),
+            actions = actions.join(" "),
+            "AWS call"
+        );
+        Ok(())
+    }
 }

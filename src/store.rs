@@ -148,7 +148,8 @@ impl PoolStore {
                 .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
         }
         let client_config = aws_sdk_dynamodb::config::Builder::from(&settings.load().await)
-            .interceptor(Observer(metrics));
+            .interceptor(Observer(metrics))
+            .interceptor(aws::CallTrace);
         Self::new(
             Client::from_conf(client_config.build()),
             config.table.clone(),

@@ -13,7 +13,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use self::{
     logs::{LogConfig, LogFormat, dropped_lines},
-    traces::{TRACE, join_trace, trace_headers},
+    traces::{CALLS, TRACE, join_trace, trace_headers},
 };
 
 /// The running telemetry of the process.

@@ -37,7 +37,9 @@ impl SecretsManager {
                 .operation_timeout(CALL_TIMEOUT)
                 .build(),
         );
-        Self(Client::new(&settings.load().await))
+        let client_config = aws_sdk_secretsmanager::config::Builder::from(&settings.load().await)
+            .interceptor(aws::CallTrace);
+        Self(Client::from_conf(client_config.build()))
     }
 
     /// Returns the current version of a secret.

@@ -6,6 +6,9 @@ use tracing::Span;
 /// The target of all spans. Logs exclude it, so spans are recorded only if traces are exported.
 pub const TRACE: &str = "span";
 
+/// The target of the `TRACE` event that each call of an AWS API emits.
+pub const CALLS: &str = concat!(env!("CARGO_CRATE_NAME"), "::calls");
+
 /// Makes `span` part of the trace that the `traceparent` header of a request names.
 pub fn join_trace(span: &Span, headers: &HeaderMap) {
     #[cfg(feature = "otlp")]

@@ -19,7 +19,9 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{ADMIN, BrokerClient, BrokerProcess, Pool, Proxy, Signal, command};
+use crate::support::{
+    ADMIN, BrokerClient, BrokerProcess, Pool, Proxy, Signal, TestBroker, command,
+};
 
 const OVERLAP: Duration = Duration::from_secs(10);
 
@@ -303,4 +305,20 @@ async fn missing_secret_prevents_the_start_and_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("the secret nowhere cannot be read"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Secrets Manager: scripts/with-secrets-manager"]
+async fn broker_in_this_process_accepts_a_token_from_secrets_manager() {
+    let (manager, pool) = (SecretsServer::new(), Pool::of(1).await);
+    manager.create("in-process", "token-0").await;
+    let variables = variables(
+        &pool,
+        &[
+            ("BROKER_API_TOKEN_SECRET_ID", "in-process"),
+            ("SECRETS_ENDPOINT_URL", &manager.endpoint),
+        ],
+    );
+    let broker = TestBroker::boot(variables).await;
+    assert_eq!(status_with(&broker.client, "token-0", "play-0").await, 200);
 }

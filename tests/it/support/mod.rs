@@ -1,5 +1,6 @@
 //! What the tests share: an engine, a pool on it, brokers booted as `main` boots them, and clients.
 
+mod calls;
 pub mod faults;
 mod process;
 mod proxy;
@@ -76,6 +77,7 @@ pub struct Pool {
 impl Pool {
     pub async fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        calls::record();
         let engine = Engine::start();
         let table = format!(
             "Pool-{}-{}",
