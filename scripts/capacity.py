@@ -1,11 +1,11 @@
-"""What each operation of the broker costs on DynamoDB, in capacity units, counted on the calls it really makes.
+"""Counts the DynamoDB capacity units of each operation of the broker, from the calls that it makes.
 
     scripts/measure-capacity [BINARY]                          # prints the table
     scripts/measure-capacity [BINARY] --check docs/scaling.md  # fails if the document has other figures
 
-Stands between a broker and DynamoDB Local. Each call is counted twice: by the published rules, from the items as they
-are before and after it, and as DynamoDB Local itself says (ReturnConsumedCapacity=INDEXES), which bills some things
-otherwise than DynamoDB does. Everything is on loopback; ends by itself.
+A proxy between a broker and DynamoDB Local. Each call is counted twice: by the published rules, from the items before
+and after the call, and as DynamoDB Local reports it (ReturnConsumedCapacity=INDEXES), which differs from DynamoDB in some
+cases. All traffic stays on loopback.
 """
 
 import argparse
@@ -36,7 +36,7 @@ LIMIT = 120
 
 
 def value_size(value):
-    """The bytes of a value, as "DynamoDB item sizes and formats" has them."""
+    """Returns the bytes of a value, by "DynamoDB item sizes and formats" in AWS's documentation."""
     ((kind, content),) = value.items()
     if kind == "S":
         return len(content.encode())
@@ -66,7 +66,7 @@ def read_units(items, consistent):
 
 
 class Counter:
-    """Units, by what they are read from or written to."""
+    """Capacity units by source (rules or DynamoDB Local), kind (read or write) and resource (table or index)."""
 
     def __init__(self):
         self.units, self.calls = collections.Counter(), collections.Counter()
@@ -78,13 +78,13 @@ class Counter:
 class Proxy(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     target, counter = "", Counter()
-    # One call at a time, so that what is read before and after it is what it changed.
-    turn = threading.Lock()
+    # One call at a time, so that the items read before and after a call differ by that call only.
+    lock = threading.Lock()
 
     def do_POST(self):
         content = self.rfile.read(int(self.headers["Content-Length"]))
         operation = self.headers["X-Amz-Target"].split(".")[-1]
-        with self.turn:
+        with self.lock:
             status, headers, answer = self.count(operation, json.loads(content))
         self.send_response(status)
         for name, value in headers:
@@ -139,7 +139,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
     @staticmethod
     def writes(operation, body):
-        """The kinds and keys of what a call writes."""
+        """Returns kind and key of each item that a call writes."""
         def key_of(item):
             return {"PK": item["PK"], "SK": item["SK"]}
 
@@ -153,19 +153,19 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         return []
 
     def count_write(self, kind, old, new, transactional):
-        # A transaction prepares each item and then commits it; a condition check is prepared and committed, too.
+        # A transaction writes each item twice (prepare, commit), also for a condition check.
         self.counter.add("rules", "write", "table", write_units(old, new) * (2 if transactional else 1))
         for index, hash_key in INDEXES.items():
             keys = [(item[hash_key], item[SORT]) if item and hash_key in item else None for item in (old, new)]
             if keys[0] != keys[1]:
-                # Out under the old key, in under the new one.
+                # One write removes the old index entry, another one adds the new entry.
                 units = sum(write_units(item) for item, key in zip((old, new), keys) if key)
             else:
                 units = write_units(old, new) if keys[0] and old != new else 0
             self.counter.add("rules", "write", index, units)
 
     def read_items(self, operation, body):
-        """All that a query or scan reads, whatever it leaves out of its answer."""
+        """Returns all items that a query or scan reads, including those that its filter or projection omits."""
         full = {name: body[name] for name in ("TableName", "IndexName", "Limit", "ExclusiveStartKey", "ScanIndexForward",
                                               "ConsistentRead", "KeyConditionExpression") if name in body}
         condition = body.get("KeyConditionExpression", "")
@@ -186,7 +186,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 
 class World:
-    """A broker behind the proxy, and a simulated CSP."""
+    """A broker that uses the proxy, and a CSP simulator."""
 
     def __init__(self, binary, directory):
         self.processes, self.binary, self.directory = [], binary, directory
@@ -199,7 +199,7 @@ class World:
             "STORE": "dynamodb", "DDB_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "DDB_TABLE_NAME": TABLE,
             "CSP_MODE": "live", "CSP_BASE_URL": simulator, "CSP_API_TOKEN": "capacity", "PORT": "0", "RUN_JOBS": "false",
             "LOG_FORMAT": "json", "CLEANUP_BATCH_SIZE": str(BATCH), "TOMBSTONE_RETRY_SEC": "86400",
-            # So that nothing is low enough to be topped up beside what is measured.
+            # Large enough for the pool: no refresh of the index runs beside the measured operation.
             "CANDIDATE_INDEX_CAPACITY": str(POOL),
         }
         subprocess.run([binary, "table", "create"], env=settings, cwd=directory, check=True, stdout=subprocess.DEVNULL)
@@ -239,7 +239,7 @@ class World:
                 return None
             raise
 
-    def misbehave(self, faults):
+    def inject(self, faults):
         request = urllib.request.Request(f"{self.simulator}/simulator/faults", method="PUT", data=json.dumps(faults).encode(),
                                          headers={"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=10).read()
@@ -249,7 +249,7 @@ Row = collections.namedtuple("Row", "name per counter")
 
 
 def play(number):
-    # As long as Instruqt's own ids of participants.
+    # As long as a participant id of Instruqt.
     return f"participant-{number:06}-{'0' * 12}"
 
 
@@ -302,12 +302,12 @@ def measure(world):
         })
     operation(f"auto-expire of {BATCH}, each", lambda: job("auto-expire"), BATCH)
     operation(f"cleanup of {BATCH}, each", lambda: job("cleanup"), BATCH)
-    world.misbehave([{"on": "list", "kind": "halved", "times": 1}])
+    world.inject([{"on": "list", "kind": "halved", "times": 1}])
     gone = operation("sync that marks stale, each", lambda: job("sync", "?force=true"))["marked_stale"]
     rows[-1] = rows[-1]._replace(per=gone)
     back = operation("sync that restores, each", lambda: job("sync"))["restored"]
     rows[-1] = rows[-1]._replace(per=back)
-    world.misbehave([{"on": "list", "kind": "halved", "times": 1}])
+    world.inject([{"on": "list", "kind": "halved", "times": 1}])
     job("sync", "?force=true")
     deleted = operation("auto-delete-stale, each", lambda: job("auto-delete-stale", "?grace_period_hours=0"))["deleted"]
     rows[-1] = rows[-1]._replace(per=deleted)
@@ -315,7 +315,7 @@ def measure(world):
 
 
 def sizes():
-    """The bytes of the items that count."""
+    """Returns the mean size in bytes of the items of each kind."""
     found = collections.defaultdict(list)
     _, _, content = Proxy.call("Scan", {"TableName": TABLE, "ConsistentRead": True})
     for item in json.loads(content)["Items"]:
@@ -355,12 +355,12 @@ def differences(rows):
             for resource in RESOURCES:
                 rules, local = (row.counter.units[source, kind, resource] for source in ("rules", "local"))
                 if rules != local:
-                    lines.append(f"{row.name}: {kind} {resource}: {number(rules / row.per)} by the rules, DynamoDB Local says {number(local / row.per)}")
+                    lines.append(f"{row.name}: {kind} {resource}: {number(rules / row.per)} by the rules, {number(local / row.per)} by DynamoDB Local")
     return lines
 
 
 def check(lines, document):
-    """The document may differ by a twentieth: names are not all of one length."""
+    """Returns the differences from the document beyond 5 %, which names of different lengths cause."""
     def figures(line):
         return [0.0 if cell.strip() == "–" else float(cell) for cell in line.strip("| \n").split("|")[1:]]
 

@@ -1,6 +1,6 @@
-"""What scripts/check-image calls: looks at the files, runs the images, and says what is wrong.
+"""The part of scripts/check-image that checks docker-compose.yml and runs the images.
 
-check-image.py files      # docker-compose.yml by itself
+check-image.py files      # the contents of docker-compose.yml
 check-image.py image      # the broker's image, under crun
 check-image.py compose    # the services of docker-compose.yml, under crun
 """
@@ -28,34 +28,34 @@ import yaml
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 COMPOSE = PROJECT / "docker-compose.yml"
 USER = 65532
-# Where distroless images have them.
+# The path in distroless images.
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LAPTOP_TOKENS = {"dev-track-token", "dev-admin-token"}
 
 
-def check(holds, what):
+def check(holds, title):
     if not holds:
-        sys.exit(f"FAILED: {what}")
-    print(f"ok: {what}", flush=True)
+        sys.exit(f"FAILED: {title}")
+    print(f"ok: {title}", flush=True)
 
 
-def same(got, wanted, what):
-    check(got == wanted, what if got == wanted else f"{what}: {got!r} in place of {wanted!r}")
+def same(got, wanted, title):
+    check(got == wanted, title if got == wanted else f"{title}: {got!r} in place of {wanted!r}")
 
 
-def wait_for(seconds, what, done):
-    """What `done` returns, once that is something."""
+def wait_for(seconds, title, done):
+    """Calls `done` until it returns a true value, and returns that."""
     deadline = time.monotonic() + seconds
     while not (result := done()):
         if time.monotonic() > deadline:
-            sys.exit(f"FAILED: {what}: not within {seconds} s")
+            sys.exit(f"FAILED: {title}: not within {seconds} s")
         time.sleep(0.1)
-    print(f"ok: {what}", flush=True)
+    print(f"ok: {title}", flush=True)
     return result
 
 
 def ask(method, path, token=None, port=8080, **headers):
-    """Status and body; a status of 0 if nobody answers."""
+    """Returns status and body; the status is 0 if nothing answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -75,7 +75,7 @@ def ask(method, path, token=None, port=8080, **headers):
 
 class Container:
     """A process in the root of an image, under the restrictions of docker-compose.yml: a read-only root, no
-    capabilities, no new privileges. The network is the one that this script has."""
+    capabilities, no new privileges. It shares the network of this script."""
 
     def __init__(self, home, name, root, image, command=None, environment=(), hosts=(), certificates=None):
         self.name = name
@@ -123,18 +123,18 @@ class Container:
         return subprocess.run([*self.base, *arguments], capture_output=True, text=True, timeout=20, **options)
 
     def execute(self, *command):
-        """The exit code of a command in the running container, as a health check runs it."""
+        """Runs a command in the running container, as a health check does, and returns its exit code."""
         return self.crun("exec", self.name, *command).returncode
 
     def status(self):
-        """/proc's view of the container's first process."""
+        """Returns the status and the mounts of the container's first process, from /proc."""
         pid = json.loads(self.crun("state", self.name, check=True).stdout)["pid"]
         lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
         mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line), [line.split() for line in mounts]
 
     def stop(self, seconds):
-        """The exit code after SIGTERM."""
+        """Sends SIGTERM and returns the exit code, or None if the process still runs after so many seconds."""
         self.crun("kill", self.name, "TERM")
         try:
             return self.process.wait(seconds)
@@ -150,8 +150,8 @@ class Container:
 
 
 @contextlib.contextmanager
-def https_in_front_of(port, *hosts):
-    """The port of a server that speaks TLS and passes on what it is told to `port`, and the certificate to trust."""
+def tls_proxy(port, *hosts):
+    """Runs a TLS proxy for the plain server at `port`; yields its port and the certificate to trust."""
 
     def copy(source, target):
         with contextlib.suppress(OSError):
@@ -159,9 +159,9 @@ def https_in_front_of(port, *hosts):
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
-    class PassOn(socketserver.BaseRequestHandler):
+    class Forward(socketserver.BaseRequestHandler):
         def handle(self):
-            # A client that does not trust the certificate hangs up.
+            # A client that does not trust the certificate closes the connection.
             with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as client:
                 with socket.create_connection(("127.0.0.1", port)) as server:
                     threading.Thread(target=copy, args=(server, client), daemon=True).start()
@@ -170,7 +170,7 @@ def https_in_front_of(port, *hosts):
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
-    with tempfile.TemporaryDirectory() as home, Server(("127.0.0.1", 0), PassOn) as front:
+    with tempfile.TemporaryDirectory() as home, Server(("127.0.0.1", 0), Forward) as proxy:
         key, certificate = f"{home}/key.pem", f"{home}/certificate.pem"
         names = ",".join(f"DNS:{host}" for host in hosts)
         subprocess.run(
@@ -183,14 +183,14 @@ def https_in_front_of(port, *hosts):
         os.chmod(home, 0o755)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        threading.Thread(target=front.serve_forever, daemon=True).start()
-        yield front.server_address[1], certificate
-        front.shutdown()
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy.server_address[1], certificate
+        proxy.shutdown()
 
 
 @contextlib.contextmanager
 def csp():
-    """The port of a CSP that has no accounts."""
+    """Runs a CSP without accounts; yields its port."""
 
     class Empty(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -212,7 +212,7 @@ def csp():
 
 @contextlib.contextmanager
 def containers(root, image):
-    """A function that runs one more container. When something fails, what the containers wrote is shown."""
+    """Yields a function that runs a container. After a failure, the output of all containers is printed."""
     running = []
     with tempfile.TemporaryDirectory(prefix="check-image-") as home:
 
@@ -242,13 +242,13 @@ def files_in(root):
 # The broker's image
 
 
-def image_by_itself():
+def check_image():
     root, image = os.environ["BROKER_ROOT"], configuration(os.environ["BROKER_IMAGE"])
-    look_at_image(root, image)
+    check_contents(root, image)
 
     tokens = {"BROKER_API_TOKEN": "a-track-token", "BROKER_ADMIN_TOKEN": "an-admin-token", "CSP_API_TOKEN": "csp"}
     settings = tokens | {
-        # By name, so that the broker takes it for a shared one and reads its credentials from the environment.
+        # A host name: for a loopback address the broker would use built-in credentials.
         "DDB_ENDPOINT_URL": dynamodb_at("dynamodb"),
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
@@ -264,35 +264,35 @@ def image_by_itself():
         code, output = run_once("version", ["--version"])
         check(code == 0 and output.startswith("sandbox-broker "), "--version answers")
         code, output = run_once("embedded", ["serve"], STORE="embedded")
-        check(code == 1 and "it takes one of dynamodb" in output, "STORE=embedded is refused")
+        check(code == 1 and "it takes one of dynamodb" in output, "STORE=embedded is rejected")
         code, output = run_once("simulator", ["csp-simulator"])
-        check(code == 2 and "unrecognized subcommand" in output, "there is no csp-simulator")
+        check(code == 2 and "unrecognized subcommand" in output, "the image has no csp-simulator")
         code, output = run_once("default-tokens", ["serve"], BROKER_API_TOKEN="")
-        check(code == 1 and "BROKER_API_TOKEN" in output, "a laptop's token is refused")
+        check(code == 1 and "BROKER_API_TOKEN" in output, "the default token of laptops is rejected")
         code, output = run_once("traces", ["check-config"], OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
-        check(code == 0 and "without the feature otlp" not in output, "traces are built in")
-        code, output = run_once("nobody", ["healthcheck"])
+        check(code == 0 and "without the feature otlp" not in output, "the image supports traces")
+        code, output = run_once("healthcheck", ["healthcheck"])
         check(code == 1 and "does not answer" in output, "healthcheck fails while nothing listens")
         for result in ("created", "existed"):
             code, output = run_once(f"table-{result}", ["table", "create"])
             same((code, json.loads(output.splitlines()[-1])["result"]), (0, result), f"table create: {result}")
 
         dynamodb_port = int(settings["DDB_ENDPOINT_URL"].rpartition(":")[2])
-        with https_in_front_of(dynamodb_port, "dynamodb") as (port, certificate):
+        with tls_proxy(dynamodb_port, "dynamodb") as (port, certificate):
             https = {"DDB_ENDPOINT_URL": f"https://dynamodb:{port}"}
             code, output = run_once("distrusted-table", ["table", "create"], **https)
-            check(code == 1, "the database's certificate is not trusted unless the system's file has it")
+            check(code == 1, "a database certificate outside the system's file is rejected")
             trusting["certificates"] = certificate
             code, output = run_once("trusted-table", ["table", "create"], **https)
-            same((code, json.loads(output.splitlines()[-1])["result"]), (0, "existed"), "and trusted if it has")
-        with csp() as port_of_csp, https_in_front_of(port_of_csp, "csp") as (port, certificate):
+            same((code, json.loads(output.splitlines()[-1])["result"]), (0, "existed"), "a database certificate in the system's file is trusted")
+        with csp() as port_of_csp, tls_proxy(port_of_csp, "csp") as (port, certificate):
             https = {"CSP_BASE_URL": f"https://csp:{port}/v2"}
             trusting.clear()
             code, output = run_once("distrusted-csp", ["job", "sync"], **https)
-            check(code == 1, "CSP's certificate is not trusted unless the system's file has it")
+            check(code == 1, "a CSP certificate outside the system's file is rejected")
             trusting["certificates"] = certificate
             code, output = run_once("trusted-csp", ["job", "sync"], **https)
-            check(code == 0, "and trusted if it has")
+            check(code == 0, "a CSP certificate in the system's file is trusted")
 
         broker = run("broker", environment=settings, hosts=["dynamodb"])
         wait_for(20, "/healthz answers 200", lambda: ask("GET", "/healthz")[0] == 200)
@@ -304,13 +304,13 @@ def image_by_itself():
         same(status["NoNewPrivs"], "1", "the broker can gain no privileges")
         root_options = next(mount[5] for mount in mounts if mount[4] == "/")
         check("ro" in root_options.split(","), "the broker's root is read-only")
-        check(all(line.startswith("{") for line in broker.output().splitlines()), "the log is JSON, a line an event")
+        check(all(line.startswith("{") for line in broker.output().splitlines()), "the log is JSON, one event per line")
         started = time.monotonic()
-        same(broker.stop(10), 0, "SIGTERM ends the broker with 0")
-        print(f"ok: it took {time.monotonic() - started:.1f} s")
+        same(broker.stop(10), 0, "SIGTERM ends the broker with exit code 0")
+        print(f"ok: shutdown took {time.monotonic() - started:.1f} s")
 
 
-def look_at_image(root, image):
+def check_contents(root, image):
     same(image["User"], f"{USER}:{USER}", "user")
     same(image["Entrypoint"], ["/sandbox-broker"], "entrypoint")
     same(image["Cmd"], ["serve"], "command")
@@ -334,10 +334,10 @@ def look_at_image(root, image):
         "source": "https://example.com/broker",
     }
     same(labels, wanted, "labels")
-    same(files_in(root) - files_in(os.environ["BASE_ROOT"]), {"sandbox-broker"}, "what the image adds to its base")
+    same(files_in(root) - files_in(os.environ["BASE_ROOT"]), {"sandbox-broker"}, "files that the image adds to its base")
     binary = os.stat(f"{root}/sandbox-broker")
-    same((binary.st_uid, oct(binary.st_mode & 0o7777)), (0, "0o555"), "the binary is root's, and nobody may write it")
-    print(f"ok: it has {binary.st_size / 2**20:.0f} MiB")
+    same((binary.st_uid, oct(binary.st_mode & 0o7777)), (0, "0o555"), "owner and mode of the binary")
+    print(f"ok: the binary has {binary.st_size / 2**20:.0f} MiB")
 
 
 # docker-compose.yml
@@ -347,10 +347,10 @@ def read_compose():
     return yaml.safe_load(COMPOSE.read_text())
 
 
-def files():
+def check_files():
     compose = read_compose()
     try:
-        # Strict: an unknown key is an error. It does not know YAML's merge keys, so it gets what they come to.
+        # Strict: an unknown key is an error. YAML merge keys are resolved first, because the schema lacks them.
         parsed = compose_spec.PyCompose.from_yaml(yaml.safe_dump(compose))
         parsed.validate()
         compose_spec.ComposeSpecification.model_validate(compose)
@@ -364,13 +364,13 @@ def files():
             context = COMPOSE.parent / service["build"]["context"]
             dockerfile = (context / service["build"].get("dockerfile", "Dockerfile")).read_text()
             declared = set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE))
-            check(set(service["build"].get("args", {})) <= declared, f"{name}: the Dockerfile has its arguments")
+            check(set(service["build"].get("args", {})) <= declared, f"{name}: the Dockerfile declares its build arguments")
         else:
             exact = re.fullmatch(r".+:\d+\.\d+\.\d+", image) or image in built
-            check(exact, f"{name}: {image} is built here, or has an exact tag")
+            check(exact, f"{name}: {image} is built here or has an exact tag")
         for other, condition in service.get("depends_on", {}).items():
             target = services.get(other)
-            check(target is not None, f"{name} waits for {other}, which is there")
+            check(target is not None, f"{name} waits for an existing service: {other}")
             if condition["condition"] == "service_healthy":
                 check("test" in target.get("healthcheck", {}), f"{name}: {other} has a health check")
         for port in service.get("ports", []):
@@ -379,24 +379,24 @@ def files():
         same(hardened, (True, ["ALL"], ["no-new-privileges:true"]), f"{name}: hardening")
         variables = service.get("environment", {})
         check(all(isinstance(value, str) for value in variables.values()), f"{name}: variables are strings")
-        check(not LAPTOP_TOKENS & set(variables.values()), f"{name}: no laptop's token")
+        check(not LAPTOP_TOKENS & set(variables.values()), f"{name}: no default token of laptops")
         for variable, value in variables.items():
             if match := re.match(r"https?://([^:/]+)", value):
-                check(match[1] in services, f"{name}: {variable} leads to a service")
+                check(match[1] in services, f"{name}: {variable} names a service")
 
 
 def dynamodb_at(host):
-    """with-dynamodb-local takes any free port."""
+    """The URL of DynamoDB Local, whose port with-dynamodb-local chooses, at another host name."""
     return f"http://{host}:{os.environ['BROKER_TEST_DYNAMODB_ENDPOINT'].rpartition(':')[2]}"
 
 
 def in_order(services):
-    """Every service after those that it depends on."""
+    """Yields the services so that each comes after its dependencies."""
     left = dict(services)
     while left:
         ready = [name for name, service in left.items() if not set(service.get("depends_on", {})) & set(left)]
         if not ready:
-            sys.exit(f"FAILED: these wait for one another: {', '.join(left)}")
+            sys.exit(f"FAILED: circular dependencies: {', '.join(left)}")
         for name in ready:
             yield name, left.pop(name)
 
@@ -405,7 +405,7 @@ def seconds(text):
     return float(text.removesuffix("s"))
 
 
-def compose_services():
+def check_compose():
     services = read_compose()["services"]
     image = configuration(os.environ["COMPOSE_IMAGE"])
     with containers(os.environ["COMPOSE_ROOT"], image) as run:
@@ -414,7 +414,7 @@ def compose_services():
         def is_healthy(name):
             test = services[name]["healthcheck"]["test"]
             if name == "dynamodb":
-                # The server that with-dynamodb-local runs; of the image there is only the command.
+                # with-dynamodb-local runs the server; only the command of the health check comes from the file.
                 command = test[1].replace("http://127.0.0.1:8000", dynamodb_at("127.0.0.1"))
                 return subprocess.run(["sh", "-c", command], timeout=10).returncode == 0
             return running[name].execute(*test[1:]) == 0
@@ -424,10 +424,10 @@ def compose_services():
                 match condition["condition"]:
                     case "service_healthy":
                         check_of = services[other]["healthcheck"]
-                        patience = check_of["retries"] * seconds(check_of["interval"])
-                        wait_for(patience, f"{name}: {other} is healthy", lambda other=other: is_healthy(other))
+                        limit = check_of["retries"] * seconds(check_of["interval"])
+                        wait_for(limit, f"{name}: {other} is healthy", lambda other=other: is_healthy(other))
                     case "service_completed_successfully":
-                        same(running[other].wait(30), 0, f"{name}: {other} exits with 0")
+                        same(running[other].wait(30), 0, f"{name}: {other} ends with exit code 0")
                     case "service_started":
                         check(running[other].process.poll() is None, f"{name}: {other} has started")
             if name == "dynamodb":
@@ -437,17 +437,17 @@ def compose_services():
                 for variable, value in service.get("environment", {}).items()
             }
             command = service.get("command")
-            print(f"ok: starts {name}: {shlex.join(command or image['Cmd'])}", flush=True)
+            print(f"ok: starting {name}: {shlex.join(command or image['Cmd'])}", flush=True)
             running[name] = run(name, command=command, environment=environment, hosts=services)
 
         use_pool(services, is_healthy)
         for name in ("worker", "broker", "csp-simulator"):
             check(running[name].process.poll() is None, f"{name} still runs")
-            same(running[name].stop(10), 0, f"SIGTERM ends {name} with 0")
+            same(running[name].stop(10), 0, f"SIGTERM ends {name} with exit code 0")
 
 
 def use_pool(services, is_healthy):
-    """What docs/image.md says that one can do now."""
+    """Runs the commands that docs/image.md describes for the running services."""
     settings = services["broker"]["environment"]
     track, admin = settings["BROKER_API_TOKEN"], settings["BROKER_ADMIN_TOKEN"]
     command = services["csp-simulator"]["command"]
@@ -461,17 +461,17 @@ def use_pool(services, is_healthy):
         return ask("GET", "/v1/admin/stats", admin)[1]
 
     wait_for(20, f"the pool has {accounts} sandboxes", lambda: stats()["available"] == accounts)
-    same(ask("POST", "/v1/allocate", "dev-track-token", **me)[0], 401, "a laptop's token")
+    same(ask("POST", "/v1/allocate", "dev-track-token", **me)[0], 401, "the default token of laptops is rejected")
     code, sandbox = ask("POST", "/v1/allocate", track, **me)
     same(code, 201, "an allocation")
     code, again = ask("POST", "/v1/allocate", track, **me)
-    same((code, again["sandbox_id"]), (200, sandbox["sandbox_id"]), "the same, asked again")
+    same((code, again["sandbox_id"]), (200, sandbox["sandbox_id"]), "a replay returns the same sandbox")
     path = f"/v1/sandboxes/{sandbox['sandbox_id']}/mark-for-deletion"
-    same(ask("POST", path, track, **me)[0], 200, "giving it back")
+    same(ask("POST", path, track, **me)[0], 200, "a release")
     wait_for(40, "the worker deletes it", lambda: stats()["total"] == accounts - 1)
     code, accounts_left = ask("GET", "/simulator/accounts", port=8081)
-    same((code, len(accounts_left)), (200, accounts - 1), "the simulated CSP lacks it")
+    same((code, len(accounts_left)), (200, accounts - 1), "the simulator no longer has it")
 
 
 if __name__ == "__main__":
-    {"files": files, "image": image_by_itself, "compose": compose_services}[sys.argv[1]]()
+    {"files": check_files, "image": check_image, "compose": check_compose}[sys.argv[1]]()

@@ -1,4 +1,4 @@
-"""The part of scripts/check-observability that talks HTTP. Only what Python brings along.
+"""The part of scripts/check-observability that sends HTTP requests. Uses the standard library only.
 
   fetch URL                             print the metrics page
   config URL RULES                      print a configuration of Prometheus that scrapes the URL
@@ -15,14 +15,14 @@ import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
-# Families that the page may lack until something has happened, each with what that is.
+# Metrics that the page may lack until an event has happened, each with that event.
 LATE_FAMILIES = {
     "broker_job_last_success_timestamp_seconds": "the first success of a job",
 }
 JOB = "sandbox-broker"
-# The same page is scraped as two tasks, so that an expression that fails with more than one is found.
+# The same page is scraped as two tasks, which finds expressions that fail with more than one.
 TASKS = ("task-a", "task-b")
-# What Grafana would put in.
+# Values for the variables of Grafana.
 VARIABLES = {
     "job": JOB,
     "instance": ".*",
@@ -32,7 +32,7 @@ VARIABLES = {
 }
 # Labels that Prometheus adds.
 TARGET_LABELS = {"job", "instance", "alertname", "alertstate", "severity"}
-PATIENCE_SECONDS = 60
+TIME_LIMIT_SECONDS = 60
 SEVERITIES = ("critical", "warning")
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -68,13 +68,13 @@ def scrape_config(url, rules):
 
 
 class Prometheus:
-    """Its HTTP API."""
+    """The HTTP API of a Prometheus server."""
 
     def __init__(self, address):
         self.address = address
 
     def get(self, path, **parameters):
-        """The data, and what is wrong, of which one is None."""
+        """Returns (data, error); one of them is None."""
         body = urllib.parse.urlencode(parameters).encode() if parameters else None
         try:
             with urllib.request.urlopen(f"{self.address}/api/v1/{path}", data=body, timeout=30) as answer:
@@ -90,7 +90,7 @@ class Prometheus:
 
 
 class Page:
-    """What stands on a metrics page, by the names that queries use."""
+    """The contents of a metrics page, by the names that queries use."""
 
     def __init__(self, text):
         self.types = {}  # family -> type, of HELP and TYPE lines
@@ -112,13 +112,13 @@ class Page:
             name, labels = sample.groups()
             self.sampled.add(name)
             for label, value in re.findall(rf'({NAME})="((?:[^"\\]|\\.)*)"', labels or ""):
-                # Prometheus keeps these names for the target's own.
+                # Prometheus reserves these names for the target's labels.
                 label = f"exported_{label}" if label in ("job", "instance") else label
                 self.labels[name].add(label)
                 self.values[name, label].add(re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], value))
 
     def family(self, name):
-        """The family that has samples of this name, or None."""
+        """Returns the metric family that has samples of this name, or None."""
         for suffix in ("_bucket", "_sum", "_count"):
             if name.endswith(suffix) and self.types.get(name[: -len(suffix)]) in ("histogram", "summary"):
                 return name[: -len(suffix)]
@@ -128,7 +128,7 @@ class Page:
 
 
 class Expression:
-    """The names in a PromQL expression. Whether it is one at all, Prometheus says."""
+    """The names in a PromQL expression. Prometheus itself checks the syntax."""
 
     def __init__(self, text):
         self.metrics = set()
@@ -182,7 +182,7 @@ def panels_of(dashboard):
 
 
 def expressions_of(dashboard):
-    """Every (where, expression, legend) of a dashboard."""
+    """Yields (location, expression, legend) for every expression of a dashboard."""
     for panel in panels_of(dashboard):
         for target in panel.get("targets", []):
             yield f'panel "{panel["title"]}" {target["refId"]}', target["expr"], target.get("legendFormat", "")
@@ -192,9 +192,9 @@ def expressions_of(dashboard):
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             query = variable["query"]["query"]
-            asked = re.fullmatch(rf"label_values\((.*),\s*({NAME})\)", query)
+            label_query = re.fullmatch(rf"label_values\((.*),\s*({NAME})\)", query)
             where = f'variable "{variable["name"]}"'
-            yield where, f"count by ({asked[2]}) ({asked[1]})" if asked else query, ""
+            yield where, f"count by ({label_query[2]}) ({label_query[1]})" if label_query else query, ""
 
 
 class Check:
@@ -206,27 +206,27 @@ class Check:
         self.faults = []
 
     def fault(self, text):
-        # One misspelled name is in many places: once is enough.
+        # One misspelled name appears in many places; one report is enough.
         if text not in self.faults:
             self.faults.append(text)
 
-    def done(self, what):
-        """Tells how a step went; the faults of a step are shown together."""
+    def done(self, title):
+        """Ends a step: prints all its faults and exits, or prints that it passed."""
         if self.faults:
             for fault in self.faults:
                 print(f"FAULT: {fault}", file=sys.stderr)
             sys.exit(1)
-        print(f"ok: {what}", flush=True)
+        print(f"ok: {title}", flush=True)
 
-    def wait(self, what, look):
-        """Until `look` finds nothing to wait for."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def wait(self, title, poll):
+        """Calls `poll` until it returns nothing; after the time limit, its result is a fault."""
+        deadline = time.monotonic() + TIME_LIMIT_SECONDS
         while True:
-            pending = look()
+            pending = poll()
             if not pending:
                 return
             if time.monotonic() > deadline:
-                self.fault(f"{what}, after {PATIENCE_SECONDS} s: {pending}")
+                self.fault(f"{title}, after {TIME_LIMIT_SECONDS} s: {pending}")
                 return
             time.sleep(0.5)
 
@@ -237,11 +237,11 @@ class Check:
                 return error
             targets = data["activeTargets"]
             if len(targets) != len(TASKS):
-                return f"{len(targets)} targets in place of {len(TASKS)}"
+                return f"{len(targets)} targets instead of {len(TASKS)}"
             bad = [target for target in targets if target["health"] != "up"]
             if bad:
                 return bad[0]["lastError"] or "no scrape yet"
-            # Enough for a rate.
+            # A rate needs several samples.
             data, error = self.prometheus.get("query", query=f'count_over_time(up{{job="{JOB}"}}[1m]) >= 4')
             return error or ("too few scrapes" if len(data["result"]) < len(TASKS) else None)
 
@@ -259,11 +259,11 @@ class Check:
                 return error
             rules[:] = [rule for group in data["groups"] for rule in group["rules"]]
             if len(rules) != expected:
-                return f"{len(rules)} rules are loaded of {expected} in alerts.yml"
+                return f"{len(rules)} of the {expected} rules in alerts.yml are loaded"
             bad = [rule for rule in rules if rule["health"] != "ok"]
             return "; ".join(f'{rule["name"]} is {rule["health"]} {rule.get("lastError", "")}' for rule in bad)
 
-        self.wait("rules are not well", unhealthy)
+        self.wait("rules are unhealthy", unhealthy)
         tests = (self.files / "alerts_test.yml").read_text()
         anchors = self.anchors()
         for rule in rules:
@@ -271,7 +271,7 @@ class Check:
                 continue
             name, notes = rule["name"], rule["annotations"]
             if rule["labels"].get("severity") not in SEVERITIES:
-                self.fault(f"{name} has no severity of {', '.join(SEVERITIES)}")
+                self.fault(f"{name} has no severity from {', '.join(SEVERITIES)}")
             for note in ("summary", "description", "runbook_url"):
                 if not notes.get(note):
                     self.fault(f"{name} has no {note}")
@@ -279,18 +279,18 @@ class Check:
                 self.fault(f"{name} has no test in alerts_test.yml")
             runbook, _, anchor = notes.get("runbook_url", "").partition("#")
             if anchors is not None and (runbook != "docs/operations.md" or anchor not in anchors):
-                self.fault(f"{name}: there is no {runbook}#{anchor}")
+                self.fault(f"{name}: {runbook}#{anchor} does not exist")
             for alert in rule["alerts"]:
                 for text in alert["annotations"].values():
                     if "<error" in text:
                         self.fault(f"{name}: {text}")
         if anchors is None:
-            print(f"note: {self.operations.name} does not exist yet, so the runbooks' anchors were not checked")
-        self.done(f"{len(rules)} rules are loaded and well")
+            print(f"note: {self.operations.name} does not exist yet, so the anchors of the runbooks were not checked")
+        self.done(f"{len(rules)} rules are loaded and healthy")
         return rules
 
     def anchors(self):
-        """The anchors of the runbook, made of its headings as GitHub does it."""
+        """Returns the anchors of the runbook, derived from its headings as GitHub does."""
         if not self.operations.is_file():
             return None
         text = self.operations.read_text()
@@ -308,7 +308,7 @@ class Check:
             text = substituted(written)
             left = re.search(r"\$\{?\w+|\[\[\w+", text)
             if left:
-                self.fault(f"{where}: {left[0]} is no variable of the dashboard")
+                self.fault(f"{where}: {left[0]} is not a variable of the dashboard")
                 continue
             data, error = self.prometheus.get("query", query=text)
             if error:
@@ -317,9 +317,9 @@ class Check:
             if not data["result"] and not where.startswith("rule"):
                 empty.append(where)
             self.names(where, Expression(text), legend, recorded)
-        self.done(f"{len(all_of_them)} expressions of rules and dashboard evaluate, and their names are on the page")
+        self.done(f"{len(all_of_them)} expressions of rules and dashboard evaluate, and the page has their names")
         if empty:
-            print("note: no data now, which may be right: " + "; ".join(empty))
+            print("note: no data at the moment, which may be correct: " + "; ".join(empty))
 
     def names(self, where, expression, legend, recorded):
         page = self.page
@@ -334,7 +334,7 @@ class Check:
                 continue
             if label not in page.labels[metric]:
                 self.fault(f"{where}: {metric} has no label {label}")
-            # A histogram's statuses come with the requests; the counters' and gauges' values are all there from the start.
+            # The statuses of a histogram appear with the requests; counters and gauges have all their values from the start.
             elif operator == "=" and page.family(metric) == metric and value not in page.values[metric, label]:
                 self.fault(f'{where}: no {metric} has {label}="{value}"')
         plain = {metric for metric in expression.metrics if ":" not in metric}

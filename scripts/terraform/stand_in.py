@@ -1,8 +1,8 @@
-"""A stand-in for the AWS provider, which cannot be fetched where only package registries are reached.
+"""A stand-in for Terraform's AWS provider, which cannot be downloaded where only package registries are reachable.
 
-It has the real provider's names and types (schema.json) and makes nothing: what AWS would answer, it makes up. So the
-real Terraform finds every misspelled argument, every wrong type and every reference that leads nowhere, and can go
-through a whole apply. It does not know which values AWS accepts.
+It has the names and types of the real provider (schema.json), creates nothing and invents the answers of AWS. The real
+Terraform thus finds every misspelled argument, wrong type and dangling reference, and can complete an apply. The
+stand-in does not know which values AWS accepts.
 """
 
 import itertools
@@ -56,7 +56,7 @@ def schema_block(level):
 
 
 def fill(level, values, make):
-    """Gives every attribute that the provider would compute the value that `make` says."""
+    """Sets every attribute that the provider would compute to the value that `make` returns."""
     for name, attribute in level["attributes"].items():
         if attribute.get("computed") and (values.get(name) is None or is_unknown(values[name])):
             values[name] = make(name, attribute["type"])
@@ -70,8 +70,8 @@ def fill(level, values, make):
     return values
 
 
-def made_up(kind):
-    """What AWS might answer for an attribute of a resource or data source of this kind."""
+def invented(kind):
+    """Returns a function that invents the value of an attribute of a resource or data source of this kind."""
 
     def make(name, of):
         if isinstance(of, list):
@@ -100,7 +100,7 @@ def made_up(kind):
 
 
 def policy_json(values):
-    """aws_iam_policy_document, as far as terraform/ uses it."""
+    """Returns the JSON of an aws_iam_policy_document, for the arguments that terraform/ uses."""
 
     def one(items):
         return items[0] if items and len(items) == 1 else items
@@ -112,7 +112,7 @@ def policy_json(values):
             if each[name]:
                 statement[key] = one(each[name])
         if each["principals"]:
-            statement["Principal"] = {who["type"]: one(who["identifiers"]) for who in each["principals"]}
+            statement["Principal"] = {principal["type"]: one(principal["identifiers"]) for principal in each["principals"]}
         conditions = {}
         for condition in each["condition"]:
             conditions.setdefault(condition["test"], {})[condition["variable"]] = one(condition["values"])
@@ -175,7 +175,7 @@ class StandIn(rpc.ProviderServicer):
         level = SCHEMA["resource"][request.type_name]
         values = {name: None for name in level["attributes"]} | {"id": request.id, "name": request.id}
         values |= {name: None if inner["nesting"] == "single" else [] for name, inner in level["blocks"].items()}
-        fill(level, values, made_up(request.type_name))
+        fill(level, values, invented(request.type_name))
         imported = pb.ImportResourceState.ImportedResource(type_name=request.type_name, state=pack(values))
         return pb.ImportResourceState.Response(imported_resources=[imported])
 
@@ -188,14 +188,14 @@ class StandIn(rpc.ProviderServicer):
     def ApplyResourceChange(self, request, context):
         planned = unpack(request.planned_state)
         if planned is not None:
-            fill(SCHEMA["resource"][request.type_name], planned, made_up(request.type_name))
+            fill(SCHEMA["resource"][request.type_name], planned, invented(request.type_name))
         return pb.ApplyResourceChange.Response(new_state=pack(planned), legacy_type_system=True)
 
     def ReadDataSource(self, request, context):
         values = unpack(request.config)
         if request.type_name == "aws_iam_policy_document":
             values["json"] = policy_json(values)
-        fill(SCHEMA["data"][request.type_name], values, made_up(request.type_name))
+        fill(SCHEMA["data"][request.type_name], values, invented(request.type_name))
         return pb.ReadDataSource.Response(state=pack(values))
 
     def StopProvider(self, request, context):
@@ -203,7 +203,7 @@ class StandIn(rpc.ProviderServicer):
 
 
 def serve():
-    """Starts the stand-in; returns what TF_REATTACH_PROVIDERS has to be for Terraform to use it."""
+    """Starts the stand-in; returns the server and the TF_REATTACH_PROVIDERS that makes Terraform use it."""
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=8),
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
