@@ -175,10 +175,16 @@ start_simulator() {
 
 # --- Steps of .ci/run and scripts/nightly ---------------------------------------------------------------------------
 
-step_title='' step_began=0 timings=()
+step_title='' step_began=0 step_cpu=0 timings=()
+
+# CPU time of all processes that ended, in clock ticks of 10 ms.
+cpu_ticks() { awk '{ print $16 + $17 }' "/proc/$$/stat"; }
 
 end_step() {
-  [ -z "$step_title" ] || timings+=("$(printf '%6d s  %s' $((SECONDS - step_began)) "$step_title")")
+  local cpu
+  [ -n "$step_title" ] || return 0
+  cpu=$(cpu_ticks)
+  timings+=("$(printf '%6d %6d  %s' $((SECONDS - step_began)) $(((cpu - step_cpu) / 100)) "$step_title")")
   step_title=''
 }
 
@@ -186,6 +192,7 @@ end_step() {
 step() {
   end_step
   step_title=$* step_began=$SECONDS
+  step_cpu=$(cpu_ticks)
   printf '\n=== %s (after %s s)\n' "$*" "$SECONDS"
 }
 
@@ -197,6 +204,6 @@ report_steps() {
   clean_up
   [ "$status" = 0 ] || step_title="$step_title: FAILED"
   end_step
-  printf '\n=== seconds per step\n'
-  printf '%s\n' ${timings[@]+"${timings[@]}"} "$(printf '%6d s  in all' "$SECONDS")"
+  printf '\n=== seconds, CPU seconds and title of each step\n'
+  printf '%s\n' ${timings[@]+"${timings[@]}"} "$(printf '%6d %6d  in all' "$SECONDS" $(($(cpu_ticks) / 100)))"
 }
