@@ -133,11 +133,12 @@ use_broker() {
   export SANDBOX_BROKER=${CARGO_TARGET_DIR:-$root/target}/debug/sandbox-broker
 }
 
-# wait_for PID LOG SED-EXPRESSION: waits until the expression prints something about the log of the process; prints that.
+# wait_for PID LOG SED-EXPRESSION: waits until the expression finds something in the log of the process; prints its first
+# line.
 wait_for() {
   local found tries
   for ((tries = 0; tries < 1800; tries++)); do
-    found=$(sed -n "$3" "$2")
+    found=$(sed -n "$3" "$2" | head -n 1)
     if [ -n "$found" ]; then
       echo "$found"
       return
@@ -175,10 +176,10 @@ start_simulator() {
 
 # --- Steps of .ci/run and scripts/nightly ---------------------------------------------------------------------------
 
-step_title='' step_began=0 step_cpu=0 timings=()
+step_title='' step_began=0 step_cpu=0 timings=() beside=()
 
-# CPU time of all processes that ended, in clock ticks of 10 ms.
-cpu_ticks() { awk '{ print $16 + $17 }' "/proc/$$/stat"; }
+# cpu_ticks [PID]: the CPU time of the ended children of a process, by default this one, in clock ticks of 10 ms.
+cpu_ticks() { awk '{ print $16 + $17 }' "/proc/${1:-$$}/stat"; }
 
 end_step() {
   local cpu
@@ -194,6 +195,37 @@ step() {
   step_title=$* step_began=$SECONDS
   step_cpu=$(cpu_ticks)
   printf '\n=== %s (after %s s)\n' "$*" "$SECONDS"
+}
+
+# beside TITLE COMMAND...: runs the command in the background, as a step beside the following ones. join_steps waits for
+# all such steps, prints their output and fails if one of them failed.
+beside() {
+  local log
+  mkdir -p "$root/target/log"
+  log=$(mktemp "$root/target/log/step-XXXXXX")
+  (
+    began=$SECONDS self=$BASHPID
+    trap 'echo "$((SECONDS - began)) $(cpu_ticks "$self")" >"$log.time"' EXIT
+    "${@:2}"
+  ) >"$log" 2>&1 &
+  processes+=($!)
+  beside+=("$! $log $1")
+}
+
+join_steps() {
+  local each pid log title wall cpu failed=
+  end_step
+  for each in "${beside[@]}"; do
+    read -r pid log title <<<"$each"
+    printf '\n=== %s (beside others)\n' "$title"
+    wait "$pid" || failed=$title
+    cat "$log"
+    read -r wall cpu <"$log.time"
+    timings+=("$(printf '%6d %6d  %s' "$wall" $((cpu / 100)) "$title (beside others)")")
+  done
+  beside=()
+  [ -z "$failed" ] || step_title=$failed
+  [ -z "$failed" ]
 }
 
 # Prints the seconds of each step when the script exits, and the name of the step that failed.

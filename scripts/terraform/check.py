@@ -270,7 +270,7 @@ def main():
         code, text = terraform("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | values))
         # Terraform wraps its messages.
         if code == 0 or reason not in " ".join(text.replace("│", " ").split()):
-            fail(f"{values} should have been rejected with "{reason}"\n{text}")
+            fail(f"{values} should have been rejected with '{reason}'\n{text}")
     print(f"{len(REJECTED)} rejected")
 
     step("checkov")
