@@ -22,7 +22,7 @@ use crate::store::{
 use crate::{
     auth::Authenticator,
     backoff::Backoff,
-    broker::{Broker, Readiness, candidates::Candidates, refresher::CandidateRefresher},
+    broker::{Broker, Readiness, candidates::CandidateIndex, refresher::CandidateRefresher},
     clock::Clock,
     config::Config,
     csp::{
@@ -192,7 +192,7 @@ impl App {
         )?;
         let refresher = CandidateRefresher::new(
             store.clone(),
-            Candidates::new(config.allocation.index_capacity, seed),
+            CandidateIndex::new(config.allocation.index_capacity, seed),
             tasks.clone(),
         );
         let backoff =

@@ -1,4 +1,4 @@
-//! Whether the database answers.
+//! The readiness check: whether the database answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,11 +6,11 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::store::PoolStore;
 
-/// How long a check answers for others.
+/// How long a result answers further checks.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Checks the database at most once a second, however often it is asked.
+/// A check of the database that reads it at most once a second.
 #[derive(Debug)]
 pub struct Readiness {
     store: PoolStore,
@@ -18,7 +18,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A check of `store`.
+    /// A check that reads `store`.
     #[must_use]
     pub fn new(store: PoolStore) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Readiness {
     /// Checks the database, or returns the result of a check less than a second ago.
     ///
     /// # Errors
-    /// A text that says what is wrong.
+    /// A text that describes the failure.
     pub async fn check(self: Arc<Self>) -> Result<(), String> {
         let mut last = self.last.lock().await;
         if let Some((at, result)) = &*last

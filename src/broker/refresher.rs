@@ -1,4 +1,7 @@
-//! Keeps the index of candidates filled from the table.
+//! Keeps the candidate index filled from the table.
+//!
+//! At most one scan runs at a time. Requests that find no candidate wait for it and share its result; in the background
+//! a scan tops up an index that runs low or has shown too many stale candidates.
 
 use std::{
     collections::HashMap,
@@ -15,86 +18,89 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    broker::candidates::{Candidates, Reservation},
+    broker::candidates::{CandidateIndex, Reservation},
     domain::NamePrefix,
     store::{PageSize, PoolStore, StoreError},
 };
 
-/// A reading to the last page that found nothing answers those who asked until so long after it began.
+/// How long an empty scan may answer other requests, measured from its start.
 const EMPTY_SCAN_VALID_FOR: Duration = Duration::from_millis(250);
-/// How long such a reading is remembered: longer than a request may take, so whoever can share it finds it.
+/// How long an empty scan is retained: longer than a request may take, so that requests which began before it find it.
 const EMPTY_SCAN_KEPT_FOR: Duration = Duration::from_secs(30);
-/// How often the index is topped up in the background at the most, when it has all that the table has.
+/// The shortest interval between background scans while the index holds all available sandboxes of the table.
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
-/// So many candidates that were not what the index said, since the last reading began, call for a new one.
+/// The number of stale hits since the last scan began that makes the index outdated.
 const STALE_HITS_TOLERATED: usize = 8;
-/// How often the index is read anew at the most while others take what it has. For a quarter of the time at the most, too.
+/// The shortest interval between scans of an outdated index. Scans take at most a quarter of the time, too.
 const OUTDATED_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a refresh found for a prefix.
+/// The result of a refresh for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refreshed {
-    /// There are candidates to take.
+    /// The index has candidates that match.
     Found,
-    /// Every match is being claimed by another request of this process; some may come back.
+    /// Other requests of this process have reserved every match and may return some.
     Busy,
-    /// The table has none.
+    /// No matching sandbox is available.
     Empty,
 }
 
-/// The index and the one reader that may fill it at a time. Cheap to clone.
+/// The candidate index and the scans that fill it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CandidateRefresher(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     store: PoolStore,
-    candidates: Candidates,
+    candidates: CandidateIndex,
+    /// Locked during every scan.
     state: Arc<Mutex<RefreshState>>,
     waiting: AtomicUsize,
     tasks: TaskTracker,
 }
 
-/// What earlier readings tell those who waited for them.
+/// The results of earlier scans.
 #[derive(Debug, Default)]
 struct RefreshState {
-    /// When the last reading began that found nothing.
-    empty: HashMap<Option<NamePrefix>, Instant>,
+    /// When the last scan for a prefix that found no match began. The index itself answers for every prefix unless the
+    /// table has more available sandboxes than it can hold.
+    empty: HashMap<NamePrefix, Instant>,
+    /// When the last failed scan ended.
     failed: Option<Instant>,
     last: Option<LastScan>,
 }
 
-/// The last reading of the table.
 #[derive(Clone, Copy, Debug)]
 struct LastScan {
     took: Duration,
     ended: Instant,
     /// Whether it stopped before the last page.
-    left_some: bool,
+    stopped_early: bool,
 }
 
 impl RefreshState {
-    fn note_end(&mut self, began: Instant, left_some: bool) {
+    fn record_scan(&mut self, began: Instant, stopped_early: bool) {
         self.last = Some(LastScan {
             took: began.elapsed(),
             ended: Instant::now(),
-            left_some,
+            stopped_early,
         });
     }
 
-    /// Whether reading again is likely to bring something. `runs_low`, `is_outdated`: the index.
+    /// Whether another scan is likely to improve an index that runs low or is outdated.
     fn should_refresh(&self, runs_low: bool, is_outdated: bool) -> bool {
         self.last.is_none_or(|last| {
             let since = last.ended.elapsed();
-            (runs_low && last.left_some)
+            (runs_low && last.stopped_early)
                 || (is_outdated && since >= OUTDATED_REFRESH_INTERVAL.max(3 * last.took))
                 || since >= TOP_UP_INTERVAL
         })
     }
 
-    /// What earlier readings answer to who asked at `asked`.
-    fn answer(
+    /// The answer of earlier scans to a request for `prefix` that began to wait at `asked`.
+    fn earlier_answer(
         &mut self,
+        candidates: &CandidateIndex,
         prefix: Option<&NamePrefix>,
         asked: Instant,
     ) -> Option<Result<Refreshed, StoreError>> {
@@ -103,18 +109,20 @@ impl RefreshState {
         }
         self.empty
             .retain(|_, began| began.elapsed() < EMPTY_SCAN_KEPT_FOR);
-        let began = self.empty.get(&prefix.cloned())?;
-        (asked < *began + EMPTY_SCAN_VALID_FOR).then_some(Ok(Refreshed::Empty))
+        let of_prefix = prefix.and_then(|prefix| self.empty.get(prefix).copied());
+        let began = candidates.no_match_since(prefix).max(of_prefix)?;
+        (asked < began + EMPTY_SCAN_VALID_FOR).then_some(Ok(Refreshed::Empty))
     }
 }
 
-/// What a reading found for a prefix, and whether it stopped before the last page.
+/// The result of a scan for a prefix.
 struct ScanResult {
     refreshed: Refreshed,
-    left_some: bool,
+    /// Whether it stopped before the last page.
+    stopped_early: bool,
 }
 
-/// One request that waits for a refresh.
+/// Counts a request that waits for a refresh.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -131,9 +139,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl CandidateRefresher {
-    /// An empty index in front of `store`; its background readings run on `tasks`.
+    /// Fills `candidates` from `store`; its scans run on `tasks`.
     #[must_use]
-    pub fn new(store: PoolStore, candidates: Candidates, tasks: TaskTracker) -> Self {
+    pub fn new(store: PoolStore, candidates: CandidateIndex, tasks: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             store,
             candidates,
@@ -143,133 +151,132 @@ impl CandidateRefresher {
         }))
     }
 
-    /// The index.
+    /// The candidate index.
     #[must_use]
-    pub fn candidates(&self) -> &Candidates {
+    pub fn candidates(&self) -> &CandidateIndex {
         &self.0.candidates
     }
 
-    /// Takes a candidate, and has the index topped up if it runs low or shows too many that others took.
+    /// Reserves a candidate, and starts a scan in the background if the index runs low or is outdated.
     #[must_use]
-    pub fn check_out(&self, prefix: Option<&NamePrefix>) -> Option<Reservation<'_>> {
+    pub fn reserve(&self, prefix: Option<&NamePrefix>) -> Option<Reservation<'_>> {
         self.top_up_in_background();
-        self.candidates().check_out(prefix)
+        self.candidates().reserve(prefix)
     }
 
-    fn runs_low(&self) -> bool {
-        self.candidates().len() < self.candidates().capacity() / 4
-    }
-
-    /// Waits until there is a candidate with the prefix, or the table was read to the last page for nothing. One reading at
-    /// a time, and those who wait for it share what it finds, each page as it comes.
+    /// Waits until there is a candidate with the prefix, or a scan has read the table to the last page without finding
+    /// one. Waiting requests share one scan and continue with the page that brings their candidate.
     ///
     /// # Errors
-    /// [`StoreError`] if the reading, or the one waited for, failed.
+    /// [`StoreError`] if the scan failed.
     pub async fn refresh(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
         let _waiting = Waiting::enter(&self.0.waiting);
         tokio::select! {
             biased;
-            () = self.candidates().arrival(prefix) => Ok(Refreshed::Found),
-            refreshed = self.refresh_in_turn(prefix) => refreshed,
+            () = self.candidates().wait_for_match(prefix) => Ok(Refreshed::Found),
+            refreshed = self.scan_or_share(prefix) => refreshed,
         }
     }
 
-    async fn refresh_in_turn(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
+    async fn scan_or_share(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
         let asked = Instant::now();
         let mut state = Arc::clone(&self.0.state).lock_owned().await;
-        if self.candidates().has(prefix) {
+        if self.candidates().has_match(prefix) {
             return Ok(Refreshed::Found);
         }
-        if let Some(answer) = state.answer(prefix, asked) {
+        if let Some(answer) = state.earlier_answer(self.candidates(), prefix, asked) {
             return answer;
         }
-        let (supply, prefix) = (self.clone(), prefix.cloned());
-        // A task of its own: a request whose time is up must not take the reading along that others wait for.
-        let read = async move { supply.read_in_turn(&mut state, prefix).await };
-        let refreshed = self.0.tasks.spawn(read).await;
-        refreshed.unwrap_or_else(|_| Err(StoreError::shared("Query")))
+        let (shared, prefix) = (self.clone(), prefix.cloned());
+        // A task of its own, so that the time-out of this request does not cancel a scan that others wait for.
+        let scan = async move { shared.scan_and_record(&mut state, prefix).await };
+        let result = self.0.tasks.spawn(scan).await;
+        result.unwrap_or_else(|_| Err(StoreError::shared("Query")))
     }
 
-    async fn read_in_turn(
+    async fn scan_and_record(
         &self,
         state: &mut RefreshState,
         prefix: Option<NamePrefix>,
     ) -> Result<Refreshed, StoreError> {
         let began = Instant::now();
-        match self.0.read_for(prefix.as_ref()).await {
+        match self.0.scan_for(prefix.as_ref()).await {
             Ok(ScanResult {
                 refreshed,
-                left_some,
+                stopped_early,
             }) => {
-                // One that stopped as soon as it had a prefix says nothing about how much the table has.
-                if prefix.is_none() || !left_some {
-                    state.note_end(began, left_some);
+                // A scan that stopped at the first match of a prefix does not show how much more the table has.
+                if prefix.is_none() || !stopped_early {
+                    state.record_scan(began, stopped_early);
                 }
-                if refreshed == Refreshed::Empty {
+                if refreshed == Refreshed::Empty
+                    && let Some(prefix) = prefix
+                {
                     state.empty.insert(prefix, began);
                 }
                 Ok(refreshed)
             }
             Err(error) => {
-                state.note_end(began, false);
+                state.record_scan(began, false);
                 state.failed = Some(Instant::now());
                 Err(error)
             }
         }
     }
 
-    /// Reads the first page of the table, and has the rest read in the background.
+    /// Reads the first page of the table and starts a scan of the rest in the background.
     ///
     /// # Errors
     /// [`StoreError`] if the first page could not be read.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         {
             let mut state = self.0.state.lock().await;
-            // Nobody waits, so one page is enough; and what it did not find is nobody's answer.
             let began = Instant::now();
-            let reading = self.0.read_for(None).await?;
-            state.note_end(began, reading.left_some);
+            // No request waits yet, so this stops after the first page.
+            let result = self.0.scan_for(None).await?;
+            state.record_scan(began, result.stopped_early);
         }
         self.top_up_in_background();
         Ok(())
     }
 
-    /// Reads the table until the index is full, or to the last page.
+    /// Scans the table until the index is full, or to the last page.
     ///
     /// # Errors
-    /// [`StoreError`] if the reading failed; what it had read stays.
+    /// [`StoreError`] if the scan failed; candidates of the pages that it had read stay in the index.
     pub async fn fill(&self) -> Result<(), StoreError> {
         let mut state = self.0.state.lock().await;
-        self.fill_in_turn(&mut state).await
+        self.fill_and_record(&mut state).await
     }
 
-    async fn fill_in_turn(&self, state: &mut RefreshState) -> Result<(), StoreError> {
+    async fn fill_and_record(&self, state: &mut RefreshState) -> Result<(), StoreError> {
         let began = Instant::now();
-        let read = self.0.read_all().await;
-        state.note_end(began, *read.as_ref().unwrap_or(&false));
-        read.map(drop)
+        let scan = self.0.scan_to_capacity().await;
+        state.record_scan(began, *scan.as_ref().unwrap_or(&false));
+        scan.map(drop)
     }
 
     fn top_up_in_background(&self) {
-        let runs_low = self.runs_low();
-        let is_outdated = self.candidates().lost() >= STALE_HITS_TOLERATED;
+        let candidates = self.candidates();
+        let runs_low = candidates.len() < candidates.capacity() / 4;
+        let is_outdated = candidates.stale_hits() >= STALE_HITS_TOLERATED;
         if !runs_low && !is_outdated {
             return;
         }
-        // Whoever reads now fills the index as well; if that is not enough, the next request finds it low again.
+        // A scan that is running fills the index as well. If that is not enough, the next request comes here again.
         let Ok(mut state) = Arc::clone(&self.0.state).try_lock_owned() else {
             return;
         };
         if !state.should_refresh(runs_low, is_outdated) {
             return;
         }
-        let supply = self.clone();
+        let refresher = self.clone();
         self.0.tasks.spawn(async move {
-            if let Err(error) = supply.fill_in_turn(&mut state).await {
-                // The next request that finds no candidate reads for itself, and tells its caller.
+            if let Err(error) = refresher.fill_and_record(&mut state).await {
+                // The next request that finds no candidate scans the table itself and returns the error to its client.
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "could not top up the candidate index"
+                    "candidate index refresh failed"
                 );
             }
         });
@@ -277,51 +284,51 @@ impl CandidateRefresher {
 }
 
 impl Inner {
-    /// Until there is a candidate with the prefix for everybody who waits, or to the last page.
-    async fn read_for(&self, prefix: Option<&NamePrefix>) -> Result<ScanResult, StoreError> {
-        let pass = self.candidates.begin_pass();
+    /// Scans the table until there are enough candidates with the prefix for all waiting requests, or to the last page.
+    async fn scan_for(&self, prefix: Option<&NamePrefix>) -> Result<ScanResult, StoreError> {
+        let scan = self.candidates.begin_scan();
         let mut pages = pin!(self.store.available_pages(PageSize::Growing));
-        let (mut takeable, mut checked_out) = (0, 0);
+        let (mut free, mut reserved) = (0, 0);
         while let Some(page) = pages.try_next().await? {
-            let offered = self.candidates.offer(page.candidates, pass, prefix);
-            takeable += offered.takeable;
-            checked_out += offered.checked_out;
-            // What is in the index now: those who waited take theirs, and leave, page by page.
+            let matches = self.candidates.add_page(page.candidates, scan, prefix);
+            free += matches.free;
+            reserved += matches.reserved;
+            // Waiting requests leave page by page, with the candidates that they have reserved.
             if !page.is_last
-                && self.candidates.count(prefix) >= self.waiting.load(Ordering::Relaxed)
+                && self.candidates.count_matches(prefix) >= self.waiting.load(Ordering::Relaxed)
             {
                 return Ok(ScanResult {
                     refreshed: Refreshed::Found,
-                    left_some: true,
+                    stopped_early: true,
                 });
             }
         }
-        self.candidates.finish_pass(pass);
-        // `has` again: a candidate may have been put back, or fed by a job, since its page was read.
-        let refreshed = if takeable > 0 || self.candidates.has(prefix) {
+        self.candidates.finish_scan(scan, true);
+        // A request or a job may have added a match after its page was read.
+        let refreshed = if free > 0 || self.candidates.has_match(prefix) {
             Refreshed::Found
-        } else if checked_out > 0 {
+        } else if reserved > 0 {
             Refreshed::Busy
         } else {
             Refreshed::Empty
         };
         Ok(ScanResult {
             refreshed,
-            left_some: false,
+            stopped_early: false,
         })
     }
 
-    /// Until the index is full, or to the last page. Returns whether it left some.
-    async fn read_all(&self) -> Result<bool, StoreError> {
-        let pass = self.candidates.begin_pass();
+    /// Scans the table until the index is full, or to the last page. Returns whether it stopped before the last page.
+    async fn scan_to_capacity(&self) -> Result<bool, StoreError> {
+        let scan = self.candidates.begin_scan();
         let mut pages = pin!(self.store.available_pages(PageSize::Steady));
-        let mut read = 0;
-        let mut left_some = false;
-        while !left_some && let Some(page) = pages.try_next().await? {
-            read += self.candidates.offer(page.candidates, pass, None).takeable;
-            left_some = !page.is_last && read >= self.candidates.capacity();
+        let mut found = 0;
+        let mut stopped_early = false;
+        while !stopped_early && let Some(page) = pages.try_next().await? {
+            found += self.candidates.add_page(page.candidates, scan, None).free;
+            stopped_early = !page.is_last && found >= self.candidates.capacity();
         }
-        self.candidates.finish_pass(pass);
-        Ok(left_some)
+        self.candidates.finish_scan(scan, !stopped_early);
+        Ok(stopped_early)
     }
 }

@@ -1,3 +1,5 @@
+//! Allocation: bursts, prefixes, retries, and items changed outside the broker.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
@@ -8,7 +10,7 @@ use sandbox_broker::{
 
 use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one, class_room};
 
-/// Sends one request for each caller, all at once, spread over the brokers.
+/// Sends one request for each caller, all concurrently, spread over the brokers.
 async fn burst(
     brokers: &[BrokerClient],
     callers: usize,
@@ -26,54 +28,54 @@ async fn burst(
     .await
 }
 
-fn given(answers: &[(String, Answer)]) -> BTreeMap<String, Vec<String>> {
-    let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn sandboxes_by_caller(answers: &[(String, Answer)]) -> BTreeMap<String, Vec<String>> {
+    let mut sandboxes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (caller, answer) in answers {
         assert!(answer.status.is_success(), "{caller}: {answer:?}");
-        given
+        sandboxes
             .entry(caller.clone())
             .or_default()
             .push(answer.sandbox_id());
     }
-    given
+    sandboxes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_class_of_a_thousand_gets_a_thousand_different_sandboxes() {
+async fn burst_of_a_thousand_callers_gets_a_thousand_different_sandboxes() {
     let _room = class_room().await;
     let pool = Pool::of(1000).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = burst(&[a.client.clone(), b.client.clone()], 1000, None).await;
     let other = answers.iter().find(|(_, answer)| answer.status != 201);
     assert!(other.is_none(), "{other:?}");
-    assert_eq!(assert_each_has_one(&given(&answers)), 1000);
+    assert_eq!(assert_each_has_one(&sandboxes_by_caller(&answers)), 1000);
     assert_eq!(
         pool.holdings().await,
-        given(&answers),
-        "the table says what the answers said"
+        sandboxes_by_caller(&answers),
+        "the table agrees with the responses"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_class_with_a_prefix_gets_every_match_and_nothing_else() {
+async fn burst_with_a_prefix_gets_every_match_and_nothing_else() {
     let _room = class_room().await;
     let pool = Pool::with_names((0..700).map(|n| format!("other-{n}"))).await;
     pool.add((0..300).map(|n| format!("cloud-{n}"))).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = burst(&[a.client.clone(), b.client.clone()], 300, Some("cloud-")).await;
-    let given = given(&answers);
-    assert_eq!(assert_each_has_one(&given), 300);
+    let allocated = sandboxes_by_caller(&answers);
+    assert_eq!(assert_each_has_one(&allocated), 300);
     assert!(
-        given
+        allocated
             .values()
             .flatten()
             .all(|name| name.starts_with("cloud-")),
-        "{given:?}"
+        "{allocated:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn matches_on_the_last_pages_of_the_index_are_found_by_a_small_candidate_index() {
+async fn small_candidate_index_finds_matches_on_the_last_pages_of_the_table() {
     let _room = class_room().await;
     let pool = Pool::new().await;
     // Long external ids, so that 1,500 sandboxes fill more than one page of 1 MB.
@@ -88,24 +90,24 @@ async fn matches_on_the_last_pages_of_the_index_are_found_by_a_small_candidate_i
         .broker_with(&[("CANDIDATE_INDEX_CAPACITY", "1000")])
         .await;
     let answers = burst(std::slice::from_ref(&broker.client), 200, Some("z-wanted-")).await;
-    assert_eq!(assert_each_has_one(&given(&answers)), 200);
-    let refused = broker
+    assert_eq!(assert_each_has_one(&sandboxes_by_caller(&answers)), 200);
+    let late = broker
         .client
         .allocation("late")
         .header("X-Sandbox-Name-Prefix", "z-wanted-");
     assert_eq!(
-        broker.client.send(refused).await.code(),
+        broker.client.send(late).await.code(),
         "NO_SANDBOXES_AVAILABLE"
     );
     assert_eq!(
         broker.client.allocate("late").await.status,
         201,
-        "the others are still there"
+        "other sandboxes are still available"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_gets_the_same_sandbox() {
+async fn retry_returns_the_sandbox_already_held() {
     let pool = Pool::of(10).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let first = a.client.allocate("play-1").await;
@@ -119,7 +121,7 @@ async fn a_retry_gets_the_same_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_at_the_same_moment_on_two_brokers_get_one_sandbox() {
+async fn concurrent_retries_on_two_brokers_get_one_sandbox() {
     let pool = Pool::of(1000).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = join_all((0..200).flat_map(|n| {
@@ -130,7 +132,7 @@ async fn retries_at_the_same_moment_on_two_brokers_get_one_sandbox() {
         })
     }))
     .await;
-    for (caller, sandboxes) in given(&answers) {
+    for (caller, sandboxes) in sandboxes_by_caller(&answers) {
         assert_eq!(sandboxes.len(), 2, "{caller}");
         assert_eq!(sandboxes[0], sandboxes[1], "{caller}");
     }
@@ -143,7 +145,7 @@ async fn retries_at_the_same_moment_on_two_brokers_get_one_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_gets_one_sandbox_a_key_and_shares_its_keys_with_nobody() {
+async fn caller_gets_one_sandbox_per_key_and_shares_no_key_with_other_callers() {
     let pool = Pool::of(10).await;
     let broker = pool.broker().await;
     let mut ids = Vec::new();
@@ -172,17 +174,17 @@ async fn a_caller_gets_one_sandbox_a_key_and_shares_its_keys_with_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_pool_refuses_the_new_and_still_answers_those_who_hold() {
+async fn empty_pool_rejects_new_callers_and_still_answers_retries() {
     let pool = Pool::of(2).await;
     let broker = pool.broker().await;
     let first = broker.client.allocate("play-1").await;
     broker.client.allocate("play-2").await;
-    let refused = broker.client.allocate("play-3").await;
+    let rejected = broker.client.allocate("play-3").await;
     assert_eq!(
-        (refused.status.as_u16(), refused.code().as_str()),
+        (rejected.status.as_u16(), rejected.code().as_str()),
         (409, "NO_SANDBOXES_AVAILABLE")
     );
-    assert_eq!(refused.header("retry-after"), Some("30"));
+    assert_eq!(rejected.header("retry-after"), Some("30"));
     let again = broker.client.allocate("play-1").await;
     assert_eq!(
         (again.status.as_u16(), again.sandbox_id()),
@@ -191,23 +193,23 @@ async fn an_empty_pool_refuses_the_new_and_still_answers_those_who_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_sandboxes_go_to_somebody_whatever_the_crowd() {
+async fn last_sandboxes_are_allocated_in_a_burst_of_too_many_callers() {
     let pool = Pool::of(20).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = burst(&[a.client.clone(), b.client.clone()], 200, None).await;
-    let (won, refused): (Vec<_>, Vec<_>) = answers
+    let (won, rejected): (Vec<_>, Vec<_>) = answers
         .into_iter()
         .partition(|(_, answer)| answer.status == 201);
-    assert_eq!(assert_each_has_one(&given(&won)), 20);
+    assert_eq!(assert_each_has_one(&sandboxes_by_caller(&won)), 20);
     assert!(
-        refused
+        rejected
             .iter()
             .all(|(_, answer)| answer.code() == "NO_SANDBOXES_AVAILABLE")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_was_given_back_is_never_handed_out_again() {
+async fn released_sandbox_is_never_allocated_again() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let mut used = Vec::new();
@@ -215,7 +217,7 @@ async fn a_sandbox_that_was_given_back_is_never_handed_out_again() {
         let answer = broker.client.allocate("play-1").await;
         assert_eq!(
             answer.status, 201,
-            "a key whose sandbox was given back gets a new one"
+            "a key whose sandbox was released gets a new one"
         );
         used.push(answer.sandbox_id());
         assert_eq!(
@@ -237,7 +239,7 @@ async fn a_sandbox_that_was_given_back_is_never_handed_out_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_at_the_same_moment_after_a_release_get_one_new_sandbox() {
+async fn concurrent_retries_after_a_release_get_one_new_sandbox() {
     let pool = Pool::of(400).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     for n in 0..10 {
@@ -250,7 +252,7 @@ async fn retries_at_the_same_moment_after_a_release_get_one_new_sandbox() {
             async move { (caller.clone(), client.allocate(&caller).await) }
         }))
         .await;
-        let mut ids = given(&answers).remove(&caller).unwrap();
+        let mut ids = sandboxes_by_caller(&answers).remove(&caller).unwrap();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), 1, "{caller}");
@@ -260,7 +262,7 @@ async fn retries_at_the_same_moment_after_a_release_get_one_new_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_after_the_time_is_up_gets_a_new_sandbox_and_retires_the_old_one() {
+async fn retry_of_an_overdue_allocation_gets_a_new_sandbox_and_retires_the_old_one() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let old = broker.client.allocate("play-1").await.sandbox_id();
@@ -284,7 +286,7 @@ async fn a_retry_after_the_time_is_up_gets_a_new_sandbox_and_retires_the_old_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_allocation_records_who_holds_it_and_until_when() {
+async fn allocation_records_its_holder_and_expiry() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("LAB_DURATION_HOURS", "2")]).await;
     let request = broker
@@ -308,7 +310,7 @@ async fn an_allocation_records_who_holds_it_and_until_when() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_renamed_behind_the_brokers_back_is_given_under_its_new_name_only() {
+async fn sandbox_renamed_by_another_broker_is_allocated_under_its_new_name_only() {
     let pool = Pool::with_names(["cloud-1"]).await;
     let broker = pool.broker().await;
     let mut renamed = account("cloud-1");
@@ -330,7 +332,7 @@ async fn a_sandbox_renamed_behind_the_brokers_back_is_given_under_its_new_name_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_item_that_cannot_be_read_fails_nobody() {
+async fn unreadable_item_fails_no_request() {
     use aws_sdk_dynamodb::types::AttributeValue::S;
     let pool = Pool::of(2).await;
     for (id, status) in [("broken-1", "available"), ("broken-2", "lost")] {
@@ -350,7 +352,7 @@ async fn an_item_that_cannot_be_read_fails_nobody() {
     }
     let broker = pool.broker().await;
     let answers = burst(std::slice::from_ref(&broker.client), 2, None).await;
-    assert_eq!(assert_each_has_one(&given(&answers)), 2);
+    assert_eq!(assert_each_has_one(&sandboxes_by_caller(&answers)), 2);
     assert_eq!(
         broker.client.allocate("play-3").await.code(),
         "NO_SANDBOXES_AVAILABLE"
@@ -362,7 +364,7 @@ async fn an_item_that_cannot_be_read_fails_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_that_cannot_be_read_is_written_over() {
+async fn unreadable_claim_is_overwritten() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let held = broker.client.allocate("play-1").await.sandbox_id();
@@ -390,18 +392,22 @@ async fn a_claim_that_cannot_be_read_is_written_over() {
     assert_eq!(
         (again.status.as_u16(), again.sandbox_id()),
         (200, held),
-        "the index of callers still knows"
+        "the index of callers still has it"
     );
     broker.client.release(&again.sandbox_id(), "play-1").await;
     let answers = join_all((0..10).map(|_| broker.client.allocate("play-1"))).await;
     let mut ids: Vec<_> = answers.iter().map(Answer::sandbox_id).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 1, "and whoever writes over it first wins");
+    assert_eq!(
+        ids.len(),
+        1,
+        "the first request to overwrite the claim wins"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_describes_the_account_as_the_table_has_it() {
+async fn response_describes_the_account_as_the_table_has_it() {
     let pool = Pool::with_names(["one", "two"]).await;
     let broker = pool.broker().await;
     let mut changed = [account("one"), account("two")];
@@ -417,7 +423,7 @@ async fn an_answer_describes_the_account_as_the_table_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_informs_people_may_be_of_any_type() {
+async fn informational_attributes_may_be_of_any_type() {
     use aws_sdk_dynamodb::types::AttributeValue::{N, S};
     let pool = Pool::of(1).await;
     for (name, value) in [

@@ -1,4 +1,4 @@
-//! Everything at once: callers, every job, trouble at CSP, and time that passes, on two brokers.
+//! Callers, every job, CSP faults and passing time, all concurrently, on two brokers.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::support::{BrokerClient, Pool, START, TestBroker, simulated_csp};
 const CALLERS: u64 = 12;
 const STEPS: usize = 200;
 
-/// Who was ever given which sandbox.
+/// The caller that each sandbox was ever allocated to.
 type Ledger = Mutex<BTreeMap<String, String>>;
 
 async fn play(
@@ -46,7 +46,7 @@ async fn play(
                 let id = answer.sandbox_id();
                 let mut ledger = ledger.lock().unwrap();
                 let owner = ledger.entry(id.clone()).or_insert_with(|| caller.clone());
-                assert_eq!(*owner, caller, "{id} was given to two");
+                assert_eq!(*owner, caller, "{id} was allocated to two callers");
                 holds = Some(id);
             }
             (2, Some(id)) => {
@@ -63,24 +63,20 @@ async fn play(
             (_, None) => {}
         }
     }
-    client_holds(&clients[0], &caller, holds).await
+    still_held(&clients[0], &caller, holds).await
 }
 
-/// What the caller still holds: time may have taken it meanwhile.
-async fn client_holds(
-    client: &BrokerClient,
-    caller: &str,
-    holds: Option<String>,
-) -> Option<String> {
+/// Returns the sandbox if the caller still holds it: the allocation may have expired meanwhile.
+async fn still_held(client: &BrokerClient, caller: &str, holds: Option<String>) -> Option<String> {
     let id = holds?;
     let answer = client.get(&id, caller).await;
     (answer.status.is_success() && answer.json()["status"] == "allocated").then_some(id)
 }
 
-/// Looks at the table again and again: no sandbox may go back.
-async fn watch(pool: &Pool, done: &AtomicBool) -> usize {
+/// Reads the table repeatedly and checks that no sandbox returns to an earlier status. Returns the number of reads.
+async fn check_transitions(pool: &Pool, done: &AtomicBool) -> usize {
     let mut last: BTreeMap<String, Sandbox> = BTreeMap::new();
-    let mut looks = 0;
+    let mut reads = 0;
     while !done.load(Ordering::SeqCst) {
         for now in pool.sandboxes().await {
             let id = now.id().to_string();
@@ -89,12 +85,12 @@ async fn watch(pool: &Pool, done: &AtomicBool) -> usize {
             }
             last.insert(id, now);
         }
-        looks += 1;
+        reads += 1;
     }
-    looks
+    reads
 }
 
-/// Whether the design has a way from one to the other, in any number of steps.
+/// Whether transitions of the design lead from `before` to `now`, in any number of steps.
 fn may_become(before: &Sandbox, now: &Sandbox) -> bool {
     let unused = |status| matches!(status, Status::Available | Status::Stale);
     let leaving = |status| matches!(status, Status::PendingDeletion | Status::DeletionFailed);
@@ -106,7 +102,7 @@ fn may_become(before: &Sandbox, now: &Sandbox) -> bool {
     }
 }
 
-async fn work(
+async fn run_jobs(
     brokers: [&TestBroker; 2],
     simulator: &Simulator,
     clock: &ManualClock,
@@ -159,7 +155,7 @@ async fn work(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_and_jobs_at_once_lose_nothing_and_give_nothing_twice() {
+async fn concurrent_callers_and_jobs_lose_no_sandbox_and_allocate_none_twice() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(120).await;
     let clock = Arc::new(ManualClock::new(START));
@@ -182,21 +178,21 @@ async fn callers_and_jobs_at_once_lose_nothing_and_give_nothing_twice() {
         done.store(true, Ordering::SeqCst);
         ended.into_iter().map(Result::unwrap).collect::<Vec<_>>()
     };
-    let (_, looks, ()) = tokio::join!(
+    let (_, reads, ()) = tokio::join!(
         plays,
-        watch(&pool, &done),
-        work([&a, &b], &simulator, &clock, &done)
+        check_transitions(&pool, &done),
+        run_jobs([&a, &b], &simulator, &clock, &done)
     );
-    assert!(looks > 10, "the watcher saw {looks} states of the table");
+    assert!(reads > 10, "only {reads} reads of the table");
     let ledger = ledger.lock().unwrap().clone();
     assert!(ledger.len() > 100, "{} allocations", ledger.len());
     for sandbox in pool.sandboxes().await {
         match (sandbox.status, ledger.get(sandbox.id().as_str())) {
-            (Status::Available | Status::Stale, given) => {
-                assert_eq!(given, None, "{sandbox:?} was given, and is back");
+            (Status::Available | Status::Stale, caller) => {
+                assert_eq!(caller, None, "{sandbox:?} became available again");
             }
             (_, Some(owner)) => assert_eq!(sandbox.holder.unwrap().caller.as_str(), owner),
-            // Allocated by a request whose answer was lost; nobody else may have it.
+            // Allocated by a request whose response was lost; no other caller may hold it.
             (_, None) => {}
         }
     }

@@ -1,0 +1,235 @@
+//! Allocation: the loop over candidates, and the resolution of claims.
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    Broker, BrokerError,
+    candidates::{Outcome, Reservation},
+    refresher::Refreshed,
+};
+use crate::{
+    domain::{Candidate, Holder, NamePrefix, Sandbox, SandboxId, Status},
+    store::{ClaimOutcome, ClaimPrecondition, StoredClaim},
+};
+
+/// A request for a sandbox.
+#[derive(Clone, Debug)]
+pub struct AllocateRequest {
+    /// The caller, its idempotency key and its lab.
+    pub holder: Holder,
+    /// The beginning of the sandbox's name.
+    pub prefix: Option<NamePrefix>,
+}
+
+/// A sandbox that the caller holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Allocated by this request.
+    New(Sandbox),
+    /// Allocated by an earlier request with the same caller and key.
+    Replayed(Sandbox),
+}
+
+/// The state of a (caller, key) pair's claim.
+enum ResolvedClaim {
+    /// The pair holds this sandbox.
+    Holds(Box<Sandbox>),
+    /// The pair holds no sandbox; an allocation may overwrite the claim under this precondition.
+    Free(ClaimPrecondition),
+}
+
+impl Broker {
+    /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
+    ///
+    /// # Errors
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller
+    /// may hold a sandbox nevertheless; repeating the request returns it.
+    pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
+        let began = Instant::now();
+        let allocation = timeout_at(
+            began + self.allocation.timeout,
+            self.allocate_without_timeout(request),
+        )
+        .await
+        .unwrap_or(Err(BrokerError::Contended));
+        let outcome = match &allocation {
+            Ok(Allocation::New(_)) => "success",
+            Ok(Allocation::Replayed(_)) => {
+                self.metrics.idempotent_hits.inc();
+                "idempotent"
+            }
+            Err(BrokerError::NoSandboxes) => "no_sandboxes",
+            Err(_) => "error",
+        };
+        self.metrics.allocate.with_label_values(&[outcome]).inc();
+        self.metrics
+            .allocation_latency
+            .with_label_values(&[outcome])
+            .observe(began.elapsed().as_secs_f64());
+        allocation
+    }
+
+    async fn allocate_without_timeout(
+        &self,
+        request: &AllocateRequest,
+    ) -> Result<Allocation, BrokerError> {
+        let AllocateRequest { holder, prefix } = request;
+        let mut precondition = ClaimPrecondition::New;
+        let mut conflicts = 0;
+        let mut found = None;
+        loop {
+            let slot = self.store.slot().await;
+            // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
+            let reservation = found
+                .take()
+                .or_else(|| self.refresher.reserve(prefix.as_ref()));
+            let Some(reservation) = reservation else {
+                drop(slot);
+                match self.refresher.refresh(prefix.as_ref()).await? {
+                    // Reserved before the wait for a slot, because other requests waited for the same page.
+                    Refreshed::Found => found = self.refresher.reserve(prefix.as_ref()),
+                    Refreshed::Busy => self.pause(&mut conflicts).await,
+                    Refreshed::Empty => return self.replay_or_reject(holder).await,
+                }
+                continue;
+            };
+            let attempt = slot
+                .claim(
+                    reservation.candidate(),
+                    holder,
+                    &precondition,
+                    self.terms,
+                    self.clock.now(),
+                )
+                .await?;
+            if matches!(
+                attempt,
+                ClaimOutcome::Lost(_) | ClaimOutcome::Contended | ClaimOutcome::Conflict
+            ) {
+                self.metrics.allocate_conflicts.inc();
+            }
+            match attempt {
+                ClaimOutcome::Won(sandbox) => {
+                    reservation.end(Outcome::Consumed);
+                    return Ok(Allocation::New(sandbox));
+                }
+                ClaimOutcome::Lost(now) => self.end_stale(reservation, now, &mut conflicts).await,
+                ClaimOutcome::Contended => {
+                    reservation.end(Outcome::Contended);
+                    self.pause(&mut conflicts).await;
+                }
+                ClaimOutcome::Conflict => {
+                    reservation.end(Outcome::Unused);
+                    self.pause(&mut conflicts).await;
+                }
+                ClaimOutcome::Held(claim) => {
+                    reservation.end(Outcome::Unused);
+                    match self.resolve(holder, claim).await? {
+                        ResolvedClaim::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
+                        ResolvedClaim::Free(next) => {
+                            // The same precondition failed before: another request is changing the claim, or it is unreadable.
+                            if precondition == next {
+                                self.pause(&mut conflicts).await;
+                            }
+                            precondition = next;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, conflicts: &mut u32) {
+        sleep(self.backoff.pause(*conflicts)).await;
+        *conflicts += 1;
+    }
+
+    /// Answers a request for which no sandbox is available. A retry still gets the sandbox that its caller holds.
+    async fn replay_or_reject(&self, holder: &Holder) -> Result<Allocation, BrokerError> {
+        let claim = self.store.find_claim(&holder.caller, &holder.key).await?;
+        match self.resolve(holder, claim).await? {
+            ResolvedClaim::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
+            ResolvedClaim::Free(_) => Err(BrokerError::NoSandboxes),
+        }
+    }
+
+    /// Ends the reservation of a candidate that was not as the index had it; `now` is its sandbox as the table has it.
+    /// Pauses where the next attempt may propose the same sandbox.
+    async fn end_stale(
+        &self,
+        reservation: Reservation<'_>,
+        now: Option<Sandbox>,
+        conflicts: &mut u32,
+    ) {
+        match now {
+            // A sync of another broker renamed or replaced the account: it is a candidate under its new name.
+            Some(sandbox) if sandbox.status == Status::Available => {
+                reservation.end(Outcome::Stale);
+                let renamed = Candidate::from(&sandbox.account);
+                self.refresher.candidates().add(vec![renamed]);
+                self.pause(conflicts).await;
+            }
+            // CSP may list it again. Until then the secondary index of the table may lag behind and return it.
+            None
+            | Some(Sandbox {
+                status: Status::Stale,
+                ..
+            }) => {
+                reservation.end(Outcome::Stale);
+                self.pause(conflicts).await;
+            }
+            Some(_) => reservation.end(Outcome::TakenByOther),
+        }
+    }
+
+    /// Follows a claim to its sandbox. The claim is only a pointer; the sandbox item decides about its holder.
+    async fn resolve(
+        &self,
+        holder: &Holder,
+        claim: StoredClaim,
+    ) -> Result<ResolvedClaim, BrokerError> {
+        let pointer = match claim {
+            StoredClaim::None => return Ok(ResolvedClaim::Free(ClaimPrecondition::New)),
+            StoredClaim::Unreadable => return self.resolve_by_index(holder).await,
+            StoredClaim::Readable(pointer) => pointer,
+        };
+        let leftover = ResolvedClaim::Free(ClaimPrecondition::Leftover(pointer.sandbox_id.clone()));
+        let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
+            return Ok(leftover);
+        };
+        let Some(sandbox) = self.store.get(&id).await? else {
+            return Ok(leftover);
+        };
+        let is_this_allocation = sandbox.status == Status::Allocated
+            && sandbox.allocated_at.0 == pointer.allocated_at
+            && sandbox
+                .holder
+                .as_ref()
+                .is_some_and(|stored| stored.caller == holder.caller && stored.key == holder.key);
+        if !is_this_allocation {
+            return Ok(leftover);
+        }
+        let now = self.clock.now();
+        if sandbox.is_overdue(now, self.terms.grace) {
+            // Retired here, as the expiry job would do it, so that the pair never holds two sandboxes.
+            self.store.expire(&id, sandbox.allocated_at, now).await?;
+            return Ok(leftover);
+        }
+        Ok(ResolvedClaim::Holds(Box::new(sandbox)))
+    }
+
+    /// Finds the sandbox of a pair whose claim is unreadable through the table's index of callers.
+    async fn resolve_by_index(&self, holder: &Holder) -> Result<ResolvedClaim, BrokerError> {
+        for known in self.store.held_by(&holder.caller).await? {
+            let Some(sandbox) = self.store.get(known.id()).await? else {
+                continue;
+            };
+            let is_held = sandbox.status == Status::Allocated
+                && sandbox.is_held_by(&holder.caller, &holder.key);
+            if is_held && !sandbox.is_overdue(self.clock.now(), self.terms.grace) {
+                return Ok(ResolvedClaim::Holds(Box::new(sandbox)));
+            }
+        }
+        Ok(ResolvedClaim::Free(ClaimPrecondition::Unreadable))
+    }
+}
