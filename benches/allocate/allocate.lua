@@ -1,4 +1,4 @@
--- Every request is of a caller of its own, or of one of so many in turn.
+-- Every request has a caller of its own or, with pairs_in_turn > 0, the next one of that many.
 local token, run, pairs_in_turn
 local count = 0
 

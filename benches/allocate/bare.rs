@@ -1,4 +1,4 @@
-//! The bare SDK: the transaction that allocates and nothing around it.
+//! The bare SDK: the allocating transaction without a broker.
 
 use std::{
     sync::{
@@ -16,56 +16,46 @@ use aws_sdk_dynamodb::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Barrier, task::JoinSet};
 
 use crate::{
+    outcome::{Outcome, micros, percentiles},
     process::{Usage, role},
-    table::{client, external_id, name, sandbox_id},
+    sandbox::{external_id, name, sandbox_id},
+    table::client,
 };
 
-/// What is not measured may go on side by side.
-pub const PREPARED_AT_ONCE: usize = 32;
+/// The number of concurrent requests that prepare a measurement.
+pub const PREPARING_CONNECTIONS: usize = 32;
 
-/// What to do.
+/// One measurement of the bare SDK.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Load {
     #[arg(long)]
     pub endpoint: String,
     #[arg(long)]
     pub table: String,
-    /// So many calls under way at once.
+    /// The number of concurrent calls.
     #[arg(long)]
     pub connections: usize,
-    /// For so long; 0: one call each, at the same moment, after as many to warm up.
+    /// How long to measure. 0: one call per connection, all concurrently, after as many to warm up.
     #[arg(long)]
     pub seconds: u64,
-    /// The first sandbox to take.
+    /// The first sandbox to allocate.
     #[arg(long)]
     pub first: usize,
     /// One after the last.
     #[arg(long)]
     pub end: usize,
-    /// So many pairs allocate once, unmeasured; what is measured is their retries. 0: every call is a new pair's.
+    /// The number of (caller, key) pairs that allocate before the measurement, which then consists of their retries. 0:
+    /// every call is for a new pair.
     #[arg(long)]
     pub pairs: usize,
 }
 
-/// What came of it.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Outcome {
-    pub per_second: f64,
-    pub p50_us: f64,
-    pub p95_us: f64,
-    pub p99_us: f64,
-    /// CPU time for a call, of the SDK's process or the broker's.
-    pub cpu_us: f64,
-    pub resident_mib: f64,
-}
-
 impl Load {
-    /// Does it in a process of its own.
+    /// Measures in a process of its own.
     pub fn measure(&self) -> Result<Outcome> {
         let output = role("bare")?
             .args(["--endpoint", &self.endpoint, "--table", &self.table])
@@ -81,7 +71,7 @@ impl Load {
     }
 }
 
-/// What the process does.
+/// The entry point of that process.
 pub fn run(load: &Load) -> Result<()> {
     let outcome = tokio::runtime::Runtime::new()?.block_on(measure(load.clone()))?;
     println!("{}", serde_json::to_string(&outcome)?);
@@ -107,20 +97,20 @@ async fn measure(load: Load) -> Result<Outcome> {
                         .await
                 }
             })
-            .buffer_unordered(PREPARED_AT_ONCE)
+            .buffer_unordered(PREPARING_CONNECTIONS)
             .try_collect::<()>()
             .await?;
     }
     if load.seconds == 0 {
-        at_once(&caller, load.connections).await?;
-        return at_once(&caller, load.connections).await;
+        all_at_once(&caller, load.connections).await?;
+        return all_at_once(&caller, load.connections).await;
     }
-    // Connections are opened and code is warm before the clock starts.
-    for_so_long(&caller, load.connections, Duration::from_millis(500)).await?;
-    for_so_long(&caller, load.connections, Duration::from_secs(load.seconds)).await
+    // Opens connections and warms up code before the measurement.
+    for_duration(&caller, load.connections, Duration::from_millis(500)).await?;
+    for_duration(&caller, load.connections, Duration::from_secs(load.seconds)).await
 }
 
-async fn for_so_long(caller: &Arc<Caller>, connections: usize, time: Duration) -> Result<Outcome> {
+async fn for_duration(caller: &Arc<Caller>, connections: usize, time: Duration) -> Result<Outcome> {
     let cpu = Usage::of(std::process::id()).cpu_seconds;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -139,7 +129,7 @@ async fn for_so_long(caller: &Arc<Caller>, connections: usize, time: Duration) -
     gather(tasks, began, cpu).await
 }
 
-async fn at_once(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
+async fn all_at_once(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
     let cpu = Usage::of(std::process::id()).cpu_seconds;
     let barrier = Arc::new(Barrier::new(connections));
     let mut tasks = JoinSet::new();
@@ -177,32 +167,7 @@ async fn gather(
     })
 }
 
-pub fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The percentiles of latencies in microseconds, by nearest rank; 0 if there are none. Sorts the latencies.
-pub fn percentiles(latencies: &mut [u64]) -> Outcome {
-    latencies.sort_unstable();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "no latency is 2^52 microseconds"
-    )]
-    let at = |percent: usize| {
-        let rank = (latencies.len() * percent).div_ceil(100);
-        latencies
-            .get(rank.saturating_sub(1))
-            .map_or(0.0, |latency| *latency as f64)
-    };
-    Outcome {
-        p50_us: at(50),
-        p95_us: at(95),
-        p99_us: at(99),
-        ..Outcome::default()
-    }
-}
-
-/// Pairs of one measurement: the table keeps the claims of earlier ones.
+/// The name of a retrying pair. It differs between measurements, because the table keeps the claims of earlier ones.
 fn retried(first: usize, pair: usize) -> String {
     format!("retried-{first}-{pair}")
 }
@@ -231,10 +196,10 @@ impl Caller {
         Ok(())
     }
 
-    /// What a retry costs: the transaction finds the claim, and the sandbox is read.
+    /// A retry: the transaction finds the claim, then the sandbox is read.
     async fn replay(&self, caller: &str) -> Result<()> {
         let Err(error) = self.transact(caller, self.end - 1)?.send().await else {
-            bail!("a retry was taken for a new allocation");
+            bail!("a retry allocated another sandbox");
         };
         let TransactWriteItemsError::TransactionCanceledException(cancelled) =
             error.into_service_error()
@@ -245,7 +210,7 @@ impl Caller {
             .cancellation_reasons()
             .get(1)
             .and_then(|reason| reason.item())
-            .context("no claim came back")?;
+            .context("the transaction returned no claim")?;
         let id = claim
             .get("sandbox_id")
             .and_then(|id| id.as_s().ok())
@@ -263,7 +228,7 @@ impl Caller {
         Ok(())
     }
 
-    /// As `PoolStore::claim` makes it; the stub sees to it that the two stay the same.
+    /// The transaction of `PoolStore::claim`; the stub checks that both use the same expressions.
     fn transact(
         &self,
         caller: &str,

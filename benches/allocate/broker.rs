@@ -1,4 +1,4 @@
-//! Brokers, and `wrk` in front of them.
+//! Broker processes, loaded by `wrk`.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,13 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::{
-    bare::{Outcome, PREPARED_AT_ONCE},
-    engine::Engine,
-    process::Usage,
-    table::variables,
+    bare::PREPARING_CONNECTIONS, engine::Engine, outcome::Outcome, process::Usage, table::variables,
 };
 
 pub const TRACK_TOKEN: &str = "dev-track-token";
 pub const CALLER: &str = "X-Instruqt-Sandbox-ID";
 
-/// A broker with its defaults: it logs every request.
+/// A broker process with its defaults: it logs every request.
 pub struct Broker {
     child: Child,
     directory: TempDir,
@@ -43,20 +40,20 @@ impl Broker {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .context("the broker cannot be started")?;
+            .context("the broker does not start")?;
         let stderr = child.stderr.take().context("no stderr")?;
         let mut log = BufReader::new(stderr);
         let address = loop {
             let mut line = String::new();
             if log.read_line(&mut line)? == 0 {
-                bail!("the broker ended before it listened");
+                bail!("the broker exited before it listened");
             }
             let event: serde_json::Value = serde_json::from_str(&line)?;
             if event["message"] == "listening" {
                 break event["address"].as_str().context("no address")?.to_owned();
             }
         };
-        // Somebody must read its log, or it would drop lines, which costs less than writing them.
+        // Without a reader the broker would drop log lines, which costs less than writing them.
         std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Ok(Self {
             child,
@@ -70,8 +67,8 @@ impl Broker {
         Usage::of(self.child.id())
     }
 
-    /// Lets so many connections ask for sandboxes, each one request at a time, for callers whose names begin with
-    /// `run`. `pairs` as with the bare SDK.
+    /// Allocates over `connections` connections with one request at a time each, for callers whose names begin with
+    /// `run`. `pairs` as for the bare SDK.
     pub async fn load(
         &self,
         connections: usize,
@@ -81,7 +78,7 @@ impl Broker {
     ) -> Result<Outcome> {
         stream::iter(0..pairs)
             .map(|pair| self.allocate(format!("{run}-{pair}")))
-            .buffer_unordered(PREPARED_AT_ONCE)
+            .buffer_unordered(PREPARING_CONNECTIONS)
             .try_collect::<()>()
             .await?;
         let warm_up = if pairs > 0 {
@@ -93,7 +90,7 @@ impl Broker {
         let (usage, counts) = (self.usage(), self.counts().await?);
         let (answers, outcome) = self.wrk(connections, seconds, run, pairs)?;
         let (usage_after, counts_after) = (self.usage(), self.counts().await?);
-        // What wrk cannot tell: that all of them were of the kind that is measured.
+        // wrk sees the status only; the broker's counters show that every answer was of the measured kind.
         let kind = if pairs > 0 { "idempotent" } else { "success" };
         for (outcome, count) in &counts_after {
             let more = count - counts.get(outcome).unwrap_or(&0.0);
@@ -125,7 +122,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Its own counts of allocations by outcome.
+    /// The broker's counters of allocations by outcome.
     async fn counts(&self) -> Result<BTreeMap<String, f64>> {
         let metrics = self
             .http
@@ -162,9 +159,9 @@ impl Broker {
             .output()
             .context("wrk is needed: apt-get install wrk")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().last().context("wrk said nothing")?;
+        let line = text.lines().last().context("wrk printed nothing")?;
         let report: Report =
-            serde_json::from_str(line).with_context(|| format!("wrk said: {text}"))?;
+            serde_json::from_str(line).with_context(|| format!("wrk printed: {text}"))?;
         ensure!(
             report.faults == 0.0,
             "{} requests failed: {text}",

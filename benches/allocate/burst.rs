@@ -1,4 +1,4 @@
-//! A class of 1,000 in the same moment, on two brokers.
+//! The burst part: a class of 1,000 concurrent requests on two brokers.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -9,9 +9,10 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::Barrier, task::JoinSet};
 
 use crate::{
-    bare::{Load, Outcome, micros, percentiles},
+    bare::Load,
     broker::{Broker, CALLER, TRACK_TOKEN},
     engine::Engine,
+    outcome::{Outcome, micros, percentiles},
     report,
     table::Table,
 };
@@ -28,7 +29,7 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         Broker::start(program, engine, &broker_table.name)?,
         Broker::start(program, engine, &broker_table.name)?,
     ];
-    let (mut bare, mut asked) = (Vec::new(), Vec::new());
+    let (mut bare, mut brokered) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let first = bare_table.count();
         bare_table.grow_to(first + 2 * STUDENTS).await?;
@@ -46,11 +47,11 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         for number in 0..STUDENTS {
             students.push(Student::connect(&brokers[number % brokers.len()], number).await?);
         }
-        // As with the bare SDK, the second class is measured.
+        // The first class warms up, as the first calls of the bare SDK do.
         let (students, _) = class(students, &format!("warm-up-{round}")).await?;
-        asked.push(class(students, &format!("class-{round}")).await?.1);
+        brokered.push(class(students, &format!("class-{round}")).await?.1);
     }
-    report::burst(&bare, &asked);
+    report::burst(&bare, &brokered);
     Ok(())
 }
 
@@ -65,7 +66,7 @@ async fn class(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, Outco
             let sent = Instant::now();
             let status = student.allocate(&caller).await?;
             let latency = sent.elapsed();
-            ensure!(status == 201, "a student got {status}");
+            ensure!(status == 201, "a student got the status {status}");
             Ok((student, latency))
         });
     }
@@ -79,7 +80,7 @@ async fn class(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, Outco
     Ok((students, percentiles(&mut latencies)))
 }
 
-/// A connection that is open before the class begins.
+/// A student, whose connection is open before the class begins.
 struct Student {
     number: usize,
     host: String,

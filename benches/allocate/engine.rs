@@ -1,16 +1,11 @@
-//! The engines, each a process of its own.
+//! The engines, each in a process of its own.
 
-use std::{
-    fmt,
-    io::{self, Read},
-    path::Path,
-    process::Command,
-};
+use std::{fmt, path::Path, process::Command};
 
 use anyhow::Result;
 use sandbox_broker::store::embedded::EmbeddedEngine;
 
-use crate::process::{Server, role};
+use crate::process::{Server, role, wait_for_parent};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineKind {
@@ -32,12 +27,12 @@ impl EngineKind {
         Self::Stub5ms,
     ];
 
-    /// Whether there are real tables behind it.
+    /// Whether it is a database with real tables.
     pub const fn keeps_tables(self) -> bool {
         matches!(self, Self::Embedded | Self::DynamodbLocal)
     }
 
-    /// More allocations than it can make in a second here: so many sandboxes must be there.
+    /// An upper bound of its allocations per second, by which tables are sized.
     pub const fn most_per_second(self) -> usize {
         match self {
             Self::Embedded => 5_000,
@@ -71,7 +66,7 @@ impl Engine {
             EngineKind::DynamodbLocal => {
                 let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
                 let mut command = Command::new(scripts.join("with-dynamodb-local"));
-                // The script's own are for short runs.
+                // The script's default is for short runs.
                 command.env("JVM_OPTIONS", "-Xmx2g");
                 command.args(["sh", "-c", "echo $BROKER_TEST_DYNAMODB_ENDPOINT; cat"]);
                 command
@@ -93,15 +88,9 @@ impl Engine {
     }
 }
 
-/// What the engine's process does.
+/// The entry point of the embedded engine's process.
 pub fn serve_embedded() -> Result<()> {
     let engine = EmbeddedEngine::in_memory()?;
     println!("{}", engine.endpoint());
     wait_for_parent()
-}
-
-/// Returns when the process that started this one is done with it.
-pub fn wait_for_parent() -> Result<()> {
-    io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
 }

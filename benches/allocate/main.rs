@@ -1,8 +1,8 @@
-//! What the broker costs on top of its database: in one run, on one engine, the bare SDK makes the transaction that
-//! allocates, and the broker is asked for sandboxes over HTTP.
+//! The cost of the broker on top of its database: in one run, on one engine, the bare SDK executes the allocating
+//! transaction, and `wrk` requests allocations from the broker over HTTP.
 //!
-//! Every part is a process of its own, so that CPU time and memory can be told apart: the engine, the broker, the bare
-//! SDK (this binary again) and `wrk`, which asks the broker. Everything is on loopback, and it all ends by itself.
+//! Every part is a process of its own, so that CPU time and memory can be attributed: the engine, the broker, the bare
+//! SDK (this binary in another role) and `wrk`. Everything is on loopback and ends by itself.
 //!
 //! ```sh
 //! cargo bench --bench allocate                                  # everything
@@ -11,16 +11,18 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "what is measured ends with its process, so it may spawn as it likes"
+    reason = "tasks end with the process of the benchmark"
 )]
-#![allow(unreachable_pub, reason = "nobody depends on this crate")]
+#![allow(unreachable_pub, reason = "no crate depends on a benchmark")]
 
 mod bare;
 mod broker;
 mod burst;
 mod engine;
+mod outcome;
 mod process;
 mod report;
+mod sandbox;
 mod start;
 mod steady;
 mod stub;
@@ -33,7 +35,7 @@ use clap::Parser;
 
 use self::engine::EngineKind;
 
-/// The broker's own: what the bare SDK allocates costs the same.
+/// The broker's allocator, so that memory allocations of the bare SDK cost the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -43,36 +45,36 @@ struct Options {
     /// Only these engines.
     #[arg(long = "engine", value_enum)]
     engines: Vec<EngineKind>,
-    /// Only with so many connections.
+    /// Only these numbers of connections.
     #[arg(long)]
     connections: Vec<usize>,
-    /// How long each measurement takes, in seconds.
+    /// Duration of each measurement, in seconds.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// How often each pair is measured; the median counts.
+    /// How often bare SDK and broker are measured; the report shows medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Only these parts.
     #[arg(long = "part", value_enum)]
     parts: Vec<Part>,
-    /// Another build of the broker, for a comparison.
+    /// The broker binary to measure, to compare builds.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_sandbox-broker"))]
     broker: PathBuf,
-    /// What cargo passes to every benchmark.
+    /// Passed by cargo to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
-    /// What this process is in the tree; the benchmark itself if absent.
+    /// The role of a child process; absent in the benchmark itself.
     #[command(subcommand)]
     role: Option<Role>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// So many connections, each with one request at a time.
+    /// A number of connections with one request at a time each.
     Steady,
-    /// A class of 1,000 in the same moment, on two brokers.
+    /// A class of 1,000 concurrent requests on two brokers.
     Burst,
-    /// From the start of the process to its first answer.
+    /// The time from the start of the process to its first answer.
     Start,
 }
 
@@ -80,7 +82,7 @@ enum Part {
 enum Role {
     /// The embedded engine, in memory.
     Engine,
-    /// An engine that does nothing but what an allocation needs, and that after a set time.
+    /// A stub of DynamoDB with a set latency.
     Stub {
         #[arg(long)]
         latency_ms: u64,

@@ -1,8 +1,8 @@
-//! Child processes, and what the kernel says of their CPU time and memory.
+//! Child processes, their CPU time and their memory.
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 /// `USER_HZ`: the unit of CPU times in `/proc`, the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process that says where it listens in its first line, and ends when its stdin does.
+/// A child process that prints its URL as the first line, and exits when its stdin is closed.
 pub struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -25,7 +25,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{command:?} cannot be started"))?;
+            .with_context(|| format!("{command:?} does not start"))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("no stdout")?;
         let mut endpoint = String::new();
@@ -43,7 +43,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stdin.take();
-        // Wrappers stop what they started when their stdin ends; give them the time.
+        // Wrapper scripts stop their own children when stdin is closed, which takes a moment.
         for _ in 0..50 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
@@ -55,30 +55,36 @@ impl Drop for Server {
     }
 }
 
-/// This binary again, in another role.
+/// Returns when the parent process closes stdin.
+pub fn wait_for_parent() -> Result<()> {
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// A command that runs this binary in another role.
 pub fn role(name: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(name);
     Ok(command)
 }
 
-/// CPU time so far and memory.
+/// The resources that a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub cpu_seconds: f64,
-    /// The most that it ever was.
+    /// The peak of resident memory.
     pub resident_mib: f64,
 }
 
 impl Usage {
     pub fn of(pid: u32) -> Self {
-        // Processes end whenever they like, and then they use nothing.
+        // A process that has exited uses nothing.
         Self::read(pid).unwrap_or_default()
     }
 
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold anything, so the fields are counted from its closing bracket.
+        // The process name may contain spaces, so the fields are counted from its closing bracket.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

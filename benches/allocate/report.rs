@@ -3,10 +3,7 @@
 use anyhow::Result;
 use sandbox_broker::clock::{Clock, SystemClock};
 
-use crate::{
-    bare::Outcome,
-    steady::{median, typical},
-};
+use crate::outcome::{Outcome, median, medians};
 
 pub fn head() -> Result<()> {
     let now = jiff::Timestamp::from_second(SystemClock.now().0)?;
@@ -27,8 +24,8 @@ pub fn steady_head() {
 }
 
 pub fn steady(connections: usize, is_replay: bool, measured: &[(Outcome, Outcome)]) {
-    let bare = typical(&measured.iter().map(|(bare, _)| *bare).collect::<Vec<_>>());
-    let broker = typical(
+    let bare = medians(&measured.iter().map(|(bare, _)| *bare).collect::<Vec<_>>());
+    let broker = medians(
         &measured
             .iter()
             .map(|(_, broker)| *broker)
@@ -70,7 +67,7 @@ pub fn burst(bare: &[Outcome], brokers: &[Outcome]) {
     println!("\n1,000 at once, two brokers: bare SDK / broker = ratio\n");
     println!("| | p50, ms | p95, ms | p99, ms |");
     println!("|---|---|---|---|");
-    let (bare, broker) = (typical(bare), typical(brokers));
+    let (bare, broker) = (medians(bare), medians(brokers));
     let figures: [fn(&Outcome) -> f64; 3] = [|o| o.p50_us, |o| o.p95_us, |o| o.p99_us];
     let cells = figures.map(|figure| {
         let ratio = median(

@@ -1,4 +1,4 @@
-//! From the start of the process to its first answer.
+//! The start part: the time from the start of the process to its first answer.
 
 use std::{path::Path, time::Instant};
 

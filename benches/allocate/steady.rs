@@ -1,18 +1,12 @@
-//! So many connections, each with one request at a time.
+//! The steady part: a number of connections with one request at a time each.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{
-    bare::{Load, Outcome},
-    broker::Broker,
-    engine::Engine,
-    report,
-    table::Table,
-};
+use crate::{bare::Load, broker::Broker, engine::Engine, report, table::Table};
 
-/// Enough that few retries of one pair meet each other, which is another thing than a retry.
+/// Enough pairs that the retries of one pair rarely overlap, which would cost more than a retry.
 const PAIRS: usize = 2_000;
 
 pub async fn measure(
@@ -29,12 +23,12 @@ pub async fn measure(
     let most = engine.kind.most_per_second() * usize::try_from(seconds + 1)?;
     broker_table.grow_to(most).await?;
     for &connections in connections {
-        // A new one for each number of connections, whose memory is told.
+        // A new process for each number of connections, so that its peak of memory belongs to them.
         let broker = Broker::start(program, engine, &broker_table.name)?;
         for pairs in [0, PAIRS] {
             let mut measured = Vec::with_capacity(rounds);
             for round in 0..rounds {
-                // A retry needs a spare sandbox, too.
+                // A retry names a spare sandbox, which it does not allocate.
                 let needed = if pairs > 0 { pairs + 1 } else { most };
                 let first = bare_table.count();
                 bare_table.grow_to(first + needed).await?;
@@ -49,35 +43,16 @@ pub async fn measure(
                 };
                 broker_table.grow_to(broker_table.count() + needed).await?;
                 let run = format!("play-{connections}-{pairs}-{round}");
-                let ask = broker.load(connections, seconds, &run, pairs);
+                let load_broker = broker.load(connections, seconds, &run, pairs);
                 measured.push(if round % 2 == 0 {
-                    (load.measure()?, ask.await?)
+                    (load.measure()?, load_broker.await?)
                 } else {
-                    let asked = ask.await?;
-                    (load.measure()?, asked)
+                    let outcome = load_broker.await?;
+                    (load.measure()?, outcome)
                 });
             }
             report::steady(connections, pairs > 0, &measured);
         }
     }
     Ok(())
-}
-
-/// The middle one by a figure.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// The median of each figure.
-pub fn typical(outcomes: &[Outcome]) -> Outcome {
-    let of = |figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure).collect());
-    Outcome {
-        per_second: of(|outcome| outcome.per_second),
-        p50_us: of(|outcome| outcome.p50_us),
-        p95_us: of(|outcome| outcome.p95_us),
-        p99_us: of(|outcome| outcome.p99_us),
-        cpu_us: of(|outcome| outcome.cpu_us),
-        resident_mib: of(|outcome| outcome.resident_mib),
-    }
 }

@@ -1,7 +1,6 @@
-//! An engine that does nothing but what an allocation needs, so that what is around it shows.
+//! A stub of DynamoDB that does only what an allocation needs, so that the cost of everything around it shows.
 //!
-//! It keeps which sandboxes are left and which claims there are, and no promise of a database. Sandboxes are made out
-//! of their numbers.
+//! It keeps the numbers of the available sandboxes and the claims, without the guarantees of a database.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -17,31 +16,31 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    engine::wait_for_parent,
-    table::{external_id, name, sandbox_id},
+    process::wait_for_parent,
+    sandbox::{external_id, name, sandbox_id},
 };
 
-/// Sandboxes on a page, about as many as DynamoDB puts on one of 1 MB.
+/// Sandboxes per page, about as many as DynamoDB puts on a page of 1 MB.
 const PAGE: usize = 2_000;
 
 #[derive(Default)]
 struct Table {
     available: BTreeSet<usize>,
-    /// By key: the claim.
+    /// The claim item of each key.
     claims: HashMap<String, Value>,
-    /// By number: who holds it.
+    /// The expression values of each allocated sandbox's update, by its number.
     holders: HashMap<usize, Value>,
 }
 
 #[derive(Default)]
 struct Stub {
     tables: Mutex<HashMap<String, Table>>,
-    /// Every way in which sandboxes were allocated: the broker's and the bare SDK's have to be the same.
+    /// The expressions of all allocations: the broker and the bare SDK must use the same.
     expressions: Mutex<HashSet<String>>,
     latency: Duration,
 }
 
-/// Adds sandboxes; no operation of a database.
+/// An operation of the stub only, which adds sandboxes.
 const GROW: &str = "Grow";
 
 /// Adds the sandboxes with these numbers to a table of the stub at `endpoint`.
@@ -56,13 +55,13 @@ pub async fn grow(endpoint: &str, table: &str, from: usize, to: usize) -> Result
     Ok(())
 }
 
-/// What the process does.
+/// The entry point of the stub's process.
 pub fn serve(latency_ms: u64) -> Result<()> {
     let stub = Arc::new(Stub {
         latency: Duration::from_millis(latency_ms),
         ..Stub::default()
     });
-    // One thread: it has to leave the cores to what is measured.
+    // One thread, to leave the cores to the measured processes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -200,7 +199,7 @@ impl Table {
         ok(&json!({ "Item": item }))
     }
 
-    /// The available sandboxes, a page at a time; a count finds none, nor does any other index.
+    /// A page of the available sandboxes. Counts and queries of other indexes return nothing.
     fn query(&self, input: &Value) -> (StatusCode, String) {
         if input["Select"] == "COUNT" || input["IndexName"] != "StatusIndex" {
             return ok(&json!({ "Items": [], "Count": 0, "ScannedCount": 0 }));
@@ -224,7 +223,8 @@ impl Table {
     }
 }
 
-/// An available sandbox as JSON. As text: on DynamoDB a reading does not cost the CPU time of who allocates.
+/// An available sandbox as JSON, formatted as text: a scan must cost the stub little CPU time, since DynamoDB's scans
+/// do not slow its clients.
 fn available(number: usize) -> String {
     let (id, name, external_id) = (sandbox_id(number), name(number), external_id(number));
     format!(

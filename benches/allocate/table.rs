@@ -1,16 +1,13 @@
-//! Tables and what is in them.
+//! Tables filled with sandboxes.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::{
     Client,
     config::{Credentials, Region},
-    types::{AttributeValue, PutRequest, WriteRequest},
+    types::{PutRequest, WriteRequest},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sandbox_broker::{
@@ -19,13 +16,13 @@ use sandbox_broker::{
     telemetry::metrics::Metrics,
 };
 
-use crate::{engine::Engine, stub};
+use crate::{engine::Engine, sandbox::sandbox_item, stub};
 
-/// DynamoDB's own bound of a batch.
+/// DynamoDB's limit for a batch.
 const BATCH: usize = 25;
-const BATCHES_AT_ONCE: usize = 8;
+const CONCURRENT_BATCHES: usize = 8;
 
-/// A client as the broker has one for a loopback endpoint, without its time-outs and its bound of calls at once.
+/// The broker's client for a loopback endpoint, without its time-outs and its limit of concurrent calls.
 pub async fn client(endpoint: &str) -> Client {
     let settings = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
@@ -37,7 +34,7 @@ pub async fn client(endpoint: &str) -> Client {
     Client::new(&settings)
 }
 
-/// A table with sandboxes numbered from 0 on.
+/// A table with sandboxes numbered from 0.
 pub struct Table {
     pub name: String,
     endpoint: String,
@@ -70,7 +67,7 @@ impl Table {
         self.count
     }
 
-    /// Adds sandboxes until there are `count`, those that were allocated included.
+    /// Adds sandboxes until there are `count`, allocated ones included.
     pub async fn grow_to(&mut self, count: usize) -> Result<()> {
         let from = self.count;
         if !self.keeps_items {
@@ -81,7 +78,7 @@ impl Table {
         let batches: Vec<_> = (from..count).collect();
         stream::iter(batches.chunks(BATCH).map(<[usize]>::to_vec))
             .map(|numbers| self.put(numbers))
-            .buffer_unordered(BATCHES_AT_ONCE)
+            .buffer_unordered(CONCURRENT_BATCHES)
             .try_collect::<()>()
             .await?;
         self.count = self.count.max(count);
@@ -104,13 +101,13 @@ impl Table {
             .await?;
         ensure!(
             answer.unprocessed_items.unwrap_or_default().is_empty(),
-            "the engine did not take everything"
+            "the engine did not store every item"
         );
         Ok(())
     }
 }
 
-/// What a broker on the table is started with: nothing that is not needed, so the defaults are measured.
+/// The environment of a broker on the table: only required variables, so that its defaults are measured.
 pub fn variables(engine: &Engine, table: &str) -> Variables {
     [
         ("STORE", "dynamodb"),
@@ -122,39 +119,5 @@ pub fn variables(engine: &Engine, table: &str) -> Variables {
         ("PORT", "0"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
-}
-
-pub fn sandbox_id(number: usize) -> String {
-    format!("sandbox-{number:08}")
-}
-
-pub fn name(number: usize) -> String {
-    format!("lab-adventure-{number:08}")
-}
-
-pub fn external_id(number: usize) -> String {
-    format!("identity/accounts/00000000-0000-4000-8000-{number:012}")
-}
-
-/// An available sandbox, with every attribute that a sync writes.
-pub fn sandbox_item(number: usize) -> HashMap<String, AttributeValue> {
-    let string = |value: String| AttributeValue::S(value);
-    let number_of = |value: i64| AttributeValue::N(value.to_string());
-    [
-        ("PK", string(format!("SBX#{}", sandbox_id(number)))),
-        ("SK", string("META".to_owned())),
-        ("sandbox_id", string(sandbox_id(number))),
-        ("name", string(name(number))),
-        ("external_id", string(external_id(number))),
-        ("status", string("available".to_owned())),
-        ("allocated_at", number_of(0)),
-        ("lab_duration_hours", number_of(4)),
-        ("deletion_retry_count", number_of(0)),
-        ("created_at", number_of(1_795_000_000)),
-        ("updated_at", number_of(1_795_000_000)),
-        ("last_synced", number_of(1_795_000_000)),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
     .into()
 }

@@ -1,4 +1,4 @@
-//! The broker as a process: its start, its API, and what the kernel says of its memory.
+//! A broker process: its start, its API and its memory.
 
 use std::{
     fs::{self, File},
@@ -14,12 +14,12 @@ use serde_json::Value;
 
 const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// The longest job here is a first sync.
+/// Long enough for a first sync, the longest job.
 const REQUEST_LIMIT: Duration = Duration::from_mins(10);
 
-/// Where its settings lead.
+/// How a broker is started.
 pub struct Settings {
-    /// The binary.
+    /// The broker binary.
     pub broker: PathBuf,
     pub directory: PathBuf,
     pub variables: Vec<(&'static str, String)>,
@@ -32,7 +32,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts `serve`; returns when `/readyz` answers, and how long that took.
+    /// Starts `serve` and waits until `/readyz` succeeds. Returns the time that this took, too.
     pub async fn start(settings: &Settings) -> Result<(Self, Duration)> {
         let log = settings.directory.join("log");
         let began = Instant::now();
@@ -104,7 +104,7 @@ impl Broker {
             .await?)
     }
 
-    /// Asks for a sandbox whose name begins with `prefix`.
+    /// Requests a sandbox whose name begins with `prefix`.
     pub async fn allocate(&self, caller: &str, prefix: &str) -> Result<Response> {
         let request = self
             .http
@@ -120,7 +120,7 @@ impl Broker {
         Ok(request.send().await?)
     }
 
-    /// Memory in use, and the most since the last [`forget_peak`](Self::forget_peak), in MiB.
+    /// The resident memory, and its peak since the last [`forget_peak`](Self::forget_peak), in MiB.
     pub fn memory(&self) -> Result<(f64, f64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let of = |name: &str| -> Result<f64> {

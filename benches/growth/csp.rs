@@ -1,4 +1,4 @@
-//! A CSP that lists its accounts and takes every deletion: it must not be what grows.
+//! A stub of CSP that lists its accounts and accepts every deletion, at little cost.
 
 use std::fmt::Write as _;
 
@@ -20,9 +20,9 @@ pub struct Account {
     pub id: String,
 }
 
-/// The accounts are a function of their numbers. Names, ids and their lengths are as the simulator has them.
+/// Returns the account with this number. Names, ids and their lengths are like those of the simulator.
 pub fn account(number: usize) -> Account {
-    // Spread over the names, as a table's keys are.
+    // Numbers that follow each other get names that do not.
     let place = number.wrapping_mul(7_919) % 1_000_000;
     Account {
         csp_id: 2_000_001 + number,
@@ -31,7 +31,7 @@ pub fn account(number: usize) -> Account {
     }
 }
 
-/// Serves `accounts` accounts; returns what goes into `CSP_BASE_URL`.
+/// Serves `accounts` accounts and returns the `CSP_BASE_URL`.
 pub async fn serve(accounts: usize) -> Result<String> {
     let mut list = String::from(r#"{"results":["#);
     for number in 0..accounts {

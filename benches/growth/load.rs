@@ -1,5 +1,5 @@
-//! Fills a table of the embedded engine without the broker, whose sync would take many minutes and lists of accounts
-//! that it does not read.
+//! Fills a table of the embedded engine directly: a sync would take many minutes, and the broker rejects lists of
+//! accounts as long as that.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::csp;
 
 const CHUNK: usize = 10_000;
 
-/// Writes `size` available sandboxes into the table that a broker made in `data`, as a sync would.
+/// Writes `size` available sandboxes, as a sync would, into the table that a broker has created in `data`.
 pub fn fill(data: &Path, table: &str, size: usize, now: i64) -> Result<()> {
     let path = data.join("pool.sqlite");
     let database = Database::new(&path.to_string_lossy())?;
@@ -26,7 +26,7 @@ pub fn fill(data: &Path, table: &str, size: usize, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// An item in the JSON of the DynamoDB API.
+/// The item of a sandbox in the JSON of the DynamoDB API.
 fn sandbox(number: usize, now: i64) -> serde_json::Value {
     let csp::Account { csp_id, name, id } = csp::account(number);
     let now = now.to_string();
@@ -40,7 +40,7 @@ fn sandbox(number: usize, now: i64) -> serde_json::Value {
         "allocated_at": { "N": "0" },
         "lab_duration_hours": { "N": "4" },
         "deletion_retry_count": { "N": "0" },
-        // What `csp::CREATED_AT` says.
+        // `csp::CREATED_AT` in seconds.
         "created_at": { "N": "1735689600" },
         "updated_at": { "N": now },
         "last_synced": { "N": now },

@@ -1,17 +1,17 @@
-//! What grows with the pool: the broker as a process, in front of a table with 1,000 sandboxes, 20,000 and so on.
+//! The growth of times and memory with the pool: a broker process on tables of 1,000, 20,000 and more sandboxes.
 //!
 //! ```sh
 //! scripts/measure-growth                                        # everything, with DynamoDB Local
 //! cargo bench --bench growth -- --engine embedded 1000 20000    # one engine, some sizes
 //! ```
 //!
-//! Everything is on loopback, the CSP is a stub in this process, and it all ends by itself.
+//! Everything is on loopback and ends by itself; the CSP is a stub in this process.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "what is measured ends with its process, so it may spawn as it likes"
+    reason = "tasks end with the process of the benchmark"
 )]
-#![allow(unreachable_pub, reason = "nobody depends on this crate")]
+#![allow(unreachable_pub, reason = "no crate depends on a benchmark")]
 
 mod broker;
 mod csp;
@@ -29,24 +29,21 @@ use clap::{Parser, ValueEnum};
 
 use self::{measure::Pool, report::Report};
 
-/// The broker reads no longer list of accounts, so a larger pool is written into the table without it.
-const LARGEST_SYNC: usize = 200_000;
-
-/// Measures the broker in front of pools of several sizes.
+/// Measures the broker on pools of several sizes.
 #[derive(Debug, Parser)]
 struct Options {
     /// Only these engines.
     #[arg(long = "engine", value_enum)]
     engines: Vec<EngineKind>,
-    /// How many sandboxes.
+    /// The sizes of the pools, in sandboxes.
     sizes: Vec<usize>,
-    /// Measure this binary, to compare with.
+    /// The broker binary to measure, to compare builds.
     #[arg(long)]
     broker: Option<PathBuf>,
-    /// No size is begun after so long.
+    /// The time, in minutes, after which no further size is begun.
     #[arg(long, default_value_t = 14)]
     minutes: u64,
-    /// What cargo passes to every benchmark.
+    /// Passed by cargo to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -55,7 +52,7 @@ struct Options {
 enum EngineKind {
     /// The embedded engine, on disk.
     Embedded,
-    /// What is at `BROKER_TEST_DYNAMODB_ENDPOINT`.
+    /// The engine at `BROKER_TEST_DYNAMODB_ENDPOINT`.
     Dynamodb,
 }
 
@@ -70,7 +67,7 @@ impl EngineKind {
     fn sizes(self, wanted: &[usize]) -> Vec<usize> {
         let most = match self {
             Self::Embedded => usize::MAX,
-            // All of it is in the memory of one Java process.
+            // The table is in the memory of one Java process.
             Self::Dynamodb => 100_000,
         };
         let all: &[usize] = if wanted.is_empty() {
@@ -109,7 +106,7 @@ async fn run(options: &Options) -> Result<()> {
         let mut report = Report::default();
         let sizes = engine.sizes(&options.sizes);
         if let Some(smallest) = sizes.first() {
-            // Unheard: an engine that has just started is slow, which has nothing to do with the size.
+            // Not reported: an engine that has just started is slow at any size.
             measure(*smallest, endpoint, &broker, &mut Report::default()).await?;
         }
         for size in sizes {
@@ -118,7 +115,7 @@ async fn run(options: &Options) -> Result<()> {
                 break;
             }
             eprintln!("{size} sandboxes, {engine:?}");
-            // What was measured before is printed all the same.
+            // The sizes measured so far are still printed.
             if let Err(error) = measure(size, endpoint, &broker, &mut report).await {
                 eprintln!("{error:#}");
                 break;

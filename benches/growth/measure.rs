@@ -1,4 +1,4 @@
-//! What is measured at one size.
+//! The measurements on a pool of one size.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,19 +13,20 @@ use sandbox_broker::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::{
-    LARGEST_SYNC,
     broker::{Broker, Settings},
     csp, load,
     report::{Figure, Figures},
 };
 
+/// The longest list of accounts that the broker accepts. Larger pools are written into the table directly.
+const LARGEST_SYNC: usize = 200_000;
 const ONE_BY_ONE: usize = 300;
 const AT_ONCE: usize = 100;
-const CROWD: usize = 600;
+const CONCURRENT: usize = 600;
 const REPEATS: usize = 5;
-/// Longer than the broker lets one reading that found nothing answer others.
+/// Longer than an empty scan may answer other requests.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(300);
-/// A search of everything is given up after so long.
+/// The time-out of a search through the whole table.
 const SEARCH_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Pool {
@@ -37,7 +38,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A table with `size` sandboxes, all available, and a broker in front of it that has just synced, or could have.
+    /// A table of `size` available sandboxes, and a broker on it whose pool agrees with the CSP.
     pub async fn open(size: usize, endpoint: Option<&str>, broker: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let settings = Settings {
@@ -47,7 +48,10 @@ impl Pool {
         };
         if let Some(endpoint) = endpoint {
             create_table(&settings)?;
-            ensure!(size <= LARGEST_SYNC, "not with {endpoint}");
+            ensure!(
+                size <= LARGEST_SYNC,
+                "{size} sandboxes are too many for {endpoint}"
+            );
         }
         let (broker, _) = Broker::start(&settings).await?;
         let began = Instant::now();
@@ -178,7 +182,7 @@ impl Pool {
         Ok(())
     }
 
-    /// The median of some requests; what was answered if one did not succeed.
+    /// The median time of some requests, or the status of one that failed.
     async fn admin(&self, method: Method, path: &str) -> Result<Figure> {
         let mut took = Vec::new();
         for _ in 0..REPEATS {
@@ -207,15 +211,15 @@ impl Pool {
             ["replay, one at a time: p50", "p99 of replays"],
             replays.1,
         );
-        let (took, crowd) = self
-            .allocate_all(ONE_BY_ONE..ONE_BY_ONE + CROWD, AT_ONCE)
+        let (took, concurrent) = self
+            .allocate_all(ONE_BY_ONE..ONE_BY_ONE + CONCURRENT, AT_ONCE)
             .await?;
         add_latencies(
             figures,
             ["allocation, 100 at once: p50", "p99 of 100 at once"],
-            crowd,
+            concurrent,
         );
-        figures.add("rate of 100 at once", per_second(CROWD, took));
+        figures.add("rate of 100 at once", per_second(CONCURRENT, took));
         let mut refusals = Vec::new();
         for number in 0..3 {
             tokio::time::sleep(REFUSAL_PAUSE).await;
@@ -261,7 +265,7 @@ impl Pool {
     }
 
     async fn releases(&self, figures: &mut Figures) -> Result<()> {
-        let plays = ONE_BY_ONE + CROWD;
+        let plays = ONE_BY_ONE + CONCURRENT;
         let mut took = stream::iter(0..plays)
             .map(|play| self.release(format!("play-{play}")))
             .buffer_unordered(1)
@@ -308,9 +312,9 @@ async fn variables(
         ("CSP_MODE", "live".to_owned()),
         ("CSP_BASE_URL", csp::serve(size).await?),
         ("CSP_API_TOKEN", "growth".to_owned()),
-        // Only what is asked for runs.
+        // Only requested jobs run.
         ("RUN_JOBS", "false".to_owned()),
-        // As fast as it goes: the pace is a setting, not a property of the broker.
+        // Without pauses: the pace is a setting, not a property of the broker.
         ("CLEANUP_BATCH_SIZE", "25".to_owned()),
         ("CLEANUP_BATCH_DELAY_SEC", "0".to_owned()),
     ];
@@ -333,7 +337,7 @@ fn create_table(settings: &Settings) -> Result<()> {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()?;
-    ensure!(status.success(), "the table could not be made");
+    ensure!(status.success(), "the table cannot be created");
     Ok(())
 }
 

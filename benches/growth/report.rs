@@ -1,9 +1,9 @@
-//! One table in Markdown for each engine.
+//! A Markdown table for each engine.
 
 use anyhow::Result;
 use sandbox_broker::clock::{Clock, SystemClock};
 
-/// What was measured at one size, in the order of the table.
+/// The figures of one size, in the order of the table.
 #[derive(Default)]
 pub struct Figures(Vec<(&'static str, Figure)>);
 
@@ -13,7 +13,7 @@ pub enum Figure {
     PerSecond(f64),
     Mebibytes(f64),
     Count(f64),
-    /// The broker answered with this status instead.
+    /// The broker answered with this error status.
     Refused(u16),
 }
 
@@ -61,7 +61,7 @@ impl Report {
         self.0.push((size, figures));
     }
 
-    /// Each figure, and how many times that of the smallest pool it is.
+    /// Prints each figure, and its ratio to that of the smallest pool.
     pub fn print(&self, title: &str) {
         let Some((_, first)) = self.0.first() else {
             return;
