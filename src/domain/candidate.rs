@@ -3,9 +3,9 @@
 use super::{Account, NamePrefix, SandboxId};
 
 /// The attributes of a sandbox that an allocation needs: it answers with them and requires them unchanged in the table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The account's name. The first field, so that the derived order is the order of names.
+    /// The account's name.
     pub name: Box<str>,
     /// The sandbox's id.
     pub id: SandboxId,

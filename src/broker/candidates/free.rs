@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use super::ring::{Anchor, RingPosition};
 use crate::domain::{Candidate, NamePrefix, SandboxId};
 
-/// The number of prefixes for which a ring is kept: more than labs that are busy at the same time.
+/// The number of prefixes for which a ring is kept. A reservation for another prefix builds its ring first.
 const MAX_PREFIX_RINGS: usize = 32;
 
 /// Three views of the same candidates.
