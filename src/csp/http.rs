@@ -62,7 +62,7 @@ pub(super) fn uuid_of(resource: &str) -> Result<&str, CspError> {
     Ok(uuid)
 }
 
-/// PoolCounts, times and traces `call`.
+/// Counts, times and traces `call`.
 pub(super) async fn observed<T>(
     metrics: &Metrics,
     operation: &'static str,

@@ -35,9 +35,9 @@ impl fmt::Display for Promise {
 pub enum Condition {
     /// `PoolStore::claim`: the sandbox must be available.
     ClaimOnlyWhatIsAvailable,
-    /// `PoolStore::claim`, `Guard::New`: there is no claim.
+    /// `PoolStore::claim`, `ClaimPrecondition::New`: there is no claim.
     ClaimMustBeNew,
-    /// `PoolStore::claim`, `Guard::Leftover`: the claim is the one that was read.
+    /// `PoolStore::claim`, `ClaimPrecondition::Leftover`: the claim is the one that was read.
     LeftoverMustBeTheSame,
     /// `PoolStore::claim`: both writes or neither.
     BothOrNeither,
