@@ -1,4 +1,4 @@
-//! Visits every state that can be reached, the nearest first, so that a broken promise comes with a shortest way to it.
+//! Breadth-first search of the reachable states, so that a broken promise comes with a shortest path to it.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use super::{model::Protocol, promise::Promise, state::State, step::Step};
 
-/// The promise that breaks, and how.
+/// A broken promise and a shortest path to it.
 #[derive(Debug)]
 pub struct Broken {
     pub promise: Promise,
@@ -26,25 +26,26 @@ impl fmt::Display for Broken {
     }
 }
 
+/// The result of a search.
 #[derive(Debug)]
 pub struct Explored {
     pub states: usize,
-    /// The kinds of steps that were taken at least once.
+    /// The kinds of steps taken at least once.
     pub taken: BTreeSet<&'static str>,
     pub broken: Option<Broken>,
 }
 
-/// States are numbers already; this only spreads them.
+/// A hasher for states, which are numbers already.
 #[derive(Default)]
-pub struct Spread(u64);
+pub struct StateHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for StateHasher {
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("states are numbers");
+        unreachable!("states are hashed as numbers");
     }
 
     fn write_u64(&mut self, state: u64) {
@@ -53,13 +54,14 @@ impl Hasher for Spread {
     }
 }
 
-type Spreading = BuildHasherDefault<Spread>;
+type BuildStateHasher = BuildHasherDefault<StateHasher>;
 
-pub fn explore(protocol: &Protocol, beginning: State) -> Explored {
-    // Each state with the place of the one it was reached from, and by which step.
-    let mut reached: Vec<(State, usize, Option<Step>)> = vec![(beginning, 0, None)];
-    let mut known: HashSet<u64, Spreading> = HashSet::from_iter([beginning.number()]);
-    let mut answered: HashMap<u64, bool, Spreading> = HashMap::default();
+/// Searches all states reachable from `initial`, up to the first that breaks a promise.
+pub fn explore(protocol: &Protocol, initial: State) -> Explored {
+    // Each state with the index of its predecessor and the step from there.
+    let mut reached: Vec<(State, usize, Option<Step>)> = vec![(initial, 0, None)];
+    let mut known: HashSet<u64, BuildStateHasher> = HashSet::from_iter([initial.number()]);
+    let mut answered: HashMap<u64, bool, BuildStateHasher> = HashMap::default();
     let mut taken = BTreeSet::new();
     let steps: Vec<_> = Step::all().collect();
     let mut at = 0;
@@ -87,7 +89,7 @@ pub fn explore(protocol: &Protocol, beginning: State) -> Explored {
                 taken,
                 broken: Some(Broken {
                     promise,
-                    steps: way_to(&reached, at, step),
+                    steps: path_to(&reached, at, step),
                     last: state,
                 }),
             };
@@ -101,7 +103,7 @@ pub fn explore(protocol: &Protocol, beginning: State) -> Explored {
     }
 }
 
-fn way_to(reached: &[(State, usize, Option<Step>)], at: usize, last: Option<Step>) -> Vec<Step> {
+fn path_to(reached: &[(State, usize, Option<Step>)], at: usize, last: Option<Step>) -> Vec<Step> {
     let mut steps: Vec<_> = last.into_iter().collect();
     let mut at = at;
     while let (_, before, Some(step)) = reached[at] {

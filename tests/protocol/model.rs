@@ -1,21 +1,21 @@
-//! A request's way through the protocol, step by step as `Broker::allocate` takes it, and what must hold in between.
+//! The steps of a request, as `Broker::allocate` takes them, and the promises that every state must keep.
 
 use std::{collections::HashMap, hash::BuildHasher};
 
 use super::{
     promise::{Condition, Promise},
-    state::{CLIENTS, Guard, Item, PAIR_OF, PAIRS, Phase, SANDBOXES, State},
+    state::{CLIENTS, ClaimPrecondition, Item, PAIR_OF, PAIRS, Phase, SANDBOXES, State},
     step::Step,
 };
 
-/// How a transaction ended.
+/// The result of the transaction that allocates.
 enum Claim {
     Won,
     Held(Option<u8>),
     Lost,
 }
 
-/// The protocol, or what is left of it without one condition.
+/// The protocol, with all conditions or without one of them.
 pub struct Protocol {
     without: Option<Condition>,
 }
@@ -35,7 +35,8 @@ impl Protocol {
         self.without != Some(condition)
     }
 
-    /// The state after a step, or the promise that it breaks; nothing if the step is not possible or changes nothing.
+    /// Returns the state after a step or the promise that the step breaks; `None` if the step is impossible or changes
+    /// nothing.
     pub fn take(&self, before: &State, step: Step) -> Option<Result<State, Promise>> {
         let mut state = *before;
         let taken = match step {
@@ -43,22 +44,23 @@ impl Protocol {
             Step::LateClaim {
                 pair,
                 sandbox,
-                guard,
+                precondition,
             } => {
-                if state.sent & State::bit(pair, sandbox, guard) == 0 {
+                if state.sent & State::bit(pair, sandbox, precondition) == 0 {
                     return None;
                 }
-                self.transact(&mut state, pair, sandbox, guard).map(drop)
+                self.transact(&mut state, pair, sandbox, precondition)
+                    .map(drop)
             }
             Step::FindClaim { client } => self.find_claim(&mut state, client)?,
             Step::Resolve { client, is_overdue } => self.resolve(&mut state, client, is_overdue)?,
             Step::ExpireOwn { client } => Self::expire_own(&mut state, client)?,
-            Step::AskAgain { client } => {
+            Step::Repeat { client } => {
                 let pair = PAIR_OF[usize::from(client)];
                 let is_free = state.holds_nothing(pair);
                 let client = &mut state.clients[usize::from(client)];
                 client.retries = client.retries.checked_sub(1)?;
-                client.phase = Phase::Choosing(Guard::New);
+                client.phase = Phase::Choosing(ClaimPrecondition::New);
                 client.was_free = is_free;
                 Ok(())
             }
@@ -80,9 +82,9 @@ impl Protocol {
             return Some(Err(promise));
         }
         let state = state.settled();
-        // An account is none of the table's.
-        let is_seen = state != *before || matches!(step, Step::DeleteAccount { .. });
-        is_seen.then_some(Ok(state))
+        // A deleted account does not show in the table.
+        let is_step = state != *before || matches!(step, Step::DeleteAccount { .. });
+        is_step.then_some(Ok(state))
     }
 
     fn transact(
@@ -90,12 +92,12 @@ impl Protocol {
         state: &mut State,
         pair: u8,
         sandbox: u8,
-        guard: Guard,
+        precondition: ClaimPrecondition,
     ) -> Result<Claim, Promise> {
         let found = state.claims[usize::from(pair)];
-        let is_guarded = match guard {
-            Guard::New => found.is_none() || !self.has(Condition::ClaimMustBeNew),
-            Guard::Leftover(leftover) => {
+        let precondition_holds = match precondition {
+            ClaimPrecondition::New => found.is_none() || !self.has(Condition::ClaimMustBeNew),
+            ClaimPrecondition::Leftover(leftover) => {
                 found == Some(leftover)
                     || (found.is_some() && !self.has(Condition::LeftoverMustBeTheSame))
             }
@@ -103,9 +105,9 @@ impl Protocol {
         let is_free = match state.item(sandbox) {
             Item::Available => true,
             Item::Absent => false,
-            _ => !self.has(Condition::ClaimOnlyWhatIsAvailable),
+            _ => !self.has(Condition::ClaimOnlyAvailable),
         };
-        let outcome = match (is_guarded, is_free) {
+        let outcome = match (precondition_holds, is_free) {
             (true, true) => Claim::Won,
             (false, _) => Claim::Held(found),
             (true, false) => Claim::Lost,
@@ -113,37 +115,39 @@ impl Protocol {
         let is_won = matches!(outcome, Claim::Won);
         let on_its_own = !self.has(Condition::BothOrNeither);
         if is_won || (on_its_own && is_free) {
-            let given = &mut state.sandboxes[usize::from(sandbox)];
-            if given.had_holder {
-                return Err(Promise::NeverAgain);
+            let sandbox = &mut state.sandboxes[usize::from(sandbox)];
+            if sandbox.had_holder {
+                return Err(Promise::NeverReused);
             }
-            given.had_holder = true;
-            given.item = Item::Allocated(pair);
+            sandbox.had_holder = true;
+            sandbox.item = Item::Allocated(pair);
         }
-        if is_won || (on_its_own && is_guarded) {
+        if is_won || (on_its_own && precondition_holds) {
             state.claims[usize::from(pair)] = Some(sandbox);
         }
         Ok(outcome)
     }
 
-    /// `None` if the client has nothing to claim for.
+    /// Returns `None` if the client is not about to claim.
     fn claim(&self, state: &mut State, client: u8, sandbox: u8) -> Option<Result<(), Promise>> {
         let at = usize::from(client);
-        let Phase::Choosing(guard) = state.clients[at].phase else {
+        let Phase::Choosing(precondition) = state.clients[at].phase else {
             return None;
         };
         let pair = PAIR_OF[at];
-        // It may arrive again.
-        state.sent |= State::bit(pair, sandbox, guard);
-        let outcome = match self.transact(state, pair, sandbox, guard) {
+        // The transaction may arrive again.
+        state.sent |= State::bit(pair, sandbox, precondition);
+        let outcome = match self.transact(state, pair, sandbox, precondition) {
             Ok(outcome) => outcome,
             Err(promise) => return Some(Err(promise)),
         };
         state.clients[at].phase = match outcome {
             Claim::Won => Phase::Answered,
-            Claim::Lost => Phase::Choosing(guard),
-            Claim::Held(_) if !self.has(Condition::GuardFollowsTheClaim) => Phase::Choosing(guard),
-            Claim::Held(None) => Phase::Choosing(Guard::New),
+            Claim::Lost => Phase::Choosing(precondition),
+            Claim::Held(_) if !self.has(Condition::PreconditionFollowsTheClaim) => {
+                Phase::Choosing(precondition)
+            }
+            Claim::Held(None) => Phase::Choosing(ClaimPrecondition::New),
             Claim::Held(Some(pointer)) => Phase::Resolving {
                 pointer,
                 is_last: false,
@@ -187,13 +191,13 @@ impl Protocol {
             if is_held {
                 Ok(())
             } else {
-                Err(Promise::HoldsWhatItIsTold)
+                Err(Promise::HoldsTheReturned)
             }
         } else if is_held && self.has(Condition::ExpireBeforeAnother) {
             state.clients[at].phase = Phase::Expiring { pointer, is_last };
             Ok(())
         } else {
-            over(state, client, pointer, is_last)
+            leave_pointer(state, client, pointer, is_last)
         })
     }
 
@@ -204,29 +208,29 @@ impl Protocol {
         if matches!(state.item(pointer), Item::Allocated(_)) {
             state.set(pointer, Item::Pending);
         }
-        Some(over(state, client, pointer, is_last))
+        Some(leave_pointer(state, client, pointer, is_last))
     }
 
-    /// What a job or a release does to a sandbox, whenever it likes.
+    /// Applies a change of a job or a release, which may happen at any time.
     fn change(&self, state: &mut State, sandbox: u8, step: Step) -> Option<Result<(), Promise>> {
         let of = &mut state.sandboxes[usize::from(sandbox)];
         let before = *of;
         *of = self.changed(before, step)?;
-        let is_given_back = match (before.item, step) {
+        let may_lose_holder = match (before.item, step) {
             (Item::Allocated(holder), Step::Release { pair, .. }) => holder == pair,
             (Item::Allocated(_), Step::Expire { .. }) => true,
             (Item::Allocated(_), _) => before.item == of.item,
             _ => true,
         };
-        let is_leaving = matches!(before.item, Item::Pending | Item::Failed | Item::Absent);
+        let is_retired = matches!(before.item, Item::Pending | Item::Failed | Item::Absent);
         Some(match step {
-            Step::DeleteAccount { .. } if !is_leaving => Err(Promise::NothingHeldIsDeleted),
-            _ if !is_given_back => Err(Promise::HolderKeeps),
+            Step::DeleteAccount { .. } if !is_retired => Err(Promise::NothingHeldIsDeleted),
+            _ if !may_lose_holder => Err(Promise::HolderKeeps),
             _ => Ok(()),
         })
     }
 
-    /// What is wrong with a state in itself. `answered` remembers what is known of requests that run alone.
+    /// Returns the promise that a state breaks by itself. `answered` caches which requests get an answer if they run alone.
     pub fn promise_broken_in<S: BuildHasher>(
         &self,
         state: &State,
@@ -265,15 +269,15 @@ impl Protocol {
         (0..CLIENTS).any(gets_none).then_some(Promise::Answers)
     }
 
-    /// Whether a request gets an answer by its own steps, if nothing else happens. It is not to find that none is left
-    /// while one is.
+    /// Returns whether a request gets an answer by its own steps if nothing else happens, without a refusal while a sandbox
+    /// is available.
     fn is_answered(&self, state: &State, client: u8, steps: u32) -> bool {
-        let is_some_left = (0..SANDBOXES).any(|at| state.item(at) == Item::Available);
-        let gives_up = |step: &Step| is_some_left && matches!(step, Step::FindClaim { .. });
+        let is_one_available = (0..SANDBOXES).any(|at| state.item(at) == Item::Available);
+        let gives_up = |step: &Step| is_one_available && matches!(step, Step::FindClaim { .. });
         let leads_on = |step| match self.take(state, step) {
             None => false,
             Some(Ok(next)) => self.is_answered(&next, client, steps - 1),
-            // Told of where it happens.
+            // The search reports it where the step is taken.
             Some(Err(_)) => true,
         };
         state.clients[usize::from(client)].phase == Phase::Answered
@@ -284,16 +288,17 @@ impl Protocol {
     }
 }
 
-/// The pair does not hold what its claim points at.
-fn over(state: &mut State, client: u8, pointer: u8, is_last: bool) -> Result<(), Promise> {
+/// Goes on after the pair turned out not to hold the sandbox that its claim points at.
+fn leave_pointer(state: &mut State, client: u8, pointer: u8, is_last: bool) -> Result<(), Promise> {
     if is_last {
         return refuse(state, client);
     }
-    state.clients[usize::from(client)].phase = Phase::Choosing(Guard::Leftover(pointer));
+    state.clients[usize::from(client)].phase =
+        Phase::Choosing(ClaimPrecondition::Leftover(pointer));
     Ok(())
 }
 
-/// None left, which is right if at some moment of the request the pair held none.
+/// Refuses a request, which is right if the pair held no sandbox at some moment of the request.
 fn refuse(state: &mut State, client: u8) -> Result<(), Promise> {
     let is_free = state.holds_nothing(PAIR_OF[usize::from(client)]);
     let client = &mut state.clients[usize::from(client)];

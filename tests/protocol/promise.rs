@@ -1,14 +1,14 @@
-//! What must hold, and what it rests on.
+//! The promises of the protocol and the conditions that they rest on.
 
 use std::fmt;
 
-/// What breaks if a condition is missing.
+/// The promises, one of which breaks if a condition is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
-    NeverAgain,
+    NeverReused,
     OneSandbox,
     ClaimPoints,
-    HoldsWhatItIsTold,
+    HoldsTheReturned,
     HolderIsNotRefused,
     HolderKeeps,
     NothingHeldIsDeleted,
@@ -18,23 +18,23 @@ pub enum Promise {
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NeverAgain => "A, E: a sandbox that had a holder is given to somebody",
+            Self::NeverReused => "A, E: a sandbox that had a holder is allocated again",
             Self::OneSandbox => "B: a pair holds two sandboxes",
-            Self::ClaimPoints => "the holder's claim points elsewhere",
-            Self::HoldsWhatItIsTold => "a client is told of a sandbox that it does not hold",
-            Self::HolderIsNotRefused => "a client is told that none is left while it holds one",
+            Self::ClaimPoints => "a holder's claim points elsewhere",
+            Self::HoldsTheReturned => "a client gets a sandbox that its pair does not hold",
+            Self::HolderIsNotRefused => "a client is refused while its pair holds a sandbox",
             Self::HolderKeeps => "a holder loses its sandbox without release or expiry",
-            Self::NothingHeldIsDeleted => "a sandbox that somebody holds or may get is deleted",
+            Self::NothingHeldIsDeleted => "a held or available sandbox is deleted from CSP",
             Self::Answers => "a client that runs alone gets no answer",
         })
     }
 }
 
-/// What the protocol rests on, one thing each.
+/// The conditions that the promises rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// `PoolStore::claim`: the sandbox must be available.
-    ClaimOnlyWhatIsAvailable,
+    ClaimOnlyAvailable,
     /// `PoolStore::claim`, `ClaimPrecondition::New`: there is no claim.
     ClaimMustBeNew,
     /// `PoolStore::claim`, `ClaimPrecondition::Leftover`: the claim is the one that was read.
@@ -43,43 +43,43 @@ pub enum Condition {
     BothOrNeither,
     /// `Broker::resolve`: a claim only points; the sandbox says whether it is held.
     ResolveReadsTheSandbox,
-    /// `Broker::resolve`: what is overdue is expired before another is claimed.
+    /// `Broker::resolve`: an overdue allocation is expired before another sandbox is claimed.
     ExpireBeforeAnother,
-    /// `Broker::replay_or_refuse`: a pair that holds a sandbox gets it though none is left.
+    /// `Broker::replay_or_refuse`: a pair that holds a sandbox gets it although none is available.
     ReplayBeforeRefusing,
-    /// `PoolStore::release`: only the holder.
+    /// `PoolStore::release`: only by the holder.
     ReleaseOnlyByTheHolder,
-    /// `Change::Insert`: not over an item.
-    InsertOnlyWhatIsAbsent,
-    /// `Change::Insert`: not over a tombstone.
+    /// `Change::Insert`: no existing item is overwritten.
+    InsertOnlyAbsent,
+    /// `Change::Insert`: there is no tombstone.
     InsertOnlyWithoutTombstone,
-    /// `Change::MarkStale`: only what is available.
-    StaleOnlyWhatIsAvailable,
-    /// `Change::Restore`: only what is stale.
-    RestoreOnlyWhatIsStale,
-    /// `Change::Restore`: only what never had a holder.
-    RestoreOnlyWhatWasNeverHeld,
+    /// `Change::MarkStale`: only available sandboxes.
+    MarkStaleOnlyAvailable,
+    /// `Change::Restore`: only stale sandboxes.
+    RestoreOnlyStale,
+    /// `Change::Restore`: only sandboxes that never had a holder.
+    RestoreOnlyNeverHeld,
     /// `Change::Remove` of a stale sandbox: only while it is stale.
-    RemoveOnlyWhatIsStale,
+    RemoveOnlyStale,
     /// `Change::Remove` of a stale sandbox: with a tombstone if it had a holder.
     TombstoneForUsedAndStale,
     /// `Change::Deletion`: with a tombstone.
     TombstoneForDeleted,
     /// `Change::Remove` of a failed sandbox: with a tombstone.
     TombstoneForFailed,
-    /// `PoolStore::due_for_deletion`: only what is on its way out.
-    DeleteOnlyWhatIsPending,
-    /// `Change::Reinstate`: back in line for its deletion, not into the pool.
+    /// `PoolStore::due_for_deletion`: only sandboxes in `pending_deletion`.
+    DeleteOnlyPending,
+    /// `Change::Reinstate`: to `pending_deletion`, not to `available`.
     ReinstateForDeletion,
-    /// `Change::RetryDeletion`: only what failed.
-    RetryOnlyWhatFailed,
-    /// `Broker::allocate`: a claim that was not what the guard says is looked at, and the guard follows it.
-    GuardFollowsTheClaim,
+    /// `Change::RetryDeletion`: only sandboxes in `deletion_failed`.
+    RetryOnlyFailed,
+    /// `Broker::allocate`: after a failed precondition, the next one is the claim that was found.
+    PreconditionFollowsTheClaim,
 }
 
 impl Condition {
     pub const ALL: [Self; 21] = [
-        Self::ClaimOnlyWhatIsAvailable,
+        Self::ClaimOnlyAvailable,
         Self::ClaimMustBeNew,
         Self::LeftoverMustBeTheSame,
         Self::BothOrNeither,
@@ -87,18 +87,18 @@ impl Condition {
         Self::ExpireBeforeAnother,
         Self::ReplayBeforeRefusing,
         Self::ReleaseOnlyByTheHolder,
-        Self::InsertOnlyWhatIsAbsent,
+        Self::InsertOnlyAbsent,
         Self::InsertOnlyWithoutTombstone,
-        Self::StaleOnlyWhatIsAvailable,
-        Self::RestoreOnlyWhatIsStale,
-        Self::RestoreOnlyWhatWasNeverHeld,
-        Self::RemoveOnlyWhatIsStale,
+        Self::MarkStaleOnlyAvailable,
+        Self::RestoreOnlyStale,
+        Self::RestoreOnlyNeverHeld,
+        Self::RemoveOnlyStale,
         Self::TombstoneForUsedAndStale,
         Self::TombstoneForDeleted,
         Self::TombstoneForFailed,
-        Self::DeleteOnlyWhatIsPending,
+        Self::DeleteOnlyPending,
         Self::ReinstateForDeletion,
-        Self::RetryOnlyWhatFailed,
-        Self::GuardFollowsTheClaim,
+        Self::RetryOnlyFailed,
+        Self::PreconditionFollowsTheClaim,
     ];
 }

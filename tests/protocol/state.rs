@@ -1,13 +1,13 @@
-//! What a state of the system is made of.
+//! A state of the system.
 
 pub const SANDBOXES: u8 = 2;
-/// A sandbox that was used, and removed, before the beginning: a claim may still point at it.
+/// A sandbox that was used and removed before the initial state. A claim may still point at it.
 pub const LONG_GONE: u8 = 2;
 pub const CLIENTS: u8 = 3;
-/// Two clients are one pair: one of them is the other's retry, at the same time.
+/// The pair of each client. Two clients are one pair: concurrent retries of one request.
 pub const PAIR_OF: [u8; CLIENTS as usize] = [0, 0, 1];
 pub const PAIRS: u8 = 2;
-/// So many times each client asks again. `[2, 1, 1]` makes seven times the states, and nothing else breaks.
+/// How often each client repeats its request. `[2, 1, 1]` makes seven times as many states and breaks nothing else.
 const RETRIES: [u8; CLIENTS as usize] = [1, 0, 0];
 
 /// The item of a sandbox.
@@ -19,7 +19,7 @@ pub enum Item {
     Pending,
     Failed,
     Stale,
-    /// Stale, although it had a holder: no broker makes one, but a table may bring it along.
+    /// Stale although it had a holder: no broker produces one, but a table of another service may contain it.
     UsedAndStale,
 }
 
@@ -27,20 +27,20 @@ pub enum Item {
 pub struct Sandbox {
     pub item: Item,
     pub has_tombstone: bool,
-    /// A cleanup has read it as due for deletion.
+    /// A cleanup has read it as due for deletion and may act on that.
     pub is_due: bool,
-    /// Not in the table: somebody was given it.
+    /// It was allocated before. Not part of the table.
     pub had_holder: bool,
 }
 
-/// Which claim an allocation may write over.
+/// Which claim an allocation may overwrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Guard {
+pub enum ClaimPrecondition {
     New,
     Leftover(u8),
 }
 
-impl Guard {
+impl ClaimPrecondition {
     pub const ALL: [Self; 4] = [
         Self::New,
         Self::Leftover(0),
@@ -56,23 +56,23 @@ impl Guard {
     }
 }
 
-/// Where a request is. All of it is lost when its broker dies.
+/// The progress of a request, which is lost when its broker dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The client has its answer.
     Answered,
-    /// About to claim a candidate, or to find that there is none.
-    Choosing(Guard),
-    /// About to read the sandbox that the pair's claim points at. If `is_last`, no candidate is left.
+    /// Next, it claims a candidate or finds that there is none.
+    Choosing(ClaimPrecondition),
+    /// Next, it reads the sandbox that the pair's claim points at. If `is_last`, no candidate is left.
     Resolving { pointer: u8, is_last: bool },
-    /// About to expire it.
+    /// Next, it expires that sandbox.
     Expiring { pointer: u8, is_last: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     pub phase: Phase,
-    /// So many requests may follow this one.
+    /// How many requests may follow this one.
     pub retries: u8,
     /// At some moment of the request the pair held nothing.
     pub was_free: bool,
@@ -81,15 +81,15 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub sandboxes: [Sandbox; SANDBOXES as usize],
-    /// The sandbox that each pair's claim points at.
+    /// The sandbox that the claim of each pair points at.
     pub claims: [Option<u8>; PAIRS as usize],
     pub clients: [Client; CLIENTS as usize],
-    /// Transactions that were sent: a bit for each pair, sandbox and guard. Each may arrive whenever it likes.
+    /// Transactions that were sent: a bit for each pair, sandbox and precondition. Each may arrive at any later time.
     pub sent: u16,
 }
 
 impl State {
-    /// Before anybody has asked. The first pair may have a claim, as long as it points at nothing.
+    /// Returns an initial state. The first pair may have a claim that points at no held sandbox.
     pub fn with(items: [Item; SANDBOXES as usize], claim: Option<u8>) -> Self {
         let sandbox = |item| Sandbox {
             item,
@@ -98,7 +98,7 @@ impl State {
             had_holder: item == Item::UsedAndStale,
         };
         let client = |retries| Client {
-            phase: Phase::Choosing(Guard::New),
+            phase: Phase::Choosing(ClaimPrecondition::New),
             retries,
             was_free: true,
         };
@@ -125,18 +125,19 @@ impl State {
         self.sandboxes.iter().all(|sandbox| sandbox.item != held)
     }
 
-    pub const fn bit(pair: u8, sandbox: u8, guard: Guard) -> u16 {
-        1 << ((sandbox * PAIRS + pair) * 4 + guard.number())
+    pub const fn bit(pair: u8, sandbox: u8, precondition: ClaimPrecondition) -> u16 {
+        1 << ((sandbox * PAIRS + pair) * 4 + precondition.number())
     }
 
-    /// What clients could have noticed of the step, and without what can no longer matter.
+    /// Updates `was_free` after a step, and drops information that no longer matters so that equal situations are equal
+    /// states.
     pub fn settled(mut self) -> Self {
         for (client, pair) in PAIR_OF.into_iter().enumerate() {
             let is_free = self.holds_nothing(pair);
             let client = &mut self.clients[client];
             client.was_free = client.phase != Phase::Answered && (client.was_free || is_free);
         }
-        // A used sandbox is given to nobody, which every client that tries shows as well as a late write.
+        // A used sandbox is never allocated again. Any client that tries shows this as well as a late transaction.
         for (sandbox, used) in self.sandboxes.iter().enumerate() {
             if used.had_holder {
                 self.sent &= !(0xFF << (sandbox * 8));
@@ -145,7 +146,7 @@ impl State {
         self
     }
 
-    /// The state as a number, different for every state.
+    /// Encodes the state as a number that is unique to it.
     pub fn number(&self) -> u64 {
         let mut number = u64::from(self.sent);
         for sandbox in &self.sandboxes {
@@ -182,7 +183,7 @@ impl Phase {
         let of = |pointer: u8, is_last: bool| u64::from(pointer) << 1 | u64::from(is_last);
         match self {
             Self::Answered => 0,
-            Self::Choosing(guard) => 1 + u64::from(guard.number()),
+            Self::Choosing(precondition) => 1 + u64::from(precondition.number()),
             Self::Resolving { pointer, is_last } => 5 + of(pointer, is_last),
             Self::Expiring { pointer, is_last } => 11 + of(pointer, is_last),
         }

@@ -1,28 +1,31 @@
-//! The steps.
+//! The steps of the model.
 
-use super::state::{CLIENTS, Guard, PAIRS, SANDBOXES};
+use super::state::{CLIENTS, ClaimPrecondition, PAIRS, SANDBOXES};
 
-/// One atomic operation, or something that befalls a client.
+/// One atomic operation of the table, or an event at a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// `PoolStore::claim`. A lost answer after which the SDK asks again with the same token, and gets the first one's
-    /// answer, is the same step with an answer that takes longer.
+    /// `PoolStore::claim`. A lost answer that the SDK repeats with the same token is the same step with a slower answer.
     Claim { client: u8, sandbox: u8 },
-    /// A transaction that was sent before, for a request that has gone on or is forgotten, or once more.
-    LateClaim { pair: u8, sandbox: u8, guard: Guard },
+    /// A transaction that was sent before arrives late or again. Its request may have gone on or be lost.
+    LateClaim {
+        pair: u8,
+        sandbox: u8,
+        precondition: ClaimPrecondition,
+    },
     /// `Broker::replay_or_refuse`: no candidate; `PoolStore::find_claim`.
     FindClaim { client: u8 },
     /// `Broker::resolve`: `PoolStore::get`, by a clock at which the allocation is overdue or not.
     Resolve { client: u8, is_overdue: bool },
     /// `Broker::resolve`: `PoolStore::expire`.
     ExpireOwn { client: u8 },
-    /// The broker dies, or the answer is lost, or it came and is not believed: the client asks again.
-    AskAgain { client: u8 },
-    /// `PoolStore::release`, by whoever: it may be late, or for another's.
+    /// The client repeats its request: the broker died, or the answer was lost or ignored.
+    Repeat { client: u8 },
+    /// `PoolStore::release` by any pair: it may be late or for a sandbox of another pair.
     Release { pair: u8, sandbox: u8 },
     /// Auto-expire: `Change::Expire`.
     Expire { sandbox: u8 },
-    /// Sync, by a list of CSP's from any time: `Change::Insert`.
+    /// Sync with a list of CSP from any earlier time: `Change::Insert`.
     Insert { sandbox: u8 },
     /// Sync: `Change::MarkStale`.
     MarkStale { sandbox: u8 },
@@ -32,13 +35,13 @@ pub enum Step {
     Reinstate { sandbox: u8 },
     /// Auto-delete-stale: `Change::Remove`.
     RemoveStale { sandbox: u8 },
-    /// Cleanup: `PoolStore::due_for_deletion`. What it read it may act on whenever it likes, or never.
+    /// Cleanup: `PoolStore::due_for_deletion`. It may act on the result at any later time or never.
     ReadDue { sandbox: u8 },
     /// Cleanup: `CspClient::delete_account`.
     DeleteAccount { sandbox: u8 },
     /// Cleanup: `Change::Deletion`, deleted.
     RemoveDeleted { sandbox: u8 },
-    /// Cleanup: `Change::Deletion`, given up.
+    /// Cleanup: `Change::Deletion` after the last attempt.
     GiveUp { sandbox: u8 },
     /// Cleanup with `retry_failed`: `Change::RetryDeletion`.
     RetryDeletion { sandbox: u8 },
@@ -49,14 +52,14 @@ pub enum Step {
 impl Step {
     pub const KINDS: usize = 19;
 
-    /// Every step that there may be.
+    /// Returns every step.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..CLIENTS)
             .flat_map(Self::of_client)
             .chain((0..SANDBOXES).flat_map(Self::of_sandbox))
     }
 
-    /// The steps of a client's request.
+    /// Returns the steps of a client's request.
     pub fn of_client(client: u8) -> impl Iterator<Item = Self> {
         let claims = (0..SANDBOXES).map(move |sandbox| Self::Claim { client, sandbox });
         claims.chain([
@@ -70,16 +73,16 @@ impl Step {
                 is_overdue: true,
             },
             Self::ExpireOwn { client },
-            Self::AskAgain { client },
+            Self::Repeat { client },
         ])
     }
 
     fn of_sandbox(sandbox: u8) -> impl Iterator<Item = Self> {
         let of_pair = move |pair| {
-            let late = Guard::ALL.map(|guard| Self::LateClaim {
+            let late = ClaimPrecondition::ALL.map(|precondition| Self::LateClaim {
                 pair,
                 sandbox,
-                guard,
+                precondition,
             });
             late.into_iter().chain([Self::Release { pair, sandbox }])
         };
@@ -106,7 +109,7 @@ impl Step {
             Self::FindClaim { .. } => "find claim",
             Self::Resolve { .. } => "resolve",
             Self::ExpireOwn { .. } => "expire own",
-            Self::AskAgain { .. } => "ask again",
+            Self::Repeat { .. } => "repeat",
             Self::Release { .. } => "release",
             Self::Expire { .. } => "expire",
             Self::Insert { .. } => "insert",

@@ -1,4 +1,4 @@
-//! What releases and jobs do to one sandbox, each on the condition of its write.
+//! The changes of releases and jobs to one sandbox, each with the condition of its write.
 
 use super::{
     model::Protocol,
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Protocol {
-    /// The sandbox after the step; nothing if the step's condition does not hold.
+    /// Returns the sandbox after the step; `None` if the condition of the step does not hold.
     pub fn changed(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
         match step {
             Step::Release { pair, .. } => self.released(of, pair),
@@ -26,7 +26,7 @@ impl Protocol {
         }
     }
 
-    /// Whether a condition holds, or is left out. An update of an item that is not there is never made.
+    /// Returns whether a condition holds or is left out. An absent item is never updated.
     fn allows(&self, of: Sandbox, holds: bool, condition: Condition) -> bool {
         holds || (of.item != Item::Absent && !self.has(condition))
     }
@@ -44,21 +44,21 @@ impl Protocol {
             Step::Insert { .. } => {
                 let is_new = !of.has_tombstone || !self.has(Condition::InsertOnlyWithoutTombstone);
                 let is_absent = of.item == Item::Absent;
-                let is_allowed = self.allows(of, is_absent, Condition::InsertOnlyWhatIsAbsent);
+                let is_allowed = self.allows(of, is_absent, Condition::InsertOnlyAbsent);
                 (Item::Available, is_new && is_allowed)
             }
             Step::MarkStale { .. } => {
                 let is_available = of.item == Item::Available;
-                let condition = Condition::StaleOnlyWhatIsAvailable;
+                let condition = Condition::MarkStaleOnlyAvailable;
                 (Item::Stale, self.allows(of, is_available, condition))
             }
             Step::Restore { .. } if of.item == Item::UsedAndStale => {
-                let condition = Condition::RestoreOnlyWhatWasNeverHeld;
+                let condition = Condition::RestoreOnlyNeverHeld;
                 (Item::Available, self.allows(of, false, condition))
             }
             Step::Restore { .. } => {
                 let is_stale = of.item == Item::Stale;
-                let condition = Condition::RestoreOnlyWhatIsStale;
+                let condition = Condition::RestoreOnlyStale;
                 (Item::Available, self.allows(of, is_stale, condition))
             }
             _ => return self.reinstated(of),
@@ -91,7 +91,7 @@ impl Protocol {
             }
             (Step::RemoveStale { .. }, item) => {
                 let is_stale = item == Item::Stale;
-                let condition = Condition::RemoveOnlyWhatIsStale;
+                let condition = Condition::RemoveOnlyStale;
                 (self.allows(of, is_stale, condition), false)
             }
             _ => return None,
@@ -106,7 +106,7 @@ impl Protocol {
         let is_pending = of.item == Item::Pending;
         match step {
             Step::ReadDue { .. } => {
-                let condition = Condition::DeleteOnlyWhatIsPending;
+                let condition = Condition::DeleteOnlyPending;
                 let is_due = self.allows(of, is_pending, condition);
                 is_due.then_some(Sandbox { is_due, ..of })
             }
@@ -114,7 +114,7 @@ impl Protocol {
             Step::GiveUp { .. } => (is_pending && of.is_due).then_some(with(of, Item::Failed)),
             Step::RetryDeletion { .. } => {
                 let has_failed = of.item == Item::Failed;
-                let condition = Condition::RetryOnlyWhatFailed;
+                let condition = Condition::RetryOnlyFailed;
                 let is_allowed = self.allows(of, has_failed, condition);
                 is_allowed.then_some(with(of, Item::Pending))
             }
