@@ -8,7 +8,7 @@ use sandbox_broker::{
     store::Change,
 };
 
-use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one, class_room};
+use crate::support::{Answer, BrokerClient, Pool, START, account, assert_each_has_one, run_alone};
 
 /// Sends one request for each caller, all concurrently, spread over the brokers.
 async fn burst(
@@ -42,7 +42,7 @@ fn sandboxes_by_caller(answers: &[(String, Answer)]) -> BTreeMap<String, Vec<Str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burst_of_a_thousand_callers_gets_a_thousand_different_sandboxes() {
-    let _room = class_room().await;
+    let _alone = run_alone().await;
     let pool = Pool::of(1000).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
     let answers = burst(&[a.client.clone(), b.client.clone()], 1000, None).await;
@@ -58,7 +58,7 @@ async fn burst_of_a_thousand_callers_gets_a_thousand_different_sandboxes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burst_with_a_prefix_gets_every_match_and_nothing_else() {
-    let _room = class_room().await;
+    let _alone = run_alone().await;
     let pool = Pool::with_names((0..700).map(|n| format!("other-{n}"))).await;
     pool.add((0..300).map(|n| format!("cloud-{n}"))).await;
     let (a, b) = (pool.broker().await, pool.broker().await);
@@ -76,7 +76,7 @@ async fn burst_with_a_prefix_gets_every_match_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_candidate_index_finds_matches_on_the_last_pages_of_the_table() {
-    let _room = class_room().await;
+    let _alone = run_alone().await;
     let pool = Pool::new().await;
     // Long external ids, so that 1,500 sandboxes fill more than one page of 1 MB.
     let others = (0..1500).map(|n| {

@@ -250,7 +250,7 @@ async fn deleted_sandbox_is_not_inserted_from_a_list_fetched_before_its_deletion
     let cleaning = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
     syncing.client.job("sync").await;
     let id = used(&cleaning, 1).await.remove(0);
-    let held = proxy.hold("Scan");
+    let held = proxy.hold_operation("Scan");
     let sync = async {
         let client = syncing.client.clone();
         client.job("sync").await
@@ -259,7 +259,7 @@ async fn deleted_sandbox_is_not_inserted_from_a_list_fetched_before_its_deletion
         held.wait_for_one().await;
         assert_eq!(cleaning.client.job("cleanup").await["deleted"], 1);
         assert!(!is_listed(&simulator, &id));
-        held.let_go();
+        held.open();
     };
     let (report, ()) = tokio::join!(sync, deletion);
     assert_eq!(

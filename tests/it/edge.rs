@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::support::{Answer, BrokerClient, Pool, Proxy, TRACK, class_room};
+use crate::support::{Answer, BrokerClient, Pool, Proxy, TRACK, run_alone};
 
 /// The number of concurrent requests in these tests.
 const CONCURRENCY: usize = 100;
@@ -83,7 +83,7 @@ async fn caller_may_send_a_burst_and_then_its_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn class_behind_one_address_is_not_rate_limited() {
-    let _room = class_room().await;
+    let _alone = run_alone().await;
     let pool = Pool::of(1000).await;
     let broker = pool.broker().await;
     let client = &broker.client;
@@ -195,7 +195,7 @@ async fn excess_concurrent_requests_are_shed_and_health_answers() {
         ])
         .await;
     let client = broker.client.clone();
-    let gate = proxy.hold("TransactWriteItems");
+    let gate = proxy.hold_operation("TransactWriteItems");
     let waiting: Vec<_> = (0..4)
         .map(|n| {
             let client = client.clone();
@@ -224,7 +224,7 @@ async fn excess_concurrent_requests_are_shed_and_health_answers() {
             .text
             .contains("broker_shed_requests_total 1\n")
     );
-    gate.let_go();
+    gate.open();
     for answer in waiting {
         assert_eq!(answer.await.unwrap().status, 201);
     }

@@ -13,20 +13,20 @@ use tokio::time::Instant;
 
 use crate::support::{
     Pool,
-    faults::{Fault, FaultProxy, Script},
+    proxy::{Fault, Proxy, Script},
 };
 
 const DELAY: Duration = Duration::from_millis(200);
 
 struct Setting {
     pool: Pool,
-    proxy: FaultProxy,
+    proxy: Proxy,
 }
 
 impl Setting {
     async fn new() -> Self {
         let pool = Pool::of(3).await;
-        let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+        let proxy = Proxy::to(pool.engine.endpoint()).await;
         Self { pool, proxy }
     }
 

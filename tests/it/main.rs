@@ -1,15 +1,15 @@
-//! The broker from the outside: booted as `main` boots it, on the embedded engine, or on the server at
+//! Integration tests: the broker is booted as `main` boots it, on the embedded engine or on the DynamoDB server at
 //! `BROKER_TEST_DYNAMODB_ENDPOINT`.
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests end with their runtime, so they may spawn as they like"
+    reason = "tasks of a test end with its runtime"
 )]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a panic is how a test fails, in its helpers too"
+    reason = "a panic fails the test, also in its helpers"
 )]
-#![allow(missing_docs, unreachable_pub, reason = "nobody depends on this crate")]
+#![allow(missing_docs, unreachable_pub, reason = "no crate depends on this one")]
 
 mod admin;
 mod allocation;

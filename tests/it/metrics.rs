@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::future::join_all;
 use sandbox_broker::csp::simulator::{Fault, FaultKind};
 
-use crate::support::{BrokerClient, Pool, Proxy, START, faults::FaultProxy, simulated_csp};
+use crate::support::{BrokerClient, Pool, Proxy, START, proxy, simulated_csp};
 
 /// The metrics that dashboards use.
 const NAMES: [&str; 28] = [
@@ -149,7 +149,7 @@ async fn requests_with_any_path_and_method_are_counted_by_route() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
     let pool = Pool::of(3).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     // Scans for candidates are queries too, but do not count.
     let counts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&counts);
@@ -191,7 +191,7 @@ async fn throttles_are_counted_even_if_a_retry_succeeds() {
     let broker = pool
         .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
         .await;
-    proxy.refuse_once("TransactWriteItems", "ThrottlingException");
+    proxy.inject_once("TransactWriteItems", proxy::Fault::Throttling);
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
     let metrics = scrape(&broker.client).await;
     for line in [

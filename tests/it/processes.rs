@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::support::{
-    BrokerProcess, Pool, Proxy, Signal, assert_each_has_one, class_room, command, simulated_csp,
+    BrokerProcess, Pool, Proxy, Signal, assert_each_has_one, command, run_alone, simulated_csp,
 };
 
 fn laptop(data: &Path) -> BTreeMap<String, String> {
@@ -27,7 +27,7 @@ fn laptop(data: &Path) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_brokers_allocate_one_and_the_same_sandbox_to_a_caller() {
-    let _room = class_room().await;
+    let _alone = run_alone().await;
     let pool = Pool::of(1000).await;
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[]);
@@ -173,7 +173,7 @@ async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[("DDB_ENDPOINT_URL", &proxy.endpoint())]);
     let mut broker = BrokerProcess::serve(directory.path(), &variables);
-    let held = proxy.hold("TransactWriteItems");
+    let held = proxy.hold_operation("TransactWriteItems");
     let client = broker.client.clone();
     let running = tokio::spawn(async move { client.allocate("play-1").await });
     held.wait_for_one().await;
@@ -188,7 +188,7 @@ async fn sigterm_finishes_running_requests_and_accepts_no_new_ones() {
         answer.is_err_and(|error| error.is_connect())
     };
     while !is_refused().await {}
-    held.let_go();
+    held.open();
     assert_eq!(running.await.unwrap().status, 201);
     assert!(broker.wait().success());
 }
@@ -420,7 +420,7 @@ async fn proxy_of_the_environment_is_not_used_for_loopback() {
 async fn signal_during_the_start_stops_the_broker() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let held = proxy.hold("GetItem");
+    let held = proxy.hold_operation("GetItem");
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[("DDB_ENDPOINT_URL", &proxy.endpoint())]);
     let mut child = command(directory.path(), &variables)

@@ -24,12 +24,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::{
     Pool,
-    faults::{Call, FaultProxy, Gate, Script},
+    proxy::{Call, Gate, Proxy, Script},
 };
 
 /// A proxy to the pool's engine whose pages hold one sandbox each.
-async fn one_sandbox_per_page(pool: &Pool) -> FaultProxy {
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+async fn one_sandbox_per_page(pool: &Pool) -> Proxy {
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     proxy.play(Script {
         page_limit: Some(1),
         ..Script::default()
@@ -37,7 +37,7 @@ async fn one_sandbox_per_page(pool: &Pool) -> FaultProxy {
     proxy
 }
 
-async fn refresher_of(pool: &Pool, proxy: &FaultProxy, capacity: usize) -> CandidateRefresher {
+async fn refresher_of(pool: &Pool, proxy: &Proxy, capacity: usize) -> CandidateRefresher {
     let config = Config::from_variables(&pool.variables(&[])).unwrap();
     let endpoint = proxy.endpoint();
     let store = PoolStore::connect(&config.store, Some(&endpoint), Metrics::new()).await;
@@ -45,7 +45,7 @@ async fn refresher_of(pool: &Pool, proxy: &FaultProxy, capacity: usize) -> Candi
 }
 
 /// Counts scans by their first pages.
-fn count_scans(proxy: &FaultProxy) -> (Arc<AtomicUsize>, Gate) {
+fn count_scans(proxy: &Proxy) -> (Arc<AtomicUsize>, Gate) {
     let scans = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&scans);
     let gate = proxy.hold(move |call| {
@@ -124,7 +124,7 @@ async fn slow_empty_scan_does_not_answer_requests_that_came_after_it_began() {
 #[tokio::test(flavor = "multi_thread")]
 async fn index_with_stale_candidates_is_refreshed_soon() {
     let pool = Pool::of(40).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let refresher = refresher_of(&pool, &proxy, 40).await;
     // Filled twice, because a slow first scan would postpone the next one.
     refresher.fill().await.unwrap();
@@ -248,7 +248,7 @@ async fn waiting_request_gets_a_candidate_that_another_request_returns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_scan_with_waiting_requests_grow() {
     let pool = Pool::of(1600).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let refresher = refresher_of(&pool, &proxy, 100).await;
     let sizes = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&sizes);
@@ -283,7 +283,7 @@ async fn low_index_is_not_refreshed_repeatedly_if_the_table_has_no_more() {
 /// Refreshes for `count` different absent prefixes at once; returns how many scans that took.
 async fn scans_for_absent_prefixes(
     refresher: &CandidateRefresher,
-    proxy: &FaultProxy,
+    proxy: &Proxy,
     count: usize,
 ) -> usize {
     let (scans, _gate) = count_scans(proxy);
@@ -302,7 +302,7 @@ async fn scans_for_absent_prefixes(
 #[tokio::test(flavor = "multi_thread")]
 async fn one_scan_answers_requests_for_many_absent_prefixes() {
     let pool = Pool::of(10).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let refresher = refresher_of(&pool, &proxy, 10).await;
     assert_eq!(scans_for_absent_prefixes(&refresher, &proxy, 50).await, 1);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -316,7 +316,7 @@ async fn one_scan_answers_requests_for_many_absent_prefixes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scan_of_more_sandboxes_than_the_index_holds_answers_only_its_prefix() {
     let pool = Pool::of(10).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let refresher = refresher_of(&pool, &proxy, 9).await;
     assert_eq!(scans_for_absent_prefixes(&refresher, &proxy, 5).await, 5);
     let prefix = NamePrefix::parse("none-").unwrap();
@@ -331,7 +331,7 @@ async fn scan_of_more_sandboxes_than_the_index_holds_answers_only_its_prefix() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sandbox_of_a_cancelled_request_is_found_by_the_next_scan() {
     let pool = Pool::of(1).await;
-    let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
     let refresher = refresher_of(&pool, &proxy, 10).await;
     refresher.fill().await.unwrap();
     drop(refresher.reserve(None).unwrap());

@@ -1,4 +1,4 @@
-//! A broker process whose clock can be set: the test binary itself, started with one test to run.
+//! A broker process whose clock can be set: the test binary itself, started with one test.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ const VARIABLES: &str = "HISTORY_BROKER_VARIABLES";
 const CLOCK: &str = "HISTORY_BROKER_CLOCK";
 const LISTENING: &str = "listening on ";
 
-/// The machine's clock, set forward by the seconds that a file holds.
+/// The machine's clock plus the seconds in a file, which all processes share.
 #[derive(Debug)]
 pub(super) struct SetClock(File);
 
@@ -39,12 +39,12 @@ impl SetClock {
 
     fn offset(&self) -> i64 {
         let mut bytes = [0; 8];
-        // Nothing is written yet.
+        // The file is empty until the first advance.
         let _ = self.0.read_exact_at(&mut bytes, 0);
         i64::from_le_bytes(bytes)
     }
 
-    /// Sets all clocks on this file forward; returns what they showed, and show.
+    /// Sets all clocks on this file forward; returns their times before and after, in Unix seconds.
     pub(super) fn advance(&self, span: Duration) -> (i64, i64) {
         let from = self.now();
         let offset = self.offset() + i64::try_from(span.as_secs()).unwrap();
@@ -60,12 +60,12 @@ impl Clock for SetClock {
     }
 }
 
-/// What runs in the process.
+/// Runs a broker until the process is killed. Does nothing in a normal test run.
 pub(super) async fn serve() {
     let (Ok(variables), Ok(clock)) = (std::env::var(VARIABLES), std::env::var(CLOCK)) else {
         return;
     };
-    // The test that started this one is gone when its end of the pipe is.
+    // The pipe closes when the test that started this process ends.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -73,25 +73,25 @@ pub(super) async fn serve() {
     let variables: BTreeMap<String, String> = serde_json::from_str(&variables).unwrap();
     let config = Config::from_variables(&variables).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SetClock::open(Path::new(&clock)));
-    // A start may meet faults too; whoever runs brokers starts them again.
+    // A start may meet injected faults; in production, the task would be started again.
     let running = loop {
         match RunningBroker::start(&config, Arc::clone(&clock), rand::random()).await {
             Ok(running) => break running,
-            Err(error) => eprintln!("could not start: {error}"),
+            Err(error) => eprintln!("start failed: {error}"),
         }
     };
     println!("{LISTENING}{}", running.address());
     std::future::pending::<()>().await;
 }
 
-/// The process, from the outside.
+/// A broker process, seen from the test.
 pub(super) struct Broker {
     child: Child,
     pub(super) base: String,
 }
 
 impl Broker {
-    /// Starts a broker and waits until it listens. Blocks.
+    /// Starts a broker and waits until it listens. Blocks the thread.
     pub(super) fn start(variables: &BTreeMap<String, String>, clock: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", TEST, "--nocapture"])
@@ -115,7 +115,7 @@ impl Broker {
         }
     }
 
-    /// `kill -9`. Blocks.
+    /// Sends SIGKILL and waits for the end. Blocks the thread.
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

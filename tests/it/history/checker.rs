@@ -1,9 +1,9 @@
 //! Decides whether a history is one that a correct broker could have produced.
 //!
-//! Only what is certain counts. One event came before another if it had ended before the other began; an answer that
-//! never came may stand for an effect at any later moment; an allocation may have ended as soon as its holder asked for
-//! its release, or the brokers' clocks may have been beyond its time and grace. So a violation is a proof: it names the
-//! events that contradict each other, and no event that is missing from them could explain it.
+//! Only certain facts count. One event came before another if it had ended before the other began; a call without an
+//! answer may take effect at any later moment; an allocation may have ended as soon as its holder requested its release,
+//! or as soon as a broker's clock may have shown that it was overdue. So a violation is a proof: it names the events that
+//! contradict each other, and no missing event could explain them.
 
 mod answers;
 mod clock;
@@ -24,15 +24,15 @@ use self::facts::Facts;
 pub use self::print::printed;
 use super::event::Event;
 
-/// What a checker must know of the brokers.
+/// The configuration of the brokers, as far as the checker depends on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// How long after its end an allocation may still be given back, in seconds.
+    /// How long after its end an allocation may still be released, in seconds.
     pub grace: i64,
-    /// How much further than the history shows a broker's clock may be, in seconds.
+    /// How far a broker's clock may be ahead of the history, in seconds.
     pub clock_error: i64,
-    /// How old what a `NoneLeft` rests on may be: the lag of the index, the longest reading of it, and the 250 ms for which
-    /// an empty reading may answer others.
+    /// The maximum age of the data behind a `NoneLeft`: the lag of the index, the longest scan of it, and the 250 ms for
+    /// which an empty scan may answer other requests.
     pub staleness: Duration,
 }
 
@@ -46,32 +46,32 @@ impl Default for Terms {
     }
 }
 
-/// What a broker promises.
+/// The promises of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
-    /// A: a sandbox has at most one holder, and is new to it once.
+    /// A: a sandbox has at most one holder, which gets it as new once.
     OneHolder,
     /// B: a pair holds at most one sandbox.
     OneSandbox,
     /// C: `NoneLeft` means that no matching sandbox is available.
     NoneLeft,
-    /// E: a sandbox that had a holder is never handed out again.
-    NeverAgain,
-    /// A retry gets what its pair holds.
+    /// E: a sandbox that had a holder is never allocated again.
+    NeverReused,
+    /// A retry returns the sandbox that its pair holds.
     Replay,
-    /// Whatever is told of an allocation, and of the account behind it, agrees.
+    /// All answers about an allocation and its account agree.
     Agreement,
-    /// A sandbox passes through its states in order, and for a reason.
+    /// A sandbox passes through its states in order and leaves its holder for a reason.
     States,
-    /// What a release answers.
+    /// Answers to releases are true.
     Release,
-    /// What a look at a sandbox answers.
+    /// Answers to reads of a sandbox are true.
     Get,
-    /// CSP is only told to delete what is nobody's any more.
+    /// Only accounts of retired sandboxes are deleted from CSP.
     Deletion,
-    /// The table's items fit together.
+    /// The items of the table are consistent.
     Table,
-    /// Without faults every call has an answer.
+    /// Without faults every call is answered.
     Calm,
 }
 
@@ -80,16 +80,16 @@ impl fmt::Display for Promise {
         f.write_str(match self {
             Self::OneHolder => "A: a sandbox has at most one holder",
             Self::OneSandbox => "B: a pair holds at most one sandbox",
-            Self::NoneLeft => "C: none left means none left",
-            Self::NeverAgain => "E: a used sandbox is never handed out again",
-            Self::Replay => "a retry gets the sandbox that the pair holds",
-            Self::Agreement => "all that is told of an allocation agrees",
+            Self::NoneLeft => "C: `NoneLeft` means that no matching sandbox is available",
+            Self::NeverReused => "E: a used sandbox is never allocated again",
+            Self::Replay => "a retry returns the sandbox that the pair holds",
+            Self::Agreement => "all answers about an allocation agree",
             Self::States => "states follow their order",
-            Self::Release => "a release answers truly",
-            Self::Get => "a look at a sandbox answers truly",
-            Self::Deletion => "only what nobody holds is deleted",
-            Self::Table => "the table's items fit together",
-            Self::Calm => "without faults every call has an answer",
+            Self::Release => "answers to releases are true",
+            Self::Get => "answers to reads of a sandbox are true",
+            Self::Deletion => "only accounts of retired sandboxes are deleted",
+            Self::Table => "the items of the table are consistent",
+            Self::Calm => "without faults every call is answered",
         })
     }
 }
@@ -99,9 +99,9 @@ impl fmt::Display for Promise {
 pub struct Violation {
     pub promise: Promise,
     pub sentence: String,
-    /// The events that contradict each other, in the order of the history.
+    /// Indices of the events that contradict each other, in ascending order.
     pub events: Vec<usize>,
-    /// The sandboxes concerned, or the caller.
+    /// The sandboxes or the caller concerned.
     pub about: Vec<String>,
 }
 
@@ -137,7 +137,7 @@ impl fmt::Display for Violation {
 }
 
 impl Terms {
-    /// The violation that is the first to be certain.
+    /// Checks a history; returns the violation that was certain first.
     pub fn check(&self, history: &[Event]) -> Result<(), Violation> {
         let proven = |violation: &Violation| {
             let ended = violation.events.iter().map(|at| history[*at].ended);
@@ -162,12 +162,12 @@ impl Terms {
     }
 }
 
-/// Whether a correct broker with the default terms could have produced the history.
+/// Checks a history with the default terms.
 pub fn check(history: &[Event]) -> Result<(), Violation> {
     Terms::default().check(history)
 }
 
-/// The shortest part of the history that breaks the same promise.
+/// Returns the shortest part of the history that breaks the same promise.
 pub fn shortest(history: &[Event], violation: &Violation) -> Vec<Event> {
     Terms::default().shortest(history, violation)
 }

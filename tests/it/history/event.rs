@@ -1,103 +1,90 @@
-//! What a history is made of: every call of a client with its answer, and everything else that happened to the pool.
+//! The events of a history: every call of a client with its answer, and everything else that happened to the pool.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that happened between two moments. Both are counted from the beginning of the history by one clock, the
-/// recorder's, so that an event that ended before another began is certain to have come first.
+/// Something that happened between two moments, measured from the start of the history by one clock. An event that ended
+/// before another began is certain to have come first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub began: Duration,
     pub ended: Duration,
-    pub what: What,
+    pub kind: EventKind,
 }
 
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum What {
+pub enum EventKind {
     /// A call of `POST /allocate`.
     Allocate {
         caller: String,
         key: String,
         prefix: Option<String>,
-        answer: Allocated,
+        answer: AllocateAnswer,
     },
     /// A call of `POST /sandboxes/{id}/mark-for-deletion`.
     Release {
         caller: String,
         sandbox: String,
-        answer: Released,
+        answer: ReleaseAnswer,
     },
     /// A call of `GET /sandboxes/{id}`.
     Get {
         caller: String,
         sandbox: String,
-        answer: Got,
+        answer: GetAnswer,
     },
-    /// An account that CSP has from some moment of the event on. Before a sync it is no sandbox yet.
-    AccountMade {
+    /// CSP created an account at some moment of the event. It becomes a sandbox with the next sync.
+    AccountCreated {
         sandbox: String,
         name: String,
         external_id: String,
     },
-    /// CSP calls the account something else.
-    AccountRenamed {
-        sandbox: String,
-        name: String,
-    },
-    /// The account vanished from CSP without a word of the broker's; it may come back.
-    AccountHidden {
-        sandbox: String,
-    },
-    AccountShown {
-        sandbox: String,
-    },
-    /// CSP took an order of the broker's to delete the account.
-    AccountDeleted {
-        external_id: String,
-    },
-    /// The run of a job, with its report if the run went through to its end.
+    /// CSP renamed the account.
+    AccountRenamed { sandbox: String, name: String },
+    /// CSP no longer lists the account, although the broker did not delete it. It may be listed again.
+    AccountHidden { sandbox: String },
+    /// CSP lists a hidden account again.
+    AccountShown { sandbox: String },
+    /// CSP accepted a request of the broker to delete the account.
+    AccountDeleted { external_id: String },
+    /// A run of a job, with its report if it completed.
     Job {
         name: String,
         report: Option<serde_json::Value>,
     },
-    /// A broker was killed, or started.
-    Killed {
-        broker: usize,
-    },
-    Started {
-        broker: usize,
-    },
-    /// The clock of all brokers was set forward: before the event they read at most `from`, after it at least `to`, in
-    /// Unix seconds, besides the time that passes.
-    Clock {
-        from: i64,
-        to: i64,
-    },
-    /// Everything that the table holds, read from the engine itself, item by item, each as it was at some moment of the
-    /// event.
+    /// A broker was killed.
+    Killed { broker: usize },
+    /// A broker was started.
+    Started { broker: usize },
+    /// The clocks of all brokers were set forward: before the event they showed at most `from`, after it at least `to`,
+    /// in Unix seconds, not counting the time that passes.
+    ClockAdvanced { from: i64, to: i64 },
+    /// A scan of the table, read from the engine without the proxy. Each item is as it was at some moment of the event.
     Table {
         sandboxes: Vec<Row>,
         claims: Vec<ClaimRow>,
         tombstones: Vec<String>,
     },
-    /// From here on no fault is injected and nothing else is done than what the history still shows.
+    /// From now on no fault is injected, and the history shows everything that happens.
     Calm,
 }
 
+/// The answer to `POST /allocate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Allocated {
+pub enum AllocateAnswer {
     /// 201.
     New(Grant),
     /// 200.
-    Again(Grant),
+    Replayed(Grant),
     /// 409 `NO_SANDBOXES_AVAILABLE`.
     NoneLeft,
-    /// Any other answer, or none: whether it took effect is not known.
+    /// Any other answer or none: the call may have taken effect.
     Unknown(String),
 }
 
-/// What the answer to an allocation says.
+/// The body of an answer to an allocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub sandbox: String,
@@ -107,8 +94,9 @@ pub struct Grant {
     pub expires_at: i64,
 }
 
+/// The answer to `POST /sandboxes/{id}/mark-for-deletion`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Released {
+pub enum ReleaseAnswer {
     /// 200.
     Done {
         deletion_requested_at: i64,
@@ -122,10 +110,11 @@ pub enum Released {
     Unknown(String),
 }
 
+/// The answer to `GET /sandboxes/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Got {
+pub enum GetAnswer {
     /// 200.
-    Is {
+    Found {
         status: String,
         allocated_at: i64,
         expires_at: i64,
@@ -137,7 +126,7 @@ pub enum Got {
     Unknown(String),
 }
 
-/// A sandbox as the table has it.
+/// A sandbox item of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub sandbox: String,
@@ -146,12 +135,12 @@ pub struct Row {
     pub status: String,
     pub caller: Option<String>,
     pub key: Option<String>,
-    /// 0 if it never was.
+    /// Unix seconds; 0 if it never was allocated.
     pub allocated_at: i64,
     pub deletion_retry_count: u64,
 }
 
-/// A claim as the table has it.
+/// A claim item of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRow {
     pub caller: String,

@@ -1,61 +1,66 @@
-//! What happened in all, so that nothing passes because nothing happened.
+//! Statistics of histories, which show that nothing passed for lack of events.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use super::{
-    event::{Allocated, Got, Released, What},
+    event::{AllocateAnswer, EventKind, GetAnswer, ReleaseAnswer},
     workload::Epoch,
 };
-use crate::support::faults::Fault;
+use crate::support::proxy::{Condition, Fault};
 
 #[derive(Default)]
 pub(super) struct Figures {
     epochs: usize,
-    /// How often each was given, and how long they took in all.
+    /// The number of each answer and the total time that they took.
     answers: BTreeMap<String, (usize, Duration)>,
     happened: BTreeMap<&'static str, usize>,
     jobs: BTreeMap<String, usize>,
     injected: BTreeMap<Fault, usize>,
+    pub(super) conditions: BTreeSet<Condition>,
     calls: usize,
     pub(super) duration: Duration,
 }
 
-fn answer(what: &What) -> Option<String> {
-    Some(match what {
-        What::Allocate { answer, .. } => match answer {
-            Allocated::New(_) => "allocate: new".to_owned(),
-            Allocated::Again(_) => "allocate: again".to_owned(),
-            Allocated::NoneLeft => "allocate: none left".to_owned(),
-            Allocated::Unknown(why) => format!("allocate: ? {why}"),
+fn answer(kind: &EventKind) -> Option<String> {
+    Some(match kind {
+        EventKind::Allocate { answer, .. } => match answer {
+            AllocateAnswer::New(_) => "allocate: new".to_owned(),
+            AllocateAnswer::Replayed(_) => "allocate: replayed".to_owned(),
+            AllocateAnswer::NoneLeft => "allocate: none left".to_owned(),
+            AllocateAnswer::Unknown(why) => format!("allocate: ? {why}"),
         },
-        What::Release { answer, .. } => match answer {
-            Released::Done { .. } => "release: done".to_owned(),
-            Released::Expired => "release: expired".to_owned(),
-            Released::NotOwner => "release: not the owner".to_owned(),
-            Released::NotFound => "release: not found".to_owned(),
-            Released::Unknown(why) => format!("release: ? {why}"),
+        EventKind::Release { answer, .. } => match answer {
+            ReleaseAnswer::Done { .. } => "release: done".to_owned(),
+            ReleaseAnswer::Expired => "release: expired".to_owned(),
+            ReleaseAnswer::NotOwner => "release: not the owner".to_owned(),
+            ReleaseAnswer::NotFound => "release: not found".to_owned(),
+            ReleaseAnswer::Unknown(why) => format!("release: ? {why}"),
         },
-        What::Get { answer, .. } => match answer {
-            Got::Is { status, .. } => format!("get: {status}"),
-            Got::NotOwner => "get: not the owner".to_owned(),
-            Got::NotFound => "get: not found".to_owned(),
-            Got::Unknown(why) => format!("get: ? {why}"),
+        EventKind::Get { answer, .. } => match answer {
+            GetAnswer::Found { status, .. } => format!("get: {status}"),
+            GetAnswer::NotOwner => "get: not the owner".to_owned(),
+            GetAnswer::NotFound => "get: not found".to_owned(),
+            GetAnswer::Unknown(why) => format!("get: ? {why}"),
         },
         _ => return None,
     })
 }
 
-fn happening(what: &What) -> Option<&'static str> {
-    Some(match what {
-        What::AccountMade { .. } => "accounts made",
-        What::AccountRenamed { .. } => "accounts renamed",
-        What::AccountHidden { .. } => "accounts hidden",
-        What::AccountShown { .. } => "accounts shown",
-        What::AccountDeleted { .. } => "orders to delete an account",
-        What::Killed { .. } => "kills",
-        What::Started { .. } => "starts",
-        What::Clock { .. } => "clock set forward",
-        What::Table { .. } => "tables read",
+fn happening(kind: &EventKind) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::AccountCreated { .. } => "accounts created",
+        EventKind::AccountRenamed { .. } => "accounts renamed",
+        EventKind::AccountHidden { .. } => "accounts hidden",
+        EventKind::AccountShown { .. } => "accounts shown",
+        EventKind::AccountDeleted { .. } => "accounts deleted",
+        EventKind::Killed { .. } => "kills",
+        EventKind::Started { .. } => "starts",
+        EventKind::ClockAdvanced { .. } => "clock set forward",
+        EventKind::Table { .. } => "scans of the table",
         _ => return None,
     })
 }
@@ -65,19 +70,20 @@ impl Figures {
         self.epochs += 1;
         self.calls += epoch.calls;
         self.duration += epoch.duration;
+        self.conditions.extend(epoch.conditions.iter().cloned());
         for (fault, count) in &epoch.injected {
             *self.injected.entry(*fault).or_default() += count;
         }
         for event in &epoch.history {
-            if let Some(answer) = answer(&event.what) {
+            if let Some(answer) = answer(&event.kind) {
                 let (count, took) = self.answers.entry(answer).or_default();
                 *count += 1;
                 *took += event.ended.saturating_sub(event.began);
             }
-            if let Some(happening) = happening(&event.what) {
+            if let Some(happening) = happening(&event.kind) {
                 *self.happened.entry(happening).or_default() += 1;
             }
-            if let What::Job { name, report } = &event.what {
+            if let EventKind::Job { name, report } = &event.kind {
                 self.note_job(name, report.as_ref());
             }
         }
@@ -85,7 +91,7 @@ impl Figures {
 
     fn note_job(&mut self, name: &str, report: Option<&serde_json::Value>) {
         let word = if report.is_some() {
-            "done"
+            "completed"
         } else {
             "no report"
         };
@@ -104,19 +110,19 @@ impl Figures {
         }
     }
 
-    /// Calls of clients.
+    /// Returns the number of calls of clients.
     pub(super) fn operations(&self) -> usize {
         self.answers.values().map(|(count, _)| count).sum()
     }
 
-    /// What did not happen of all that should: a history shows nothing of what it lacks.
+    /// Returns the expected events that did not happen.
     pub(super) fn missing(&self) -> Vec<String> {
         const ANSWERS: [&str; 13] = [
             "allocate: new",
-            "allocate: again",
+            "allocate: replayed",
             "allocate: none left",
             "allocate: ? no answer",
-            "allocate: ? out of patience",
+            "allocate: ? time-out",
             "release: done",
             "release: expired",
             "release: not the owner",
@@ -161,7 +167,7 @@ impl Figures {
         .concat()
     }
 
-    /// Answers that no fault excuses.
+    /// Returns answers that no injected fault explains.
     pub(super) fn defects(&self) -> Vec<&String> {
         let answers = self.answers.keys();
         answers.filter(|answer| answer.contains("? 500")).collect()
@@ -172,22 +178,22 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.duration.as_secs_f64();
         let operations = self.operations();
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        #[expect(clippy::cast_precision_loss, reason = "a rounded rate for operators")]
         let rate = operations as f64 / seconds;
         writeln!(
             f,
-            "{operations} operations in {} epochs and {seconds:.0} s ({rate:.0}/s), {} calls of the engine",
+            "{operations} operations in {} epochs and {seconds:.0} s ({rate:.0}/s), {} calls to the engine",
             self.epochs, self.calls
         )?;
-        for (what, (count, took)) in &self.answers {
+        for (kind, (count, took)) in &self.answers {
             let mean = took.as_millis() / *count as u128;
-            writeln!(f, "{count:>9} {what} ({mean} ms)")?;
+            writeln!(f, "{count:>9} {kind} ({mean} ms)")?;
         }
-        for (what, count) in &self.happened {
-            writeln!(f, "{count:>9} {what}")?;
+        for (kind, count) in &self.happened {
+            writeln!(f, "{count:>9} {kind}")?;
         }
-        for (what, count) in &self.jobs {
-            writeln!(f, "{count:>9} {what}")?;
+        for (kind, count) in &self.jobs {
+            writeln!(f, "{count:>9} {kind}")?;
         }
         for (fault, count) in &self.injected {
             writeln!(f, "{count:>9} {fault:?}")?;

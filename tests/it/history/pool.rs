@@ -1,9 +1,9 @@
-//! The table as the engine itself has it, without the faults.
+//! Scans of the table, without the proxy.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use sandbox_broker::store::Item;
 
-use super::event::{ClaimRow, Row, What};
+use super::event::{ClaimRow, EventKind, Row};
 use crate::support::Pool;
 
 fn text(item: &Item, name: &str) -> Option<String> {
@@ -37,8 +37,8 @@ fn claim(item: &Item) -> Option<ClaimRow> {
     })
 }
 
-/// Everything that the table holds.
-pub(super) async fn table(pool: &Pool) -> What {
+/// Scans the table.
+pub(super) async fn table(pool: &Pool) -> EventKind {
     let (mut sandboxes, mut claims, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
     let mut items = pool
         .client
@@ -62,7 +62,7 @@ pub(super) async fn table(pool: &Pool) -> What {
             _ => {}
         }
     }
-    What::Table {
+    EventKind::Table {
         sandboxes,
         claims,
         tombstones,

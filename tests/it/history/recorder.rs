@@ -1,4 +1,4 @@
-//! Writes down what happens.
+//! The recorder of events.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::event::{Event, What};
+use super::event::{Event, EventKind};
 
 pub(super) struct Recorder {
     start: Instant,
@@ -31,36 +31,36 @@ impl Recorder {
         self.start.elapsed()
     }
 
-    /// Something that began then and has just ended.
-    pub(super) fn record(&self, began: Duration, what: What) {
+    /// Records an event that has just ended.
+    pub(super) fn record(&self, began: Duration, kind: EventKind) {
         let is_operation = matches!(
-            what,
-            What::Allocate { .. } | What::Release { .. } | What::Get { .. }
+            kind,
+            EventKind::Allocate { .. } | EventKind::Release { .. } | EventKind::Get { .. }
         );
         self.operations
             .fetch_add(usize::from(is_operation), Ordering::Relaxed);
-        // Under the lock, so that the events are in the order of their ends.
+        // The time is taken under the lock, so that events are in the order of their ends.
         let mut events = self.events.lock().unwrap();
         let ended = self.now();
-        events.push(Event { began, ended, what });
+        events.push(Event { began, ended, kind });
     }
 
-    /// Something that happened at one moment, a while ago.
-    pub(super) fn record_at(&self, at: Instant, what: What) {
+    /// Records an event that happened at an earlier moment.
+    pub(super) fn record_at(&self, at: Instant, kind: EventKind) {
         let at = at.saturating_duration_since(self.start);
         self.events.lock().unwrap().push(Event {
             began: at,
             ended: at,
-            what,
+            kind,
         });
     }
 
-    /// Calls of clients so far.
+    /// Returns the number of calls of clients so far.
     pub(super) fn operations(&self) -> usize {
         self.operations.load(Ordering::Relaxed)
     }
 
-    /// The history, in the order of the ends.
+    /// Returns the events in the order of their ends.
     pub(super) fn history(&self) -> Vec<Event> {
         let mut events = self.events.lock().unwrap().clone();
         events.sort_by_key(|event| event.ended);

@@ -1,4 +1,4 @@
-//! The broker's own binary, as a process.
+//! The broker's binary as a process.
 
 use std::{
     collections::BTreeMap,
@@ -13,18 +13,20 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
-use super::BrokerClient;
+use super::client::BrokerClient;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sandbox-broker");
-const START_LIMIT: Duration = Duration::from_mins(1);
+/// How long to wait for an event of the log.
+const EVENT_LIMIT: Duration = Duration::from_mins(1);
 
+/// A running process of the broker. It is killed when it is dropped.
 pub struct BrokerProcess {
     child: Child,
     events: mpsc::Receiver<Value>,
     pub client: BrokerClient,
 }
 
-/// The binary with these variables and no others, in a directory without a `.env`.
+/// Prepares to run the binary with these variables and no others, in a directory without a `.env`.
 pub fn command(directory: &Path, variables: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(BINARY);
     command
@@ -41,7 +43,7 @@ impl BrokerProcess {
         Self::start(directory, variables, "serve", "listening")
     }
 
-    /// Starts a command and waits until it logs `ready`.
+    /// Starts a subcommand and waits until it logs `ready`.
     pub fn start(
         directory: &Path,
         variables: &BTreeMap<String, String>,
@@ -76,7 +78,7 @@ impl BrokerProcess {
         });
         let address = loop {
             let event = events
-                .recv_timeout(START_LIMIT)
+                .recv_timeout(EVENT_LIMIT)
                 .expect("the broker did not start");
             assert!(event.is_object(), "not a log event: {event}");
             if event["message"] == ready {
@@ -94,7 +96,7 @@ impl BrokerProcess {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// `kill -9`.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -104,14 +106,14 @@ impl BrokerProcess {
         self.child.wait().unwrap()
     }
 
-    /// The events logged so far, up to the one that `is_last` recognises.
+    /// Returns the events logged since the last invocation, up to the one for which `is_last` holds.
     pub fn events_until(&self, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
             events.push(
                 self.events
-                    .recv_timeout(START_LIMIT)
-                    .expect("the event did not come"),
+                    .recv_timeout(EVENT_LIMIT)
+                    .expect("the event was not logged in time"),
             );
             if events.last().is_some_and(&is_last) {
                 return events;

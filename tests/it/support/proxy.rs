@@ -1,190 +1,126 @@
-//! An HTTP proxy between the broker and the engine, that counts calls and can be switched off.
+//! A proxy between an AWS SDK and its server that records calls and injects faults.
+//!
+//! Every rule is off at first, and all of them combine: calls are counted, held back, their conditions weakened, and their
+//! capacity units metered; a script, or a single order, decides which fault a call meets.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+mod call;
+mod connections;
+mod gate;
+pub mod meter;
+mod mutant;
+mod refusal;
+mod rules;
+mod script;
+mod stale;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use self::{
+    call::Call,
+    gate::Gate,
+    mutant::{Condition, Mutant},
+    script::{Fault, Script},
+};
+use self::{
+    connections::Listener,
+    meter::{Consumption, Meter},
+    rules::Rules,
 };
 
-use axum::{
-    Router,
-    body::{Bytes, to_bytes},
-    extract::{Request, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::Notify,
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+/// The seed where a test does not depend on which fault meets which call.
+const SEED: u64 = 1;
 
-#[derive(Clone)]
-struct Shared {
-    target: String,
-    http: reqwest::Client,
-    calls: Arc<Mutex<BTreeMap<String, usize>>>,
-    gate: Arc<Gate>,
-    /// Operations whose next call is refused, each with the error.
-    refusals: Arc<Mutex<BTreeMap<&'static str, &'static str>>>,
-}
-
-/// Holds calls back until it is opened.
-#[derive(Default)]
-pub struct Gate {
-    /// The operation that is held back.
-    shut_for: Mutex<Option<&'static str>>,
-    arrived: Notify,
-    opened: Notify,
-}
-
-impl Gate {
-    async fn pass(&self, operation: &str) {
-        let opened = self.opened.notified();
-        let is_shut = *self.shut_for.lock().unwrap() == Some(operation);
-        if is_shut {
-            self.arrived.notify_one();
-            opened.await;
-        }
-    }
-
-    /// Waits until a call is held back.
-    pub async fn wait_for_one(&self) {
-        self.arrived.notified().await;
-    }
-
-    pub fn let_go(&self) {
-        *self.shut_for.lock().unwrap() = None;
-        self.opened.notify_waiters();
-    }
-}
-
+/// The proxy. It accepts no more connections once it is dropped.
 pub struct Proxy {
-    address: SocketAddr,
-    shared: Shared,
-    running: Option<(CancellationToken, JoinHandle<()>)>,
-    /// Bound but not listening while switched off: connections are refused, and nobody else gets the port.
-    reserved: Option<TcpSocket>,
+    listener: Listener,
+    rules: Arc<Rules>,
 }
 
 impl Proxy {
+    /// Starts a proxy to the server at `target`.
     pub async fn to(target: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let shared = Shared {
-            target: target.to_owned(),
-            http,
-            calls: Arc::default(),
-            gate: Arc::default(),
-            refusals: Arc::default(),
-        };
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut proxy = Self {
-            address,
-            shared,
-            running: None,
-            reserved: None,
-        };
-        proxy.serve(listener);
-        proxy
+        Self::with_seed(target, SEED).await
+    }
+
+    /// Starts a proxy whose faults and delays are drawn from `seed`.
+    pub async fn with_seed(target: &str, seed: u64) -> Self {
+        let rules = Arc::new(Rules::new(target, seed));
+        let listener = Listener::open(Arc::clone(&rules)).await;
+        Self { listener, rules }
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.listener.endpoint()
     }
 
-    fn serve(&mut self, listener: TcpListener) {
-        let stop = CancellationToken::new();
-        let router = Router::new()
-            .fallback(forward)
-            .with_state(self.shared.clone());
-        let stopped = stop.clone().cancelled_owned();
-        let task = tokio::spawn(async move {
-            axum::serve(listener, router)
-                .with_graceful_shutdown(stopped)
-                .await
-                .unwrap();
-        });
-        self.running = Some((stop, task));
-    }
-
-    /// From now on connections are refused.
+    /// Refuses connections from now on. Calls in flight are answered first.
     pub async fn switch_off(&mut self) {
-        let (stop, task) = self.running.take().unwrap();
-        stop.cancel();
-        task.await.unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.reserved = Some(socket);
+        self.listener.close().await;
     }
 
+    /// Accepts connections again, on the same port.
     pub fn switch_on(&mut self) {
-        let listener = self.reserved.take().unwrap().listen(1024).unwrap();
-        self.serve(listener);
+        self.listener.reopen(Arc::clone(&self.rules));
     }
 
-    /// From now on calls of this operation are held back.
-    pub fn hold(&self, operation: &'static str) -> Arc<Gate> {
-        *self.shared.gate.shut_for.lock().unwrap() = Some(operation);
-        Arc::clone(&self.shared.gate)
+    /// Injects faults by `script` from now on.
+    pub fn play(&self, script: Script) {
+        self.rules.dice.lock().unwrap().play(script);
     }
 
-    /// The next call of this operation is answered with an error of DynamoDB's.
-    pub fn refuse_once(&self, operation: &'static str, error: &'static str) {
-        self.shared
-            .refusals
-            .lock()
-            .unwrap()
-            .insert(operation, error);
+    /// Injects no more faults.
+    pub fn calm(&self) {
+        self.play(Script::default());
     }
 
-    /// The calls since the last time, by operation.
+    /// Injects `fault` into the next call of the operation, whatever the script says.
+    pub fn inject_once(&self, operation: &'static str, fault: Fault) {
+        let mut dice = self.rules.dice.lock().unwrap();
+        dice.inject_once(operation, fault);
+    }
+
+    /// Replaces the mutant that weakens the conditions of writes.
+    pub fn weaken(&self, mutant: Option<Mutant>) {
+        self.rules.conditions.weaken(mutant);
+    }
+
+    /// Returns the conditional writes seen so far.
+    pub fn conditions(&self) -> Vec<Condition> {
+        self.rules.conditions.seen()
+    }
+
+    /// Holds back the calls that match until the gate is opened or dropped.
+    pub fn hold(&self, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Gate {
+        self.rules.gates.shut(Box::new(matches))
+    }
+
+    /// Holds back the calls of one operation until the gate is opened or dropped.
+    pub fn hold_operation(&self, operation: &'static str) -> Gate {
+        self.hold(move |call| call.operation == operation)
+    }
+
+    /// Returns the number of injected faults by kind.
+    pub fn injected(&self) -> BTreeMap<Fault, usize> {
+        self.rules.injected.lock().unwrap().clone()
+    }
+
+    /// Returns the number of calls by operation, and resets it.
     pub fn take_calls(&self) -> BTreeMap<String, usize> {
-        std::mem::take(&mut *self.shared.calls.lock().unwrap())
+        std::mem::take(&mut *self.rules.calls.lock().unwrap())
     }
-}
 
-async fn forward(State(shared): State<Shared>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let body: Bytes = to_bytes(body, usize::MAX).await.unwrap();
-    let target = parts
-        .headers
-        .get("x-amz-target")
-        .map_or("", |target| target.to_str().unwrap());
-    let operation = target.rsplit('.').next().unwrap().to_owned();
-    *shared
-        .calls
-        .lock()
-        .unwrap()
-        .entry(operation.clone())
-        .or_default() += 1;
-    shared.gate.pass(&operation).await;
-    let refusal = shared.refusals.lock().unwrap().remove(operation.as_str());
-    if let Some(error) = refusal {
-        let body = format!(
-            "{{\"__type\":\"com.amazonaws.dynamodb.v20120810#{error}\",\"message\":\"test\"}}"
-        );
-        return (StatusCode::BAD_REQUEST, body).into_response();
+    /// Counts the capacity units since the last invocation, or from now on if this is the first one.
+    pub async fn take_consumption(&self) -> Consumption {
+        self.rules.meter.get_or_init(Meter::default).take().await
     }
-    let mut headers = parts.headers;
-    headers.remove("host");
-    let sent = shared
-        .http
-        .request(parts.method, &shared.target)
-        .headers(headers)
-        .body(body)
-        .send()
-        .await;
-    let Ok(answer) = sent else {
-        return StatusCode::BAD_GATEWAY.into_response();
-    };
-    let (status, mut headers) = (answer.status(), answer.headers().clone());
-    headers.remove("transfer-encoding");
-    headers.remove("connection");
-    match answer.bytes().await {
-        Ok(body) => (status, headers, body).into_response(),
-        Err(_) => StatusCode::BAD_GATEWAY.into_response(),
+
+    /// Waits until no call has been in flight for 40 ms.
+    pub async fn until_quiet(&self) {
+        let mut quiet = 0;
+        while quiet < 20 {
+            let is_quiet = self.rules.in_flight.is_empty();
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }

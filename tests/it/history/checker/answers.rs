@@ -1,11 +1,11 @@
-//! What releases and looks at a sandbox may answer.
+//! Which answers releases and reads of a sandbox may have.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{Allocated, Event, Got, Released, What},
+    super::event::{AllocateAnswer, Event, EventKind, GetAnswer, ReleaseAnswer},
     Promise, Violation,
-    facts::{Facts, Hold, Known},
+    facts::{Facts, Hold, SandboxFacts},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
@@ -14,75 +14,65 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         if facts.is_calm(at) {
             calm(facts, at, event, found);
         }
-        match &event.what {
-            What::Release {
-                caller,
-                sandbox,
-                answer,
-            } => {
-                let Some(known) = facts.sandboxes.get(sandbox.as_str()) else {
-                    continue;
-                };
-                let call = Call {
-                    facts,
-                    at,
-                    event,
-                    caller,
-                    sandbox,
-                    known,
-                    promise: Promise::Release,
-                };
+        let (EventKind::Release {
+            caller, sandbox, ..
+        }
+        | EventKind::Get {
+            caller, sandbox, ..
+        }) = &event.kind
+        else {
+            continue;
+        };
+        let Some(known) = facts.sandboxes.get(sandbox.as_str()) else {
+            continue;
+        };
+        let call = Call {
+            facts,
+            at,
+            event,
+            caller,
+            sandbox,
+            known,
+            promise: match event.kind {
+                EventKind::Release { .. } => Promise::Release,
+                _ => Promise::Get,
+            },
+        };
+        match &event.kind {
+            EventKind::Release { answer, .. } => {
                 found.extend(call.release(answer));
-                if let Released::Done {
+                if let ReleaseAnswer::Done {
                     deletion_requested_at: now,
                 } = answer
                 {
                     let (first, before) = *requested.entry(sandbox).or_insert((at, *now));
                     if before != *now && !facts.may_have_been_gone(known, Duration::MAX) {
-                        found.push(call.wrong(Some(first), "was given back at two times"));
+                        found.push(call.wrong(Some(first), "was released at two times"));
                     }
                 }
             }
-            What::Get {
-                caller,
-                sandbox,
-                answer,
-            } => {
-                let Some(known) = facts.sandboxes.get(sandbox.as_str()) else {
-                    continue;
-                };
-                let call = Call {
-                    facts,
-                    at,
-                    event,
-                    caller,
-                    sandbox,
-                    known,
-                    promise: Promise::Get,
-                };
-                found.extend(call.get(answer));
-            }
+            EventKind::Get { answer, .. } => found.extend(call.get(answer)),
             _ => {}
         }
     }
 }
 
 fn calm(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>) {
-    let (What::Allocate {
+    let (EventKind::Allocate {
         caller,
-        answer: Allocated::Unknown(why),
+        answer: AllocateAnswer::Unknown(why),
         ..
     }
-    | What::Release {
+    | EventKind::Release {
         caller,
-        answer: Released::Unknown(why),
+        answer: ReleaseAnswer::Unknown(why),
         ..
     }
-    | What::Get {
+    | EventKind::Get {
         caller,
-        answer: Got::Unknown(why),
+        answer: GetAnswer::Unknown(why),
         ..
-    }) = &event.what
+    }) = &event.kind
     else {
         return;
     };
@@ -91,7 +81,7 @@ fn calm(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>)
         Promise::Calm,
         [caller],
         calm.into_iter().chain([at]),
-        format!("{caller} has no answer without a fault: {why}"),
+        format!("{caller} got no answer without a fault: {why}"),
     ));
 }
 
@@ -102,41 +92,41 @@ struct Call<'a> {
     event: &'a Event,
     caller: &'a str,
     sandbox: &'a str,
-    known: &'a Known<'a>,
+    known: &'a SandboxFacts<'a>,
     promise: Promise,
 }
 
 impl Call<'_> {
-    fn release(&self, answer: &Released) -> Option<Violation> {
+    fn release(&self, answer: &ReleaseAnswer) -> Option<Violation> {
         match answer {
-            Released::Done { .. } => self.must_be_owner(),
-            Released::Expired => self.must_be_owner().or_else(|| self.must_be_over()),
-            Released::NotOwner => self.may_not_be_owner(),
-            Released::NotFound => self.may_not_be_there(),
-            Released::Unknown(_) => None,
+            ReleaseAnswer::Done { .. } => self.must_be_owner(),
+            ReleaseAnswer::Expired => self.must_be_owner().or_else(|| self.must_be_over()),
+            ReleaseAnswer::NotOwner => self.may_not_be_owner(),
+            ReleaseAnswer::NotFound => self.may_not_be_there(),
+            ReleaseAnswer::Unknown(_) => None,
         }
     }
 
-    fn get(&self, answer: &Got) -> Option<Violation> {
+    fn get(&self, answer: &GetAnswer) -> Option<Violation> {
         match answer {
-            Got::Is {
+            GetAnswer::Found {
                 status,
                 allocated_at,
                 expires_at,
             } => {
                 if matches!(status.as_str(), "available" | "stale") {
-                    return Some(self.wrong(None, "is in the pool and somebody's"));
+                    return Some(self.wrong(None, "is available and theirs"));
                 }
                 self.must_be_owner()
                     .or_else(|| self.must_agree(*allocated_at, *expires_at))
             }
-            Got::NotOwner => self.may_not_be_owner(),
-            Got::NotFound => self.may_not_be_there(),
-            Got::Unknown(_) => None,
+            GetAnswer::NotOwner => self.may_not_be_owner(),
+            GetAnswer::NotFound => self.may_not_be_there(),
+            GetAnswer::Unknown(_) => None,
         }
     }
 
-    fn wrong(&self, with: Option<usize>, what: &str) -> Violation {
+    fn wrong(&self, with: Option<usize>, fault: &str) -> Violation {
         let Self {
             caller, sandbox, ..
         } = self;
@@ -144,7 +134,7 @@ impl Call<'_> {
             self.promise,
             [self.sandbox],
             with.into_iter().chain([self.at]),
-            format!("{caller} is answered that {sandbox} {what}"),
+            format!("{caller} gets the answer that {sandbox} {fault}"),
         )
     }
 
@@ -152,7 +142,7 @@ impl Call<'_> {
         self.known.hold
     }
 
-    /// The caller has, or had, the sandbox.
+    /// The caller must hold or have held the sandbox.
     fn must_be_owner(&self) -> Option<Violation> {
         let Some(hold) = self.hold() else {
             return self.may_be_owner_unseen();
@@ -160,11 +150,11 @@ impl Call<'_> {
         (hold.caller != self.caller).then(|| self.wrong(Some(hold.shown_by), "is another's"))
     }
 
-    /// Nobody was told of an allocation, but one may have been made without an answer.
+    /// No answer shows an allocation, but one may have been made whose answer was lost.
     fn may_be_owner_unseen(&self) -> Option<Violation> {
         let lost = self.facts.lost.get(self.caller);
         let unseen = lost.is_some_and(|began| *began <= self.event.ended);
-        (!unseen).then(|| self.wrong(None, "is its own, and it never was"))
+        (!unseen).then(|| self.wrong(None, "is theirs, and it never was"))
     }
 
     fn may_not_be_owner(&self) -> Option<Violation> {
@@ -176,7 +166,7 @@ impl Call<'_> {
     fn may_not_be_there(&self) -> Option<Violation> {
         let hold = self.hold()?;
         let is_held = hold.since < self.event.began && self.event.ended < hold.until;
-        is_held.then(|| self.wrong(Some(hold.shown_by), "is not there, while it is held"))
+        is_held.then(|| self.wrong(Some(hold.shown_by), "does not exist while it is held"))
     }
 
     fn must_be_over(&self) -> Option<Violation> {
@@ -187,7 +177,7 @@ impl Call<'_> {
             .find_map(|sighting| Some((sighting.at, sighting.grant?)))?;
         let deadline = grant.expires_at + self.facts.terms.grace;
         let is_early = self.event.ended < self.facts.clock.may_pass(deadline);
-        is_early.then(|| self.wrong(Some(at), "has expired, and its time is not up"))
+        is_early.then(|| self.wrong(Some(at), "has expired before its time was over"))
     }
 
     fn must_agree(&self, allocated_at: i64, expires_at: i64) -> Option<Violation> {

@@ -1,14 +1,14 @@
-//! How far the brokers' clocks can have been.
+//! An upper bound of the brokers' clocks.
 
 use std::time::Duration;
 
 use super::{
-    super::event::{Allocated, Event, What},
+    super::event::{AllocateAnswer, Event, EventKind},
     Terms,
 };
 
-/// An upper bound of the clocks' reading, from the first moment at which the history tells it. Between two steps a
-/// second passes in a second.
+/// An upper bound of the time that the brokers' clocks show, from the first moment at which the history shows it.
+/// Between two steps the clocks run at normal speed.
 pub(super) struct Clock {
     steps: Vec<(Duration, i64)>,
     error: i64,
@@ -17,15 +17,15 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn of(history: &[Event], terms: Terms) -> Self {
         // A new allocation was stamped after its request began.
-        let told = |event: &Event| match &event.what {
-            What::Allocate {
-                answer: Allocated::New(grant),
+        let shown = |event: &Event| match &event.kind {
+            EventKind::Allocate {
+                answer: AllocateAnswer::New(grant),
                 ..
             } => Some((event.began, grant.allocated_at)),
-            What::Clock { from, .. } => Some((event.began, *from)),
+            EventKind::ClockAdvanced { from, .. } => Some((event.began, *from)),
             _ => None,
         };
-        let first = history.iter().filter_map(told).min();
+        let first = history.iter().filter_map(shown).min();
         let mut clock = Self {
             steps: first.into_iter().collect(),
             error: terms.clock_error,
@@ -35,8 +35,8 @@ impl Clock {
         };
         let mut settings: Vec<_> = history
             .iter()
-            .filter_map(|event| match event.what {
-                What::Clock { from, to } if event.ended >= anchor => {
+            .filter_map(|event| match event.kind {
+                EventKind::ClockAdvanced { from, to } if event.ended >= anchor => {
                     Some((event.began.max(anchor), from, to))
                 }
                 _ => None,
@@ -44,10 +44,10 @@ impl Clock {
             .collect();
         settings.sort_unstable();
         for (at, from, to) in settings {
-            let (since, reading) = clock.steps[clock.steps.len() - 1];
+            let (since, time) = clock.steps[clock.steps.len() - 1];
             let passed = seconds(at.saturating_sub(since));
-            let reading = (reading + passed + (to - from).max(0)).max(to);
-            clock.steps.push((at, reading));
+            let time = (time + passed + (to - from).max(0)).max(to);
+            clock.steps.push((at, time));
         }
         clock
     }
@@ -56,12 +56,12 @@ impl Clock {
     pub(super) fn may_pass(&self, deadline: i64) -> Duration {
         let later = self
             .steps
-            .partition_point(|(_, reading)| reading + self.error <= deadline);
+            .partition_point(|(_, time)| time + self.error <= deadline);
         let Some(last) = later.checked_sub(1) else {
             return Duration::ZERO;
         };
-        let (at, reading) = self.steps[last];
-        let rest = u64::try_from(deadline - reading - self.error).unwrap_or(0);
+        let (at, time) = self.steps[last];
+        let rest = u64::try_from(deadline - time - self.error).unwrap_or(0);
         let by_itself = at.saturating_add(Duration::from_secs(rest));
         self.steps
             .get(later)

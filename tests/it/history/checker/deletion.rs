@@ -1,10 +1,10 @@
-//! What CSP may be told to delete.
+//! Which accounts may be deleted from CSP.
 
 use std::time::Duration;
 
 use super::{
     Promise, Violation,
-    facts::{Facts, Known, Phase},
+    facts::{Facts, Phase, SandboxFacts},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
@@ -14,13 +14,12 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         for at in &known.deletions {
             let ended = facts.events[*at].ended;
             let (shown_by, fault) = match known.hold {
-                Some(hold) if ended < hold.until => (
-                    Some(hold.shown_by),
-                    "while its holder had not given it back",
-                ),
-                // Somebody may have held it whom nobody told.
-                None if ended < first_lost && !was_leaving(known) => {
-                    (None, "and nobody ever held it")
+                Some(hold) if ended < hold.until => {
+                    (Some(hold.shown_by), "while its holder had not released it")
+                }
+                // A caller may have held it whose answer was lost.
+                None if ended < first_lost && !was_used(known) => {
+                    (None, "although no caller ever held it")
                 }
                 _ => continue,
             };
@@ -35,7 +34,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Its item says that it left the pool, though not by whose hands.
-fn was_leaving(known: &Known<'_>) -> bool {
+/// Returns whether its item shows that it was allocated or retired.
+fn was_used(known: &SandboxFacts<'_>) -> bool {
     known.views.iter().any(|(phase, _)| *phase > Phase::Pool)
 }

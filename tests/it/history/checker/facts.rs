@@ -1,19 +1,19 @@
-//! The history, sandbox by sandbox.
+//! The certain facts of a history, by sandbox.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{Allocated, Event, Got, Grant, Released, Row, What},
+    super::event::{AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row},
     Terms,
     clock::Clock,
 };
 
-/// How far a sandbox is on its way. It never goes back once somebody held it.
+/// The progress of a sandbox. It never goes back once it had a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Pool,
     Held,
-    Leaving,
+    Retired,
 }
 
 impl Phase {
@@ -21,13 +21,13 @@ impl Phase {
         match status {
             "available" | "stale" => Some(Self::Pool),
             "allocated" => Some(Self::Held),
-            "pending_deletion" | "deletion_failed" => Some(Self::Leaving),
+            "pending_deletion" | "deletion_failed" => Some(Self::Retired),
             _ => None,
         }
     }
 }
 
-/// An event that shows whose the sandbox is, or was.
+/// An event that shows the present or past holder of the sandbox.
 pub(super) struct Sighting<'a> {
     pub(super) at: usize,
     pub(super) caller: &'a str,
@@ -37,7 +37,7 @@ pub(super) struct Sighting<'a> {
     pub(super) is_new: bool,
 }
 
-/// The time for which a sandbox is certainly its holder's: after `since` and before `until`.
+/// The time for which a sandbox is certainly held: after `since` and before `until`.
 #[derive(Clone, Copy)]
 pub(super) struct Hold<'a> {
     pub(super) caller: &'a str,
@@ -47,16 +47,16 @@ pub(super) struct Hold<'a> {
     pub(super) until: Duration,
 }
 
-/// What the history says of one sandbox.
+/// The facts about one sandbox. All indices are those of events.
 #[derive(Default)]
-pub(super) struct Known<'a> {
+pub(super) struct SandboxFacts<'a> {
     pub(super) sightings: Vec<Sighting<'a>>,
-    /// Phases in which it was at some moment of an event.
+    /// Phases in which it was at some moment of the event.
     pub(super) views: Vec<(Phase, usize)>,
     pub(super) rows: Vec<(usize, &'a Row)>,
-    /// Releases that may have taken effect, with who asked.
+    /// Releases that may have taken effect, with their callers.
     pub(super) releases: Vec<(usize, &'a str)>,
-    /// What CSP called it, and since when.
+    /// Its names in CSP, each with the event that set it.
     pub(super) names: Vec<(usize, &'a str)>,
     pub(super) external_id: Option<&'a str>,
     pub(super) deletions: Vec<usize>,
@@ -69,12 +69,12 @@ pub(super) struct Facts<'a> {
     pub(super) events: &'a [Event],
     pub(super) terms: Terms,
     pub(super) clock: Clock,
-    pub(super) sandboxes: BTreeMap<&'a str, Known<'a>>,
-    /// When it became calm, and which event says so.
+    pub(super) sandboxes: BTreeMap<&'a str, SandboxFacts<'a>>,
+    /// The start of the calm phase and its event.
     pub(super) calm: Option<(Duration, usize)>,
-    /// When each caller first asked for a sandbox without an answer.
+    /// When each caller first sent an allocate request that was not answered.
     pub(super) lost: BTreeMap<&'a str, Duration>,
-    /// When an admin first removed sandboxes without CSP.
+    /// When a bulk-delete first removed sandboxes, which does not involve CSP.
     removed: Option<Duration>,
 }
 
@@ -91,9 +91,11 @@ impl<'a> Facts<'a> {
         };
         let mut deleted = Vec::new();
         for (at, event) in events.iter().enumerate() {
-            match &event.what {
-                What::AccountDeleted { external_id } => deleted.push((at, external_id.as_str())),
-                What::Calm => facts.calm = facts.calm.or(Some((event.began, at))),
+            match &event.kind {
+                EventKind::AccountDeleted { external_id } => {
+                    deleted.push((at, external_id.as_str()));
+                }
+                EventKind::Calm => facts.calm = facts.calm.or(Some((event.began, at))),
                 _ => facts.note(at, event),
             }
         }
@@ -109,19 +111,19 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn known(&mut self, sandbox: &'a str) -> &mut Known<'a> {
+    fn known(&mut self, sandbox: &'a str) -> &mut SandboxFacts<'a> {
         self.sandboxes.entry(sandbox).or_default()
     }
 
     fn note(&mut self, at: usize, event: &'a Event) {
-        match &event.what {
-            What::Allocate {
+        match &event.kind {
+            EventKind::Allocate {
                 caller,
                 key,
-                answer: answer @ (Allocated::New(grant) | Allocated::Again(grant)),
+                answer: answer @ (AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant)),
                 ..
             } => {
-                let is_new = matches!(answer, Allocated::New(_));
+                let is_new = matches!(answer, AllocateAnswer::New(_));
                 let known = self.known(&grant.sandbox);
                 known.external_id = known.external_id.or(Some(&grant.external_id));
                 if is_new {
@@ -137,42 +139,42 @@ impl<'a> Facts<'a> {
                     is_new,
                 });
             }
-            What::Allocate {
+            EventKind::Allocate {
                 caller,
-                answer: Allocated::Unknown(_),
+                answer: AllocateAnswer::Unknown(_),
                 ..
             } => {
                 let first = self.lost.entry(caller).or_insert(Duration::MAX);
                 *first = event.began.min(*first);
             }
-            What::Job { name, .. } if name.contains("bulk") => {
+            EventKind::Job { name, .. } if name.contains("bulk") => {
                 let first = self.removed.unwrap_or(Duration::MAX);
                 self.removed = Some(first.min(event.began));
             }
-            What::Release {
+            EventKind::Release {
                 caller,
                 sandbox,
                 answer,
             } => {
                 let known = self.known(sandbox);
                 match answer {
-                    Released::Done { .. } => known.views.push((Phase::Leaving, at)),
-                    Released::Expired => known.views.push((Phase::Held, at)),
+                    ReleaseAnswer::Done { .. } => known.views.push((Phase::Retired, at)),
+                    ReleaseAnswer::Expired => known.views.push((Phase::Held, at)),
                     _ => {}
                 }
-                if !matches!(answer, Released::Expired | Released::NotOwner) {
+                if !matches!(answer, ReleaseAnswer::Expired | ReleaseAnswer::NotOwner) {
                     known.releases.push((at, caller));
                 }
             }
-            What::Get {
+            EventKind::Get {
                 sandbox,
-                answer: Got::Is { status, .. },
+                answer: GetAnswer::Found { status, .. },
                 ..
             } => {
                 let view = Phase::of(status).map(|phase| (phase, at));
                 self.known(sandbox).views.extend(view);
             }
-            What::AccountMade {
+            EventKind::AccountCreated {
                 sandbox,
                 name,
                 external_id,
@@ -181,18 +183,18 @@ impl<'a> Facts<'a> {
                 known.names.push((at, name));
                 known.external_id = Some(external_id);
             }
-            What::AccountRenamed { sandbox, name } => {
+            EventKind::AccountRenamed { sandbox, name } => {
                 let known = self.known(sandbox);
                 known.names.push((at, name));
                 let first = known.renamed.unwrap_or(Duration::MAX);
                 known.renamed = Some(first.min(event.began));
             }
-            What::AccountHidden { sandbox } => {
+            EventKind::AccountHidden { sandbox } => {
                 let known = self.known(sandbox);
                 let first = known.hidden.unwrap_or(Duration::MAX);
                 known.hidden = Some(first.min(event.began));
             }
-            What::Table { sandboxes, .. } => {
+            EventKind::Table { sandboxes, .. } => {
                 for row in sandboxes {
                     self.note_row(at, row);
                 }
@@ -234,13 +236,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether one event was over before the other began.
+    /// Returns whether one event had ended before the other began.
     pub(super) fn precedes(&self, a: usize, b: usize) -> bool {
         self.events[a].ended < self.events[b].began
     }
 
-    /// Whether the sandbox may have been out of the table for a while, and come back as its last holder's.
-    pub(super) fn may_have_been_gone(&self, known: &Known<'_>, until: Duration) -> bool {
+    /// Returns whether the sandbox may have been removed from the table by then and reinstated with its last holder.
+    pub(super) fn may_have_been_gone(&self, known: &SandboxFacts<'_>, until: Duration) -> bool {
         let deleted = known.deletions.iter().map(|at| self.events[*at].began);
         deleted
             .chain(known.hidden)
@@ -248,13 +250,13 @@ impl<'a> Facts<'a> {
             .any(|began| began <= until)
     }
 
-    /// The tables that were read when nothing else happened any more.
+    /// Returns whether the event belongs to the calm phase.
     pub(super) fn is_calm(&self, at: usize) -> bool {
         self.calm
             .is_some_and(|(since, _)| self.events[at].began >= since)
     }
 
-    fn hold(&self, known: &Known<'a>) -> Option<Hold<'a>> {
+    fn hold(&self, known: &SandboxFacts<'a>) -> Option<Hold<'a>> {
         let first = known
             .sightings
             .iter()
@@ -266,7 +268,7 @@ impl<'a> Facts<'a> {
             .map(|(at, _)| self.events[*at].began)
             .min()
             .unwrap_or(Duration::MAX);
-        // Without the end of the allocation it may be over at any time.
+        // An allocation whose end no event shows may be over at any time.
         let expired = known
             .sightings
             .iter()
@@ -283,14 +285,14 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// What was not found may have been given back by an attempt of the same call whose answer was lost, and removed
-    /// before the next.
-    fn may_have_released(&self, known: &Known<'_>, at: usize) -> bool {
+    /// Returns whether a release may have taken effect. One with the answer `NotFound` may have: its first attempt
+    /// released the sandbox, a cleanup removed it, and the second attempt did not find it.
+    fn may_have_released(&self, known: &SandboxFacts<'_>, at: usize) -> bool {
         let event = &self.events[at];
         let is_not_found = matches!(
-            event.what,
-            What::Release {
-                answer: Released::NotFound,
+            event.kind,
+            EventKind::Release {
+                answer: ReleaseAnswer::NotFound,
                 ..
             }
         );

@@ -1,11 +1,11 @@
-//! Who holds what: A, B, what all sightings of an allocation agree in, and what a retry gets.
+//! Allocations: one holder (A), one sandbox per pair (B), answers that agree, and replays.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{Allocated, What},
+    super::event::{AllocateAnswer, EventKind},
     Promise, Violation,
-    facts::{Facts, Hold, Known, Phase},
+    facts::{Facts, Hold, Phase, SandboxFacts},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
@@ -28,18 +28,18 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     replays(facts, &pairs, found);
 }
 
-/// A sandbox in the hands of a pair.
+/// A sandbox held by a pair.
 struct Holding<'a> {
     sandbox: &'a str,
     hold: Hold<'a>,
-    /// The hold cannot have ended before this.
+    /// The earliest moment at which the hold can have ended.
     ends: Duration,
-    /// The last event that shows that it lasts.
+    /// The last event that shows the sandbox as held.
     last_seen: usize,
 }
 
 impl<'a> Holding<'a> {
-    fn new(facts: &Facts<'_>, sandbox: &'a str, known: &Known<'a>, hold: Hold<'a>) -> Self {
+    fn new(facts: &Facts<'_>, sandbox: &'a str, known: &SandboxFacts<'a>, hold: Hold<'a>) -> Self {
         let last_seen = known
             .views
             .iter()
@@ -56,7 +56,12 @@ impl<'a> Holding<'a> {
     }
 }
 
-fn one_holder(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+fn one_holder(
+    facts: &Facts<'_>,
+    sandbox: &str,
+    known: &SandboxFacts<'_>,
+    found: &mut Vec<Violation>,
+) {
     let Some(hold) = known.hold else { return };
     let other = known
         .sightings
@@ -68,7 +73,7 @@ fn one_holder(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut V
             [sandbox],
             [hold.shown_by, other.at],
             format!(
-                "{sandbox} is {}/{}'s and {}/{}'s",
+                "{sandbox} is held by {}/{} and by {}/{}",
                 hold.caller, hold.key, other.caller, other.key
             ),
         ));
@@ -82,18 +87,23 @@ fn one_holder(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut V
             Promise::OneHolder,
             [sandbox],
             [first.at, second.at],
-            format!("{sandbox} is new to two requests"),
+            format!("two requests got {sandbox} as new"),
         ));
     }
 }
 
-fn agreement(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
-    let mut differ = |a: usize, b: usize, what: &str| {
+fn agreement(
+    facts: &Facts<'_>,
+    sandbox: &str,
+    known: &SandboxFacts<'_>,
+    found: &mut Vec<Violation>,
+) {
+    let mut differ = |a: usize, b: usize, subject: &str| {
         found.push(Violation::new(
             Promise::Agreement,
             [sandbox],
             [a, b],
-            format!("two {what} are told of {sandbox}"),
+            format!("answers show two {subject} of {sandbox}"),
         ));
     };
     let Some(first) = known.sightings.first() else {
@@ -131,8 +141,8 @@ fn agreement(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Ve
     account(facts, sandbox, known, found);
 }
 
-/// A grant names an account that CSP has, as CSP has called it, and a new one begins with what was asked for.
-fn account(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+/// A grant names an existing account by one of its names so far, and a new one has the requested prefix.
+fn account(facts: &Facts<'_>, sandbox: &str, known: &SandboxFacts<'_>, found: &mut Vec<Violation>) {
     for sighting in &known.sightings {
         let Some(grant) = sighting.grant else {
             continue;
@@ -141,21 +151,21 @@ fn account(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<
             let events = with.into_iter().chain([sighting.at]);
             found.push(Violation::new(Promise::Agreement, [sandbox], events, fault));
         };
-        if let What::Allocate {
+        if let EventKind::Allocate {
             prefix: Some(prefix),
             ..
-        } = &facts.events[sighting.at].what
+        } = &facts.events[sighting.at].kind
             && sighting.is_new
             && !grant.name.starts_with(prefix.as_str())
         {
-            let fault = format!("{} does not begin with {prefix}", grant.name);
+            let fault = format!("{} does not have the prefix {prefix}", grant.name);
             wrong(None, fault);
         }
         let Some((made, _)) = known.names.first() else {
             continue;
         };
         if known.external_id != Some(&grant.external_id) {
-            wrong(Some(*made), format!("{sandbox} is another account"));
+            wrong(Some(*made), format!("{sandbox} is another account in CSP"));
         }
         let ended = facts.events[sighting.at].ended;
         let was_called = known
@@ -163,18 +173,18 @@ fn account(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<
             .iter()
             .any(|(at, name)| *name == grant.name && facts.events[*at].began <= ended);
         if !was_called {
-            let fault = format!("{sandbox} was never called {} until then", grant.name);
+            let fault = format!("{sandbox} was never named {} until then", grant.name);
             wrong(Some(*made), fault);
         }
     }
 }
 
-/// Two holdings of a pair need an order: one of them can have ended before the other was allocated. `holdings` are
-/// sorted by the moment at which each was allocated for certain.
+/// Of two holdings of a pair, one must be able to have ended before the other was allocated. `holdings` are sorted by the
+/// moment from which each is certain.
 fn one_sandbox((caller, key): (&str, &str), holdings: &[Holding<'_>], found: &mut Vec<Violation>) {
     let mut open: Vec<&Holding<'_>> = Vec::new();
     for holding in holdings {
-        // What can have ended by now can have ended before every later one too.
+        // A holding that can have ended by now can have ended before every later one too.
         open.retain(|earlier| earlier.ends > holding.hold.since);
         let clash = open
             .iter()
@@ -199,14 +209,14 @@ fn one_sandbox((caller, key): (&str, &str), holdings: &[Holding<'_>], found: &mu
     }
 }
 
-/// No retry of a pair that holds a sandbox all the while is told that none is left. Any other wrong sandbox is a
-/// second one, or handed out again.
+/// No retry of a pair that holds a sandbox for the whole call gets `NoneLeft`. Any other wrong answer is a second sandbox
+/// or a used one, which other rules find.
 fn replays(
     facts: &Facts<'_>,
     pairs: &BTreeMap<(&str, &str), Vec<Holding<'_>>>,
     found: &mut Vec<Violation>,
 ) {
-    // Per pair, the hold that lasts longest among those that began until then.
+    // For each pair and moment, the longest hold among those that began by then.
     let longest: BTreeMap<_, Vec<(Duration, &Holding<'_>)>> = pairs
         .iter()
         .map(|(pair, holdings)| {
@@ -221,12 +231,12 @@ fn replays(
         })
         .collect();
     for (at, event) in facts.events.iter().enumerate() {
-        let What::Allocate {
+        let EventKind::Allocate {
             caller,
             key,
-            answer: Allocated::NoneLeft,
+            answer: AllocateAnswer::NoneLeft,
             ..
-        } = &event.what
+        } = &event.kind
         else {
             continue;
         };
@@ -243,7 +253,7 @@ fn replays(
                 [holding.sandbox],
                 [holding.hold.shown_by, at],
                 format!(
-                    "{caller}/{key} holds {} and is told that none is left",
+                    "{caller}/{key} holds {} and gets `NoneLeft`",
                     holding.sandbox
                 ),
             ));

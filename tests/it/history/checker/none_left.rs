@@ -1,21 +1,22 @@
-//! C: `NoneLeft` while a matching sandbox was available all the while.
+//! `NoneLeft` (C): no matching sandbox may have been available for the whole time.
 
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    super::event::{Allocated, What},
+    super::event::{AllocateAnswer, EventKind},
     Promise, Violation,
-    facts::{Facts, Known, Phase},
+    facts::{Facts, Phase, SandboxFacts},
 };
 
-/// A sandbox was certainly available between two moments.
+/// A sandbox that was certainly available between two moments.
 #[derive(Clone, Copy)]
 struct Available<'a> {
     sandbox: &'a str,
     name: &'a str,
     since: Duration,
-    /// Without a look at what CSP calls it.
+    /// For requests without a prefix.
     until: Duration,
+    /// For requests with a prefix: until CSP may have renamed it.
     until_renamed: Duration,
     shown_by: usize,
     still_by: Option<usize>,
@@ -28,16 +29,16 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         .filter_map(|(sandbox, known)| available(facts, sandbox, known))
         .collect();
     all.sort_by_key(|one| one.since);
-    // For each prefix, those that match, each as the longest available of all that were before it.
+    // For each prefix and moment, the longest available match among those that were available by then.
     let mut matching: HashMap<Option<&str>, Vec<(Duration, Available<'_>, Duration)>> =
         HashMap::new();
     for (at, event) in facts.events.iter().enumerate() {
-        let What::Allocate {
+        let EventKind::Allocate {
             caller,
             key,
             prefix,
-            answer: Allocated::NoneLeft,
-        } = &event.what
+            answer: AllocateAnswer::NoneLeft,
+        } = &event.kind
         else {
             continue;
         };
@@ -53,14 +54,14 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             continue;
         };
         if event.ended < until {
-            // In the calm it is the calm that shows it.
+            // In the calm phase no later event needs to show it.
             let still = one.still_by.or(facts.calm.map(|(_, at)| at));
             found.push(Violation::new(
                 Promise::NoneLeft,
                 [one.sandbox],
                 [one.shown_by, at].into_iter().chain(still),
                 format!(
-                    "{caller}/{key} is told that none is left, and {} was available all the while",
+                    "{caller}/{key} gets `NoneLeft` while {} was available all the time",
                     one.sandbox
                 ),
             ));
@@ -85,7 +86,11 @@ fn longest<'a>(
         .collect()
 }
 
-fn available<'a>(facts: &Facts<'_>, sandbox: &'a str, known: &Known<'a>) -> Option<Available<'a>> {
+fn available<'a>(
+    facts: &Facts<'_>,
+    sandbox: &'a str,
+    known: &SandboxFacts<'a>,
+) -> Option<Available<'a>> {
     let rows = known
         .rows
         .iter()
@@ -98,12 +103,13 @@ fn available<'a>(facts: &Facts<'_>, sandbox: &'a str, known: &Known<'a>) -> Opti
         .chain(news.map(|sighting| sighting.at))
         .max_by_key(|at| facts.events[*at].began)?;
     let mut still = (facts.events[last].began, Some(last));
-    // Nothing happens in the calm but what the history shows; what nobody was told of until then was never given.
+    // The history shows everything that happens in the calm phase, so a sandbox that no event shows as allocated by then
+    // never was.
     let is_untouched = known.views.iter().all(|(phase, _)| *phase == Phase::Pool);
     if is_untouched && rows.clone().any(|(at, _)| facts.is_calm(*at)) {
         still = (Duration::MAX, None);
     }
-    // A sandbox that CSP did not list may have been stale ever after.
+    // A sandbox that CSP hid may have been stale ever since.
     let until = still.0.min(known.hidden.unwrap_or(Duration::MAX));
     Some(Available {
         sandbox,

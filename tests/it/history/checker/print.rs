@@ -1,23 +1,23 @@
-//! A history as people read it: a line an event.
+//! A history in human-readable form, one line per event.
 
 use std::fmt::Write;
 
-use super::super::event::{Allocated, Event, Got, Grant, Released, What};
+use super::super::event::{AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer};
 
-/// The events, one a line, each with its interval in milliseconds.
+/// Prints events one per line, each with its interval in milliseconds.
 pub fn printed(history: &[Event]) -> String {
     let mut text = String::new();
     for event in history {
         let (began, ended) = (event.began.as_millis(), event.ended.as_millis());
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{began:>8}..{ended:<8} {}", said(&event.what));
+        let _ = writeln!(text, "{began:>8}..{ended:<8} {}", described(&event.kind));
     }
     text
 }
 
-fn said(what: &What) -> String {
-    match what {
-        What::Allocate {
+fn described(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Allocate {
             caller,
             key,
             prefix,
@@ -25,58 +25,58 @@ fn said(what: &What) -> String {
         } => {
             let prefix = prefix.as_deref().unwrap_or("");
             let answer = match answer {
-                Allocated::New(grant) => format!("new {}", granted(grant)),
-                Allocated::Again(grant) => format!("again {}", granted(grant)),
-                Allocated::NoneLeft => "none left".to_owned(),
-                Allocated::Unknown(why) => format!("? {why}"),
+                AllocateAnswer::New(grant) => format!("new {}", granted(grant)),
+                AllocateAnswer::Replayed(grant) => format!("replayed {}", granted(grant)),
+                AllocateAnswer::NoneLeft => "none left".to_owned(),
+                AllocateAnswer::Unknown(why) => format!("? {why}"),
             };
             format!("{caller}/{key} allocate({prefix}) -> {answer}")
         }
-        What::Release {
+        EventKind::Release {
             caller,
             sandbox,
             answer,
         } => {
             let answer = match answer {
-                Released::Done {
+                ReleaseAnswer::Done {
                     deletion_requested_at: at,
                 } => format!("done at {at}"),
-                Released::Unknown(why) => format!("? {why}"),
+                ReleaseAnswer::Unknown(why) => format!("? {why}"),
                 other => format!("{other:?}"),
             };
             format!("{caller} release({sandbox}) -> {answer}")
         }
-        What::Get {
+        EventKind::Get {
             caller,
             sandbox,
             answer,
         } => {
             let answer = match answer {
-                Got::Is {
+                GetAnswer::Found {
                     status,
                     allocated_at,
                     expires_at,
                 } => format!("{status}, {allocated_at} to {expires_at}"),
-                Got::Unknown(why) => format!("? {why}"),
+                GetAnswer::Unknown(why) => format!("? {why}"),
                 other => format!("{other:?}"),
             };
             format!("{caller} get({sandbox}) -> {answer}")
         }
-        What::AccountMade {
+        EventKind::AccountCreated {
             sandbox,
             name,
             external_id,
-        } => format!("CSP makes {sandbox}, {name:?}, {external_id}"),
-        What::AccountRenamed { sandbox, name } => format!("CSP renames {sandbox} to {name:?}"),
-        What::AccountHidden { sandbox } => format!("CSP hides {sandbox}"),
-        What::AccountShown { sandbox } => format!("CSP shows {sandbox}"),
-        What::AccountDeleted { external_id } => format!("CSP deletes {external_id}"),
-        What::Job { name, report } => match report {
+        } => format!("CSP creates {sandbox}, {name:?}, {external_id}"),
+        EventKind::AccountRenamed { sandbox, name } => format!("CSP renames {sandbox} to {name:?}"),
+        EventKind::AccountHidden { sandbox } => format!("CSP hides {sandbox}"),
+        EventKind::AccountShown { sandbox } => format!("CSP shows {sandbox}"),
+        EventKind::AccountDeleted { external_id } => format!("CSP deletes {external_id}"),
+        EventKind::Job { name, report } => match report {
             Some(report) => format!("job {name}: {report}"),
             None => format!("job {name}: no report"),
         },
-        What::Clock { from, to } => format!("clock {from} -> {to}"),
-        What::Table {
+        EventKind::ClockAdvanced { from, to } => format!("clock {from} -> {to}"),
+        EventKind::Table {
             sandboxes,
             claims,
             tombstones,

@@ -1,27 +1,27 @@
-//! The shortest part of a history that proves the same.
+//! The shortest part of a history that still proves a violation.
 //!
-//! Some events only prove, others only excuse: a release excuses a second sandbox, a clock that was set excuses an
-//! expiry. A part without an excuse would prove too much, so all excuses that concern a violation stay with it.
+//! Some events prove a violation and others excuse one: a release excuses a second sandbox, an advanced clock excuses an
+//! expiry. Without its excuses a part would prove violations that did not happen, so they stay.
 
 use super::{
-    super::event::{Allocated, Event, What},
+    super::event::{AllocateAnswer, Event, EventKind},
     Promise, Terms, Violation,
 };
 
 impl Terms {
-    /// The shortest part of the history that breaks the same promise, about the same sandboxes. Of tables only the items
-    /// of those are left.
+    /// Returns the shortest part of the history that breaks the same promise about the same sandboxes. Tables are reduced
+    /// to the items of those sandboxes.
     pub fn shortest(&self, history: &[Event], violation: &Violation) -> Vec<Event> {
         let last = violation.events.iter().map(|at| history[*at].ended).max();
-        let is_at_issue = |(at, event): &(usize, &Event)| {
+        let is_relevant = |(at, event): &(usize, &Event)| {
             violation.events.contains(at)
                 || ((excuses(event, violation) || concerns(event, violation))
-                    && (Some(event.began) <= last || is_shown_later(violation)))
+                    && (Some(event.began) <= last || can_be_refuted_later(violation)))
         };
         let part: Vec<Event> = history
             .iter()
             .enumerate()
-            .filter(is_at_issue)
+            .filter(is_relevant)
             .map(|(_, event)| trimmed(event, violation))
             .collect();
         let whole = || history.to_vec();
@@ -57,68 +57,70 @@ impl Terms {
     }
 }
 
-/// Whether the violation rests on something that a later event might show to be otherwise.
-fn is_shown_later(violation: &Violation) -> bool {
+/// Returns whether a later event could refute the violation.
+fn can_be_refuted_later(violation: &Violation) -> bool {
     matches!(
         violation.promise,
         Promise::Deletion | Promise::Release | Promise::Get | Promise::NoneLeft
     )
 }
 
-/// Whether the event says something of the sandboxes, so that it may be needed to make the proof the only one.
+/// Returns whether the event shows the state of the sandboxes, so that the proof may need it.
 fn concerns(event: &Event, violation: &Violation) -> bool {
-    let sandbox = match &event.what {
-        What::Allocate {
-            answer: Allocated::New(grant) | Allocated::Again(grant),
+    let sandbox = match &event.kind {
+        EventKind::Allocate {
+            answer: AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant),
             ..
         } => &grant.sandbox,
-        What::Get { sandbox, .. } => sandbox,
-        What::Table { .. } => return true,
+        EventKind::Get { sandbox, .. } => sandbox,
+        EventKind::Table { .. } => return true,
         _ => return false,
     };
     violation.about.contains(sandbox)
 }
 
-/// Whether the event, if it were missing, could make the violation.
+/// Returns whether the violation could appear only because the event is missing.
 fn excuses(event: &Event, violation: &Violation) -> bool {
     let is_about = |sandbox: &str| violation.about.iter().any(|about| about == sandbox);
-    match &event.what {
-        What::Release { sandbox, .. }
-        | What::AccountMade { sandbox, .. }
-        | What::AccountRenamed { sandbox, .. }
-        | What::AccountHidden { sandbox } => is_about(sandbox),
-        What::Allocate { answer, .. } => match answer {
-            Allocated::New(grant) | Allocated::Again(grant) => {
-                is_shown_later(violation) && is_about(&grant.sandbox)
+    match &event.kind {
+        EventKind::Release { sandbox, .. }
+        | EventKind::AccountCreated { sandbox, .. }
+        | EventKind::AccountRenamed { sandbox, .. }
+        | EventKind::AccountHidden { sandbox } => is_about(sandbox),
+        EventKind::Allocate { answer, .. } => match answer {
+            AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant) => {
+                can_be_refuted_later(violation) && is_about(&grant.sandbox)
             }
-            Allocated::NoneLeft => false,
-            Allocated::Unknown(_) => {
+            AllocateAnswer::NoneLeft => false,
+            AllocateAnswer::Unknown(_) => {
                 matches!(
                     violation.promise,
                     Promise::Deletion | Promise::Release | Promise::Get
                 )
             }
         },
-        What::Table { sandboxes, .. } => {
-            is_shown_later(violation)
+        EventKind::Table { sandboxes, .. } => {
+            can_be_refuted_later(violation)
                 && sandboxes
                     .iter()
                     .any(|row| is_about(&row.sandbox) && row.caller.is_some())
         }
-        What::Clock { .. } | What::AccountDeleted { .. } | What::Job { .. } => true,
+        EventKind::ClockAdvanced { .. }
+        | EventKind::AccountDeleted { .. }
+        | EventKind::Job { .. } => true,
         _ => false,
     }
 }
 
-/// The event without the items of a table that do not matter.
+/// Returns the event without table items of other sandboxes.
 fn trimmed(event: &Event, violation: &Violation) -> Event {
     let is_about = |sandbox: &str| violation.about.iter().any(|about| about == sandbox);
     let mut event = event.clone();
-    if let What::Table {
+    if let EventKind::Table {
         sandboxes,
         claims,
         tombstones,
-    } = &mut event.what
+    } = &mut event.kind
     {
         sandboxes.retain(|row| is_about(&row.sandbox));
         claims.retain(|claim| is_about(&claim.sandbox));

@@ -1,20 +1,25 @@
-//! The state machine: no way back, none of it without a reason, and E.
+//! The state machine: no way back (E among others), and no retirement without a reason.
 
 use super::{
-    super::event::{Allocated, What},
+    super::event::{AllocateAnswer, EventKind},
     Promise, Violation,
-    facts::{Facts, Known, Phase},
+    facts::{Facts, Phase, SandboxFacts},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (sandbox, known) in &facts.sandboxes {
-        goes_on(facts, sandbox, known, found);
-        leaves_for_a_reason(facts, sandbox, known, found);
+        never_goes_back(facts, sandbox, known, found);
+        is_retired_for_a_reason(facts, sandbox, known, found);
     }
 }
 
-/// Whatever was seen after a phase is of that phase or a later one.
-fn goes_on(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<Violation>) {
+/// No event shows a sandbox in an earlier phase than an event before it.
+fn never_goes_back(
+    facts: &Facts<'_>,
+    sandbox: &str,
+    known: &SandboxFacts<'_>,
+    found: &mut Vec<Violation>,
+) {
     let began = |view: &&(Phase, usize)| facts.events[view.1].began;
     let ended = |view: &&(Phase, usize)| facts.events[view.1].ended;
     let mut by_end: Vec<_> = known.views.iter().collect();
@@ -32,46 +37,46 @@ fn goes_on(facts: &Facts<'_>, sandbox: &str, known: &Known<'_>, found: &mut Vec<
         let Some(before) = furthest.filter(|furthest| furthest.0 > view.0) else {
             continue;
         };
-        let promise = match &facts.events[view.1].what {
-            What::Allocate {
-                answer: Allocated::New(_),
+        let promise = match &facts.events[view.1].kind {
+            EventKind::Allocate {
+                answer: AllocateAnswer::New(_),
                 ..
-            } => Promise::NeverAgain,
-            What::Allocate { .. } => Promise::Replay,
+            } => Promise::NeverReused,
+            EventKind::Allocate { .. } => Promise::Replay,
             _ => Promise::States,
         };
         found.push(Violation::new(
             promise,
             [sandbox],
             [before.1, view.1],
-            format!("{sandbox} was {:?}, and then {:?}", before.0, view.0),
+            format!("{sandbox} was {:?} and then {:?}", before.0, view.0),
         ));
         return;
     }
 }
 
-/// A sandbox leaves its holder by a release or in time.
-fn leaves_for_a_reason(
+/// A sandbox is retired by a release of its holder or because it is overdue.
+fn is_retired_for_a_reason(
     facts: &Facts<'_>,
     sandbox: &str,
-    known: &Known<'_>,
+    known: &SandboxFacts<'_>,
     found: &mut Vec<Violation>,
 ) {
     let Some(hold) = known.hold else { return };
     let too_soon = known
         .views
         .iter()
-        .filter(|(phase, _)| *phase == Phase::Leaving)
+        .filter(|(phase, _)| *phase == Phase::Retired)
         .map(|(_, at)| *at)
-        // A release by somebody else is told of where the answers are looked at.
-        .filter(|at| !matches!(facts.events[*at].what, What::Release { .. }))
+        // The rules for answers find releases by other callers.
+        .filter(|at| !matches!(facts.events[*at].kind, EventKind::Release { .. }))
         .find(|at| facts.events[*at].ended < hold.until);
     if let Some(at) = too_soon {
         found.push(Violation::new(
             Promise::States,
             [sandbox],
             [hold.shown_by, at],
-            format!("{sandbox} is taken from its holder, who kept it, before its time is up"),
+            format!("{sandbox} is retired before its holder released it and before it was overdue"),
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! What the table may hold.
+//! The consistency of the table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,23 +6,23 @@ use std::{
 };
 
 use super::{
-    super::event::{ClaimRow, Event, Row, What},
+    super::event::{ClaimRow, Event, EventKind, Row},
     Promise, Violation,
-    facts::{Facts, Known, Phase},
+    facts::{Facts, Phase, SandboxFacts},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (at, event) in facts.events.iter().enumerate() {
-        let What::Table {
+        let EventKind::Table {
             sandboxes,
             claims,
             tombstones,
-        } = &event.what
+        } = &event.kind
         else {
             continue;
         };
         for row in sandboxes {
-            found.extend(whole(at, row));
+            found.extend(is_complete(at, row));
         }
         if facts.is_calm(at) {
             let calm = Calm {
@@ -32,18 +32,18 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             };
             calm.claims_point(claims, found);
             calm.each_pair_has_one(found);
-            calm.nothing_is_lost(tombstones, found);
+            calm.no_holder_is_forgotten(tombstones, found);
         }
     }
-    let restarts = facts.events.iter().filter(|event| restarts(event));
-    let restarted = restarts.map(|event| event.began).min();
+    let resets = facts.events.iter().filter(|event| resets_attempts(event));
+    let reset = resets.map(|event| event.began).min();
     for (sandbox, known) in &facts.sandboxes {
-        counts_up(facts, sandbox, known, restarted, found);
+        counts_up(facts, sandbox, known, reset, found);
     }
 }
 
-/// An allocated sandbox says whose it is and since when.
-fn whole(at: usize, row: &Row) -> Option<Violation> {
+/// An allocated sandbox names its holder and the time of its allocation.
+fn is_complete(at: usize, row: &Row) -> Option<Violation> {
     let is_whole = row.caller.is_some() && row.key.is_some() && row.allocated_at > 0;
     let is_known = Phase::of(&row.status).is_some();
     ((row.status == "allocated" && !is_whole) || !is_known).then(|| {
@@ -56,17 +56,17 @@ fn whole(at: usize, row: &Row) -> Option<Violation> {
     })
 }
 
-/// A job that gives sandboxes all their attempts back.
-fn restarts(event: &Event) -> bool {
-    matches!(&event.what, What::Job { name, .. } if name.contains("retry"))
+/// Returns whether the event is a job that resets the numbers of attempts.
+fn resets_attempts(event: &Event) -> bool {
+    matches!(&event.kind, EventKind::Job { name, .. } if name.contains("retry"))
 }
 
-/// Attempts at a deletion are counted, unless a job lets them begin anew.
+/// The number of deletion attempts only grows, unless a job resets it.
 fn counts_up(
     facts: &Facts<'_>,
     sandbox: &str,
-    known: &Known<'_>,
-    restarted: Option<Duration>,
+    known: &SandboxFacts<'_>,
+    reset: Option<Duration>,
     found: &mut Vec<Violation>,
 ) {
     let mut rows = known.rows.clone();
@@ -77,7 +77,7 @@ fn counts_up(
         };
         let ended = facts.events[*second].ended;
         let is_excused =
-            restarted.is_some_and(|began| began <= ended) || facts.may_have_been_gone(known, ended);
+            reset.is_some_and(|began| began <= ended) || facts.may_have_been_gone(known, ended);
         if now.deletion_retry_count < before.deletion_retry_count
             && facts.precedes(*first, *second)
             && !is_excused
@@ -86,14 +86,14 @@ fn counts_up(
                 Promise::Table,
                 [sandbox],
                 [*first, *second],
-                format!("{sandbox} has fewer attempts at its deletion than before"),
+                format!("{sandbox} has fewer deletion attempts than before"),
             ));
             return;
         }
     }
 }
 
-/// A table that was read while nothing happened.
+/// A table that was read in the calm phase.
 struct Calm<'a> {
     facts: &'a Facts<'a>,
     at: usize,
@@ -138,7 +138,7 @@ impl Calm<'_> {
         let mut has: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         for (row, caller, key) in self.allocated() {
             if let Some(other) = has.insert((caller, key), &row.sandbox) {
-                let sentence = format!("{caller}/{key} has {other} and {}", row.sandbox);
+                let sentence = format!("{caller}/{key} holds {other} and {}", row.sandbox);
                 let mut violation = self.wrong(&row.sandbox, &[], sentence);
                 violation.promise = Promise::OneSandbox;
                 violation.about.insert(0, other.to_owned());
@@ -147,7 +147,7 @@ impl Calm<'_> {
         }
     }
 
-    fn nothing_is_lost(&self, tombstones: &[String], found: &mut Vec<Violation>) {
+    fn no_holder_is_forgotten(&self, tombstones: &[String], found: &mut Vec<Violation>) {
         let there: BTreeSet<&str> = self
             .rows
             .iter()
@@ -157,7 +157,7 @@ impl Calm<'_> {
         for (sandbox, known) in &self.facts.sandboxes {
             let Some(hold) = known.hold else { continue };
             if self.facts.precedes(hold.shown_by, self.at) && !there.contains(sandbox) {
-                let sentence = format!("{sandbox} was held, and is gone without a tombstone");
+                let sentence = format!("{sandbox} was held and is gone without a tombstone");
                 found.push(self.wrong(sandbox, &[hold.shown_by], sentence));
             }
         }

@@ -1,4 +1,4 @@
-//! Runs that are not the only one, and the table of a service without claims.
+//! Job runs that overlap, and migrations of tables without claims.
 
 use futures_util::FutureExt;
 use sandbox_broker::{
@@ -10,33 +10,33 @@ use sandbox_broker::{
 use super::stage::{
     HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, must, number, scenario, text,
 };
-use crate::support::{START, faults::Call};
+use crate::support::{START, proxy::Call};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario("a job runs once at a time", |stage| once(stage).boxed()),
-        scenario("a job that is not due does not run", |stage| {
+        scenario("a job has one run at a time", |stage| once(stage).boxed()),
+        scenario("a job that is not due gets no lease", |stage| {
             due(stage).boxed()
         }),
         scenario(
-            "a lease is kept and given back by its holder only",
-            |stage| kept(stage).boxed(),
+            "a lease is renewed and released by its holder only",
+            |stage| renewed(stage).boxed(),
         ),
-        scenario("the record of a run that has ended stays", |stage| {
+        scenario("the record of a finished run is not overwritten", |stage| {
             recorded(stage).boxed()
         }),
-        scenario("a lease that was given back is not broken", |stage| {
+        scenario("a released lease is not broken", |stage| {
             broken(stage).boxed()
         }),
-        scenario("a migration writes over no claim", |stage| {
+        scenario("a migration overwrites no claim", |stage| {
             migrated(stage).boxed()
         }),
         scenario(
-            "a migration writes over no claim for another sandbox",
+            "a migration overwrites no claim that got another sandbox meanwhile",
             |stage| meanwhile(stage, "another", START).boxed(),
         ),
         scenario(
-            "a migration writes over no claim for another allocation",
+            "a migration overwrites no claim that got another allocation meanwhile",
             |stage| meanwhile(stage, "first", START + HOUR).boxed(),
         ),
     ]
@@ -73,7 +73,7 @@ async fn once(stage: Stage) -> Outcome {
     Ok(())
 }
 
-async fn give_back(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), StoreError> {
+async fn release(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), StoreError> {
     stage
         .store
         .release_lease(fence, RunOutcome::Succeeded(at))
@@ -82,24 +82,24 @@ async fn give_back(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), 
 
 async fn due(stage: Stage) -> Outcome {
     let fence = granted(&stage, 1, START).await;
-    give_back(&stage, &fence, START).await.unwrap();
+    release(&stage, &fence, START).await.unwrap();
     let early = UnixSeconds(START.0 - 1);
     let again = acquire(&stage, 2, Some(early), START).await;
     must(again == Acquired::NotDue, &format!("{again:?}"))
 }
 
-async fn kept(stage: Stage) -> Outcome {
+async fn renewed(stage: Stage) -> Outcome {
     let first = granted(&stage, 1, START).await;
     let second = granted(&stage, 2, START + HOUR).await;
     let renewed = stage.store.renew_lease(&first, START + HOUR).await;
-    must(renewed.is_err(), "a lease that is another's was renewed")?;
+    must(renewed.is_err(), "a lease of another run was renewed")?;
     must(
-        give_back(&stage, &first, START).await.is_err(),
-        "a lease that is another's was given back",
+        release(&stage, &first, START).await.is_err(),
+        "a lease of another run was released",
     )?;
-    give_back(&stage, &second, START + HOUR).await.unwrap();
+    release(&stage, &second, START + HOUR).await.unwrap();
     let renewed = stage.store.renew_lease(&second, START + HOUR).await;
-    must(renewed.is_err(), "a lease that was given back was renewed")
+    must(renewed.is_err(), "a released lease was renewed")
 }
 
 async fn recorded(stage: Stage) -> Outcome {
@@ -119,20 +119,20 @@ async fn recorded(stage: Stage) -> Outcome {
     let kept = stage.pool.store.run(&run(1)).await.unwrap().unwrap();
     must(
         kept.state == RunState::Succeeded,
-        "a late heartbeat wrote over how the run ended",
+        "a late heartbeat overwrote the record of the finished run",
     )
 }
 
 async fn broken(stage: Stage) -> Outcome {
     let fence = granted(&stage, 1, START).await;
-    give_back(&stage, &fence, START).await.unwrap();
+    release(&stage, &fence, START).await.unwrap();
     stage.store.break_leases().await.unwrap();
     let early = UnixSeconds(START.0 - 1);
     let again = acquire(&stage, 2, Some(early), START).await;
     must(again == Acquired::NotDue, &format!("{again:?}"))
 }
 
-/// An allocation by a service that writes no claims.
+/// Makes an allocation as a service without claims does.
 async fn allocated_without_claim(stage: &Stage, name: &str, at: UnixSeconds) {
     stage.pool.add([name]).await;
     let attributes = [
@@ -155,29 +155,26 @@ async fn migrated(stage: Stage) -> Outcome {
     allocated_without_claim(&stage, "second", START + HOUR).await;
     let before = pointer(&stage).await;
     stage.store.migrate(TERMS, START + HOUR).await.unwrap();
-    must(
-        pointer(&stage).await == before,
-        "the claim was written over",
-    )
+    must(pointer(&stage).await == before, "the claim was overwritten")
 }
 
-/// Between the look at a leftover and the write, the claim becomes another.
+/// Changes a leftover claim between the migration's read and its write.
 async fn meanwhile(stage: Stage, sandbox: &'static str, at: UnixSeconds) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     let (first, play) = (id("first"), caller("play"));
     let released = stage.pool.store.release(&first, &play, TERMS, START).await;
     released.unwrap();
     allocated_without_claim(&stage, "second", START + HOUR).await;
-    let is_second = |call: &Call| {
+    let is_second_write = |call: &Call| {
         call.operation == "PutItem"
             && call.json()["ConditionExpression"]
                 .as_str()
                 .is_some_and(|condition| condition.starts_with("sandbox_id"))
     };
-    let gate = stage.proxy.hold(is_second);
+    let gate = stage.proxy.hold(is_second_write);
     let changing = async {
         gate.wait_for_one().await;
-        let key = super::allocating::claim_key(&stage).await;
+        let key = super::allocation::claim_key(&stage).await;
         let attributes = [
             ("sandbox_id", Some(text(sandbox))),
             ("allocated_at", Some(number(at.0))),
@@ -191,6 +188,6 @@ async fn meanwhile(stage: Stage, sandbox: &'static str, at: UnixSeconds) -> Outc
     migration.unwrap();
     must(
         pointer(&stage).await == changed,
-        "the claim was written over",
+        "the claim was overwritten",
     )
 }

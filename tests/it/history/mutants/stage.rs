@@ -1,6 +1,6 @@
-//! A table on which a write can be made that comes too late, or from somebody who knows too little.
+//! The stage of a scenario: a table, and a store whose calls go through a proxy that may carry a mutant.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -17,13 +17,13 @@ use sandbox_broker::{
 
 use crate::support::{
     Pool, START, account,
-    faults::{Condition, FaultProxy, Mutant},
+    proxy::{Condition, Mutant, Proxy},
 };
 
-/// What a scenario finds: whether the broker kept to its promise.
+/// The outcome of a scenario: the promise that the store broke, if any.
 pub(super) type Outcome = Result<(), String>;
 
-/// A scenario, by its name.
+/// A scenario with its name.
 pub(super) type Scenario = (&'static str, fn(Stage) -> BoxFuture<'static, Outcome>);
 
 pub(super) const TERMS: LeaseTerms = LeaseTerms {
@@ -34,12 +34,12 @@ pub(super) const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) struct Stage {
     pub(super) pool: Pool,
-    pub(super) proxy: std::sync::Arc<FaultProxy>,
-    /// Through the proxy; that of the pool is not.
+    pub(super) proxy: Arc<Proxy>,
+    /// The store under test, behind the proxy. `pool.store` is not behind it.
     pub(super) store: PoolStore,
 }
 
-/// Names a scenario.
+/// Names a scenario. The signature gives the closure its type.
 pub(super) fn scenario<F>(
     name: &'static str,
     run: fn(Stage) -> BoxFuture<'static, F>,
@@ -47,8 +47,13 @@ pub(super) fn scenario<F>(
     (name, run)
 }
 
-pub(super) fn must(holds: bool, what: &str) -> Outcome {
-    if holds { Ok(()) } else { Err(what.to_owned()) }
+/// Returns the violation unless the promise holds.
+pub(super) fn must(holds: bool, violation: &str) -> Outcome {
+    if holds {
+        Ok(())
+    } else {
+        Err(violation.to_owned())
+    }
 }
 
 pub(super) fn text(value: &str) -> AttributeValue {
@@ -85,17 +90,17 @@ pub(super) fn with_sfdc(name: &str, sfdc: &str) -> Account {
 impl Stage {
     async fn new(mutant: Option<Mutant>) -> Self {
         let pool = Pool::new().await;
-        let proxy = FaultProxy::to(pool.engine.endpoint(), 1).await;
+        let proxy = Proxy::to(pool.engine.endpoint()).await;
         proxy.weaken(mutant);
         let variables = pool.variables(&[]);
         let config = Config::from_variables(&variables).unwrap();
         let store =
             PoolStore::connect(&config.store, Some(&proxy.endpoint()), Metrics::new()).await;
-        let proxy = std::sync::Arc::new(proxy);
+        let proxy = Arc::new(proxy);
         Self { pool, proxy, store }
     }
 
-    /// Tries to allocate what is known as `account` through the proxy.
+    /// Tries to allocate `account` through the proxy.
     pub(super) async fn claim(
         &self,
         account: &Account,
@@ -109,7 +114,7 @@ impl Stage {
         claim.unwrap()
     }
 
-    /// Allocates a sandbox that there is now, for so many hours.
+    /// Inserts a sandbox and allocates it for `hours`.
     pub(super) async fn allocated(&self, name: &str, by: &str, at: UnixSeconds, hours: u32) {
         self.pool.add([name]).await;
         let terms = LeaseTerms {
@@ -125,8 +130,8 @@ impl Stage {
         assert!(matches!(claim.unwrap(), ClaimOutcome::Won(_)));
     }
 
-    /// A sandbox that is on its way out, as it was read then.
-    pub(super) async fn leaving(&self, name: &str) -> Sandbox {
+    /// Inserts, allocates and releases a sandbox; returns it as read then, in `pending_deletion`.
+    pub(super) async fn pending_deletion(&self, name: &str) -> Sandbox {
         self.allocated(name, name, START, 4).await;
         let store = &self.pool.store;
         let (id, caller) = (id(name), caller(name));
@@ -135,7 +140,7 @@ impl Stage {
         self.sandbox(name).await.unwrap()
     }
 
-    /// Makes a change through the proxy; whether it was made.
+    /// Tries a change through the proxy and returns whether it was made.
     pub(super) async fn change(
         &self,
         fence: Option<&Fence>,
@@ -153,7 +158,7 @@ impl Stage {
         self.sandbox(name).await.map(|sandbox| sandbox.status)
     }
 
-    /// Sets attributes of an item, or removes them, whatever they were.
+    /// Sets or removes attributes of an item unconditionally.
     pub(super) async fn rewrite(
         &self,
         (partition, sort): (&str, &str),
@@ -175,7 +180,7 @@ impl Stage {
         put.set_item(Some(item)).send().await.unwrap();
     }
 
-    /// Sets attributes of a sandbox.
+    /// Sets or removes attributes of a sandbox unconditionally.
     pub(super) async fn rewrite_sandbox(
         &self,
         name: &str,
@@ -186,13 +191,11 @@ impl Stage {
     }
 }
 
-/// Plays a scenario; what it found, and the conditions that it met.
+/// Plays a scenario; returns its outcome and the conditional writes that it made.
 pub(super) async fn play((_, run): Scenario, mutant: Option<Mutant>) -> (Outcome, Vec<Condition>) {
     let stage = Stage::new(mutant).await;
-    let proxy = std::sync::Arc::clone(&stage.proxy);
-    let outcome = std::panic::AssertUnwindSafe(run(stage))
-        .catch_unwind()
-        .await;
+    let proxy = Arc::clone(&stage.proxy);
+    let outcome = AssertUnwindSafe(run(stage)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err("panicked".to_owned()));
     (outcome, proxy.conditions())
 }

@@ -1,10 +1,10 @@
-//! Changes by jobs that read the sandbox a while ago, or whose lease is another's.
+//! Changes by jobs that rest on an outdated read or on a lost lease.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
     domain::{JobName, RunId, Status},
-    store::{Change, DeletionOutcome, StoreError, Tombstone},
+    store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, number, scenario, text};
@@ -12,30 +12,32 @@ use crate::support::{START, account};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario("what is there is not inserted", |stage| {
+        scenario("an existing sandbox is not inserted", |stage| {
             inserted(stage).boxed()
         }),
-        scenario("what is gone is not inserted", |stage| {
-            haunted(stage).boxed()
-        }),
-        scenario("what is held is not updated, nor marked stale", |stage| {
-            held(stage).boxed()
+        scenario("a sandbox with a tombstone is not inserted", |stage| {
+            buried(stage).boxed()
         }),
         scenario(
-            "only what is stale and was never held is restored",
+            "a held sandbox is neither updated nor marked stale",
+            |stage| held(stage).boxed(),
+        ),
+        scenario(
+            "only a stale sandbox that never had a holder is restored",
             |stage| restored(stage).boxed(),
         ),
-        scenario("only what failed is tried again", |stage| {
+        scenario("only a failed deletion is retried", |stage| {
             requeued(stage).boxed()
         }),
-        scenario("only what is still as it was read is removed", |stage| {
-            removed(stage).boxed()
-        }),
-        scenario("only what is not there is reinstated", |stage| {
+        scenario(
+            "only a sandbox that is unchanged since it was read is removed",
+            |stage| removed(stage).boxed(),
+        ),
+        scenario("only an absent sandbox is reinstated", |stage| {
             reinstated(stage).boxed()
         }),
         scenario(
-            "an attempt at a deletion counts once, and only there",
+            "a deletion attempt counts once, and only in `pending_deletion`",
             |stage| attempts(stage).boxed(),
         ),
         scenario("a run without its lease changes nothing", |stage| {
@@ -52,9 +54,9 @@ async fn inserted(stage: Stage) -> Outcome {
     must(!made, "it was inserted")
 }
 
-/// Removes what is on its way out; its tombstone.
+/// Deletes a sandbox and returns its tombstone.
 async fn bury(stage: &Stage, name: &str) -> Tombstone {
-    let sandbox = stage.leaving(name).await;
+    let sandbox = stage.pending_deletion(name).await;
     let gone = Change::Deletion(Box::new(sandbox), DeletionOutcome::Deleted, None);
     stage.pool.apply(vec![gone]).await;
     let mut pages = stage.pool.store.sandbox_pages();
@@ -67,7 +69,7 @@ async fn bury(stage: &Stage, name: &str) -> Tombstone {
     panic!("no tombstone");
 }
 
-async fn haunted(stage: Stage) -> Outcome {
+async fn buried(stage: Stage) -> Outcome {
     bury(&stage, "first").await;
     let made = stage
         .change(None, Change::Insert(account("first")), START)
@@ -116,7 +118,7 @@ async fn requeued(stage: Stage) -> Outcome {
     let made = stage
         .change(None, Change::RetryDeletion(id("first")), START)
         .await;
-    must(!made, "it was put in line")
+    must(!made, "its deletion was retried")
 }
 
 async fn removed(stage: Stage) -> Outcome {
@@ -125,7 +127,7 @@ async fn removed(stage: Stage) -> Outcome {
         ("stale", "stale", true),
         ("old", "stale", false),
         ("failed", "deletion_failed", true),
-        ("leaving", "pending_deletion", true),
+        ("pending", "pending_deletion", true),
     ] {
         stage.pool.add([name]).await;
         stage
@@ -152,7 +154,7 @@ async fn removed(stage: Stage) -> Outcome {
         .await;
     must(
         !stage.change(None, Change::Remove(seen), START).await,
-        "it has been stale for less than that",
+        "it has become stale anew since it was read",
     )
 }
 
@@ -164,7 +166,7 @@ async fn reinstated(stage: Stage) -> Outcome {
     let change = Change::Reinstate(tombstone, account("there"));
     must(
         !stage.change(None, change, START + HOUR).await,
-        "it was written over",
+        "it was overwritten",
     )?;
     let tombstone = Box::new(bury(&stage, "gone").await);
     let later = ("deleted_at", Some(number(START.0 + 9)));
@@ -172,7 +174,7 @@ async fn reinstated(stage: Stage) -> Outcome {
     let change = Change::Reinstate(tombstone, account("gone"));
     must(
         !stage.change(None, change, START + HOUR).await,
-        "it was deleted anew meanwhile",
+        "it was deleted anew since the tombstone was read",
     )
 }
 
@@ -187,7 +189,7 @@ async fn attempts(stage: Stage) -> Outcome {
     ];
     for (at, outcome) in outcomes.into_iter().enumerate() {
         let attempt = async |name: String, attribute: (&str, Option<AttributeValue>)| {
-            let seen = stage.leaving(&name).await;
+            let seen = stage.pending_deletion(&name).await;
             stage.rewrite_sandbox(&name, &[attribute]).await;
             let change = Change::Deletion(Box::new(seen), outcome.clone(), None);
             stage.change(None, change, START).await
@@ -195,19 +197,18 @@ async fn attempts(stage: Stage) -> Outcome {
         let counted = ("deletion_retry_count", Some(number(1)));
         must(
             !attempt(format!("counted-{at}"), counted).await,
-            "it counted twice",
+            "the attempt counted twice",
         )?;
-        let elsewhere = ("status", Some(text("available")));
+        let not_pending = ("status", Some(text("available")));
         must(
-            !attempt(format!("elsewhere-{at}"), elsewhere).await,
-            "it is not leaving",
+            !attempt(format!("not-pending-{at}"), not_pending).await,
+            "the attempt counted outside of `pending_deletion`",
         )?;
     }
     Ok(())
 }
 
 async fn fenced(stage: Stage) -> Outcome {
-    use sandbox_broker::store::Acquired;
     let run = |number| RunId::new(JobName::Sync, START, number);
     let mut fences = Vec::new();
     for (number, now) in [(1, START), (2, START + HOUR)] {

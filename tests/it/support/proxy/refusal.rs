@@ -1,4 +1,6 @@
-//! Answers that the engine never gave.
+//! Answers that the server never gave.
+
+use std::{io, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -7,24 +9,20 @@ use axum::{
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Fault, reset};
+use super::{
+    call::{Answer, Call},
+    script::Fault,
+};
 
 const DYNAMODB: &str = "com.amazonaws.dynamodb.v20120810";
 
-fn error(status: StatusCode, kind: &str, more: &Value) -> Response<Body> {
-    let mut body = json!({ "__type": kind, "message": "injected", "Message": "injected" });
-    if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
-        body.extend(more.clone());
-    }
-    Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, "application/x-amz-json-1.0")
-        .body(Body::from(body.to_string()))
-        .unwrap()
+/// The error that resets the connection.
+pub(super) fn reset() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "injected")
 }
 
-/// The answer that refuses the call, if the fault is a refusal.
-pub(super) fn refusal(fault: Fault, call: &Call, at: usize) -> Option<Response<Body>> {
+/// Returns the error that `fault` answers the call with; `None` if the fault is of another kind.
+pub(super) fn refusal(fault: Fault, call: &Call, variant: usize) -> Option<Response<Body>> {
     let (bad, none) = (StatusCode::BAD_REQUEST, Value::Null);
     let of = |name: &str| format!("{DYNAMODB}#{name}");
     Some(match fault {
@@ -40,23 +38,35 @@ pub(super) fn refusal(fault: Fault, call: &Call, at: usize) -> Option<Response<B
             &none,
         ),
         Fault::Conflict if call.operation == "TransactWriteItems" => {
-            cancelled(call, at, "TransactionConflict")
+            cancelled(call, variant, "TransactionConflict")
         }
         Fault::Conflict => error(bad, &of("TransactionConflictException"), &none),
         Fault::ThrottledItem => {
             let codes = ["ThrottlingError", "ProvisionedThroughputExceeded"];
-            cancelled(call, at, codes[at % 2])
+            cancelled(call, variant, codes[variant % 2])
         }
         _ => return None,
     })
 }
 
-/// A transaction that was cancelled on account of one of its actions.
-fn cancelled(call: &Call, at: usize, code: &str) -> Response<Body> {
+fn error(status: StatusCode, kind: &str, more: &Value) -> Response<Body> {
+    let mut body = json!({ "__type": kind, "message": "injected", "Message": "injected" });
+    if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+        body.extend(more.clone());
+    }
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/x-amz-json-1.0")
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
+
+/// A transaction that was cancelled because of one of its actions.
+fn cancelled(call: &Call, variant: usize, code: &str) -> Response<Body> {
     let actions = call.json()["TransactItems"].as_array().map_or(1, Vec::len);
     let reasons: Vec<_> = (0..actions)
         .map(|n| {
-            if n == at % actions {
+            if n == variant % actions {
                 json!({ "Code": code, "Message": "injected" })
             } else {
                 json!({ "Code": "None" })
@@ -70,19 +80,19 @@ fn cancelled(call: &Call, at: usize, code: &str) -> Response<Body> {
     )
 }
 
-/// The answer's first half, and then a reset.
+/// The first half of the answer, then a reset.
 pub(super) fn cut(answer: Answer) -> Response<Body> {
     let length = answer.body.len();
     let half = answer.body.slice(..length / 2);
     let parts = stream::unfold(Some(half), |half| async {
         if let Some(half) = half {
-            return Some((Ok::<Bytes, std::io::Error>(half), None));
+            return Some((Ok::<Bytes, io::Error>(half), None));
         }
-        // So that the first half has left.
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        // By then the first half has been sent.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         Some((Err(reset()), None))
     });
-    let mut response = answer.into_response();
+    let mut response = Response::from(answer);
     *response.body_mut() = Body::from_stream(parts);
     response
         .headers_mut()

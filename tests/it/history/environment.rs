@@ -1,4 +1,4 @@
-//! What goes on beside the clients: CSP, jobs, crashes, time.
+//! Everything beside the clients: CSP, jobs, crashes, clocks, and scans of the table.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, SimulatedAccount};
 use tokio::time::sleep;
 
-use super::{event::What, pool, workload::World};
+use super::{event::EventKind, pool, world::World};
 use crate::support::ADMIN;
 
-/// Each with how many of all runs are of it.
+/// The jobs with their relative frequencies.
 const JOBS: [(&str, u32); 9] = [
     ("sync", 8),
     ("sync?force=true", 2),
@@ -22,19 +22,19 @@ const JOBS: [(&str, u32); 9] = [
     ("bulk-delete?status=deletion_failed", 1),
 ];
 
-/// So many accounts that are nobody's are too few. Now there is plenty, and now nothing to be had.
+/// Thresholds of available accounts below which CSP creates more. They vary so that the pool is sometimes empty.
 const LOW: [usize; 6] = [0, 0, 5, 20, 40, 60];
-/// The newest accounts are those that are likely to be in the pool still.
+/// Number of newest accounts, which are likely to be in the pool still.
 const NEWEST: usize = 15;
 
-/// CSP makes accounts when the pool runs low, or a while later.
+/// Creates accounts when the pool runs low, hides, shows and renames some, and injects faults of CSP.
 pub(super) async fn csp(world: Arc<World>, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut hidden = BTreeSet::new();
     let mut low = 8;
     while !world.is_over() {
         sleep(Duration::from_millis(rng.random_range(5..40))).await;
-        take_orders(&world);
+        record_deletions(&world);
         let accounts = world.simulator.accounts();
         let waiting = accounts.len().saturating_sub(hidden.len());
         match rng.random_range(0..20) {
@@ -56,32 +56,32 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
                     rename(&world, account.csp_id, rng.random_range(0..10));
                 }
             }
-            8 => world.simulator.inject(trouble(&mut rng)),
+            8 => world.simulator.inject(csp_fault(&mut rng)),
             9..11 => world.simulator.inject([]),
             _ => {}
         }
-        // Beside what is held, so that now and then there is nothing to be had.
-        if waiting < world.wanted_accounts() + low {
+        // The threshold is on top of the used accounts.
+        if waiting < world.used_accounts() + low {
             low = *LOW.choose(&mut rng).unwrap();
-            make_accounts(&world, rng.random_range(4..24));
+            create_accounts(&world, rng.random_range(4..24));
         }
     }
     world.simulator.inject([]);
 }
 
-/// What crowds and slow engines may leave no time for: an account that is missing in one list, and has a new name in the
-/// next, while nobody holds its sandbox.
-pub(super) async fn lose_and_find(world: &World) {
-    make_accounts(world, 8);
-    world.job_to_its_end("sync").await;
+/// Hides, shows and renames accounts whose sandboxes are available, with a sync after each step. In a short history on a
+/// slow engine this may not have happened by itself.
+pub(super) async fn hide_and_rename(world: &World) {
+    create_accounts(world, 8);
+    world.complete_job("sync").await;
     let accounts = world.simulator.accounts();
     let newest = accounts.iter().rev().take(2).map(|account| account.csp_id);
     newest.clone().for_each(|csp_id| hide(world, csp_id));
-    world.job_to_its_end("sync").await;
+    world.complete_job("sync").await;
     newest.clone().for_each(|csp_id| show(world, csp_id));
-    world.job_to_its_end("sync").await;
+    world.complete_job("sync").await;
     newest.for_each(|csp_id| rename(world, csp_id, 10));
-    world.job_to_its_end("sync").await;
+    world.complete_job("sync").await;
 }
 
 fn hide(world: &World, csp_id: u64) {
@@ -90,14 +90,16 @@ fn hide(world: &World, csp_id: u64) {
     let sandbox = csp_id.to_string();
     world
         .recorder
-        .record(began, What::AccountHidden { sandbox });
+        .record(began, EventKind::AccountHidden { sandbox });
 }
 
 fn show(world: &World, csp_id: u64) {
     let began = world.recorder.now();
     world.simulator.hide(csp_id, false);
     let sandbox = csp_id.to_string();
-    world.recorder.record(began, What::AccountShown { sandbox });
+    world
+        .recorder
+        .record(began, EventKind::AccountShown { sandbox });
 }
 
 fn rename(world: &World, csp_id: u64, number: u32) {
@@ -107,7 +109,7 @@ fn rename(world: &World, csp_id: u64, number: u32) {
     if world.simulator.rename(csp_id, &name) {
         world
             .recorder
-            .record(began, What::AccountRenamed { sandbox, name });
+            .record(began, EventKind::AccountRenamed { sandbox, name });
     }
 }
 
@@ -117,34 +119,34 @@ fn some<'a>(accounts: &'a [SimulatedAccount], rng: &mut SmallRng) -> Option<&'a 
     accounts[from..].choose(rng)
 }
 
-fn make_accounts(world: &World, count: u64) {
+fn create_accounts(world: &World, count: u64) {
     let began = world.recorder.now();
     world.simulator.add_accounts(count).unwrap();
     let accounts = world.simulator.accounts();
     for account in &accounts[accounts.len() - usize::try_from(count).unwrap()..] {
-        let what = What::AccountMade {
+        let kind = EventKind::AccountCreated {
             sandbox: account.csp_id.to_string(),
             name: account.name.clone(),
             external_id: account.id.clone(),
         };
-        world.recorder.record(began, what);
+        world.recorder.record(began, kind);
     }
 }
 
-/// Deletions, at the moment at which they came.
-pub(super) fn take_orders(world: &World) {
+/// Records the deletions of accounts at the moments at which CSP received them.
+pub(super) fn record_deletions(world: &World) {
     for (at, external_id) in world.simulator.take_deletion_requests() {
         world
             .recorder
-            .record_at(at, What::AccountDeleted { external_id });
+            .record_at(at, EventKind::AccountDeleted { external_id });
     }
 }
 
-fn trouble(rng: &mut SmallRng) -> Vec<Fault> {
-    let fault = |on, kind, every| Fault {
+fn csp_fault(rng: &mut SmallRng) -> Vec<Fault> {
+    let fault = |on, misbehaviour, every| Fault {
         on,
         every: Some(every),
-        ..Fault::always(kind)
+        ..Fault::always(misbehaviour)
     };
     vec![match rng.random_range(0..8) {
         0..2 => fault(Call::Delete, FaultKind::Status { code: 500 }, 2),
@@ -157,7 +159,7 @@ fn trouble(rng: &mut SmallRng) -> Vec<Fault> {
     }]
 }
 
-/// Starts jobs at random, on this broker too.
+/// Starts jobs at random on one broker.
 pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     while !world.is_over() {
@@ -172,8 +174,8 @@ pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
 }
 
 impl World {
-    /// Runs a job when those before it, or their leases, have ended.
-    async fn job_to_its_end(&self, job: &str) {
+    /// Runs a job to completion, once earlier runs or their leases have ended.
+    async fn complete_job(&self, job: &str) {
         const ATTEMPTS: u32 = 100;
         for _ in 0..ATTEMPTS {
             if self.job(0, job).await {
@@ -182,16 +184,17 @@ impl World {
             self.advance(Duration::from_mins(1));
             sleep(Duration::from_millis(100)).await;
         }
-        panic!("{job} does not succeed in the calm");
+        panic!("{job} does not succeed in the calm phase");
     }
 
     fn advance(&self, span: Duration) {
         let began = self.recorder.now();
         let (from, to) = self.clock.advance(span);
-        self.recorder.record(began, What::Clock { from, to });
+        self.recorder
+            .record(began, EventKind::ClockAdvanced { from, to });
     }
 
-    /// Whether it succeeded.
+    /// Runs a job and returns whether it succeeded.
     pub(super) async fn job(&self, broker: usize, job: &str) -> bool {
         let began = self.recorder.now();
         let url = format!("{}/v1/admin/{job}", self.brokers[broker].base());
@@ -204,12 +207,12 @@ impl World {
         let report = report.and_then(|(status, report)| status.is_success().then_some(report));
         let has_succeeded = report.is_some();
         let name = job.to_owned();
-        self.recorder.record(began, What::Job { name, report });
+        self.recorder.record(began, EventKind::Job { name, report });
         has_succeeded
     }
 }
 
-/// Kills brokers and starts them again.
+/// Kills brokers and restarts them.
 pub(super) async fn crashes(world: Arc<World>, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     while world.plan.crashes && !world.is_over() {
@@ -224,8 +227,8 @@ pub(super) async fn crashes(world: Arc<World>, seed: u64) {
     }
 }
 
-/// Sets the clocks forward: leases look dead, deletions become due, allocations end.
-pub(super) async fn time(world: Arc<World>, seed: u64) {
+/// Sets the clocks forward: leases expire, deletions become due, allocations become overdue.
+pub(super) async fn clocks(world: Arc<World>, seed: u64) {
     const MINUTES: [u64; 5] = [1, 2, 10, 45, 60];
     let mut rng = SmallRng::seed_from_u64(seed);
     while !world.is_over() {
@@ -235,13 +238,13 @@ pub(super) async fn time(world: Arc<World>, seed: u64) {
     }
 }
 
-/// Reads the table again and again.
-pub(super) async fn look(world: Arc<World>) {
+/// Scans the table repeatedly.
+pub(super) async fn scans(world: Arc<World>) {
     while !world.is_over() {
         sleep(world.plan.between_tables).await;
         let began = world.recorder.now();
         let table = pool::table(&world.pool).await;
-        world.note_table(&table);
+        world.count_used(&table);
         world.recorder.record(began, table);
     }
 }

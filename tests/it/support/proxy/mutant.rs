@@ -1,39 +1,34 @@
-//! Conditional writes as they are at the wire, and what they become without one of their conditions.
+//! The conditions of writes as they go over the wire, and mutants of them.
 
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
-use axum::body::Bytes;
 use serde_json::Value;
 
-use super::Call;
+use super::call::Call;
 
-/// A conditional write, by what it writes and on which condition.
+/// A conditional write: its action and its condition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Condition {
-    /// Which action on which kind of item, from which state to which.
+    /// The kind of action, the kind of item, and the states before and after.
     pub action: String,
     pub text: String,
 }
 
 impl Condition {
-    /// The parts that all have to hold.
+    /// Returns the parts of the condition, all of which must hold.
     pub fn conjuncts(&self) -> Vec<&str> {
         conjuncts(&self.text)
     }
 
-    /// The condition without each of its parts.
+    /// Returns a mutant for each part of the condition.
     pub fn mutants(&self) -> impl Iterator<Item = Mutant> {
         self.conjuncts().into_iter().map(|conjunct| Mutant {
             condition: self.clone(),
             conjunct: conjunct.to_owned(),
-            used: AtomicUsize::new(0),
         })
     }
 }
@@ -44,18 +39,16 @@ impl fmt::Display for Condition {
     }
 }
 
-/// A condition that lacks one of its parts.
-#[derive(Debug)]
+/// A condition of which one part always holds.
+#[derive(Clone, Debug)]
 pub struct Mutant {
     pub condition: Condition,
     pub conjunct: String,
-    /// How many writes were made without it.
-    used: AtomicUsize,
 }
 
 impl Mutant {
     fn weakened(&self, expression: &str) -> String {
-        // Engines refuse values that no expression uses, so the part stays, and does not matter.
+        // Servers reject values that no expression uses, so the part stays in the expression.
         let always = format!(
             "({} OR attribute_exists(PK) OR attribute_not_exists(PK))",
             self.conjunct
@@ -78,7 +71,7 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// The parts of an expression that AND joins at its top.
+/// Splits an expression at the ANDs of its top level.
 pub(super) fn conjuncts(expression: &str) -> Vec<&str> {
     const AND: &str = " AND ";
     let (mut parts, mut depth, mut start, mut at) = (Vec::new(), 0, 0, 0);
@@ -101,40 +94,52 @@ pub(super) fn conjuncts(expression: &str) -> Vec<&str> {
 }
 
 #[derive(Default)]
-pub(super) struct Conditions(Mutex<BTreeSet<Condition>>);
+pub(super) struct Conditions {
+    seen: Mutex<BTreeSet<Condition>>,
+    mutant: Mutex<Option<Arc<Mutant>>>,
+}
 
 impl Conditions {
-    /// Notes the conditions of a write. Returns its body without what the mutant lacks, if that changes it.
-    pub(super) fn note(&self, call: &Call, mutant: Option<&Mutant>) -> Option<Bytes> {
+    pub(super) fn weaken(&self, mutant: Option<Mutant>) {
+        *self.mutant.lock().unwrap() = mutant.map(Arc::new);
+    }
+
+    /// Records the conditions of a write, and weakens those that the mutant is about.
+    pub(super) fn apply(&self, call: &mut Call) {
+        if !call.is_write() {
+            return;
+        }
+        let mutant = self.mutant.lock().unwrap().clone();
         let mut body = call.json();
         let mut is_changed = false;
-        let mut look = |kind: &str, action: &mut Value| {
+        let mut apply_to = |kind: &str, action: &mut Value| {
             let Some(condition) = condition_of(kind, action) else {
                 return;
             };
-            let matching = mutant.filter(|mutant| mutant.condition == condition);
+            let matching = mutant.as_ref().filter(|it| it.condition == condition);
             if let Some(mutant) = matching {
                 action["ConditionExpression"] = mutant.weakened(&condition.text).into();
-                mutant.used.fetch_add(1, Ordering::Relaxed);
                 is_changed = true;
             }
-            self.0.lock().unwrap().insert(condition);
+            self.seen.lock().unwrap().insert(condition);
         };
         match body["TransactItems"].as_array_mut() {
             Some(actions) => {
                 for action in actions.iter_mut().filter_map(Value::as_object_mut) {
                     for (kind, action) in action {
-                        look(kind, action);
+                        apply_to(kind, action);
                     }
                 }
             }
-            None => look(&call.operation, &mut body),
+            None => apply_to(&call.operation, &mut body),
         }
-        is_changed.then(|| body.to_string().into())
+        if is_changed {
+            call.body = body.to_string().into();
+        }
     }
 
     pub(super) fn seen(&self) -> Vec<Condition> {
-        self.0.lock().unwrap().iter().cloned().collect()
+        self.seen.lock().unwrap().iter().cloned().collect()
     }
 }
 
@@ -147,7 +152,7 @@ fn condition_of(kind: &str, action: &Value) -> Option<Condition> {
     };
     let partition = key["PK"]["S"].as_str()?;
     let item = partition.split('#').next().unwrap_or(partition);
-    // Lease and record of a job are items of one partition.
+    // The lease and the run records of a job share a partition.
     let sort = key["SK"]["S"].as_str()?.split('#').next()?;
     let value = |name: &str| action["ExpressionAttributeValues"][name]["S"].as_str();
     let states = match (value(":from"), value(":to")) {
@@ -165,7 +170,7 @@ fn condition_of(kind: &str, action: &Value) -> Option<Condition> {
 }
 
 #[test]
-fn an_expression_is_divided_at_its_top_only() {
+fn expression_is_split_at_its_top_level_only() {
     assert_eq!(
         conjuncts("#a = :a AND (b OR c AND d) AND NOT (attribute_type(e, :s) AND f)"),
         [

@@ -1,13 +1,13 @@
-//! Which fault a call meets.
+//! Faults, and the script that decides which call meets which one.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use super::Call;
+use super::call::Call;
 
-/// What may go wrong with a call.
+/// A fault of network, server or index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fault {
     /// The call arrives late.
@@ -26,11 +26,11 @@ pub enum Fault {
     Throttling,
     /// 500 `InternalServerError`.
     ServerError,
-    /// A write is refused because a transaction is on one of its items.
+    /// A write is refused because a transaction is in progress on one of its items.
     Conflict,
     /// A transaction is cancelled because one of its items is throttled.
     ThrottledItem,
-    /// A query of an index is answered as it was some time ago.
+    /// A query of an index gets an earlier answer.
     StaleRead,
 }
 
@@ -49,29 +49,30 @@ impl Fault {
         Self::StaleRead,
     ];
 
-    fn concerns(self, call: &Call, is_index: bool) -> bool {
+    /// Returns whether the call can meet the fault.
+    fn concerns(self, call: &Call, is_index_query: bool) -> bool {
         match self {
             Self::Conflict => call.is_write(),
             Self::ThrottledItem => call.operation == "TransactWriteItems",
-            Self::StaleRead => is_index,
+            Self::StaleRead => is_index_query,
             _ => true,
         }
     }
 }
 
-/// How probable each fault is for a call that can meet it, and how bad it is.
+/// How probable each fault is for a call that can meet it, and how severe.
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     pub probabilities: BTreeMap<Fault, f64>,
     pub longest_delay: Duration,
-    /// The oldest that an answer of an index may be.
+    /// The maximum age of a stale answer.
     pub staleness: Duration,
-    /// The most items on a page of an index, so that a reading has several pages.
+    /// The maximum number of items on a page of an index, so that a scan has several pages.
     pub page_limit: Option<usize>,
 }
 
 impl Script {
-    /// Every fault with the same probability, but stale reads, which are a habit of indexes and no accident.
+    /// Every fault with the same probability, except stale reads: indexes lag all the time, so those are frequent.
     pub fn of(probability: f64) -> Self {
         let mut probabilities: BTreeMap<_, _> = Fault::ALL
             .into_iter()
@@ -87,19 +88,21 @@ impl Script {
     }
 }
 
-/// What becomes of one call.
+/// The result of the draw for one call.
 pub(super) struct Roll {
     pub(super) fault: Option<Fault>,
     pub(super) delay: Duration,
     pub(super) staleness: Duration,
     pub(super) page_limit: Option<usize>,
-    /// Which one, where a fault has several ways to happen.
-    pub(super) at: usize,
+    /// Selects one of the ways in which a fault can happen.
+    pub(super) variant: usize,
 }
 
+/// Draws the faults of calls.
 pub(super) struct Dice {
     rng: SmallRng,
     script: Script,
+    /// Faults for the next call of an operation, whatever the script says.
     once: Vec<(&'static str, Fault)>,
 }
 
@@ -120,7 +123,7 @@ impl Dice {
         self.once.push((operation, fault));
     }
 
-    pub(super) fn roll(&mut self, call: &Call, is_index: bool) -> Roll {
+    pub(super) fn roll(&mut self, call: &Call, is_index_query: bool) -> Roll {
         let Self { rng, script, once } = self;
         let ordered = once
             .iter()
@@ -128,7 +131,7 @@ impl Dice {
         let mut fault = ordered.map(|at| once.remove(at).1);
         for (candidate, probability) in &script.probabilities {
             if fault.is_none()
-                && candidate.concerns(call, is_index)
+                && candidate.concerns(call, is_index_query)
                 && rng.random_bool(*probability)
             {
                 fault = Some(*candidate);
@@ -140,7 +143,7 @@ impl Dice {
             delay: Duration::from_millis(rng.random_range(delay / 2..=delay)),
             staleness: script.staleness,
             page_limit: script.page_limit,
-            at: rng.random_range(0..usize::MAX),
+            variant: rng.random_range(0..usize::MAX),
         }
     }
 }

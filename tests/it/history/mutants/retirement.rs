@@ -1,4 +1,4 @@
-//! Releases and expiries that come too late, or from somebody else.
+//! Releases and expiries that come too late or from another caller.
 
 use futures_util::FutureExt;
 use sandbox_broker::{
@@ -10,30 +10,30 @@ use sandbox_broker::{
 use super::stage::{
     HOUR, Outcome, Scenario, Stage, TERMS, caller, id, must, number, scenario, text,
 };
-use crate::support::{START, faults::Call};
+use crate::support::{START, proxy::Call};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario("a sandbox is given back once", |stage| once(stage).boxed()),
-        scenario("only its holder gives a sandbox back", |stage| {
+        scenario("a sandbox is released once", |stage| once(stage).boxed()),
+        scenario("only the holder releases a sandbox", |stage| {
             others(stage).boxed()
         }),
-        scenario("what is over by its own terms is not given back", |stage| {
+        scenario("an overdue allocation is not released", |stage| {
             over(stage).boxed()
         }),
         scenario(
-            "of another length: what expired meanwhile is not given back again",
+            "second attempt: a sandbox that expired meanwhile is not released",
             |stage| meanwhile(stage, &[("status", "pending_deletion")], START.0).boxed(),
         ),
         scenario(
-            "of another length: what is another's meanwhile is not given back",
+            "second attempt: a sandbox that got another holder is not released",
             |stage| meanwhile(stage, &[("allocated_to_track", "another")], START.0).boxed(),
         ),
         scenario(
-            "of another length: what was allocated anew is not given back",
+            "second attempt: a sandbox that was allocated anew is not released",
             |stage| meanwhile(stage, &[], START.0 + 60).boxed(),
         ),
-        scenario("only the allocation that is over expires", |stage| {
+        scenario("only the overdue allocation expires", |stage| {
             expires(stage).boxed()
         }),
     ]
@@ -59,7 +59,7 @@ async fn once(stage: Stage) -> Outcome {
         };
         must(is_right, &format!("{released:?}"))?;
         let requested = requested_at(&stage, "first").await;
-        must(requested == Some(START + HOUR), "it was given back twice")?;
+        must(requested == Some(START + HOUR), "it was released twice")?;
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ async fn others(stage: Stage) -> Outcome {
     must(released == Release::NotOwner, &format!("{released:?}"))?;
     must(
         stage.status("first").await == Some(Status::Allocated),
-        "another gave it back",
+        "another caller released it",
     )
 }
 
@@ -87,17 +87,18 @@ async fn over(stage: Stage) -> Outcome {
     Ok(())
 }
 
-/// Between the two writes of a release somebody changes the sandbox.
+/// Changes the sandbox between the two writes of a release. A release has two if the allocation is not of the configured
+/// length.
 async fn meanwhile(stage: Stage, texts: &'static [(&str, &str)], allocated_at: i64) -> Outcome {
     stage.allocated("long", "play", START, 8).await;
-    let is_second = |call: &Call| {
+    let is_second_write = |call: &Call| {
         call.operation == "UpdateItem"
             && call.json()["ConditionExpression"]
                 .as_str()
                 .is_some_and(|condition| condition.ends_with("allocated_at = :allocated_at"))
     };
-    let gate = stage.proxy.hold(is_second);
-    let releasing = async { release_or_fail(&stage).await };
+    let gate = stage.proxy.hold(is_second_write);
+    let releasing = async { try_to_release(&stage).await };
     let changing = async {
         gate.wait_for_one().await;
         let mut attributes: Vec<_> = texts
@@ -113,13 +114,13 @@ async fn meanwhile(stage: Stage, texts: &'static [(&str, &str)], allocated_at: i
     let requested = requested_at(&stage, "long").await;
     must(
         requested == Some(UnixSeconds(START.0 + 60)),
-        "it was given back after it had changed",
+        "it was released after it had changed",
     )
 }
 
-async fn release_or_fail(stage: &Stage) {
+async fn try_to_release(stage: &Stage) {
     let now = START + HOUR;
-    // Whatever it answers: what counts is the table.
+    // The answer does not matter, only the table.
     let _ = stage
         .store
         .release(&id("long"), &caller("play"), TERMS, now)

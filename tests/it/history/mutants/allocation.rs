@@ -1,4 +1,4 @@
-//! Claims by those who know too little.
+//! Allocations that rest on outdated knowledge of the sandbox or of the claim.
 
 use futures_util::FutureExt;
 use sandbox_broker::{
@@ -11,27 +11,28 @@ use crate::support::{START, account};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario("a sandbox that is held is not allocated", |stage| {
+        scenario("a held sandbox is not allocated", |stage| {
             held(stage).boxed()
         }),
         scenario(
-            "a sandbox that has changed is not allocated as it was",
+            "a sandbox whose account has changed is not allocated",
             |stage| changed(stage).boxed(),
         ),
-        scenario("a pair that has a claim gets no second sandbox", |stage| {
+        scenario("a pair with a claim gets no second sandbox", |stage| {
             second(stage).boxed()
         }),
         scenario(
-            "a leftover is written over only as long as it is one",
+            "a leftover claim is overwritten only while it is the one that was read",
             |stage| leftover(stage).boxed(),
         ),
         scenario(
-            "a claim that can be read again is not written over",
+            "a readable claim is not overwritten as unreadable",
             |stage| readable(stage).boxed(),
         ),
-        scenario("a claim that is gone is not written over", |stage| {
-            gone(stage).boxed()
-        }),
+        scenario(
+            "a missing claim is not overwritten as unreadable",
+            |stage| gone(stage).boxed(),
+        ),
     ]
 }
 
@@ -54,7 +55,7 @@ async fn held(stage: Stage) -> Outcome {
             .await;
         must(
             matches!(first, ClaimOutcome::Won(_)),
-            "the first one does not get it",
+            "the first allocation failed",
         )?;
         is_lost(
             &stage
@@ -129,7 +130,7 @@ async fn leftover(stage: Stage) -> Outcome {
     must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))
 }
 
-/// The key of the only claim in the table.
+/// Returns the partition key of the only claim in the table.
 pub(super) async fn claim_key(stage: &Stage) -> String {
     let scan = stage.pool.client.scan().table_name(&stage.pool.table);
     let items = scan.send().await.unwrap().items.unwrap();

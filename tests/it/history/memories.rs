@@ -1,0 +1,48 @@
+//! The memory of the callers of an epoch.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Mutex,
+};
+
+use rand::{RngExt, rngs::SmallRng};
+
+/// Number of callers.
+pub(super) const CALLERS: usize = 24;
+/// Number of sandboxes that a caller remembers.
+const REMEMBERED: usize = 6;
+
+/// The sandboxes and unanswered calls that callers remember.
+#[derive(Default)]
+pub(super) struct Memories {
+    sandboxes: Mutex<Vec<VecDeque<String>>>,
+    /// Pairs with an unanswered allocate request.
+    pub(super) unknown: Mutex<BTreeSet<Pair>>,
+    /// Callers and sandboxes of unanswered releases.
+    pub(super) unreleased: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// A caller and a key.
+pub(super) type Pair = (String, String);
+
+impl Memories {
+    pub(super) fn remember(&self, caller: usize, sandbox: &str) {
+        let mut all = self.sandboxes.lock().unwrap();
+        all.resize(CALLERS, VecDeque::new());
+        let mine = &mut all[caller];
+        if !mine.iter().any(|known| known == sandbox) {
+            mine.push_back(sandbox.to_owned());
+        }
+        if mine.len() > REMEMBERED {
+            mine.pop_front();
+        }
+    }
+
+    /// Returns a random sandbox that the caller remembers.
+    pub(super) fn some_of(&self, caller: usize, rng: &mut SmallRng) -> Option<String> {
+        let all = self.sandboxes.lock().unwrap();
+        let mine = all.get(caller)?;
+        let at = rng.random_range(0..mine.len().max(1));
+        mine.get(at).cloned()
+    }
+}
