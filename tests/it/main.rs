@@ -13,6 +13,7 @@
 
 mod admin;
 mod allocation;
+mod capacity;
 mod cleanup;
 mod contract;
 mod dashboard;

@@ -143,10 +143,10 @@ pub(super) fn record_deletions(world: &World) {
 }
 
 fn csp_fault(rng: &mut SmallRng) -> Vec<Fault> {
-    let fault = |on, misbehaviour, every| Fault {
+    let fault = |on, kind, every| Fault {
         on,
         every: Some(every),
-        ..Fault::always(misbehaviour)
+        ..Fault::always(kind)
     };
     vec![match rng.random_range(0..8) {
         0..2 => fault(Call::Delete, FaultKind::Status { code: 500 }, 2),

@@ -105,12 +105,14 @@ impl Stage {
         &self,
         account: &Account,
         by: &str,
-        guard: &ClaimPrecondition,
+        precondition: &ClaimPrecondition,
     ) -> ClaimOutcome {
         let candidate = Candidate::from(account);
         let holder = holder(by);
         let slot = self.store.slot().await;
-        let claim = slot.claim(&candidate, &holder, guard, TERMS, START).await;
+        let claim = slot
+            .claim(&candidate, &holder, precondition, TERMS, START)
+            .await;
         claim.unwrap()
     }
 

@@ -306,3 +306,14 @@ fn advances_of_the_clock_add_up() {
         at(5, 6, new("p", "b", 5 + term)),
     ]);
 }
+
+#[test]
+fn clock_that_is_ahead_of_the_others_stays_ahead_when_all_advance() {
+    let term = HOURS_4 + GRACE;
+    accepts(&[
+        // A broker whose clock is ten seconds ahead made the allocation.
+        at(0, 1, new("p", "a", 10)),
+        at(2, 3, advance(2, 2 + term)),
+        at(5, 6, new("p", "b", 15 + term)),
+    ]);
+}
