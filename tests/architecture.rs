@@ -1,4 +1,4 @@
-//! A module of `src/` uses only modules of lower layers, and its table of layers is the one in `docs/architecture.md`.
+//! The layers of `src/`, the table of them in `docs/architecture.md`, and the absence of import cycles in all targets.
 
 #![expect(
     clippy::unwrap_used,
@@ -170,19 +170,19 @@ fn edges_of_sources() -> BTreeMap<Edge, PathBuf> {
     edges
 }
 
-/// What is wrong with the use of one module in another; `None` if it is allowed.
-fn violation((importer, imported): &Edge) -> Option<String> {
-    if TEST_SUPPORT.contains(&importer.as_str()) {
+/// Describes a forbidden use of one module in another; `None` if it is allowed.
+fn violation((user, used): &Edge) -> Option<String> {
+    if TEST_SUPPORT.contains(&user.as_str()) {
         return None;
     }
-    let Some(from) = layer_of(importer) else {
-        return Some(format!("the module {importer} is in no layer"));
+    let Some(from) = layer_of(user) else {
+        return Some(format!("the module {user} is in no layer"));
     };
-    let Some(to) = layer_of(imported) else {
-        return Some(format!("{importer} uses {imported}, which is in no layer"));
+    let Some(to) = layer_of(used) else {
+        return Some(format!("{user} uses {used}, which is in no layer"));
     };
     let is_allowed = to < from || (from == LEAVES && to == LEAVES);
-    (!is_allowed).then(|| format!("{importer} (layer {from}) uses {imported} (layer {to})"))
+    (!is_allowed).then(|| format!("{user} (layer {from}) uses {used} (layer {to})"))
 }
 
 #[test]
@@ -196,35 +196,13 @@ fn modules_use_only_lower_layers() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
-/// The modules that lead back to themselves: what is left when modules that use no other are removed again and again.
-fn cyclic_modules(edges: impl Iterator<Item = Edge>) -> BTreeSet<String> {
-    let mut edges: Vec<Edge> = edges.collect();
-    loop {
-        let importers: BTreeSet<String> =
-            edges.iter().map(|(importer, _)| importer.clone()).collect();
-        let before = edges.len();
-        edges.retain(|(_, imported)| importers.contains(imported));
-        if edges.len() == before {
-            return importers;
-        }
-    }
-}
-
 #[test]
-fn no_modules_use_each_other_in_a_cycle() {
-    assert_eq!(
-        cyclic_modules(edges_of_sources().into_keys()),
-        BTreeSet::new()
-    );
-    let edge = |importer: &str, imported: &str| (importer.to_owned(), imported.to_owned());
-    let planted = [
-        edge("a", "b"),
-        edge("b", "c"),
-        edge("c", "b"),
-        edge("c", "d"),
-    ];
-    let cyclic = cyclic_modules(planted.into_iter());
-    assert!(cyclic.contains("b") && cyclic.contains("c") && !cyclic.contains("d"));
+fn top_level_modules_do_not_use_each_other_in_a_cycle() {
+    let mut imports: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
+    for (user, used) in edges_of_sources().into_keys() {
+        imports.entry(vec![user]).or_default().insert(vec![used]);
+    }
+    assert_eq!(cycle(&imports), None);
 }
 
 #[test]
@@ -290,4 +268,207 @@ fn the_table_in_the_docs_is_this_one() {
         })
         .collect();
     assert_eq!(documented, expected);
+}
+
+/// The path of a module in its crate; empty for the crate root.
+type Module = Vec<String>;
+
+/// The folders of the crates that this repository compiles, except the library, which is checked beside them.
+const TARGETS: [&str; 4] = [
+    "benches/allocate",
+    "benches/growth",
+    "tests/it",
+    "tests/protocol",
+];
+
+/// The paths in code that start with `root::`, each as its segments after it, with the trees of `use` expanded.
+fn paths_from(code: &str, root: &str) -> Vec<Vec<String>> {
+    let start = format!("{root}::");
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices(&start) {
+        let is_part_of_a_path =
+            code[..at].ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before));
+        if !is_part_of_a_path {
+            paths.extend(expand(&code[at + start.len()..]));
+        }
+    }
+    paths
+}
+
+fn expand(tree: &str) -> Vec<Vec<String>> {
+    if let Some(list) = tree.strip_prefix('{') {
+        return items_of(list).into_iter().flat_map(expand).collect();
+    }
+    let head = identifier(tree);
+    match tree[head.len()..].strip_prefix("::") {
+        Some(rest) => expand(rest)
+            .into_iter()
+            .map(|mut path| {
+                path.insert(0, head.clone());
+                path
+            })
+            .collect(),
+        None => vec![vec![head]],
+    }
+}
+
+/// The items of a braced list, up to its closing brace.
+fn items_of(list: &str) -> Vec<&str> {
+    let (mut items, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            ',' | '}' if depth == 0 => {
+                items.push(list[start..at].trim());
+                start = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    items
+}
+
+/// The module that a path leads to: the longest prefix of it that is a module.
+fn target(from: &[String], root: &str, path: &[String], modules: &BTreeSet<Module>) -> Module {
+    let mut module = match root {
+        "crate" => Vec::new(),
+        "super" => from[..from.len().saturating_sub(1)].to_vec(),
+        _ => from.to_vec(),
+    };
+    for segment in path {
+        if segment == "super" {
+            module.pop();
+            continue;
+        }
+        module.push(segment.clone());
+        if !modules.contains(&module) {
+            module.pop();
+            break;
+        }
+    }
+    module
+}
+
+/// The imports between modules of one folder, from the sources of a crate. An import of a module deeper in a folder counts
+/// for the folder; imports between a module and its own parent are left out, because every module has them.
+fn sibling_imports(sources: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
+    let modules: BTreeSet<Module> = sources.keys().cloned().collect();
+    let mut imports: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
+    for (from, source) in sources {
+        let code = code_only(source);
+        // In an inline module of unit tests, `super` is another module.
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for root in ["crate", "self", "super"] {
+            for path in paths_from(code, root) {
+                let to = target(from, root, &path, &modules);
+                let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+                if common < from.len() && common < to.len() {
+                    imports
+                        .entry(from[..=common].to_vec())
+                        .or_default()
+                        .insert(to[..=common].to_vec());
+                }
+            }
+        }
+    }
+    imports
+}
+
+/// A cycle of imports, as the modules in their order; the first one is also the last one.
+fn cycle(imports: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<String>> {
+    fn search(
+        at: &Module,
+        imports: &BTreeMap<Module, BTreeSet<Module>>,
+        path: &mut Vec<Module>,
+        done: &mut BTreeSet<Module>,
+    ) -> bool {
+        if let Some(start) = path.iter().position(|module| module == at) {
+            path.drain(..start);
+            path.push(at.clone());
+            return true;
+        }
+        if done.contains(at) {
+            return false;
+        }
+        path.push(at.clone());
+        for next in imports.get(at).into_iter().flatten() {
+            if search(next, imports, path, done) {
+                return true;
+            }
+        }
+        path.pop();
+        done.insert(at.clone());
+        false
+    }
+    let mut done = BTreeSet::new();
+    for module in imports.keys() {
+        let mut path = Vec::new();
+        if search(module, imports, &mut path, &mut done) {
+            return Some(path.into_iter().map(|module| module.join("::")).collect());
+        }
+    }
+    None
+}
+
+/// The sources of a crate by module.
+fn crate_sources(folder: &str) -> BTreeMap<Module, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = source_files(&root);
+    assert!(files.len() > 1, "no modules in {folder}");
+    files
+        .into_iter()
+        .map(|file| {
+            let relative = file.strip_prefix(&root).unwrap().with_extension("");
+            let mut module: Module = relative
+                .iter()
+                .map(|segment| segment.to_str().unwrap().to_owned())
+                .collect();
+            if module
+                .last()
+                .is_some_and(|last| ["main", "lib", "mod"].contains(&last.as_str()))
+            {
+                module.pop();
+            }
+            (module, fs::read_to_string(&file).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn modules_of_one_folder_do_not_import_each_other_in_a_cycle() {
+    for folder in TARGETS {
+        let imports = sibling_imports(&crate_sources(folder));
+        if let Some(cycle) = cycle(&imports) {
+            panic!("{folder}: {}", cycle.join(" -> "));
+        }
+    }
+}
+
+#[test]
+fn planted_cycle_is_found() {
+    let sources = |files: &[(&str, &str)]| {
+        let module = |path: &str| path.split("::").map(str::to_owned).collect();
+        let files = files.iter();
+        files
+            .map(|(path, source)| (module(path), (*source).to_owned()))
+            .collect()
+    };
+    let cyclic = sources(&[
+        ("a", "use std::fmt;\nuse crate::{x, b::{c::Item, Other}};"),
+        ("b", "mod c;\npub use self::c::Item;"),
+        ("b::c", "use super::super::d::D;"),
+        ("d", "fn f() { super::a::g() }"),
+    ]);
+    let found = cycle(&sibling_imports(&cyclic)).unwrap();
+    assert_eq!(found, ["a", "b", "d", "a"]);
+    let acyclic = sources(&[
+        ("a", "use super::b;\n// use crate::a::c;"),
+        ("a::c", "use super::Parent;"),
+        ("b", "mod tests;"),
+    ]);
+    assert_eq!(cycle(&sibling_imports(&acyclic)), None);
 }
