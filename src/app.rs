@@ -43,7 +43,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Why a command cannot start.
+/// The reason why a command cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The address is in use, or not an address of this machine.

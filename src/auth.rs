@@ -77,7 +77,7 @@ pub struct RefreshRequest {
 }
 
 impl RefreshRequest {
-    /// Notifies `request`; `completed` has the start of the last completed refresh.
+    /// Creates a handle that notifies `request`; `completed` has the start of the last completed refresh.
     #[must_use]
     pub const fn new(request: Arc<Notify>, completed: watch::Receiver<Instant>) -> Self {
         Self { request, completed }
@@ -100,13 +100,13 @@ fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token).into()
 }
 
-/// A token cannot have both roles.
+/// The error for a token with both roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the same token is a track token and an admin token")]
 pub struct TokenRoleConflict;
 
 impl Authenticator {
-    /// Accepts the tokens of `config`. An unknown token causes a `refresh`.
+    /// Creates an authenticator that accepts the tokens of `config`. An unknown token causes a `refresh`.
     #[must_use]
     pub fn new(
         config: &AuthConfig,

@@ -44,13 +44,13 @@ pub struct AllocationConfig {
     pub backoff: BackoffConfig,
 }
 
-/// Why a use case failed.
+/// The reason why a use case failed.
 #[derive(Debug, Error)]
 pub enum BrokerError {
     /// No sandbox with the prefix is available.
     #[error("no matching sandbox is available")]
     NoSandboxes,
-    /// The request met nothing but conflicts until its time-out.
+    /// Every attempt of the request ended in a conflict until its time-out.
     #[error("the pool is contended")]
     Contended,
     /// The sandbox does not exist.
@@ -83,7 +83,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker over `store`, which takes its candidates from `refresher`.
+    /// Creates a broker over `store`, which takes its candidates from `refresher`.
     #[must_use]
     pub fn new(
         store: PoolStore,

@@ -67,7 +67,7 @@ pub enum Job {
     },
     /// Retire overdue allocations.
     AutoExpire,
-    /// Remove sandboxes from the table that have been stale for long.
+    /// Remove sandboxes from the table that have been stale for a long time.
     AutoDeleteStale {
         /// How long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.
         #[arg(long)]

@@ -85,7 +85,7 @@ pub struct Config {
     warnings: Vec<String>,
 }
 
-/// The environment has no valid configuration.
+/// The error for an environment without a valid configuration.
 #[derive(Debug, Error)]
 pub struct ConfigError {
     /// All faults.

@@ -61,7 +61,7 @@ pub struct EdgeConfig {
     pub per_caller: Quota,
     /// `RATE_LIMIT_ADDRESS_PER_SEC` and `RATE_LIMIT_ADDRESS_BURST`.
     pub per_address: Quota,
-    /// `MAX_IN_FLIGHT`: the number of requests in progress at once.
+    /// `MAX_IN_FLIGHT`: the largest number of requests in progress.
     pub max_in_flight: usize,
     /// `CORS_ALLOWED_ORIGINS`.
     pub cors: Cors,

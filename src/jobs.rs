@@ -1,6 +1,6 @@
 //! The jobs that maintain the pool.
 //!
-//! A job may be started at any time, beside allocations and other jobs. One run of it executes at a time over all
+//! A job may be started at any time, concurrently with allocations and other jobs. One run of it executes at a time over all
 //! brokers, and every run leaves a record. A job is a type that implements [`run::Job`]; [`runner::Runner`] takes its
 //! lease and writes its record.
 //!
@@ -91,11 +91,11 @@ impl JobsConfig {
 pub struct JobContext {
     /// The pool.
     pub store: PoolStore,
-    /// The client of CSP, which has the accounts.
+    /// The client of CSP.
     pub csp: CspClient,
     /// Stops deletions while CSP fails.
     pub csp_breaker: Breaker,
-    /// How fast deletions go.
+    /// The pace of deletions.
     pub pace: std::sync::Mutex<Pace>,
     /// The client of NIOSXaaS; `None` if services are not deleted.
     pub niosxaas: Option<NiosxaasClient>,
@@ -128,7 +128,7 @@ impl JobContext {
     }
 }
 
-/// Why a run failed. Its earlier writes stay; the next run continues.
+/// The reason why a run failed. Its earlier writes stay; the next run continues.
 #[derive(Debug, Error)]
 pub enum JobError {
     /// A call of CSP failed.

@@ -11,7 +11,7 @@ use sandbox_broker::{
     telemetry::Telemetry,
 };
 
-/// The allocator of the system took a sixth of the CPU time of an allocation: see docs/performance.md.
+/// The system allocator takes a sixth of the CPU time of an allocation: see docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -52,7 +52,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         .map_err(anyhow::Error::from_boxed)?;
     server::raise_file_limit();
     for warning in config.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!(warning, "configuration warning");
     }
     let result = runtime.block_on(async {
         match command {

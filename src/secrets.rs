@@ -51,7 +51,7 @@ impl SecretsConfig {
     }
 }
 
-/// Why a secret cannot be used.
+/// The reason why a secret cannot be used.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Secrets Manager does not return the secret.

@@ -143,7 +143,7 @@ impl PoolStore {
             // The time-outs above cover stalled answers, so the SDK need not watch every body as well.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if endpoint.is_some_and(is_loopback_url) {
-            // Emulators accept any credentials. The search for real ones takes seconds, and could find and use some.
+            // Emulators accept any credentials. The search for real ones takes seconds and may find some.
             settings = settings
                 .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
         }
@@ -203,7 +203,7 @@ impl PoolStore {
         Ok(answer.item)
     }
 
-    /// Sends an update. DynamoDB rejects it at once while a transaction writes the same item, so it is retried.
+    /// Sends an update. DynamoDB rejects an update while a transaction writes the same item, so it is retried.
     async fn update_item(
         &self,
         request: UpdateItemFluentBuilder,

@@ -153,8 +153,8 @@ impl Broker {
         }
     }
 
-    /// Ends the reservation of a candidate that was not as the index had it; `now` is its sandbox as the table has it.
-    /// Pauses where the next attempt may propose the same sandbox.
+    /// Ends the reservation of a candidate that differs from its sandbox in the table, which is `now`. Pauses if the index
+    /// may propose the same sandbox to the next attempt.
     async fn end_stale(
         &self,
         reservation: Reservation<'_>,

@@ -78,7 +78,7 @@ impl Inner {
 }
 
 impl CandidateIndex {
-    /// An empty index of at most `capacity` candidates. `seed` decides the order in which they are reserved.
+    /// Creates an empty index of at most `capacity` candidates. `seed` decides the order in which they are reserved.
     #[must_use]
     pub fn new(capacity: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -208,8 +208,8 @@ impl CandidateIndex {
         self.lock().stale_hits
     }
 
-    /// When the last scan began, if it shows that no sandbox with the prefix was available: it read the whole table, and
-    /// every sandbox that it returned is in the index, reserved or consumed, but none of the first two matches.
+    /// When the last scan began, if it shows that no sandbox with the prefix was available: it read the whole table, every
+    /// sandbox that it returned is in the index, reserved or consumed, and neither the index nor a reservation matches.
     #[must_use]
     pub fn no_match_since(&self, prefix: Option<&NamePrefix>) -> Option<Instant> {
         let inner = self.lock();

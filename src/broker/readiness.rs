@@ -6,7 +6,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::store::PoolStore;
 
-/// How long a result answers further checks.
+/// How long a result is returned for further checks.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -18,7 +18,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A check that reads `store`.
+    /// Creates a check that reads `store`.
     #[must_use]
     pub fn new(store: PoolStore) -> Self {
         Self {

@@ -31,7 +31,7 @@ const EMPTY_SCAN_KEPT_FOR: Duration = Duration::from_secs(30);
 const TOP_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// The number of stale hits since the last scan began that makes the index outdated.
 const STALE_HITS_TOLERATED: usize = 8;
-/// The shortest interval between scans of an outdated index. Scans take at most a quarter of the time, too.
+/// The shortest interval between scans of an outdated index. Scans also take at most a quarter of the time.
 const OUTDATED_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The result of a refresh for a prefix.
@@ -97,21 +97,21 @@ impl RefreshState {
         })
     }
 
-    /// The answer of earlier scans to a request for `prefix` that began to wait at `asked`.
+    /// The answer of earlier scans to a request for `prefix` that began to wait at `waiting_since`.
     fn earlier_answer(
         &mut self,
         candidates: &CandidateIndex,
         prefix: Option<&NamePrefix>,
-        asked: Instant,
+        waiting_since: Instant,
     ) -> Option<Result<Refreshed, StoreError>> {
-        if self.failed.is_some_and(|at| at >= asked) {
+        if self.failed.is_some_and(|at| at >= waiting_since) {
             return Some(Err(StoreError::shared("Query")));
         }
         self.empty
             .retain(|_, began| began.elapsed() < EMPTY_SCAN_KEPT_FOR);
         let of_prefix = prefix.and_then(|prefix| self.empty.get(prefix).copied());
         let began = candidates.no_match_since(prefix).max(of_prefix)?;
-        (asked < began + EMPTY_SCAN_VALID_FOR).then_some(Ok(Refreshed::Empty))
+        (waiting_since < began + EMPTY_SCAN_VALID_FOR).then_some(Ok(Refreshed::Empty))
     }
 }
 
@@ -139,7 +139,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl CandidateRefresher {
-    /// Fills `candidates` from `store`; its scans run on `tasks`.
+    /// Creates a refresher that fills `candidates` from `store`; its scans run on `tasks`.
     #[must_use]
     pub fn new(store: PoolStore, candidates: CandidateIndex, tasks: TaskTracker) -> Self {
         Self(Arc::new(Inner {
@@ -179,12 +179,12 @@ impl CandidateRefresher {
     }
 
     async fn scan_or_share(&self, prefix: Option<&NamePrefix>) -> Result<Refreshed, StoreError> {
-        let asked = Instant::now();
+        let waiting_since = Instant::now();
         let mut state = Arc::clone(&self.0.state).lock_owned().await;
         if self.candidates().has_match(prefix) {
             return Ok(Refreshed::Found);
         }
-        if let Some(answer) = state.earlier_answer(self.candidates(), prefix, asked) {
+        if let Some(answer) = state.earlier_answer(self.candidates(), prefix, waiting_since) {
             return answer;
         }
         let (shared, prefix) = (self.clone(), prefix.cloned());
@@ -205,7 +205,7 @@ impl CandidateRefresher {
                 refreshed,
                 stopped_early,
             }) => {
-                // A scan that stopped at the first match of a prefix does not show how much more the table has.
+                // A scan that stopped early for a prefix does not show how many more sandboxes the table has.
                 if prefix.is_none() || !stopped_early {
                     state.record_scan(began, stopped_early);
                 }
@@ -263,7 +263,7 @@ impl CandidateRefresher {
         if !runs_low && !is_outdated {
             return;
         }
-        // A scan that is running fills the index as well. If that is not enough, the next request comes here again.
+        // A scan that is running fills the index as well. If that is not enough, the next request starts another.
         let Ok(mut state) = Arc::clone(&self.0.state).try_lock_owned() else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Lease terms, and allocation under contention.
+//! The settings of allocation: lease terms, and limits under contention.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The tokens of callers, and the secrets that are in Secrets Manager.
+//! The settings of credentials: tokens in the environment, and secrets in Secrets Manager.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The CSP: mode, address, token and time-outs.
+//! The settings of CSP: mode, address, token and time-outs.
 
 use std::time::Duration;
 

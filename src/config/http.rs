@@ -1,4 +1,4 @@
-//! The address and the path of the API, and the limits of admission.
+//! The settings of the API: address, path and limits of admission.
 
 use std::{net::IpAddr, time::Duration};
 

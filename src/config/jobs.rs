@@ -1,4 +1,4 @@
-//! The jobs: intervals, pace of deletions, and NIOSXaaS.
+//! The settings of jobs: intervals, pace of deletions, and NIOSXaaS.
 
 use std::time::Duration;
 

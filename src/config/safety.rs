@@ -12,7 +12,7 @@ use crate::{
     url::is_loopback_url,
 };
 
-/// Refuses settings that would open a shared pool to anybody, or fill it with simulated sandboxes.
+/// Rejects settings that would open a shared pool to everyone, or fill it with simulated sandboxes.
 pub(super) fn refuse_unsafe(
     reader: &mut Reader<'_>,
     http: &HttpConfig,

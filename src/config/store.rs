@@ -1,4 +1,4 @@
-//! The database and its table.
+//! The settings of the database and its table.
 
 use super::{URL, parse_url, reader::Reader};
 use crate::store::{Engine, StoreConfig, TableNames};

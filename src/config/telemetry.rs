@@ -1,4 +1,4 @@
-//! The log, and the collector of traces.
+//! The settings of the log and of the collector of traces.
 
 use super::{URL, parse_url, reader::Reader};
 use crate::{

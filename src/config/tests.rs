@@ -39,7 +39,7 @@ fn production_with(pairs: &[(&'static str, &'static str)]) -> Vec<&'static str> 
 }
 
 #[test]
-fn without_variables_the_configuration_is_that_of_a_laptop() {
+fn default_configuration_is_for_a_laptop() {
     let config = Config::from_variables(&Variables::new()).unwrap();
     assert_eq!(config.store.engine, Engine::Embedded);
     assert_eq!(config.csp.mode, CspMode::Simulated);
@@ -56,7 +56,7 @@ fn several_tokens_are_accepted() {
 }
 
 #[test]
-fn all_faults_are_reported_at_once_with_the_values_taken() {
+fn all_faults_are_reported_together_with_the_accepted_values() {
     let pairs = [
         ("PORT", "80800"),
         ("STORE", "redis"),

@@ -27,12 +27,12 @@ pub(crate) struct ApiError {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The error.
+/// The details of an error.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
-    /// What went wrong, for programs.
+    /// The code of the error, for programs.
     pub code: ErrorCode,
-    /// What went wrong and what to do, for human readers.
+    /// A description of the error and of its remedy, for human readers.
     pub message: String,
     /// The id of this request in the log.
     pub request_id: String,
@@ -60,7 +60,7 @@ impl ApiError {
         self.code
     }
 
-    /// An error with a message of its own.
+    /// Creates an error with a message of its own.
     #[must_use]
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {

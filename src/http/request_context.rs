@@ -39,7 +39,7 @@ pub(super) struct Notes {
 pub(super) struct Outcome(pub &'static str);
 
 impl RequestContext {
-    /// The context of a request with this id, to an API under `base_path`.
+    /// Creates the context of a request with this id, to an API under `base_path`.
     #[must_use]
     pub(super) fn new(id: HeaderValue, base_path: Arc<str>) -> Self {
         Self {

@@ -22,14 +22,14 @@ pub use self::connection_limits::{ConnectionLimits, raise_file_limit};
 /// drops connections.
 const BACKLOG: u32 = 4096;
 
-/// How long the server waits for a client.
+/// The time-outs of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionTimeouts {
-    /// For complete headers, from the first byte of a request, or from the start of the connection.
+    /// The wait for complete headers, from the first byte of a request, or from the start of the connection.
     pub headers: Duration,
-    /// For the next request on a connection.
+    /// The wait for the next request on a connection.
     pub idle: Duration,
-    /// For a client that does not read its answer.
+    /// The wait for a client that does not read its answer.
     pub write: Duration,
 }
 

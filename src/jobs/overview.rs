@@ -202,7 +202,7 @@ fn warnings(
         .collect()
 }
 
-/// `1 sandbox`, `2 sandboxes`
+/// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.
 fn sandboxes(count: u64) -> String {
     let plural = if count == 1 { "" } else { "es" };
     format!("{count} sandbox{plural}")
@@ -217,7 +217,7 @@ fn warnings_of_job(
     let is_recent = |run: &RunRecord| job.interval.is_some() || run.updated_at + DAY >= now;
     let overdue = job.is_overdue.then(|| {
         let message =
-            format!("{name} has not succeeded for a long time. Its runs have the reasons.");
+            format!("{name} has not succeeded for a long time. Its run records have the reasons.");
         (WarningCode::JobOverdue, message)
     });
     let failed = job
@@ -235,8 +235,8 @@ fn warnings_of_job(
         .last_run
         .as_ref()
         .and_then(|run| run.counts.get("stopped")?.as_str())
-        .map(|why| {
-            let message = format!("The last {name} deferred deletions: {why}");
+        .map(|reason| {
+            let message = format!("The last {name} deferred deletions: {reason}");
             (WarningCode::DeletionsStopped, message)
         });
     overdue.into_iter().chain(failed).chain(stopped)
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn available_sandboxes_last_as_long_as_at_the_rate_of_the_last_hour() {
+    fn remaining_time_is_computed_from_the_rate_of_the_last_hour() {
         let now = UnixSeconds(10_000);
         let hour = [sample(6_400, 60), sample(9_900, 30)];
         assert_eq!(lasts_for(180, &hour, now), Some(Duration::from_hours(2)));

@@ -53,7 +53,7 @@ pub struct PoolCount {
 }
 
 impl PoolMonitor {
-    /// Counts with the store of `context`, in tasks on `tasks`.
+    /// Creates a monitor that counts with the store of `context`, in tasks on `tasks`.
     #[must_use]
     pub fn new(context: Arc<JobContext>, metrics: Metrics, tasks: TaskTracker) -> Self {
         let jobs = context.jobs;

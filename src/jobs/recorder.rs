@@ -62,7 +62,7 @@ pub(super) struct RunRecorder {
 }
 
 impl RunRecorder {
-    /// The recorder of a run that started at `started_at`.
+    /// Creates the recorder of a run that started at `started_at`.
     pub(super) fn new(
         context: &JobContext,
         id: RunId,

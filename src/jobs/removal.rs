@@ -101,8 +101,8 @@ impl Job for RemovalJob {
     }
 }
 
-/// Whether a stale sandbox has been stale since `latest`. It is written when it becomes stale and not again; one
-/// without a time is old.
+/// Returns whether a stale sandbox became stale at `latest` or before. That was its last write; a sandbox without the
+/// time of its last write counts as old.
 fn is_stale_since(sandbox: &Sandbox, latest: UnixSeconds) -> bool {
     sandbox
         .maintenance

@@ -39,7 +39,7 @@ pub trait Job: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Report, JobError>> + Send;
 }
 
-/// What a run has done so far.
+/// The report of a run: the work that it has done so far.
 pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
     /// Whether the run was interrupted before all its work was done.
     fn is_interrupted(&self) -> bool;
@@ -132,7 +132,7 @@ impl<R: Report> Run<R> {
         let _ = tokio::time::timeout(span, self.stop.cancelled()).await;
     }
 
-    /// Publishes what the run has done so far.
+    /// Publishes the report of the run so far.
     pub fn progress(&self, report: &R) {
         lock(&self.progress).clone_from(report);
     }
@@ -143,7 +143,7 @@ impl<R: Report> Run<R> {
 pub struct RunHandle<R> {
     /// The id of the run.
     pub id: RunId,
-    /// What the run has done so far.
+    /// The report of the run so far.
     pub progress: Arc<Mutex<R>>,
     pub(super) finished: oneshot::Receiver<Result<R, JobError>>,
 }

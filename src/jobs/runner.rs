@@ -23,7 +23,7 @@ use crate::{
     telemetry::chain,
 };
 
-/// Why a run was not started.
+/// The reason why a run was not started.
 #[derive(Debug, Error)]
 pub enum JobStartError {
     /// Another run of the job is in progress.
@@ -61,7 +61,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Spawns runs on `tasks`, and stops them on `stop`. `owner` names this process in the job lease.
+    /// Creates a runner that spawns runs on `tasks`, and stops them on `stop`. `owner` names this process in the job lease.
     #[must_use]
     pub fn new(
         context: Arc<JobContext>,

@@ -13,7 +13,7 @@ use crate::{aws, clock::UnixSeconds};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The labels of Secrets Manager for the two versions that count.
+/// The labels of Secrets Manager for the two versions that are read.
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 

@@ -48,7 +48,7 @@ pub(crate) struct SecretsRefresher {
 }
 
 impl SecretsRefresher {
-    /// Reads nothing yet.
+    /// Creates the refresher, which reads no secret yet.
     pub(crate) async fn new(
         config: &SecretsConfig,
         region: &str,
@@ -71,7 +71,7 @@ impl SecretsRefresher {
         }
     }
 
-    /// Returns the way to request a refresh; `None` if no tokens are in Secrets Manager.
+    /// Returns a handle that requests refreshes; `None` if no tokens are in Secrets Manager.
     #[must_use]
     pub(crate) fn refresh_request(&self) -> Option<RefreshRequest> {
         let has_tokens = self.config.track_tokens.is_some() || self.config.admin_tokens.is_some();

@@ -19,7 +19,7 @@ pub(super) struct FreeCandidates {
     by_position: BTreeMap<RingPosition, Entry>,
     /// Ordered by name, so that the matches of a prefix are one range.
     by_name: BTreeSet<(Box<str>, RingPosition)>,
-    /// The matches of recently reserved prefixes, so that the nearest one is found without a walk through all.
+    /// The matches of recently reserved prefixes, so that the nearest one is found without visiting all of them.
     prefix_rings: VecDeque<(NamePrefix, BTreeSet<RingPosition>)>,
 }
 

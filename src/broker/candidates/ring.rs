@@ -2,8 +2,8 @@
 //!
 //! Every sandbox has a position on the ring, the same for all brokers, and every broker has a random anchor. A broker
 //! takes the candidates nearest to its anchor first. A conflict means that another broker has reached the same stretch
-//! of the ring and has taken what lies beyond, so this broker goes on at the other side of its anchor. After a conflict
-//! there, too, it chooses a new anchor.
+//! of the ring and has taken the candidates beyond it, so this broker continues on the other side of its anchor. After
+//! a conflict on that side as well, it chooses a new anchor.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -39,7 +39,7 @@ fn prefix_reserves_every_match_once_and_nothing_else() {
 }
 
 #[test]
-fn every_candidate_can_be_the_first() {
+fn first_candidate_is_random() {
     let names = ["a", "b", "c", "d"];
     let firsts: HashSet<_> = (0..100)
         .map(|seed| {
@@ -52,7 +52,7 @@ fn every_candidate_can_be_the_first() {
 }
 
 /// The number of wasted attempts until every sandbox has a holder. The brokers share the callers evenly, make at most
-/// `in_flight` attempts at once, which end in random order, and never scan the table again.
+/// `in_flight` concurrent attempts, which end in random order, and never scan the table again.
 fn wasted_attempts(brokers: usize, sandboxes: usize, in_flight: usize, seed: u64) -> usize {
     let mut rng = SmallRng::seed_from_u64(seed);
     let names: Vec<_> = (0..sandboxes).map(|n| format!("{n:05}")).collect();
@@ -265,7 +265,7 @@ fn search_for_an_absent_prefix_leaves_a_full_index_unchanged() {
     }
 }
 
-/// A complete scan that returned these names and was asked for no prefix.
+/// Performs a complete scan without a prefix, which returns these names.
 fn scan_all(index: &CandidateIndex, names: &[&str]) {
     let scan = index.begin_scan();
     index.add_page(

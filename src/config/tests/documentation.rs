@@ -6,7 +6,7 @@ use super::{Config, REDACTED, Setting, Variables};
 use crate::auth::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
-const HEADER: &str = "| variable | default | range or values | what it is |";
+const HEADER: &str = "| variable | default | range or values | meaning |";
 
 /// Returns default and values of each variable in the tables of settings.
 fn documented() -> BTreeMap<&'static str, (&'static str, &'static str)> {
@@ -39,7 +39,7 @@ fn default_of(setting: &Setting) -> &str {
 }
 
 #[test]
-fn document_has_every_variable_with_its_default_and_its_values_and_no_other() {
+fn document_lists_exactly_the_variables_of_the_code_with_defaults_and_values() {
     let config = Config::from_variables(&Variables::new()).unwrap();
     let in_code: BTreeMap<_, _> = config
         .settings()

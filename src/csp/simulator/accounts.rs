@@ -31,6 +31,7 @@ const NOUNS: [&str; 8] = [
     "lagoon",
     "prairie",
 ];
+
 /// An account of the simulator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SimulatedAccount {

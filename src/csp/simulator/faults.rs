@@ -95,7 +95,7 @@ impl Fault {
     }
 }
 
-/// The active faults, each with the number of calls it has seen.
+/// The active faults, each with the number of calls that it has been checked for.
 #[derive(Debug, Default)]
 pub(super) struct ActiveFaults(VecDeque<(Fault, u64)>);
 

@@ -57,7 +57,7 @@ pub(crate) struct StatsBody {
     pub pending_deletion: u64,
     /// No longer listed by CSP.
     pub stale: u64,
-    /// Not deleted by CSP, and not tried again.
+    /// Deletion from CSP given up.
     pub deletion_failed: u64,
 }
 
@@ -205,7 +205,7 @@ pub(super) struct ListParams {
 /// List sandboxes
 ///
 /// Page by page: repeat the request with the `cursor` of the answer until it is `null`. With `status`, the oldest
-/// allocation comes first; without, the order has no meaning.
+/// allocation comes first; without it, the order is unspecified.
 #[utoipa::path(
     get,
     path = "/admin/sandboxes",

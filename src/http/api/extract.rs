@@ -1,4 +1,4 @@
-//! Extractors of handlers: the type of each says which role may call, and what the request contains.
+//! Extractors of handlers: their types declare the required role and the content of the request.
 
 use axum::{
     extract::{FromRequestParts, Path, Query},
@@ -57,7 +57,7 @@ fn invalid(name: &str, fault: &InvalidText) -> ApiError {
     )
 }
 
-/// Reads a header that may be absent. An empty header counts as absent: scripts with an unset variable send it.
+/// Reads a header that may be absent. An empty header counts as absent: a script sends one if its variable is unset.
 fn optional<T>(headers: &HeaderMap, name: &str) -> Result<Option<T>, ApiError>
 where
     T: for<'a> TryFrom<&'a [u8], Error = InvalidText>,

@@ -29,9 +29,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "status": "healthy", "timestamp": 1_774_000_000 }))]
 pub(crate) struct HealthBody {
-    /// `healthy`.
+    /// Always `healthy`.
     pub status: &'static str,
-    /// Now, in Unix seconds.
+    /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct HealthBody {
 pub(crate) struct ReadyBody {
     /// `ready` or `not_ready`.
     pub status: &'static str,
-    /// Now, in Unix seconds.
+    /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
-    /// The result of each check: `ok`, or the fault.
+    /// The result of each check: `ok`, or the error.
     pub checks: BTreeMap<&'static str, String>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct ReadyBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "service": "sandbox-broker", "version": "0.1.0", "docs": "{base_path}/docs" }))]
 pub(crate) struct ServiceBody {
-    /// `sandbox-broker`.
+    /// Always `sandbox-broker`.
     pub service: &'static str,
     /// The version of the broker.
     pub version: &'static str,

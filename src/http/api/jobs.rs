@@ -90,7 +90,7 @@ struct CleanupParams {
 
 /// Delete released and expired sandboxes
 ///
-/// Deletes them from CSP, then from the table. Deletions that fail for now are deferred to a later run. The run
+/// Deletes them from CSP, then from the table. Deletions that fail temporarily are deferred to a later run. The run
 /// continues if the client disconnects.
 #[utoipa::path(
     post,
@@ -146,9 +146,9 @@ struct StaleParams {
     grace_period_hours: Option<u16>,
 }
 
-/// Remove sandboxes that have been stale for long
+/// Remove sandboxes that have been stale for a long time
 ///
-/// From the table only: CSP no longer has them.
+/// Removes them from the table only: CSP no longer lists them.
 #[utoipa::path(
     post,
     path = "/admin/auto-delete-stale",
@@ -196,7 +196,7 @@ struct BulkParams {
 
 /// Remove all sandboxes that are stale, or whose deletion failed
 ///
-/// From the table only. A sandbox that had a holder leaves a tombstone, so that sync does not insert it again; if CSP
+/// Removes them from the table only. A sandbox that had a holder leaves a tombstone, so that sync does not insert it again; if CSP
 /// still lists it an hour later, it returns to `pending_deletion`.
 #[utoipa::path(
     post,

@@ -67,7 +67,7 @@ pub(crate) struct OverviewBody {
     pub pool_low_below: u64,
     /// Allocations of all brokers in the last hour, to within five minutes.
     pub allocations_last_hour: u64,
-    /// Releases and expiries in the last hour, likewise.
+    /// Releases and expiries in the last hour, to within five minutes.
     pub releases_last_hour: u64,
     /// How long the available sandboxes last at the rate of allocations of the last hour, in seconds; `null` without
     /// allocations.
@@ -182,7 +182,7 @@ pub(crate) struct SampleBody {
     pub pending_deletion: u64,
     /// No longer listed by CSP.
     pub stale: u64,
-    /// Not deleted by CSP, and not tried again.
+    /// Deletion from CSP given up.
     pub deletion_failed: u64,
     /// Allocations of all brokers in the interval.
     pub allocations: u64,
@@ -214,7 +214,7 @@ impl From<Sample> for SampleBody {
 pub(crate) struct SamplesBody {
     /// The interval of a sample, in seconds.
     pub every_seconds: u64,
-    /// The samples, oldest first. Intervals in which no broker ran have none.
+    /// The samples, oldest first. An interval in which no broker ran has no sample.
     pub samples: Vec<SampleBody>,
 }
 

@@ -34,9 +34,9 @@ use crate::http::{
 
 /// Returns the router of the API's port: the API, its documentation and the dashboard.
 ///
-/// Layers, from the outside: request log, security headers, CORS, limit of the address, panics; then, on routes that
-/// require a token: admission and, except for jobs, the time limit. They are few, and added in one call: for each
-/// `layer` axum boxes the service of a router and clones it in every request.
+/// Layers, from the outside: request log, security headers, CORS, rate limit of the address, panic handler; then, on
+/// routes that require a token: admission and, except for jobs, the time limit. The layers are few and added in one
+/// call, because for each `layer` axum boxes the service of a router and clones it in every request.
 pub(crate) fn build(state: AppState) -> Router {
     let limits = RateLimits::new(&state.edge, state.metrics.clone());
     let timed = OpenApiRouter::new()
@@ -81,7 +81,7 @@ pub(crate) fn build(state: AppState) -> Router {
             .try_it_out_enabled(true)
             .persist_authorization(false),
     );
-    // Made once: the document is large, and no token is required to read it.
+    // Serialised once: the document is large, and no token is required to read it.
     let text = document.to_json().unwrap_or_default();
     let text = Bytes::from(base_path::fill(&text, &base_path));
     let router = router.route(

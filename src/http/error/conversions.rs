@@ -16,7 +16,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable { .. }
             | StoreError::TableMissing { .. }
             | StoreError::Denied { .. } => ErrorCode::StoreUnavailable,
-            // The run that took over does the rest.
+            // The run that took over continues the work.
             StoreError::Superseded => ErrorCode::JobInterrupted,
             StoreError::Unexpected { .. } => ErrorCode::InternalError,
         };

@@ -1,7 +1,7 @@
 //! The admission of requests to handlers that require a token: authentication, rate limit of the caller, limits of the
 //! body, limit of requests in progress.
 //!
-//! One layer, because axum clones everything inside of a layer for every request.
+//! They are one layer, because axum clones everything inside of a layer for every request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) struct Admission {
     pub in_flight: InFlightLimit,
 }
 
-/// The layer.
+/// The layer that admits a request to its handler, or answers it with an error.
 pub(crate) async fn admit(
     State(admission): State<Arc<Admission>>,
     mut request: Request,

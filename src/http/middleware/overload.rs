@@ -15,7 +15,7 @@ pub(crate) struct InFlightLimit {
 }
 
 impl InFlightLimit {
-    /// A limit of `max_in_flight` requests.
+    /// Creates a limit of `max_in_flight` requests.
     #[must_use]
     pub(crate) fn new(max_in_flight: usize, metrics: Metrics) -> Self {
         Self {

@@ -30,9 +30,9 @@ use crate::{
 /// A sustained rate, and the largest burst above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests a second.
+    /// The number of requests per second that is sustained.
     pub per_second: u32,
-    /// Requests at once.
+    /// The largest number of requests in a burst.
     pub burst: u32,
 }
 
@@ -60,7 +60,7 @@ struct Limits {
 }
 
 impl RateLimits {
-    /// The limits of `config`.
+    /// Creates the limits of `config`.
     #[must_use]
     pub(crate) fn new(config: &EdgeConfig, metrics: Metrics) -> Self {
         Self(Arc::new(Limits {

@@ -1,4 +1,4 @@
-//! The request log: one event for each request, under a request id that the answer has too.
+//! The request log: one event for each request. The event and the answer carry the same request id.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -27,10 +27,10 @@ use crate::{
 /// The longest request id that is accepted from a client, in characters.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The route in the log of requests that match none.
+/// The route that is logged for a request that matches none.
 const UNKNOWN: &str = "unknown";
 
-/// Whether the id of a client is safe to log.
+/// Whether a request id that a client sent is safe to log.
 fn is_safe(id: &HeaderValue) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len())
         && id
@@ -72,7 +72,7 @@ pub(crate) struct RequestLog {
     pub base_path: Arc<str>,
 }
 
-/// The layer.
+/// The layer that logs, counts, times and traces every request.
 pub(crate) async fn log_request(
     State(RequestLog {
         actions,

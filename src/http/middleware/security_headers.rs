@@ -54,7 +54,7 @@ pub(crate) fn for_docs(docs: Router) -> Router {
     add_header(docs, header::CACHE_CONTROL, "no-cache")
 }
 
-/// Adds the headers of the dashboard, likewise.
+/// Adds the headers of the dashboard, whose files browsers may also cache and revalidate.
 pub(crate) fn for_dashboard(dashboard: Router) -> Router {
     let dashboard = add_header(dashboard, header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY);
     add_header(dashboard, header::CACHE_CONTROL, "no-cache")

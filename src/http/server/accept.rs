@@ -22,8 +22,8 @@ use super::{
     slow_client::{MonitoredStream, SlowClientDetector},
 };
 
-/// The size of the read buffer and therefore of the longest headers, in bytes. Room for tokens and for the headers that
-/// proxies add.
+/// The size of the read buffer and therefore of the longest headers, in bytes. It suffices for tokens and for the headers
+/// that proxies add.
 const MAX_HEADERS: usize = 32 * 1024;
 /// The pause after a failure to accept for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Connections run on `tasks`.
+    /// Creates an acceptor whose connections run on `tasks`.
     pub(super) fn new(
         router: Router,
         timeouts: ConnectionTimeouts,
@@ -68,7 +68,7 @@ impl Acceptor {
             <(LogThrottle, LogThrottle, LogThrottle)>::default();
         loop {
             if self.slots.available_permits() == 0 {
-                full.log(|| tracing::warn!("no room for more connections; new ones wait"));
+                full.log(|| tracing::warn!("connection limit reached"));
             }
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
                 // The semaphore is never closed.
@@ -142,7 +142,7 @@ impl Acceptor {
     }
 }
 
-/// Whether the client went away before its connection was accepted.
+/// Whether the client disconnected before its connection was accepted.
 fn is_client_disconnect(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -14,7 +14,7 @@ use crate::shared::lock;
 /// File descriptors reserved for the database, CSP and the log.
 const RESERVED_FILES: u64 = 512;
 /// One address may have this fraction of the connections: 1 / `ADDRESS_SHARE`. Not applied behind trusted proxies,
-/// which have all of them.
+/// from which all connections come.
 const ADDRESS_SHARE: usize = 2;
 
 /// Raises the soft limit of open files to the hard limit: each connection needs a file descriptor.
@@ -29,7 +29,7 @@ pub fn raise_file_limit() {
     }
 }
 
-/// The most connections that are open at once; more wait to be accepted. It leaves file descriptors for the database.
+/// The largest number of open connections; more wait to be accepted. It leaves file descriptors for the database.
 fn connection_limit() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let for_clients = files.saturating_sub(RESERVED_FILES).max(files / 2);
@@ -38,7 +38,7 @@ fn connection_limit() -> usize {
         .min(Semaphore::MAX_PERMITS)
 }
 
-/// The most connections that may be open.
+/// The largest numbers of open connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// In total.
@@ -48,7 +48,7 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// As many as the machine allows. With trusted proxies, one address may have all of them.
+    /// Returns the limits that the machine allows. Behind trusted proxies, one address may have all connections.
     #[must_use]
     pub fn of_machine(is_behind_proxies: bool) -> Self {
         let connections = connection_limit();
@@ -62,7 +62,7 @@ impl ConnectionLimits {
         }
     }
 
-    /// Few enough for the reserved file descriptors.
+    /// Returns limits that need no more than the reserved file descriptors.
     #[must_use]
     pub const fn small() -> Self {
         Self {
@@ -79,7 +79,7 @@ pub(super) struct ConnectionLimiter {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// Permission for one connection of an address. Dropping it ends the connection's share of the limit.
+/// A permit for one connection of an address, which no longer counts when the permit is dropped.
 pub(super) struct ConnectionPermit {
     address: IpAddr,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -93,7 +93,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Returns `None` if the address has reached its limit.
+    /// Counts a connection of the address. Returns `None` if the address has reached its limit.
     pub(super) fn acquire(&self, address: IpAddr) -> Option<ConnectionPermit> {
         let mut counts = lock(&self.counts);
         let count = counts.entry(address).or_default();

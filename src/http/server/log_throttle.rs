@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// The shortest time between two events of one throttle.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one log event through in each [`INTERVAL`].
+/// Admits one log event in each [`INTERVAL`].
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle(Option<Instant>);
 

@@ -35,7 +35,7 @@ struct State {
 }
 
 impl SlowClientDetector {
-    /// A new connection waits for the headers of its first request.
+    /// Creates the detector of a new connection, which waits for the headers of its first request.
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             headers_since: Some(Instant::now()),
@@ -49,14 +49,14 @@ impl SlowClientDetector {
         lock(&self.0)
     }
 
-    /// The headers of a request are complete.
+    /// Records that the headers of a request are complete.
     pub(super) fn request_started(&self) {
         let mut state = self.state();
         state.headers_since = None;
         state.is_serving = true;
     }
 
-    /// The request is answered; bytes received from now on belong to the next one.
+    /// Records that the request is answered: bytes received from now on belong to the next one.
     pub(super) fn request_done(&self) {
         self.state().is_serving = false;
     }

@@ -25,7 +25,7 @@ pub(super) struct Decision {
 }
 
 /// The generic cell rate algorithm over a fixed number of cells, so that no number of keys makes it grow. Keys that
-/// share a cell share a quota; the hash differs in every process, so nobody can choose which.
+/// share a cell share a quota; the hash differs in every process, so a client cannot choose them.
 ///
 /// The limiters on crates.io keep an entry for each key, and none can limit requests after it has admitted them.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Limiter {
     quota: Quota,
     began: Instant,
     hasher: RandomState,
-    /// For each cell, the time at which its quota is whole again, in nanoseconds since `began`.
+    /// For each cell, the time at which its quota is fully restored, in nanoseconds since `began`.
     cells: Box<[AtomicU64]>,
 }
 
@@ -71,11 +71,11 @@ impl Limiter {
     /// Decides about a request at `now`, in nanoseconds since `began`.
     fn check_at(&self, key: impl Hash, now: u64) -> Decision {
         let (cost, capacity) = (self.cost(), self.capacity());
-        let used = |whole_at: u64| whole_at.saturating_sub(now);
+        let used = |restored_at: u64| restored_at.saturating_sub(now);
         let change =
             self.cell(key)
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |whole_at| {
-                    let after = used(whole_at) + cost;
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |restored_at| {
+                    let after = used(restored_at) + cost;
                     (after <= capacity).then_some(now + after)
                 });
         let (is_allowed, used) = match change {
@@ -157,7 +157,7 @@ mod tests {
         let rejected = (1000..2000)
             .filter(|n| !limiter.check_at(*n, 0).is_allowed)
             .count();
-        // 1,000 of 65,536 cells are full: about 15 of 1,000 callers meet one.
+        // 1,000 of 65,536 cells are full: about 15 of 1,000 callers share one of them.
         assert!(rejected < 60, "{rejected}");
     }
 }
