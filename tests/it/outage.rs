@@ -9,7 +9,7 @@ async fn behind_a_proxy(pool: &Pool) -> (Proxy, TestBroker) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warm_fresh_allocation_is_one_call_and_a_replay_at_most_two() {
+async fn new_allocation_is_one_call_and_a_replay_at_most_two() {
     let pool = Pool::of(300).await;
     let (proxy, broker) = behind_a_proxy(&pool).await;
     // The candidate index may be refreshed in the background meanwhile.
