@@ -102,8 +102,8 @@ async fn measure(load: Load) -> Result<Outcome> {
             .await?;
     }
     if load.seconds == 0 {
-        all_at_once(&caller, load.connections).await?;
-        return all_at_once(&caller, load.connections).await;
+        one_call_each(&caller, load.connections).await?;
+        return one_call_each(&caller, load.connections).await;
     }
     // Opens connections and warms up code before the measurement.
     for_duration(&caller, load.connections, Duration::from_millis(500)).await?;
@@ -129,7 +129,7 @@ async fn for_duration(caller: &Arc<Caller>, connections: usize, time: Duration) 
     gather(tasks, began, cpu).await
 }
 
-async fn all_at_once(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
+async fn one_call_each(caller: &Arc<Caller>, connections: usize) -> Result<Outcome> {
     let cpu = Usage::of(std::process::id()).cpu_seconds;
     let barrier = Arc::new(Barrier::new(connections));
     let mut tasks = JoinSet::new();

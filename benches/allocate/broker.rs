@@ -68,7 +68,7 @@ impl Broker {
     }
 
     /// Allocates over `connections` connections with one request at a time each, for callers whose names begin with
-    /// `run`. `pairs` as for the bare SDK.
+    /// `run`. `pairs` has the same meaning as in [`Load`](crate::bare::Load).
     pub async fn load(
         &self,
         connections: usize,
@@ -94,13 +94,13 @@ impl Broker {
         let kind = if pairs > 0 { "idempotent" } else { "success" };
         for (outcome, count) in &counts_after {
             let more = count - counts.get(outcome).unwrap_or(&0.0);
-            let is_right = if outcome == kind {
+            let is_expected = if outcome == kind {
                 more >= answers
             } else {
                 more == 0.0
             };
             ensure!(
-                is_right,
+                is_expected,
                 "{answers} answers, but {more} of the kind {outcome}"
             );
         }

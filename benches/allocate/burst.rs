@@ -66,7 +66,7 @@ async fn class(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, Outco
             let sent = Instant::now();
             let status = student.allocate(&caller).await?;
             let latency = sent.elapsed();
-            ensure!(status == 201, "a student got the status {status}");
+            ensure!(status == 201, "a student received the status {status}");
             Ok((student, latency))
         });
     }

@@ -32,8 +32,8 @@ impl EngineKind {
         matches!(self, Self::Embedded | Self::DynamodbLocal)
     }
 
-    /// An upper bound of its allocations per second, by which tables are sized.
-    pub const fn most_per_second(self) -> usize {
+    /// An upper bound of its allocations per second, which determines the size of tables.
+    pub const fn max_per_second(self) -> usize {
         match self {
             Self::Embedded => 5_000,
             Self::DynamodbLocal => 2_500,

@@ -2,7 +2,7 @@
 //! transaction, and `wrk` requests allocations from the broker over HTTP.
 //!
 //! Every part is a process of its own, so that CPU time and memory can be attributed: the engine, the broker, the bare
-//! SDK (this binary in another role) and `wrk`. Everything is on loopback and ends by itself.
+//! SDK (this binary in another role) and `wrk`. All processes use loopback only and end by themselves.
 //!
 //! ```sh
 //! cargo bench --bench allocate                                  # everything
@@ -35,7 +35,7 @@ use clap::Parser;
 
 use self::engine::EngineKind;
 
-/// The broker's allocator, so that memory allocations of the bare SDK cost the same.
+/// The broker's allocator, so that memory allocations cost the bare SDK the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

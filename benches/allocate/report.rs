@@ -64,7 +64,7 @@ pub fn steady(connections: usize, is_replay: bool, measured: &[(Outcome, Outcome
 
 pub fn burst(bare: &[Outcome], brokers: &[Outcome]) {
     let measured: Vec<_> = bare.iter().copied().zip(brokers.iter().copied()).collect();
-    println!("\n1,000 at once, two brokers: bare SDK / broker = ratio\n");
+    println!("\n1,000 concurrent requests, two brokers: bare SDK / broker = ratio\n");
     println!("| | p50, ms | p95, ms | p99, ms |");
     println!("|---|---|---|---|");
     let (bare, broker) = (medians(bare), medians(brokers));

@@ -20,7 +20,7 @@ pub async fn measure(
     let mut bare_table = Table::create(engine).await?;
     let mut broker_table = Table::create(engine).await?;
     // One second of warm-up.
-    let most = engine.kind.most_per_second() * usize::try_from(seconds + 1)?;
+    let most = engine.kind.max_per_second() * usize::try_from(seconds + 1)?;
     broker_table.grow_to(most).await?;
     for &connections in connections {
         // A new process for each number of connections, so that its peak of memory belongs to them.

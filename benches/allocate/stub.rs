@@ -1,4 +1,4 @@
-//! A stub of DynamoDB that does only what an allocation needs, so that the cost of everything around it shows.
+//! A stub of DynamoDB that does only what an allocation needs, so that the cost of the rest becomes visible.
 //!
 //! It keeps the numbers of the available sandboxes and the claims, without the guarantees of a database.
 
@@ -107,7 +107,7 @@ async fn answer(stub: Arc<Stub>, request: Request<Incoming>) -> Result<Response<
 impl Stub {
     fn answer(&self, operation: &str, body: &Bytes) -> (StatusCode, String) {
         let Ok(input) = serde_json::from_slice::<Value>(body) else {
-            return refusal("SerializationException", &json!([]));
+            return rejection("SerializationException", &json!([]));
         };
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let table_of = |input: &Value| input["TableName"].as_str().unwrap_or_default().to_owned();
@@ -115,7 +115,7 @@ impl Stub {
             "TransactWriteItems" => {
                 let update = &input["TransactItems"][0]["Update"];
                 let put = &input["TransactItems"][1]["Put"];
-                self.note(update, put);
+                self.check_expressions(update, put);
                 tables
                     .entry(table_of(update))
                     .or_default()
@@ -133,11 +133,12 @@ impl Stub {
                 .or_default()
                 .get(&input["Key"]["PK"]),
             "Query" => tables.entry(table_of(&input)).or_default().query(&input),
-            _ => refusal("UnknownOperationException", &json!([])),
+            _ => rejection("UnknownOperationException", &json!([])),
         }
     }
 
-    fn note(&self, update: &Value, put: &Value) {
+    /// Panics if the expressions differ from those of earlier allocations.
+    fn check_expressions(&self, update: &Value, put: &Value) {
         let mut known = self
             .expressions
             .lock()
@@ -164,16 +165,16 @@ impl Table {
         if let Some(claim) = self.claims.get(key) {
             let reasons = json!([
                 { "Code": "None" },
-                { "Code": "ConditionalCheckFailed", "Item": claim, "Message": "refused" },
+                { "Code": "ConditionalCheckFailed", "Item": claim, "Message": "rejected" },
             ]);
-            return refusal("TransactionCanceledException", &reasons);
+            return rejection("TransactionCanceledException", &reasons);
         }
         let Some(number) = number(&update["Key"]["PK"]).filter(|n| self.available.remove(n)) else {
             let reasons = json!([
-                { "Code": "ConditionalCheckFailed", "Message": "refused" },
+                { "Code": "ConditionalCheckFailed", "Message": "rejected" },
                 { "Code": "None" },
             ]);
-            return refusal("TransactionCanceledException", &reasons);
+            return rejection("TransactionCanceledException", &reasons);
         };
         self.claims.insert(key.to_owned(), put["Item"].clone());
         self.holders
@@ -245,10 +246,10 @@ fn ok(body: &Value) -> (StatusCode, String) {
     (StatusCode::OK, body.to_string())
 }
 
-fn refusal(name: &str, reasons: &Value) -> (StatusCode, String) {
+fn rejection(name: &str, reasons: &Value) -> (StatusCode, String) {
     let body = json!({
         "__type": format!("com.amazonaws.dynamodb.v20120810#{name}"),
-        "message": "refused",
+        "message": "rejected",
         "CancellationReasons": reasons,
     });
     (StatusCode::BAD_REQUEST, body.to_string())

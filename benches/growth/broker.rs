@@ -17,7 +17,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Long enough for a first sync, the longest job.
 const REQUEST_LIMIT: Duration = Duration::from_mins(10);
 
-/// How a broker is started.
+/// The settings of a broker process.
 pub struct Settings {
     /// The broker binary.
     pub broker: PathBuf,
@@ -120,7 +120,7 @@ impl Broker {
         Ok(request.send().await?)
     }
 
-    /// The resident memory, and its peak since the last [`forget_peak`](Self::forget_peak), in MiB.
+    /// The resident memory, and its peak since the last [`reset_peak`](Self::reset_peak), in MiB.
     pub fn memory(&self) -> Result<(f64, f64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let of = |name: &str| -> Result<f64> {
@@ -131,7 +131,7 @@ impl Broker {
         Ok((of("VmRSS:")?, of("VmHWM:")?))
     }
 
-    pub fn forget_peak(&self) -> Result<()> {
+    pub fn reset_peak(&self) -> Result<()> {
         // 5 resets the peak: proc_pid_clear_refs(5).
         Ok(fs::write(
             format!("/proc/{}/clear_refs", self.child.id()),

@@ -5,7 +5,7 @@
 //! cargo bench --bench growth -- --engine embedded 1000 20000    # one engine, some sizes
 //! ```
 //!
-//! Everything is on loopback and ends by itself; the CSP is a stub in this process.
+//! All processes use loopback only and end by themselves; the CSP is a stub in this process.
 
 #![allow(
     clippy::disallowed_methods,
@@ -111,7 +111,7 @@ async fn run(options: &Options) -> Result<()> {
         }
         for size in sizes {
             if Instant::now() > deadline {
-                eprintln!("no time is left for {size} sandboxes");
+                eprintln!("the time limit is reached before {size} sandboxes");
                 break;
             }
             eprintln!("{size} sandboxes, {engine:?}");

@@ -21,8 +21,8 @@ use crate::{
 /// The longest list of accounts that the broker accepts. Larger pools are written into the table directly.
 const LARGEST_SYNC: usize = 200_000;
 const ONE_BY_ONE: usize = 300;
-const AT_ONCE: usize = 100;
-const CONCURRENT: usize = 600;
+const CONCURRENCY: usize = 100;
+const CONCURRENT_REQUESTS: usize = 600;
 const REPEATS: usize = 5;
 /// Longer than an empty scan may answer other requests.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(300);
@@ -78,7 +78,7 @@ impl Pool {
         let name = if self.size <= LARGEST_SYNC {
             "first sync"
         } else {
-            "filled past the broker"
+            "time to write the pool directly"
         };
         figures.add(name, millis(self.filled));
         if self.size <= LARGEST_SYNC {
@@ -92,7 +92,7 @@ impl Pool {
         self.pages(&mut figures).await?;
         self.allocations(&mut figures).await?;
         figures.add(
-            "auto-expire, nothing due",
+            "auto-expire, nothing overdue",
             self.admin(Method::POST, "/admin/auto-expire").await?,
         );
         self.releases(&mut figures).await?;
@@ -100,7 +100,7 @@ impl Pool {
             "memory after all that",
             Figure::Mebibytes(self.broker.memory()?.0),
         );
-        self.broker.forget_peak()?;
+        self.broker.reset_peak()?;
         let began = Instant::now();
         let answer = self.broker.as_admin(Method::POST, "/admin/sync").await?;
         let took = began.elapsed();
@@ -109,7 +109,7 @@ impl Pool {
             if answer.status().is_success() {
                 millis(took)
             } else {
-                Figure::Refused(answer.status().as_u16())
+                Figure::ErrorStatus(answer.status().as_u16())
             },
         );
         figures.add("sync: memory", self.peak()?);
@@ -192,7 +192,7 @@ impl Pool {
             answer.bytes().await?;
             took.push(began.elapsed());
             if !status.is_success() {
-                return Ok(Figure::Refused(status.as_u16()));
+                return Ok(Figure::ErrorStatus(status.as_u16()));
             }
         }
         Ok(millis(quantile(&mut took, 0.5)))
@@ -212,14 +212,17 @@ impl Pool {
             replays.1,
         );
         let (took, concurrent) = self
-            .allocate_all(ONE_BY_ONE..ONE_BY_ONE + CONCURRENT, AT_ONCE)
+            .allocate_all(ONE_BY_ONE..ONE_BY_ONE + CONCURRENT_REQUESTS, CONCURRENCY)
             .await?;
         add_latencies(
             figures,
-            ["allocation, 100 at once: p50", "p99 of 100 at once"],
+            ["allocation, 100 concurrent: p50", "p99 of 100 concurrent"],
             concurrent,
         );
-        figures.add("rate of 100 at once", per_second(CONCURRENT, took));
+        figures.add(
+            "rate of 100 concurrent",
+            per_second(CONCURRENT_REQUESTS, took),
+        );
         let mut refusals = Vec::new();
         for number in 0..3 {
             tokio::time::sleep(REFUSAL_PAUSE).await;
@@ -231,7 +234,7 @@ impl Pool {
             if answer.status() != 409 {
                 figures.add(
                     "refusal, prefix without a match",
-                    Figure::Refused(answer.status().as_u16()),
+                    Figure::ErrorStatus(answer.status().as_u16()),
                 );
                 return Ok(());
             }
@@ -247,7 +250,7 @@ impl Pool {
     async fn allocate_all(
         &self,
         plays: std::ops::Range<usize>,
-        at_once: usize,
+        concurrency: usize,
     ) -> Result<(Duration, Vec<Duration>)> {
         let began = Instant::now();
         let took = stream::iter(plays)
@@ -258,14 +261,14 @@ impl Pool {
                 answer.error_for_status()?;
                 Ok::<_, anyhow::Error>(took)
             })
-            .buffer_unordered(at_once)
+            .buffer_unordered(concurrency)
             .try_collect()
             .await?;
         Ok((began.elapsed(), took))
     }
 
     async fn releases(&self, figures: &mut Figures) -> Result<()> {
-        let plays = ONE_BY_ONE + CONCURRENT;
+        let plays = ONE_BY_ONE + CONCURRENT_REQUESTS;
         let mut took = stream::iter(0..plays)
             .map(|play| self.release(format!("play-{play}")))
             .buffer_unordered(1)

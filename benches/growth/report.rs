@@ -14,7 +14,7 @@ pub enum Figure {
     Mebibytes(f64),
     Count(f64),
     /// The broker answered with this error status.
-    Refused(u16),
+    ErrorStatus(u16),
 }
 
 impl Figures {
@@ -36,7 +36,7 @@ impl Figure {
             | Self::PerSecond(value)
             | Self::Mebibytes(value)
             | Self::Count(value) => Some(value),
-            Self::Refused(_) => None,
+            Self::ErrorStatus(_) => None,
         }
     }
 
@@ -48,7 +48,7 @@ impl Figure {
             Self::PerSecond(value) => format!("{value:.0}/s"),
             Self::Mebibytes(value) => format!("{value:.0} MiB"),
             Self::Count(value) => format!("{value:.0}"),
-            Self::Refused(status) => format!("HTTP {status}"),
+            Self::ErrorStatus(status) => format!("HTTP {status}"),
         }
     }
 }

@@ -407,7 +407,7 @@ async fn unreadable_claim_is_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn response_describes_the_account_as_the_table_has_it() {
+async fn response_describes_the_account_as_stored_in_the_table() {
     let pool = Pool::with_names(["one", "two"]).await;
     let broker = pool.broker().await;
     let mut changed = [account("one"), account("two")];

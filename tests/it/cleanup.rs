@@ -1,3 +1,5 @@
+//! The cleanup job: deletions, retries, resurfaced sandboxes and NIOSXaaS services.
+
 use std::time::Duration;
 
 use reqwest::Method;

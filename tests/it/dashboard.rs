@@ -113,10 +113,10 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         let id = broker.client.allocate(&caller).await.sandbox_id();
         broker.client.release(&id, &caller).await;
     }
-    let refusal = FaultKind::Status { code: 403 };
+    let rejection = FaultKind::Status { code: 403 };
     simulator.inject([Fault {
         on: Call::Delete,
-        ..Fault::always(refusal)
+        ..Fault::always(rejection)
     }]);
     broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
     let broker = pool.broker_with(&settings).await;
@@ -194,7 +194,7 @@ async fn samples_have_the_allocations_of_every_broker_and_outlive_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_overview_has_earlier_allocations() {
+async fn first_overview_counts_earlier_allocations() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     broker.client.allocate("play-1").await;
@@ -255,8 +255,8 @@ async fn endpoints_of_the_dashboard_are_for_admins_only() {
         "/v1/admin/samples",
         "/v1/admin/niosxaas",
     ] {
-        let nobody = broker.client.plain(path).await;
-        assert_eq!(nobody.status, 401, "{path}");
+        let anonymous = broker.client.plain(path).await;
+        assert_eq!(anonymous.status, 401, "{path}");
         let track = broker
             .client
             .request(Method::GET, path)

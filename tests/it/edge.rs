@@ -437,7 +437,7 @@ async fn allocations_succeed_beside_thousands_of_silent_or_incomplete_connection
             assert!(began.elapsed() < Duration::from_secs(5));
         }
     }
-    // The broker closes them in the end; the first one has been silent for long.
+    // The broker closes silent connections after a time-out; the first one has been silent the longest.
     let mut rest = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(30), idle[0].read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "a silent client keeps its connection");

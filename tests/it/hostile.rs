@@ -91,7 +91,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Returns the first line of the answer; empty if the broker closes the connection.
-async fn ask(address: &str, request: &[u8]) -> String {
+async fn send(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();
     // The broker may close the connection before the request is complete.
@@ -127,7 +127,7 @@ fn arbitrary_bytes_in_requests_do_not_harm_the_broker() {
         .run(&request(), |request| {
             let answer = runtime.block_on(async {
                 // The time-out needs the clock of the runtime.
-                timeout(TIME_LIMIT, ask(&address, &request)).await
+                timeout(TIME_LIMIT, send(&address, &request)).await
             });
             let line = answer.map_err(|_| TestCaseError::fail("no answer in time"))?;
             let is_fine = line.is_empty()

@@ -199,7 +199,7 @@ async fn each_fault_of_the_token_has_a_message_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_tokens_may_be_valid_at_once() {
+async fn several_tokens_may_be_valid_at_the_same_time() {
     let pool = Pool::of(2).await;
     let broker = pool
         .broker_with(&[("BROKER_API_TOKEN", "old-token, new-token")])

@@ -49,7 +49,7 @@ async fn only_overdue_allocations_are_retired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_sandboxes_stale_for_long_are_removed() {
+async fn only_sandboxes_stale_for_the_grace_period_are_removed() {
     let pool = Pool::of(4).await;
     let broker = pool.broker().await;
     let stale = |name: &str| Change::MarkStale(SandboxId::parse(name).unwrap());
@@ -173,12 +173,12 @@ async fn second_start_of_a_job_is_rejected_with_the_id_of_the_run_in_progress() 
     let location = accepted.header("location").unwrap();
     assert_eq!(location, format!("/v1/admin/jobs/{run_id}"));
     for broker in [&a, &b] {
-        let refused = broker.client.admin(Method::POST, "/v1/admin/sync").await;
+        let rejected = broker.client.admin(Method::POST, "/v1/admin/sync").await;
         assert_eq!(
-            (refused.status.as_u16(), refused.code().as_str()),
+            (rejected.status.as_u16(), rejected.code().as_str()),
             (409, "JOB_RUNNING")
         );
-        assert_eq!(refused.json()["error"]["run_id"], run_id.as_str());
+        assert_eq!(rejected.json()["error"]["run_id"], run_id.as_str());
         let run = broker.client.admin(Method::GET, location).await.json();
         assert_eq!(
             (&run["state"], &run["job"]),
@@ -212,12 +212,15 @@ async fn lease_of_a_dead_holder_is_taken_over_and_its_writes_are_rejected() {
     };
     pool.store.put_run(&run, &record).await.unwrap();
     let broker = pool.broker().await;
-    let refused = broker
+    let rejected = broker
         .client
         .admin(Method::POST, "/v1/admin/auto-expire")
         .await;
     assert_eq!(
-        (refused.code().as_str(), &refused.json()["error"]["run_id"]),
+        (
+            rejected.code().as_str(),
+            &rejected.json()["error"]["run_id"]
+        ),
         ("JOB_RUNNING", &run.as_str().into())
     );
     broker.clock.advance(Duration::from_mins(1));
@@ -250,7 +253,7 @@ async fn lease_of_a_dead_holder_is_taken_over_and_its_writes_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batch_makes_every_possible_change() {
+async fn batch_applies_every_change_whose_condition_holds() {
     let pool = Pool::of(120).await;
     let id = |n: usize| SandboxId::parse(format!("lab-adventure-{n:04}")).unwrap();
     pool.apply(
@@ -639,12 +642,12 @@ async fn lease_is_granted_again_to_the_same_run_after_a_lost_answer() {
     assert!(matches!(granted, Acquired::Granted { .. }));
     assert_eq!(granted, again);
     let other = RunId::new(JobName::Sync, START, 2);
-    let refused = pool
+    let rejected = pool
         .store
         .acquire_lease(&other, "other", None, START)
         .await
         .unwrap();
-    assert_eq!(refused, Acquired::Held(Some(run.to_string())));
+    assert_eq!(rejected, Acquired::Held(Some(run.to_string())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,7 +172,7 @@ async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
 }
 
 #[tokio::test]
-async fn metrics_with_a_port_of_their_own_are_only_there() {
+async fn metrics_with_their_own_port_are_served_only_there() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("METRICS_PORT", "0")]).await;
     assert_eq!(broker.client.plain("/metrics").await.status, 404);

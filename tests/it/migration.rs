@@ -1,3 +1,5 @@
+//! The migration of a table that the FastAPI service wrote, and both services on one table.
+
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue::{N, Null, S};

@@ -1,3 +1,5 @@
+//! Database calls: their number per request, and an unavailable database.
+
 use crate::support::{Pool, Proxy, TestBroker};
 
 async fn behind_a_proxy(pool: &Pool) -> (Proxy, TestBroker) {

@@ -1,4 +1,4 @@
-//! Behaviour of real processes: two brokers side by side, `kill -9`, signals, the command line.
+//! Behaviour of real processes: two concurrent brokers, `kill -9`, signals, the command line.
 
 use std::{
     collections::BTreeMap,
@@ -314,7 +314,7 @@ async fn commands_print_their_result_and_return_an_exit_code() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(25).await;
     let directory = tempfile::tempdir().unwrap();
-    let table = format!("{}-made", pool.table);
+    let table = format!("{}-created", pool.table);
     let variables = pool.variables(&[("CSP_BASE_URL", &base_url), ("DDB_TABLE_NAME", &table)]);
     let run = async |arguments: &[&str]| {
         let mut command = command(directory.path(), &variables);

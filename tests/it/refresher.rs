@@ -194,7 +194,7 @@ async fn warm_up_waits_for_one_page_and_reads_the_rest_in_the_background() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn low_index_is_topped_up_at_once_if_the_table_has_more() {
+async fn low_index_is_topped_up_immediately_if_the_table_has_more() {
     let pool = Pool::of(20).await;
     let proxy = one_sandbox_per_page(&pool).await;
     let refresher = refresher_of(&pool, &proxy, 8).await;
@@ -280,7 +280,7 @@ async fn low_index_is_not_refreshed_repeatedly_if_the_table_has_no_more() {
     assert_eq!(scans.load(Ordering::SeqCst), 0);
 }
 
-/// Refreshes for `count` different absent prefixes at once; returns how many scans that took.
+/// Refreshes concurrently for `count` different absent prefixes. Returns the number of scans.
 async fn scans_for_absent_prefixes(
     refresher: &CandidateRefresher,
     proxy: &Proxy,

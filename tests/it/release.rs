@@ -1,3 +1,5 @@
+//! Release, reading and listing of sandboxes by their callers.
+
 use std::time::Duration;
 
 use futures_util::future::join_all;

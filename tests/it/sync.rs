@@ -1,3 +1,5 @@
+//! The sync job: differences, guards, faults of CSP, concurrent allocations.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::Method;
@@ -36,7 +38,7 @@ async fn by_status(pool: &Pool) -> BTreeMap<&'static str, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_sync_fills_the_pool_and_its_sandboxes_can_be_allocated_at_once() {
+async fn first_sync_fills_the_pool_and_its_sandboxes_can_be_allocated_immediately() {
     let (_pool, simulator, broker) = broker_with_csp(60).await;
     let report = sync(&broker).await;
     assert_eq!(
@@ -141,12 +143,12 @@ async fn list_without_most_accounts_marks_nothing_stale_unless_forced() {
         .await
         .json();
     assert_eq!(forced["marked_stale"], 7);
-    let refused = broker
+    let rejected = broker
         .client
         .admin(Method::POST, "/v1/admin/sync?force=maybe")
         .await;
     assert_eq!(
-        (refused.status.as_u16(), refused.code().as_str()),
+        (rejected.status.as_u16(), rejected.code().as_str()),
         (400, "INVALID_PARAMETER")
     );
 }
@@ -156,11 +158,11 @@ async fn sync_never_changes_a_sandbox_that_has_or_had_a_holder() {
     let (pool, simulator, broker) = broker_with_csp(4).await;
     sync(&broker).await;
     let held = broker.client.allocate("play-1").await.sandbox_id();
-    let returned = broker.client.allocate("play-2").await.sandbox_id();
-    broker.client.release(&returned, "play-2").await;
+    let released = broker.client.allocate("play-2").await.sandbox_id();
+    broker.client.release(&released, "play-2").await;
     let before = pool.sandboxes().await;
     for account in simulator.accounts() {
-        if [&held, &returned].contains(&&account.csp_id.to_string()) {
+        if [&held, &released].contains(&&account.csp_id.to_string()) {
             simulator.remove_account(account.csp_id).unwrap();
         }
     }
@@ -172,7 +174,7 @@ async fn sync_never_changes_a_sandbox_that_has_or_had_a_holder() {
             .unwrap()
     };
     let after = pool.sandboxes().await;
-    for id in [&held, &returned] {
+    for id in [&held, &released] {
         assert_eq!(find(&after, id), find(&before, id));
     }
 }
@@ -381,7 +383,7 @@ async fn concurrent_syncs_and_allocations_lose_no_sandbox() {
         pool.broker_with(&variables).await,
     );
     sync(&broker).await;
-    // Every other list lacks half of the accounts, so sandboxes become stale and are restored all the time.
+    // Every other list lacks half of the accounts, so sandboxes repeatedly become stale and are restored.
     simulator.inject([Fault {
         every: Some(2),
         ..Fault::always(FaultKind::Halved)
