@@ -198,7 +198,7 @@ describe("poll", () => {
     assert.equal(backoffMs(1000, 2000), 300_000);
   });
 
-  test("a poll runs at once, then at its interval, until it is stopped", resettingTimers(async () => {
+  test("a poll runs immediately, then at its interval, until it is stopped", resettingTimers(async () => {
     const { page, settle, advance } = setUp();
     const run = mock.fn(async () => {});
     const poll = createPoll({ run, intervalMs: 1000, page });
@@ -236,7 +236,7 @@ describe("poll", () => {
     poll.stop();
   }));
 
-  test("a poll pauses while the page is hidden, and runs at once when it is shown", resettingTimers(async () => {
+  test("a poll pauses while the page is hidden, and runs immediately when it is shown", resettingTimers(async () => {
     const { page, settle, advance } = setUp();
     const run = mock.fn(async () => {});
     const poll = createPoll({ run, intervalMs: 1000, page });

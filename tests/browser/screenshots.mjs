@@ -1,4 +1,4 @@
-// Takes the README's pictures of the dashboard: the broker is real, and the day before, which it has not seen, is made up.
+// Takes the README's pictures of the dashboard: a real broker, with an invented history of the day before.
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { allocate, openDashboard, release } from "./operator.mjs";
@@ -43,7 +43,7 @@ function samples(poolSize) {
   });
 }
 
-/** Moves an allocation to the time of its class: this file makes all of them at once. */
+/** Moves an allocation to the time of its class: this file makes all of them within seconds. */
 function atTimeOfClass(row) {
   const ago = running.find((one) => row.allocated_to_track?.startsWith(`${one.lab}-${one.ago}-`))?.ago;
   if (ago === undefined) return row;

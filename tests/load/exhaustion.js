@@ -25,7 +25,7 @@ export function setup() {
   return { run: newRun(), left };
 }
 
-// Sends the allocate requests of all students concurrently. Returns the students with a sandbox and those refused with
+// Sends the allocate requests of all students concurrently. Returns the students with a sandbox and those rejected with
 // 409.
 function allocateAll(students) {
   const responses = sendAll(students.map((student) => student.allocateRequest()));
@@ -57,18 +57,18 @@ export default function ({ run, left }) {
   const used = sandboxes(holders);
   check(null, {
     'no sandbox is allocated twice': () => used.size === holders.length,
-    'all sandboxes are allocated before a student is refused': () => holders.length === left,
-    'each student holds a sandbox or is refused': () => holders.length + refused.length === STUDENTS,
+    'all sandboxes are allocated before a student is rejected': () => holders.length === left,
+    'each student holds a sandbox or is rejected': () => holders.length + refused.length === STUDENTS,
   });
 
   const repeated = allocateAll(students);
   check(null, {
     'an empty pool does not affect replays': () => holders.every((student) => repeated.holders.includes(student)),
-    'a refused student is refused again': () => repeated.refused.length === refused.length,
+    'a rejected student is rejected again': () => repeated.refused.length === refused.length,
   });
   holders.forEach((student) => student.checkHeld());
   refused.forEach((student) => {
-    check(student.held(), { 'a refused student holds no sandbox': (ids) => ids !== null && ids.length === 0 });
+    check(student.held(), { 'a rejected student holds no sandbox': (ids) => ids !== null && ids.length === 0 });
   });
 
   holders.forEach((student) => student.release());
