@@ -50,7 +50,7 @@ locals {
         comparison  = "LessThanThreshold", threshold = var.alarm_thresholds.pool_available, missing = "missing"
       }
       pool-exhausted = {
-        description = "An allocation was refused because no sandbox was available."
+        description = "An allocation was rejected because no sandbox was available."
         namespace   = local.cloudwatch_metrics, metric = "PoolExhausted", dimensions = {}
         statistic   = "Sum", period = 60, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
@@ -94,7 +94,7 @@ locals {
     },
     {
       for job, settings in local.jobs : "job-failed-${job}" => {
-        description = "The job ${job} failed. Its log event says why."
+        description = "The job ${job} failed. Its log event has the reason."
         namespace   = local.cloudwatch_metrics, metric = "JobsFailed", dimensions = { Job = job }
         # A frequent job may recover with its next run, so one failure is no alarm.
         statistic  = "Sum", period = settings.interval_sec, periods = settings.interval_sec < 3600 ? 2 : 1
@@ -112,7 +112,7 @@ locals {
     },
     {
       for queue in aws_sqs_queue.dead_letters[*] : "dead-letters" => {
-        description = "A job could not be started; the message in ${queue.name} says why."
+        description = "A job could not be started; the message in ${queue.name} has the reason."
         namespace   = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", dimensions = { QueueName = queue.name }
         statistic   = "Maximum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"

@@ -59,7 +59,7 @@ locals {
     user                   = var.container_user
     readonlyRootFilesystem = true
     linuxParameters        = { capabilities = { drop = ["ALL"] } }
-    # Explicit, because a class of 1,000 students opens 1,000 connections at once.
+    # Explicit, because a class of 1,000 students opens 1,000 connections within seconds.
     ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
     stopTimeout = local.stop_timeout_sec
   }

@@ -1,12 +1,12 @@
 locals {
-  makes_certificate = var.certificate_arn == null
-  certificate_arn   = local.makes_certificate ? aws_acm_certificate_validation.main[0].certificate_arn : var.certificate_arn
+  creates_certificate = var.certificate_arn == null
+  certificate_arn     = local.creates_certificate ? aws_acm_certificate_validation.main[0].certificate_arn : var.certificate_arn
   # The certificate has one name, so there is one validation record.
-  validation = local.makes_certificate ? tolist(aws_acm_certificate.main[0].domain_validation_options)[0] : null
+  validation = local.creates_certificate ? tolist(aws_acm_certificate.main[0].domain_validation_options)[0] : null
 }
 
 resource "aws_acm_certificate" "main" {
-  count = local.makes_certificate ? 1 : 0
+  count = local.creates_certificate ? 1 : 0
 
   domain_name       = var.domain_name
   validation_method = "DNS"
@@ -18,7 +18,7 @@ resource "aws_acm_certificate" "main" {
 }
 
 resource "aws_route53_record" "validation" {
-  count = local.makes_certificate ? 1 : 0
+  count = local.creates_certificate ? 1 : 0
 
   zone_id         = var.route53_zone_id
   name            = local.validation.resource_record_name
@@ -29,7 +29,7 @@ resource "aws_route53_record" "validation" {
 }
 
 resource "aws_acm_certificate_validation" "main" {
-  count = local.makes_certificate ? 1 : 0
+  count = local.creates_certificate ? 1 : 0
 
   certificate_arn         = aws_acm_certificate.main[0].arn
   validation_record_fqdns = aws_route53_record.validation[*].fqdn

@@ -1,5 +1,5 @@
 # jobs_runner = "scheduler": each run is a task that exits when its job is done. A run that finds the job lease taken
-# exits at once with code 75, so an interval may be shorter than a run.
+# exits immediately with code 75, so an interval may be shorter than a run.
 
 locals {
   scheduled_jobs = local.is_scheduler ? local.jobs : {}

@@ -289,7 +289,7 @@ variable "task_count" {
 }
 
 variable "requests_per_task_per_minute" {
-  description = "The request rate per task above which autoscaling adds tasks. Far below the capacity of a task, because a class starts all at once and a new task takes a minute to start."
+  description = "The request rate per task above which autoscaling adds tasks. Far below the capacity of a task, because all students of a class start within seconds and a new task takes a minute to start."
   type        = number
   default     = 3000
 
