@@ -8,10 +8,10 @@ const MAX_GRACE_HOURS = 8760;
 
 /**
  * Each action sends a POST to `path` with `params`.
- * - `describe(counts)` says what the job does and to how many sandboxes.
+ * - `describe(counts)` describes the job and states the number of sandboxes.
  * - `option` is one more input, and `option.params(input)` the parameters that it adds.
  * - `affectedStatus` is the only status that the action is about: without such sandboxes it cannot be started.
- * - `isBulkRemoval`: the job removes all sandboxes of that status at once; the operator must type their number.
+ * - `isBulkRemoval`: the job removes all sandboxes of that status in one run; the operator must type their number.
  */
 export const ACTIONS = [
   {

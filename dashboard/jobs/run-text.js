@@ -25,7 +25,7 @@ const COUNT_NAMES = {
 // These counts are shown even if they are 0.
 const ALWAYS_SHOWN = new Set(["due", "deleted", "expired", "synced"]);
 
-const JOB_LEASE_SECONDS = 45; // As in the broker: without a heartbeat for so long, another run may take over.
+const JOB_LEASE_SECONDS = 45; // As in the broker: without a heartbeat for this long, another run may take over.
 
 /** Returns the progress from 0 to 1, or null if it is unknown. */
 export function progressOf({ job, state, counts = {} }) {

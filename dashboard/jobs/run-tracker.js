@@ -62,7 +62,7 @@ export function createRunTracker({ api, onFinished }) {
     follow,
     dismiss,
     /**
-     * Follows the running jobs of an overview. Dismissed runs are left out, because the overview goes on reporting a
+     * Follows the running jobs of an overview. Dismissed runs are left out, because the overview still reports a
      * run whose broker died.
      */
     followRunning(jobs) {

@@ -3,7 +3,7 @@
 import { confirm } from "../lib/dialogs.js";
 import { h, newId } from "../lib/dom.js";
 
-/** Starts the job of an action. If a run of the job exists already, that one is followed, and the operator is told. */
+/** Starts the job of an action. If the job is already running, follows that run, and notifies the operator. */
 export async function startJob(action, { api, overview, runs, announce }) {
   const { name, path, params, describe, affectedStatus, isDanger, isBulkRemoval } = action;
   const { counts } = overview.get();

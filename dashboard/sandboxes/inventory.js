@@ -2,7 +2,7 @@
 
 import { ApiError } from "../lib/api.js";
 
-const FIRST_PAGE_SIZE = 100; // Small, so that the first rows are shown at once.
+const FIRST_PAGE_SIZE = 100; // Small, so that the first rows appear quickly.
 const PAGE_SIZE = 1000;
 const PUBLISH_INTERVAL_MS = 500; // Sorting 100,000 rows after every page would block the browser.
 const MAX_ATTEMPTS = 3;

@@ -8,7 +8,7 @@ const SEARCHED_KEYS = [
 /** The value of the lab filter for sandboxes without a lab. */
 export const NO_LAB = "\u0000none";
 
-// The searched text of each row in lower case: made once for a row, not at every key press.
+// The searched text of each row in lower case: computed once for each row, not at every key press.
 const searchTexts = new WeakMap();
 
 function searchTextOf(row) {
