@@ -41,7 +41,7 @@ WORKDIR /
 USER 65532:65532
 
 # All interfaces, because a container's loopback address is unreachable from outside. With STORE=dynamodb the broker
-# refuses the development tokens on any address.
+# rejects the development tokens on any address.
 ENV STORE=dynamodb \
     HOST=0.0.0.0 \
     LOG_FORMAT=json
