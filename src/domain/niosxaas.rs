@@ -38,7 +38,7 @@ pub struct NiosxaasRecord {
     pub at: UnixSeconds,
 }
 
-/// The kind of a [`NiosxaasOutcome`].
+/// The outcome of a NIOSXaaS cleanup, without its details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NiosxaasVerdict {

@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{JobContext, pool_monitor::PoolCount};
+use super::{JobContext, pool_monitor::PoolSnapshot};
 use crate::{
     clock::UnixSeconds,
     domain::{Flow, JobName, PoolCounts, RunRecord, RunState, SAMPLE_SPAN, Sample},
@@ -26,7 +26,7 @@ pub struct Overview {
     /// The current time.
     pub at: UnixSeconds,
     /// The last count of the sandboxes.
-    pub counted: PoolCount,
+    pub counted: PoolSnapshot,
     /// The threshold of the warning about a low pool.
     pub pool_low_below: u64,
     /// Allocations and releases of the last hour, of all brokers.
@@ -89,7 +89,10 @@ pub enum WarningCode {
 
 impl Overview {
     /// Reads the overview that belongs to a count of the pool.
-    pub(super) async fn read(counted: PoolCount, context: &JobContext) -> Result<Self, StoreError> {
+    pub(super) async fn read(
+        counted: PoolSnapshot,
+        context: &JobContext,
+    ) -> Result<Self, StoreError> {
         let at = context.clock.now();
         let (samples, jobs) = tokio::try_join!(
             context.store.samples_since(at - HOUR),

@@ -38,14 +38,14 @@ pub struct PoolMonitor {
 struct State {
     /// When the pool was last polled, successfully or not.
     polled_at: Option<Instant>,
-    last_count: Option<PoolCount>,
+    last_count: Option<PoolSnapshot>,
     /// The part of this broker's counters that is in the samples.
     sampled: Flow,
 }
 
 /// A count of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolCount {
+pub struct PoolSnapshot {
     /// The number of sandboxes by status.
     pub counts: PoolCounts,
     /// When they were counted.
@@ -110,7 +110,7 @@ impl PoolMonitor {
     ///
     /// # Errors
     /// [`StoreError`] if the pool has never been counted.
-    async fn current_count(self: &Arc<Self>) -> Result<PoolCount, StoreError> {
+    async fn current_count(self: &Arc<Self>) -> Result<PoolSnapshot, StoreError> {
         let failure = self.poll_if_older(MAX_AGE).await.err();
         let last_count = self.state.lock().await.last_count;
         last_count.ok_or_else(|| failure.unwrap_or_else(|| StoreError::shared("Query")))
@@ -200,7 +200,7 @@ impl PoolMonitor {
             total = counts.total(),
             "pool counted"
         );
-        state.last_count = Some(PoolCount { counts, at: now });
+        state.last_count = Some(PoolSnapshot { counts, at: now });
         if let Err(error) = self.add_sample(state, counts, now).await {
             tracing::warn!(cause = chain(&error), "pool sample could not be written");
         }
