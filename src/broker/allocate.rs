@@ -127,7 +127,7 @@ impl Broker {
                     match self.resolve(holder, claim).await? {
                         ResolvedClaim::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
                         ResolvedClaim::Free(next) => {
-                            // The same precondition failed before: another request is changing the claim, or it is unreadable.
+                            // It failed before: another request is changing the claim, or the claim is unreadable.
                             if precondition == next {
                                 self.pause(&mut conflicts).await;
                             }

@@ -208,8 +208,8 @@ impl CandidateIndex {
         self.lock().stale_hits
     }
 
-    /// When the last scan began, if it shows that no sandbox with the prefix was available: it read the whole table, every
-    /// sandbox that it returned is in the index, reserved or consumed, and neither the index nor a reservation matches.
+    /// When the last scan began, if it shows that no sandbox with the prefix was available: it read the whole table,
+    /// every sandbox that it returned is in the index, reserved or consumed, and none in the index or reserved matches.
     #[must_use]
     pub fn no_match_since(&self, prefix: Option<&NamePrefix>) -> Option<Instant> {
         let inner = self.lock();
@@ -242,8 +242,8 @@ impl CandidateIndex {
         self.insert(page, scan.number, prefix)
     }
 
-    /// Ends a scan that filled the index or, if `is_complete`, read the last page, and removes the candidates that it did
-    /// not return.
+    /// Ends a scan that filled the index or, if `is_complete`, read the last page. Removes the candidates that it did not
+    /// return.
     pub fn finish_scan(&self, scan: Scan, is_complete: bool) {
         let mut inner = self.lock();
         inner.free.remove_unseen_since(scan.number);
@@ -309,7 +309,9 @@ impl CandidateIndex {
     pub fn remove(&self, ids: &HashSet<SandboxId>) {
         let mut inner = self.lock();
         for id in ids {
-            inner.free.remove(RingPosition::of(id));
+            if inner.free.remove(RingPosition::of(id)).is_some() {
+                inner.mark_incomplete();
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{CandidateIndex, ring::Attempt};
 use crate::domain::Candidate;
 
-/// A candidate that no other request of this process can reserve meanwhile. If it is dropped without an outcome (a request
-/// cancelled during its write), the candidate stays out of the index until a scan returns it again.
+/// A candidate that no other request of this process can reserve meanwhile. If it is dropped without an outcome (a
+/// request cancelled during its write), the candidate stays out of the index until a scan returns it again.
 #[derive(Debug)]
 pub struct Reservation<'a> {
     pub(super) index: &'a CandidateIndex,

@@ -328,6 +328,14 @@ fn candidate_with_an_unknown_outcome_may_match_until_the_next_scan() {
 }
 
 #[test]
+fn removed_candidate_is_not_ruled_out_until_the_next_scan() {
+    let index = CandidateIndex::new(10, 7);
+    scan_all(&index, &["a-1"]);
+    index.remove(&HashSet::from([candidate("a-1").id]));
+    assert!(!rules_out(&index, "a-"));
+}
+
+#[test]
 fn scan_of_more_sandboxes_than_the_index_holds_rules_out_nothing() {
     let index = CandidateIndex::new(2, 7);
     scan_all(&index, &["a", "b", "c"]);
