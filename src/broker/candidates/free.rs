@@ -11,7 +11,7 @@ use super::ring::{Anchor, RingPosition};
 use crate::domain::{Candidate, NamePrefix, SandboxId};
 
 /// The number of prefixes for which a ring is kept. A reservation for another prefix builds its ring first.
-const MAX_PREFIX_RINGS: usize = 32;
+const MAX_PREFIX_RINGS: usize = 8;
 
 /// Three views of the same candidates.
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ pub(super) struct FreeCandidates {
     by_position: BTreeMap<RingPosition, Entry>,
     /// Ordered by name, so that the matches of a prefix are one range.
     by_name: BTreeSet<(Box<str>, RingPosition)>,
-    /// The matches of recently reserved prefixes, so that the nearest one is found without visiting all of them.
+    /// The matches of the prefixes reserved last, so that the nearest one is found without visiting all of them. The most
+    /// recent prefix is the last.
     prefix_rings: VecDeque<(NamePrefix, BTreeSet<RingPosition>)>,
 }
 
@@ -60,15 +61,19 @@ impl FreeCandidates {
             .map(|(_, position)| *position)
     }
 
-    /// Adds a candidate, or replaces the one with the same id. Returns whether it is new under its name.
+    /// Adds a candidate, or replaces the one with the same id unless that one was added later than the scan `seen` began.
+    /// Returns whether it is new under its name.
     pub(super) fn insert(&mut self, candidate: Arc<Candidate>, seen: u64) -> bool {
         let position = RingPosition::of(&candidate.id);
-        if let Some(entry) = self.by_position.get_mut(&position)
-            && entry.candidate.name == candidate.name
-        {
-            entry.seen = entry.seen.max(seen);
-            entry.candidate = candidate;
-            return false;
+        if let Some(entry) = self.by_position.get_mut(&position) {
+            if entry.seen > seen {
+                return false;
+            }
+            if entry.candidate.name == candidate.name {
+                entry.seen = seen;
+                entry.candidate = candidate;
+                return false;
+            }
         }
         self.remove(position);
         for (prefix, ring) in &mut self.prefix_rings {
@@ -154,14 +159,13 @@ impl FreeCandidates {
         }
         let mut prefixes = self.prefix_rings.iter();
         let known = prefixes.position(|(known, _)| known == prefix);
-        let index = known.unwrap_or_else(|| {
-            if self.prefix_rings.len() == MAX_PREFIX_RINGS {
-                self.prefix_rings.pop_front();
-            }
-            let ring = self.matches(Some(prefix)).collect();
-            self.prefix_rings.push_back((prefix.clone(), ring));
-            self.prefix_rings.len() - 1
-        });
-        Some(&self.prefix_rings[index].1)
+        let ring = known
+            .and_then(|index| self.prefix_rings.remove(index))
+            .unwrap_or_else(|| (prefix.clone(), self.matches(Some(prefix)).collect()));
+        if self.prefix_rings.len() == MAX_PREFIX_RINGS {
+            self.prefix_rings.pop_front();
+        }
+        self.prefix_rings.push_back(ring);
+        self.prefix_rings.back().map(|(_, positions)| positions)
     }
 }

@@ -328,6 +328,20 @@ fn candidate_with_an_unknown_outcome_may_match_until_the_next_scan() {
 }
 
 #[test]
+fn older_page_does_not_undo_a_rename() {
+    let index = CandidateIndex::new(10, 7);
+    let scan = index.begin_scan();
+    // A sync adds the new name while a page with the old one is being read.
+    let mut renamed = candidate("a-1");
+    renamed.name = "b-1".into();
+    index.add(vec![renamed]);
+    index.add_page(vec![candidate("a-1")], scan, None);
+    index.finish_scan(scan, true);
+    assert!(index.has_match(Some(&prefix("b-"))));
+    assert!(!index.has_match(Some(&prefix("a-"))));
+}
+
+#[test]
 fn removed_candidate_is_not_ruled_out_until_the_next_scan() {
     let index = CandidateIndex::new(10, 7);
     scan_all(&index, &["a-1"]);
