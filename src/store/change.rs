@@ -10,7 +10,6 @@ use aws_sdk_dynamodb::{
     types::{ConditionCheck, Delete, Put, TransactWriteItem, Update, builders::UpdateBuilder},
 };
 
-pub(super) use self::batch::{OPERATION, PendingChange};
 use super::{
     PoolStore, Tombstone,
     item::{self, Item, number, string},
@@ -141,7 +140,7 @@ impl PoolStore {
     }
 
     /// Returns the expiry of the allocation that started at `allocated_at`.
-    pub(super) fn expiry(
+    fn expiry(
         &self,
         id: &SandboxId,
         allocated_at: UnixSeconds,
@@ -150,7 +149,7 @@ impl PoolStore {
         action(
             self.transition(id, Transition::Retire, now)
                 .update_expression(super::retire::RETIRE)
-                .condition_expression("#status = :from AND allocated_at = :allocated_at")
+                .condition_expression(super::retire::IS_SAME_ALLOCATION)
                 .expression_attribute_values(":allocated_at", number(allocated_at.0)),
         )
     }

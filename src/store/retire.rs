@@ -7,7 +7,6 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, StoreError,
-    change::{self, PendingChange},
     item::{self, number, string},
     read_sandbox,
 };
@@ -19,6 +18,9 @@ use crate::{
 /// The update expression of every retirement.
 pub(super) const RETIRE: &str =
     "SET #status = :to, deletion_requested_at = :now, updated_at = :now";
+
+/// The condition of every expiry: the sandbox is still in the allocation that started at `:allocated_at`.
+pub(super) const IS_SAME_ALLOCATION: &str = "#status = :from AND allocated_at = :allocated_at";
 
 /// The outcome of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,16 +104,11 @@ impl PoolStore {
         allocated_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
-        let expiry = self
-            .expiry(id, allocated_at, now)
-            .map_err(|fault| StoreError::unexpected(change::OPERATION, fault))?;
-        let batch = vec![PendingChange {
-            index: 0,
-            actions: vec![expiry],
-        }];
-        let mut applied = [false];
-        self.apply_batch(None, batch, &mut applied).await?;
-        Ok(applied[0])
+        let update = self
+            .retirement(id, now)
+            .condition_expression(IS_SAME_ALLOCATION)
+            .expression_attribute_values(":allocated_at", number(allocated_at.0));
+        Ok(matches!(self.retire(update).await?, Retirement::Done(_)))
     }
 
     fn retirement(&self, id: &SandboxId, now: UnixSeconds) -> UpdateItemFluentBuilder {

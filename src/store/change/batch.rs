@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-pub(in crate::store) const OPERATION: &str = "TransactWriteItems";
+pub(super) const OPERATION: &str = "TransactWriteItems";
 /// Half of DynamoDB's limit of actions in a transaction: a batch conflicts with the allocation of any of its sandboxes,
 /// which then has to be retried.
 const MAX_ACTIONS: usize = 50;
@@ -28,10 +28,10 @@ const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A change that waits to be applied.
-pub(in crate::store) struct PendingChange {
+pub(super) struct PendingChange {
     /// Its position in the list of changes.
-    pub(in crate::store) index: usize,
-    pub(in crate::store) actions: Vec<TransactWriteItem>,
+    pub(super) index: usize,
+    pub(super) actions: Vec<TransactWriteItem>,
 }
 
 impl PoolStore {
@@ -68,7 +68,7 @@ impl PoolStore {
 
     /// Applies a batch in one transaction. If the conditions of some changes fail, they are removed from the batch, and
     /// the rest is tried again.
-    pub(in crate::store) async fn apply_batch(
+    async fn apply_batch(
         &self,
         fence: Option<&Fence>,
         mut batch: Vec<PendingChange>,
