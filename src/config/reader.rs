@@ -41,7 +41,7 @@ impl fmt::Display for Fault {
 pub struct Setting {
     /// The name of the variable.
     pub variable: &'static str,
-    /// Its value; [`REDACTED`] for a secret, `(none)` if it is not set, `(empty)` if it is empty.
+    /// Its value; [`REDACTED`] for a secret, `(none)` if it is not set.
     pub value: String,
     /// The values that it takes.
     pub takes: String,
@@ -93,11 +93,6 @@ impl<'a> Reader<'a> {
     }
 
     fn record(&mut self, variable: &'static str, value: String, takes: String, is_default: bool) {
-        let value = if value.is_empty() {
-            "(empty)".to_owned()
-        } else {
-            value
-        };
         self.settings.push(Setting {
             variable,
             value,

@@ -19,7 +19,10 @@ fn documented() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             let [_, variable, default, takes, ..] = cells[..] else {
                 panic!("not a row of a variable: {row}")
             };
-            let code = |cell: &'static str| cell.trim_matches('`');
+            let code = |cell: &'static str| match cell.trim_matches('`') {
+                "(empty)" => "",
+                text => text,
+            };
             let duplicate = rows.insert(code(variable), (code(default), takes));
             assert!(duplicate.is_none(), "{variable} has two rows");
         }
