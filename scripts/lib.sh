@@ -206,7 +206,10 @@ beside() {
   (
     began=$SECONDS self=$BASHPID
     trap 'echo "$((SECONDS - began)) $(cpu_ticks "$self")" >"$log.time"' EXIT
-    "${@:2}"
+    "${@:2}" &
+    # The command is a function in a subshell, so its children have to be ended, too.
+    trap "pkill -TERM -P $! 2>/dev/null; kill $! 2>/dev/null; exit 143" TERM
+    wait $!
   ) >"$log" 2>&1 &
   processes+=($!)
   beside+=("$! $log $1")
@@ -220,7 +223,7 @@ join_steps() {
     printf '\n=== %s (beside others)\n' "$title"
     wait "$pid" || failed=$title
     cat "$log"
-    read -r wall cpu <"$log.time"
+    read -r wall cpu <"$log.time" || wall=0 cpu=0
     timings+=("$(printf '%6d %6d  %s' "$wall" $((cpu / 100)) "$title (beside others)")")
   done
   beside=()
@@ -236,6 +239,12 @@ report_steps() {
   clean_up
   [ "$status" = 0 ] || step_title="$step_title: FAILED"
   end_step
+  local each pid log title
+  for each in ${beside[@]+"${beside[@]}"}; do
+    read -r pid log title <<<"$each"
+    printf '\n=== %s (ended early)\n' "$title"
+    cat "$log"
+  done
   printf '\n=== seconds, CPU seconds and title of each step\n'
   printf '%s\n' ${timings[@]+"${timings[@]}"} "$(printf '%6d %6d  in all' "$SECONDS" $(($(cpu_ticks) / 100)))"
 }
