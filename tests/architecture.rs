@@ -171,18 +171,18 @@ fn edges_of_sources() -> BTreeMap<Edge, PathBuf> {
 }
 
 /// Describes a forbidden use of one module in another; `None` if it is allowed.
-fn violation((importer, imported): &Edge) -> Option<String> {
+fn violation((importer, target): &Edge) -> Option<String> {
     if TEST_SUPPORT.contains(&importer.as_str()) {
         return None;
     }
     let Some(from) = layer_of(importer) else {
         return Some(format!("the module {importer} is in no layer"));
     };
-    let Some(to) = layer_of(imported) else {
-        return Some(format!("{importer} uses {imported}, which is in no layer"));
+    let Some(to) = layer_of(target) else {
+        return Some(format!("{importer} uses {target}, which is in no layer"));
     };
     let is_allowed = to < from || (from == LEAVES && to == LEAVES);
-    (!is_allowed).then(|| format!("{importer} (layer {from}) uses {imported} (layer {to})"))
+    (!is_allowed).then(|| format!("{importer} (layer {from}) uses {target} (layer {to})"))
 }
 
 #[test]
