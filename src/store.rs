@@ -166,7 +166,7 @@ impl PoolStore {
         }
     }
 
-    /// Waits for one of the [`CONCURRENCY`] slots, each a permit for one call. The holder of a slot must not wait for a
+    /// Waits for one of the `CONCURRENCY` slots, each a permit for one call. The holder of a slot must not wait for a
     /// second one: if every holder did, none would proceed.
     pub async fn slot(&self) -> Slot<'_> {
         Slot {

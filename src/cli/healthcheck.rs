@@ -16,7 +16,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Requests `/healthz` of the broker that `config` describes.
 ///
 /// # Errors
-/// If it does not answer with success within [`HEALTH_TIMEOUT`].
+/// If it does not answer with success within `HEALTH_TIMEOUT`.
 pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut address = config.http.address();
     // A broker that listens on all addresses listens on the loopback address.
