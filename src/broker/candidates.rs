@@ -210,6 +210,7 @@ impl CandidateIndex {
 
     /// When the last scan began, if it shows that no sandbox with the prefix was available: it read the whole table,
     /// every sandbox that it returned is in the index, reserved or consumed, and none in the index or reserved matches.
+    /// A consumed sandbox never becomes available again, and whatever else leaves the index makes it incomplete.
     #[must_use]
     pub fn no_match_since(&self, prefix: Option<&NamePrefix>) -> Option<Instant> {
         let inner = self.lock();
