@@ -15,7 +15,7 @@ pub use self::{
     job::{JobName, RunId, RunRecord, RunState},
     lease_terms::{LeaseTerms, lab_duration},
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
-    pool::{Flow, PoolCounts, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    pool::{Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
     principal::Role,
     sandbox::{Account, Holder, Maintenance, Sandbox},
     status::{Status, Transition, UnknownStatus},

@@ -2,6 +2,7 @@
 //! and injects faults on request.
 
 mod accounts;
+mod answer;
 mod faults;
 mod server;
 mod services;

@@ -27,6 +27,15 @@ impl PoolCounts {
     }
 }
 
+/// A count of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    /// The number of sandboxes by status.
+    pub counts: PoolCounts,
+    /// When they were counted.
+    pub at: UnixSeconds,
+}
+
 /// The period that one sample covers.
 pub const SAMPLE_SPAN: Duration = Duration::from_mins(5);
 /// How long samples are retained.

@@ -6,6 +6,7 @@ mod admin;
 mod allocations;
 mod error_responses;
 mod extract;
+mod header_docs;
 mod health;
 mod jobs;
 pub(crate) mod metrics;

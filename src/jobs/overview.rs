@@ -6,10 +6,10 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{JobContext, pool_monitor::PoolSnapshot};
+use super::JobContext;
 use crate::{
     clock::UnixSeconds,
-    domain::{Flow, JobName, PoolCounts, RunRecord, RunState, SAMPLE_SPAN, Sample},
+    domain::{Flow, JobName, PoolCounts, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample},
     store::StoreError,
 };
 

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
-    domain::{Flow, JobName, PoolCounts, Sample},
+    domain::{Flow, JobName, PoolCounts, PoolSnapshot, Sample},
     store::StoreError,
     telemetry::{
         chain, dropped_lines,
@@ -41,15 +41,6 @@ struct State {
     last_count: Option<PoolSnapshot>,
     /// The part of this broker's counters that is in the samples.
     sampled: Flow,
-}
-
-/// A count of the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolSnapshot {
-    /// The number of sandboxes by status.
-    pub counts: PoolCounts,
-    /// When they were counted.
-    pub at: UnixSeconds,
 }
 
 impl PoolMonitor {

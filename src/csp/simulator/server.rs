@@ -18,7 +18,8 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Calls, Fault, FaultKind, SimulatedAccount, Simulator, accounts::ID_PREFIX, services,
+    Call, Calls, Fault, FaultKind, SimulatedAccount, Simulator, accounts::ID_PREFIX, answer::error,
+    services,
 };
 
 /// The path below which the simulator serves the CSP API, as the real one does.
@@ -134,10 +135,6 @@ impl Simulator {
             }
         }
     }
-}
-
-pub(super) fn error(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({"error": [{"message": message}]}))).into_response()
 }
 
 /// Requires an API token, then serves the call.

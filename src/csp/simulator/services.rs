@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Call, Simulator, server::error};
+use super::{Call, Simulator, answer::error};
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, example::ExampleBuilder};
 
-use super::openapi::response_header;
+use super::header_docs::response_header;
 use crate::http::error::ErrorCode;
 
 /// The errors of every endpoint that requires a token.

@@ -7,13 +7,10 @@ use axum::{
 use serde::de::DeserializeOwned;
 use utoipa::{
     IntoParams,
-    openapi::{
-        Required,
-        path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{ObjectBuilder, Type},
-    },
+    openapi::path::{Parameter, ParameterIn},
 };
 
+use super::header_docs::header_parameter;
 use crate::{
     broker::AllocateRequest,
     domain::{CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Role, SandboxId},
@@ -158,21 +155,6 @@ impl IntoParams for AllocateHeaders {
         ]);
         parameters
     }
-}
-
-pub(super) fn header_parameter(name: &str, description: &str, example: &str) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .max_length(Some(crate::domain::MAX_TEXT)),
-        ))
-        .example(Some(example.into()))
-        .build()
 }
 
 /// Requires the token of an admin.

@@ -6,15 +6,13 @@ use utoipa::{
     openapi::{
         Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
         RefOr,
-        header::{Header, HeaderBuilder},
         path::Operation,
-        schema::{ObjectBuilder, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
-use super::run_response::AcceptedBody;
+use super::{header_docs::response_header, run_response::AcceptedBody};
 use crate::http::{
     error::{ErrorBody, ErrorCode, ErrorDetail},
     middleware::request_log::Actions,
@@ -85,19 +83,6 @@ pub(crate) fn base() -> Document {
             ),
             tag("Health", "Health and metrics. No token required."),
         ]))
-        .build()
-}
-
-/// Describes a header of an answer.
-pub(super) fn response_header(description: &str, is_number: bool) -> Header {
-    let kind = if is_number {
-        Type::Integer
-    } else {
-        Type::String
-    };
-    HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(kind).build()))
-        .description(Some(description))
         .build()
 }
 

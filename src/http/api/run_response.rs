@@ -17,7 +17,7 @@ use utoipa::{
     },
 };
 
-use super::{extract::header_parameter, openapi::response_header};
+use super::header_docs::{header_parameter, response_header};
 use crate::{
     domain::RunState,
     http::{
