@@ -1,8 +1,8 @@
 //! The jobs that maintain the pool.
 //!
-//! A job may be started at any time, concurrently with allocations and other jobs. One run of it executes at a time over all
-//! brokers, and every run leaves a record. A job is a type that implements [`run::Job`]; [`runner::Runner`] takes its
-//! lease and writes its record.
+//! A job may be started at any time, concurrently with allocations and other jobs. One run of it executes at a time over
+//! all brokers, and every run leaves a record. A job is a type that implements [`run::Job`]; [`runner::Runner`] takes
+//! its lease and writes its record.
 //!
 //! A new job needs a name in [`JobName`], a module here, an interval in [`JobsConfig::interval`] with a line in
 //! [`schedule::run`] unless only operators start it, an endpoint in `http/api/jobs.rs`, and a subcommand in

@@ -153,8 +153,8 @@ impl Broker {
         }
     }
 
-    /// Ends the reservation of a candidate that differs from its sandbox in the table, which is `now`. Pauses if the index
-    /// may propose the same sandbox to the next attempt.
+    /// Ends the reservation of a candidate that differs from its sandbox in the table, which is `now`. Pauses if the
+    /// index may propose the same sandbox to the next attempt.
     async fn end_stale(
         &self,
         reservation: Reservation<'_>,

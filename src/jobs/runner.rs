@@ -61,7 +61,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Creates a runner that spawns runs on `tasks`, and stops them on `stop`. `owner` names this process in the job lease.
+    /// Creates a runner that spawns runs on `tasks`, and stops them on `stop`. `owner` names this process in the job
+    /// lease.
     #[must_use]
     pub fn new(
         context: Arc<JobContext>,

@@ -14,7 +14,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Threads of the engine. It has its own, because its SQLite calls block. SQLite serializes writes, so more threads do not help.
+/// Threads of the engine. It has its own, because its SQLite calls block. SQLite serializes writes, so more threads do not
+/// help.
 const THREADS: usize = 2;
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// The first sweep waits until the broker has started: a sweep locks the database, for seconds with a million items.

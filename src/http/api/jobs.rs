@@ -196,8 +196,8 @@ struct BulkParams {
 
 /// Remove all sandboxes that are stale, or whose deletion failed
 ///
-/// Removes them from the table only. A sandbox that had a holder leaves a tombstone, so that sync does not insert it again; if CSP
-/// still lists it an hour later, it returns to `pending_deletion`.
+/// Removes them from the table only. A sandbox that had a holder leaves a tombstone, so that sync does not insert it
+/// again; if CSP still lists it an hour later, it returns to `pending_deletion`.
 #[utoipa::path(
     post,
     path = "/admin/bulk-delete",

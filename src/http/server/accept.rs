@@ -22,8 +22,8 @@ use super::{
     slow_client::{MonitoredStream, SlowClientDetector},
 };
 
-/// The size of the read buffer and therefore of the longest headers, in bytes. It suffices for tokens and for the headers
-/// that proxies add.
+/// The size of the read buffer and therefore of the longest headers, in bytes. It suffices for tokens and for the
+/// headers that proxies add.
 const MAX_HEADERS: usize = 32 * 1024;
 /// The pause after a failure to accept for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
