@@ -86,6 +86,17 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// Every transition.
+    #[cfg(test)]
+    const ALL: [Self; 6] = [
+        Self::Allocate,
+        Self::Retire,
+        Self::MarkStale,
+        Self::Restore,
+        Self::GiveUp,
+        Self::RetryDeletion,
+    ];
+
     /// Returns the status that the write requires.
     #[must_use]
     pub const fn from(self) -> Status {
@@ -127,16 +138,10 @@ mod tests {
 
     #[test]
     fn only_stale_sandboxes_become_available_again() {
-        let to_available = [
-            Transition::Allocate,
-            Transition::Retire,
-            Transition::MarkStale,
-            Transition::Restore,
-        ]
-        .into_iter()
-        .filter(|transition| transition.to() == Status::Available);
-        for transition in to_available {
-            assert_eq!(transition.from(), Status::Stale);
+        for transition in Transition::ALL {
+            if transition.to() == Status::Available {
+                assert_eq!(transition.from(), Status::Stale);
+            }
         }
     }
 
