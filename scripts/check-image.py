@@ -134,7 +134,7 @@ class Container:
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line), [line.split() for line in mounts]
 
     def stop(self, seconds):
-        """Sends SIGTERM and returns the exit code, or None if the process still runs after so many seconds."""
+        """Sends SIGTERM and returns the exit code, or None if the process still runs after that number of seconds."""
         self.crun("kill", self.name, "TERM")
         try:
             return self.process.wait(seconds)

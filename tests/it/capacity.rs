@@ -187,7 +187,7 @@ impl Stage {
         // The answer of the last check is reused for a second.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let readiness = client.plain("/readyz");
-        self.measure("readiness, asked anew", 1, readiness).await;
+        self.measure("readiness, not cached", 1, readiness).await;
     }
 
     /// Measures jobs, the first ones on `BATCH` allocations.

@@ -154,7 +154,7 @@ async fn removed(stage: Stage) -> Outcome {
         .await;
     must(
         !stage.change(None, Change::Remove(seen), START).await,
-        "it has become stale anew since it was read",
+        "it became stale again after it was read",
     )
 }
 
@@ -174,7 +174,7 @@ async fn reinstated(stage: Stage) -> Outcome {
     let change = Change::Reinstate(tombstone, account("gone"));
     must(
         !stage.change(None, change, START + HOUR).await,
-        "it was deleted anew since the tombstone was read",
+        "it was deleted again after the tombstone was read",
     )
 }
 

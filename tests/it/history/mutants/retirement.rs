@@ -30,7 +30,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             |stage| meanwhile(stage, &[("allocated_to_track", "another")], START.0).boxed(),
         ),
         scenario(
-            "second attempt: a sandbox that was allocated anew is not released",
+            "second attempt: a sandbox that was allocated again is not released",
             |stage| meanwhile(stage, &[], START.0 + 60).boxed(),
         ),
         scenario("only the overdue allocation expires", |stage| {
