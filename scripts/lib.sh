@@ -207,9 +207,10 @@ beside() {
     began=$SECONDS self=$BASHPID
     trap 'echo "$((SECONDS - began)) $(cpu_ticks "$self")" >"$log.time"' EXIT
     "${@:2}" &
+    command=$!
     # The command is a function in a subshell, so its children have to be ended, too.
-    trap "pkill -TERM -P $! 2>/dev/null; kill $! 2>/dev/null; exit 143" TERM
-    wait $!
+    trap 'pkill -TERM -P "$command" 2>/dev/null; kill "$command" 2>/dev/null; exit 143' TERM
+    wait "$command"
   ) >"$log" 2>&1 &
   processes+=($!)
   beside+=("$! $log $1")
