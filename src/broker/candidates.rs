@@ -243,12 +243,12 @@ impl CandidateIndex {
         self.insert(page, scan.number, prefix)
     }
 
-    /// Ends a scan that filled the index or, if `is_complete`, read the last page. Removes the candidates that it did not
-    /// return.
-    pub fn finish_scan(&self, scan: Scan, is_complete: bool) {
+    /// Ends a scan that filled the index or read the last page, and removes the candidates that it did not return. With
+    /// `may_answer` it read the last page, and answers for prefixes without a match.
+    pub fn finish_scan(&self, scan: Scan, may_answer: bool) {
         let mut inner = self.lock();
         inner.free.remove_unseen_since(scan.number);
-        if is_complete && !inner.has_left_out {
+        if may_answer && !inner.has_left_out {
             inner.complete_since = Some(scan.began);
         }
     }

@@ -122,6 +122,14 @@ struct ScanResult {
     stopped_early: bool,
 }
 
+/// Why a scan runs. Only a scan for a request answers other requests: sandboxes that become available after a scan in the
+/// background began must not be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Request,
+    Background,
+}
+
 /// Counts a request that waits for a refresh.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -200,7 +208,7 @@ impl CandidateRefresher {
         prefix: Option<NamePrefix>,
     ) -> Result<Refreshed, StoreError> {
         let began = Instant::now();
-        match self.0.scan_for(prefix.as_ref()).await {
+        match self.0.scan_for(prefix.as_ref(), Purpose::Request).await {
             Ok(ScanResult {
                 refreshed,
                 stopped_early,
@@ -233,7 +241,7 @@ impl CandidateRefresher {
             let mut state = self.0.state.lock().await;
             let began = Instant::now();
             // No request waits yet, so this stops after the first page.
-            let result = self.0.scan_for(None).await?;
+            let result = self.0.scan_for(None, Purpose::Background).await?;
             state.record_scan(began, result.stopped_early);
         }
         self.top_up_in_background();
@@ -285,7 +293,11 @@ impl CandidateRefresher {
 
 impl Inner {
     /// Scans the table until there are enough candidates with the prefix for all waiting requests, or to the last page.
-    async fn scan_for(&self, prefix: Option<&NamePrefix>) -> Result<ScanResult, StoreError> {
+    async fn scan_for(
+        &self,
+        prefix: Option<&NamePrefix>,
+        purpose: Purpose,
+    ) -> Result<ScanResult, StoreError> {
         let scan = self.candidates.begin_scan();
         let mut pages = pin!(self.store.available_pages(PageSize::Growing));
         let (mut free, mut reserved) = (0, 0);
@@ -303,7 +315,8 @@ impl Inner {
                 });
             }
         }
-        self.candidates.finish_scan(scan, true);
+        self.candidates
+            .finish_scan(scan, purpose == Purpose::Request);
         // A request or a job may have added a match after its page was read.
         let refreshed = if free > 0 || self.candidates.has_match(prefix) {
             Refreshed::Found
@@ -328,7 +341,7 @@ impl Inner {
             found += self.candidates.add_page(page.candidates, scan, None).free;
             stopped_early = !page.is_last && found >= self.candidates.capacity();
         }
-        self.candidates.finish_scan(scan, !stopped_early);
+        self.candidates.finish_scan(scan, false);
         Ok(stopped_early)
     }
 }

@@ -44,13 +44,34 @@ impl Site {
 /// If the argument of a call cannot be traced to a string literal.
 pub(super) fn sites() -> Vec<Site> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Vec::new();
-    for file in source_files(&root.join("src")) {
-        let source = fs::read_to_string(&file).unwrap();
-        let name = file.strip_prefix(root).unwrap().display().to_string();
-        found.extend(sites_of(&name, &source));
-    }
-    found
+    let sources: Vec<_> = source_files(&root.join("src"))
+        .into_iter()
+        .map(|file| {
+            let name = file.strip_prefix(root).unwrap().display().to_string();
+            (name, fs::read_to_string(&file).unwrap())
+        })
+        .collect();
+    let constants = sources
+        .iter()
+        .flat_map(|(_, source)| constants_of(source))
+        .collect();
+    sources
+        .iter()
+        .flat_map(|(name, source)| sites_of(name, source, &constants))
+        .collect()
+}
+
+/// Returns the string constants of a file with their values.
+fn constants_of(source: &str) -> BTreeMap<String, String> {
+    let declarations = source.match_indices("const ");
+    declarations
+        .filter_map(|(at, keyword)| {
+            let (name, rest) = source[at + keyword.len()..].split_once(": &str =")?;
+            let is_name = name.chars().all(|it| it.is_ascii_uppercase() || it == '_');
+            let value = rest.trim_start().strip_prefix('"')?.split_once('"')?.0;
+            is_name.then(|| (name.to_owned(), value.to_owned()))
+        })
+        .collect()
 }
 
 /// Returns the sites that have no conditional write of their own among `conditions`. Several sites with the same
@@ -90,13 +111,16 @@ fn source_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn sites_of(file: &str, source: &str) -> Vec<Site> {
+fn sites_of(file: &str, source: &str, constants: &BTreeMap<String, String>) -> Vec<Site> {
     let mut found = Vec::new();
     for (start, _) in source.match_indices(CALL) {
         let argument = arguments(&source[start + CALL.len()..]);
         let expressions = match literals(argument).into_iter().next() {
             Some(expression) => vec![(start, expression)],
-            None => expressions_of(argument.trim(), source, start),
+            None => match constants.get(last_segment(argument)) {
+                Some(expression) => vec![(start, expression.clone())],
+                None => expressions_of(argument.trim(), source, start),
+            },
         };
         let line = |at: usize| source[..at].matches('\n').count() + 1;
         assert!(
@@ -112,6 +136,10 @@ fn sites_of(file: &str, source: &str) -> Vec<Site> {
         }
     }
     found
+}
+
+fn last_segment(path: &str) -> &str {
+    path.trim().rsplit("::").next().unwrap_or_default()
 }
 
 /// Resolves a variable at `site`: to the literal of its `let`, or, if it is a parameter of the function, to the literals of
@@ -198,7 +226,7 @@ fn constant_parts(expression: &str) -> Vec<String> {
 }
 
 #[test]
-fn scan_resolves_literals_variables_and_parameters() {
+fn scan_resolves_literals_variables_parameters_and_constants() {
     let source = r#"
         fn write(&self) {
             let free = "a = :a OR b(c)";
@@ -209,8 +237,10 @@ fn scan_resolves_literals_variables_and_parameters() {
         }
         fn put(&self, condition: &str) { put.condition_expression(condition) }
         fn insert(&self) { self.put(item("x"), "g(h)"); }
+        const IS_FREE: &str = "i = :i";
+        fn take(&self) { put.condition_expression(module::IS_FREE) }
     "#;
-    let found: Vec<_> = sites_of("file", source)
+    let found: Vec<_> = sites_of("file", source, &constants_of(source))
         .into_iter()
         .map(|site| (site.place, site.parts.join("{}")))
         .collect();
@@ -219,6 +249,7 @@ fn scan_resolves_literals_variables_and_parameters() {
         ("file:5", "{} AND d"),
         ("file:6", "e AND f"),
         ("file:10", "g(h)"),
+        ("file:12", "i = :i"),
     ]
     .map(|(place, parts)| (place.to_owned(), parts.to_owned()));
     assert_eq!(found, expected);
@@ -227,7 +258,11 @@ fn scan_resolves_literals_variables_and_parameters() {
 #[test]
 #[should_panic(expected = "file:1: no string literal found for the condition unknown()")]
 fn scan_fails_where_a_condition_cannot_be_resolved() {
-    sites_of("file", "fn f() { put.condition_expression(unknown()) }");
+    sites_of(
+        "file",
+        "fn f() { put.condition_expression(unknown()) }",
+        &BTreeMap::new(),
+    );
 }
 
 #[test]
@@ -235,6 +270,7 @@ fn conditional_write_without_a_scenario_is_reported() {
     let sites = sites_of(
         "file",
         r#"fn f() { a.condition_expression("x = :x"); b.condition_expression("x = :x"); }"#,
+        &BTreeMap::new(),
     );
     let condition = |action: &str, text: &str| Condition {
         action: action.to_owned(),
