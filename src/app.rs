@@ -125,7 +125,7 @@ impl Storage {
             let engine = EmbeddedEngine::start(&config.store.data_dir)?;
             let store = PoolStore::connect(&config.store, Some(engine.endpoint()), metrics).await;
             store
-                .create_table()
+                .create_tables()
                 .await
                 .map_err(|source| unusable(config, source))?;
             // This process has the lock of the directory, so the holders of leases are dead.

@@ -88,11 +88,13 @@ pub struct StoreConfig {
     pub region: String,
 }
 
-/// The names of the table and its indexes.
+/// The names of the tables and indexes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableNames {
-    /// The table.
+    /// The pool's table: sandboxes and `NIOSXaaS` records, in the form of the FastAPI service.
     pub name: String,
+    /// The companion table: all other items, which the FastAPI service could not read.
+    pub companion: String,
     /// The index by `status`.
     pub status_index: String,
     /// The index by `allocated_to_track`.

@@ -52,7 +52,7 @@ impl Table {
             let config = Config::from_variables(&variables)?;
             let store =
                 PoolStore::connect(&config.store, Some(engine.endpoint()), Metrics::new()).await;
-            store.create_table().await?;
+            store.create_tables().await?;
         }
         Ok(Self {
             name,

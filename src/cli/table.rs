@@ -23,7 +23,7 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
         Table::Create => {
             let creation = storage
                 .store
-                .create_table()
+                .create_tables()
                 .await
                 .with_context(|| format!("table {name}"))?;
             println!(

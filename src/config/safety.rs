@@ -47,6 +47,13 @@ pub(super) fn refuse_unsafe(
             );
         }
     }
+    if store.table.companion == store.table.name {
+        reader.refuse(
+            "DDB_COMPANION_TABLE_NAME",
+            "the name of the pool's table",
+            "another name than DDB_TABLE_NAME",
+        );
+    }
     let [first, second, third] = [
         &store.table.status_index,
         &store.table.track_index,

@@ -34,12 +34,15 @@ pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
 }
 
 fn read_names(reader: &mut Reader<'_>) -> TableNames {
-    let mut name = |variable, default| {
+    let mut name = |variable, default: &str| {
         let takes = "3 to 255 letters, digits, '-', '_' and '.'";
         reader.string(variable, default, takes, parse_table_name)
     };
+    let pool = name("DDB_TABLE_NAME", "SandboxPool");
+    let companion = name("DDB_COMPANION_TABLE_NAME", &format!("{pool}-companion"));
     TableNames {
-        name: name("DDB_TABLE_NAME", "SandboxPool"),
+        name: pool,
+        companion,
         status_index: name("DDB_GSI1_NAME", "StatusIndex"),
         track_index: name("DDB_GSI2_NAME", "TrackIndex"),
         idempotency_index: name("DDB_GSI3_NAME", "IdempotencyIndex"),

@@ -109,6 +109,10 @@ fn invalid_values_are_faults_of_their_variable() {
         production_with(&[("DDB_GSI2_NAME", "StatusIndex")]),
         ["DDB_GSI3_NAME"]
     );
+    assert_eq!(
+        production_with(&[("DDB_COMPANION_TABLE_NAME", "SandboxPool")]),
+        ["DDB_COMPANION_TABLE_NAME"]
+    );
     assert_eq!(faulty(&[("CSP_MODE", "live")]), ["CSP_API_TOKEN"]);
 }
 

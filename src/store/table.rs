@@ -1,4 +1,4 @@
-//! Creation of the table.
+//! Creation of the tables.
 
 use std::time::Duration;
 
@@ -18,24 +18,36 @@ const CREATE_DEADLINE: Duration = Duration::from_mins(5);
 const CREATE_POLL: Duration = Duration::from_millis(200);
 
 /// The result of `table create`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Creation {
-    /// The table was created.
-    Created,
-    /// The table existed.
+    /// Both tables existed.
     Existed,
+    /// At least one table was created.
+    Created,
 }
 
 impl PoolStore {
-    /// Creates the table with its indexes, enables TTL, and waits until the table is ready. An existing table is not
-    /// changed, except that its TTL is enabled.
+    /// Creates the pool's table and the companion table, enables TTL, and waits until both are ready. An existing table
+    /// is not changed, except that its TTL is enabled.
     ///
     /// # Errors
-    /// [`StoreError`], also if the table is not ready after five minutes.
-    pub async fn create_table(&self) -> Result<Creation, StoreError> {
+    /// [`StoreError`], also if a table is not ready after five minutes.
+    pub async fn create_tables(&self) -> Result<Creation, StoreError> {
+        let pool = self
+            .create_table(&self.table.name, &self.table.indexes())
+            .await?;
+        let companion = self.create_table(&self.table.companion, &[]).await?;
+        Ok(pool.max(companion))
+    }
+
+    async fn create_table(
+        &self,
+        name: &str,
+        indexes: &[(&str, &str)],
+    ) -> Result<Creation, StoreError> {
         const OPERATION: &str = "CreateTable";
-        let creation = match self.send_create_table().await {
+        let creation = match self.send_create_table(name, indexes).await {
             Ok(()) => Creation::Created,
             Err(SdkError::ServiceError(context))
                 if context.err().is_resource_in_use_exception() =>
@@ -46,7 +58,7 @@ impl PoolStore {
         };
         let ready = async {
             while !self
-                .describe_table()
+                .describe_table(name)
                 .await?
                 .is_some_and(|table| is_active(&table))
             {
@@ -57,24 +69,29 @@ impl PoolStore {
         tokio::time::timeout(CREATE_DEADLINE, ready)
             .await
             .map_err(|elapsed| StoreError::unexpected(OPERATION, elapsed))??;
-        self.enable_ttl().await?;
+        self.enable_ttl(name).await?;
         Ok(creation)
     }
 
     async fn send_create_table(
         &self,
+        name: &str,
+        indexes: &[(&str, &str)],
     ) -> Result<(), SdkError<CreateTableError, aws_sdk_dynamodb::config::http::HttpResponse>> {
         let mut request = self
             .client
             .create_table()
-            .table_name(&self.table.name)
+            .table_name(name)
             .billing_mode(BillingMode::PayPerRequest)
             .key_schema(key("PK", KeyType::Hash)?)
             .key_schema(key("SK", KeyType::Range)?)
             .attribute_definitions(attribute("PK", ScalarAttributeType::S)?)
-            .attribute_definitions(attribute("SK", ScalarAttributeType::S)?)
-            .attribute_definitions(attribute("allocated_at", ScalarAttributeType::N)?);
-        for (name, hash) in self.table.indexes() {
+            .attribute_definitions(attribute("SK", ScalarAttributeType::S)?);
+        if !indexes.is_empty() {
+            request =
+                request.attribute_definitions(attribute("allocated_at", ScalarAttributeType::N)?);
+        }
+        for &(name, hash) in indexes {
             request = request
                 .attribute_definitions(attribute(hash, ScalarAttributeType::S)?)
                 .global_secondary_indexes(
@@ -94,14 +111,8 @@ impl PoolStore {
         request.send().await.map(drop)
     }
 
-    async fn describe_table(&self) -> Result<Option<TableDescription>, StoreError> {
-        match self
-            .client
-            .describe_table()
-            .table_name(&self.table.name)
-            .send()
-            .await
-        {
+    async fn describe_table(&self, name: &str) -> Result<Option<TableDescription>, StoreError> {
+        match self.client.describe_table().table_name(name).send().await {
             Ok(answer) => Ok(answer.table),
             Err(SdkError::ServiceError(context))
                 if context.err().is_resource_not_found_exception() =>
@@ -112,11 +123,11 @@ impl PoolStore {
         }
     }
 
-    async fn enable_ttl(&self) -> Result<(), StoreError> {
+    async fn enable_ttl(&self, name: &str) -> Result<(), StoreError> {
         let current = self
             .client
             .describe_time_to_live()
-            .table_name(&self.table.name)
+            .table_name(name)
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("DescribeTimeToLive", error))?;
@@ -136,7 +147,7 @@ impl PoolStore {
             .map_err(|fault| StoreError::unexpected("UpdateTimeToLive", fault))?;
         self.client
             .update_time_to_live()
-            .table_name(&self.table.name)
+            .table_name(name)
             .time_to_live_specification(specification)
             .send()
             .await

@@ -39,7 +39,7 @@ impl Pool {
         let config = Config::from_variables(&variables(engine.endpoint(), &table, &[])).unwrap();
         let store =
             PoolStore::connect(&config.store, Some(engine.endpoint()), Metrics::new()).await;
-        store.create_table().await.unwrap();
+        store.create_tables().await.unwrap();
         let client = Client::from_conf(
             aws_sdk_dynamodb::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
