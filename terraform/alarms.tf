@@ -120,21 +120,23 @@ locals {
     },
   )
 
-  # DynamoDB counts throttled calls separately for the table and for each index.
-  throttles = merge(
-    {
-      for kind in ["Read", "Write"] : lower("${kind}_table") => {
-        metric     = "${kind}ThrottleEvents"
-        dimensions = { TableName = var.table_name }
-      }
-    },
-    {
-      for pair in setproduct(["Read", "Write"], keys(local.table_indexes)) : lower(join("_", pair)) => {
-        metric     = "${pair[0]}ThrottleEvents"
-        dimensions = { TableName = var.table_name, GlobalSecondaryIndexName = pair[1] }
-      }
-    },
-  )
+  # DynamoDB counts throttled calls separately for a table and for each of its indexes.
+  throttles = {
+    for table, name in local.table_names : table => merge(
+      {
+        for kind in ["Read", "Write"] : lower("${kind}_table") => {
+          metric     = "${kind}ThrottleEvents"
+          dimensions = { TableName = name }
+        }
+      },
+      {
+        for pair in setproduct(["Read", "Write"], keys(local.table_indexes)) : lower(join("_", pair)) => {
+          metric     = "${pair[0]}ThrottleEvents"
+          dimensions = { TableName = name, GlobalSecondaryIndexName = pair[1] }
+        } if table == "pool"
+      },
+    )
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "main" {
@@ -156,9 +158,12 @@ resource "aws_cloudwatch_metric_alarm" "main" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
+# One per table, because an alarm takes at most ten metrics.
 resource "aws_cloudwatch_metric_alarm" "throttles" {
-  alarm_name          = "${var.name}-dynamodb-throttles"
-  alarm_description   = "DynamoDB throttles the table or an index. In on-demand mode this ends by itself unless the load has more than doubled."
+  for_each = local.throttles
+
+  alarm_name          = "${var.name}-dynamodb-throttles-${each.key}"
+  alarm_description   = "DynamoDB throttles the table ${local.table_names[each.key]} or an index of it. In on-demand mode this ends by itself unless the load has more than doubled."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = 2
@@ -169,12 +174,12 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   metric_query {
     id          = "throttles"
     label       = "Throttled calls"
-    expression  = join(" + ", [for id in keys(local.throttles) : "FILL(${id}, 0)"])
+    expression  = join(" + ", [for id in keys(each.value) : "FILL(${id}, 0)"])
     return_data = true
   }
 
   dynamic "metric_query" {
-    for_each = local.throttles
+    for_each = each.value
 
     content {
       id = metric_query.key

@@ -7,14 +7,15 @@ locals {
   environment = merge(
     var.extra_environment,
     {
-      AWS_REGION           = var.region
-      STORE                = "dynamodb"
-      DDB_TABLE_NAME       = var.table_name
-      CSP_MODE             = "live"
-      HOST                 = "0.0.0.0"
-      PORT                 = tostring(var.container_port)
-      KEEP_ALIVE_SEC       = tostring(local.broker_keep_alive)
-      SHUTDOWN_TIMEOUT_SEC = tostring(local.shutdown_sec)
+      AWS_REGION               = var.region
+      STORE                    = "dynamodb"
+      DDB_TABLE_NAME           = local.table_names.pool
+      DDB_COMPANION_TABLE_NAME = local.table_names.companion
+      CSP_MODE                 = "live"
+      HOST                     = "0.0.0.0"
+      PORT                     = tostring(var.container_port)
+      KEEP_ALIVE_SEC           = tostring(local.broker_keep_alive)
+      SHUTDOWN_TIMEOUT_SEC     = tostring(local.shutdown_sec)
       # The load balancer is the only proxy between clients and the broker.
       TRUSTED_PROXY_HOPS = "1"
       LOG_FORMAT         = "json"

@@ -63,8 +63,8 @@ locals {
         title = "DynamoDB: throttles and conflicts"
         stat  = "Sum"
         metrics = concat(
-          [for throttle in values(local.throttles) : concat(["AWS/DynamoDB", throttle.metric], flatten([for name, value in throttle.dimensions : [name, value]]))],
-          [["AWS/DynamoDB", "TransactionConflict", "TableName", var.table_name]],
+          [for throttle in flatten([for metrics in values(local.throttles) : values(metrics)]) : concat(["AWS/DynamoDB", throttle.metric], flatten([for name, value in throttle.dimensions : [name, value]]))],
+          [for name in values(local.table_names) : ["AWS/DynamoDB", "TransactionConflict", "TableName", name]],
         )
       },
       {

@@ -18,9 +18,9 @@ locals {
 
 data "aws_iam_policy_document" "dynamodb_endpoint" {
   statement {
-    # Only principals of this account and only this table, so that no data can leave for a table of another account.
+    # Only principals of this account and only these tables, so that no data can leave for a table of another account.
     actions   = local.table_actions.on_table
-    resources = concat([local.table_arn], local.index_arns)
+    resources = concat(values(local.table_arns), local.index_arns)
 
     principals {
       type        = "AWS"

@@ -2,10 +2,10 @@
 # scheduler.tf.
 
 locals {
-  index_arns = [for name in keys(local.table_indexes) : "${local.table_arn}/index/${name}"]
+  index_arns = [for name in keys(local.table_indexes) : "${local.table_arns.pool}/index/${name}"]
 
   # A transaction needs the permission of every write and check in it; TransactWriteItems has no permission of its own.
-  # Creating, changing and deleting the table is left to Terraform.
+  # Creating, changing and deleting tables is left to Terraform.
   table_actions = {
     on_table = [
       "dynamodb:ConditionCheckItem",
@@ -18,6 +18,9 @@ locals {
     ]
     on_indexes = ["dynamodb:Query"]
   }
+
+  # The keys of the tables and of the secrets. Keys owned or managed by AWS need no permission.
+  task_key_arns = toset(compact([local.table_kms_key_arn, var.kms_key_arn]))
 }
 
 data "aws_iam_policy_document" "tasks_trust" {
@@ -43,9 +46,9 @@ data "aws_iam_policy_document" "tasks_trust" {
 
 data "aws_iam_policy_document" "task" {
   statement {
-    sid       = "Pool"
+    sid       = "Tables"
     actions   = local.table_actions.on_table
-    resources = [local.table_arn]
+    resources = values(local.table_arns)
   }
 
   statement {
@@ -62,7 +65,7 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
-    for_each = var.kms_key_arn[*]
+    for_each = length(local.task_key_arns) > 0 ? [local.task_key_arns] : []
 
     content {
       # Only through these two services, never directly. The list of actions is from the DynamoDB developer guide.
@@ -76,7 +79,7 @@ data "aws_iam_policy_document" "task" {
         "kms:ReEncryptFrom",
         "kms:ReEncryptTo",
       ]
-      resources = [statement.value]
+      resources = statement.value
 
       condition {
         test     = "StringEquals"

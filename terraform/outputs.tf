@@ -19,8 +19,13 @@ output "secret_arns" {
 }
 
 output "table_name" {
-  description = "The DynamoDB table."
-  value       = var.table_name
+  description = "The DynamoDB table of the pool."
+  value       = local.table_names.pool
+}
+
+output "companion_table_name" {
+  description = "The companion table."
+  value       = local.table_names.companion
 }
 
 output "cluster_name" {

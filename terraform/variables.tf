@@ -34,7 +34,7 @@ variable "tags" {
 }
 
 variable "kms_key_arn" {
-  description = "A customer-managed KMS key for the table, the secrets, the logs, the images, the alarms and the dead letters. If null, AWS's own keys encrypt them. README.md lists the permissions that the key's policy has to grant."
+  description = "A customer-managed KMS key for the tables, the secrets, the logs, the images, the alarms and the dead letters. If null, AWS's own keys encrypt them. README.md lists the permissions that the key's policy has to grant."
   type        = string
   default     = null
 
@@ -413,8 +413,8 @@ variable "extra_environment" {
   validation {
     condition = length(setintersection(keys(var.extra_environment), [
       "API_BASE_PATH", "AUTO_DELETE_STALE_INTERVAL_SEC", "AUTO_EXPIRY_INTERVAL_SEC", "AWS_REGION",
-      "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME", "DDB_GSI2_NAME", "DDB_GSI3_NAME",
-      "DDB_TABLE_NAME", "HOST", "KEEP_ALIVE_SEC", "LOG_FORMAT", "LOG_LEVEL", "METRICS_PORT", "NIOSXAAS_ENABLED",
+      "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_COMPANION_TABLE_NAME", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME",
+      "DDB_GSI2_NAME", "DDB_GSI3_NAME", "DDB_TABLE_NAME", "HOST", "KEEP_ALIVE_SEC", "LOG_FORMAT", "LOG_LEVEL", "METRICS_PORT", "NIOSXAAS_ENABLED",
       "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "RUN_JOBS", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",
       "TRUSTED_PROXY_HOPS",
     ])) == 0
@@ -461,7 +461,7 @@ variable "job_intervals_sec" {
 # Table
 
 variable "table_name" {
-  description = "The DynamoDB table."
+  description = "The DynamoDB table of the pool."
   type        = string
   default     = "SandboxPool"
 
@@ -471,10 +471,50 @@ variable "table_name" {
   }
 }
 
+variable "companion_table_name" {
+  description = "The companion table, which stores everything that is not a sandbox. If null, its name is table_name followed by -companion."
+  type        = string
+  default     = null
+
+  validation {
+    condition = (
+      can(regex("^[A-Za-z0-9_.-]{3,255}$", coalesce(var.companion_table_name, "${var.table_name}-companion"))) &&
+      var.companion_table_name != var.table_name
+    )
+    error_message = "companion_table_name has to be 3 to 255 letters, digits, underscores, hyphens and dots, and not table_name."
+  }
+}
+
 variable "create_table" {
-  description = "Whether this deployment manages the table. If false, the table has to exist, with its key and its three indexes."
+  description = "Whether this deployment manages the pool's table. If false, the table has to exist, with its key and its three indexes. The companion table is always managed."
   type        = bool
   default     = true
+}
+
+variable "import_tables" {
+  description = "The tables that exist and are to be managed here from now on: pool (the FastAPI service's table, or a restored one), companion (a restored one). README.md and docs/operations.md have the steps. May stay set."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.import_tables, ["pool", "companion"])) == 0
+    error_message = "import_tables has to be a set of pool and companion."
+  }
+  validation {
+    condition     = var.create_table || !contains(var.import_tables, "pool")
+    error_message = "import_tables names the pool's table, which create_table = false leaves unmanaged."
+  }
+}
+
+variable "table_encryption" {
+  description = "The encryption of both tables: aws-owned, aws-managed (the account's key alias/aws/dynamodb, as the FastAPI service's table has), or the ARN of a customer-managed key. If null, kms_key_arn, or aws-owned without it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.table_encryption == null || can(regex("^(aws-owned|aws-managed|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/.+)$", var.table_encryption))
+    error_message = "table_encryption has to be aws-owned, aws-managed or the ARN of a key."
+  }
 }
 
 # Observability

@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SOURCE = ROOT / "terraform"
 WORK = ROOT / "target" / "terraform" / "work"
+STATE = WORK / "terraform.tfstate"
 
 MINIMAL = {
     "region": "eu-west-1",
@@ -71,6 +72,12 @@ REJECTED = [
     ({"jobs_runner": "cron"}, "scheduler or worker"),
     ({"job_intervals_sec": {"sync": 90}}, "multiple of 60"),
     ({"log_retention_days": 100}, "CloudWatch Logs offers"),
+    ({"companion_table_name": "SandboxPool"}, "and not table_name"),
+    ({"table_name": "x" * 250}, "companion_table_name has to be 3 to 255"),
+    ({"import_tables": ["StatusIndex"]}, "set of pool and companion"),
+    ({"import_tables": ["pool"], "create_table": False}, "leaves unmanaged"),
+    ({"table_encryption": "none"}, "aws-owned, aws-managed or the ARN"),
+    ({"extra_environment": {"DDB_COMPANION_TABLE_NAME": "x"}}, "follows from other variables"),
 ]
 
 # Actions for which AWS supports no resources.
@@ -86,7 +93,7 @@ def fail(text):
 
 
 def terraform(command, *arguments, chdir=WORK):
-    code, out, err = TerraformCommand.run(command, list(arguments), chdir=str(chdir))
+    code, out, err = TerraformCommand.run(command.split(), list(arguments), chdir=str(chdir))
     return code, f"{out}\n{err}".strip()
 
 
@@ -97,20 +104,39 @@ def must(command, *arguments, chdir=WORK):
     return text
 
 
+def rejected(values, reason):
+    """Checks that a plan with these variables fails with this message."""
+    code, text = terraform("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | values))
+    # Terraform wraps its messages.
+    if code == 0 or reason not in " ".join(text.replace("│", " ").split()):
+        fail(f"{values} should have been rejected with '{reason}'\n{text}")
+
+
+def planned(values):
+    """Plans on the state of the last apply; returns (type, name, index) -> change."""
+    must("plan", "-input=false", "-no-color", "-lock=false", "-out=check.plan", variables(MINIMAL | values))
+    _, out, _ = TerraformCommand.run("show", ["-json", "check.plan"], chdir=str(WORK))
+    return {
+        (change["type"], change["name"], change.get("index")): change["change"]
+        for change in json.loads(out)["resource_changes"]
+        if change["mode"] == "managed"
+    }
+
+
 def variables(values):
     file = WORK / "check.tfvars.json"
     file.write_text(json.dumps(values))
     return f"-var-file={file}"
 
 
-def apply(var_file):
-    """Applies to an empty state; returns (type, name, index) -> attributes."""
-    state = WORK / "terraform.tfstate"
-    state.unlink(missing_ok=True)
+def apply(var_file, afresh=True):
+    """Applies to an empty state, or to that of the last apply; returns (type, name, index) -> attributes."""
+    if afresh:
+        STATE.unlink(missing_ok=True)
     must("apply", "-auto-approve", "-input=false", "-no-color", "-lock=false", var_file)
     return {
         (resource["type"], resource["name"], instance.get("index_key")): instance["attributes"]
-        for resource in json.loads(state.read_text())["resources"]
+        for resource in json.loads(STATE.read_text())["resources"]
         if resource["mode"] == "managed"
         for instance in resource["instances"]
     }
@@ -160,6 +186,8 @@ def check_limits(made):
             period, window = attributes["period"], attributes["period"] * attributes["evaluation_periods"]
             if window > (604_800 if period >= 3600 else 86_400):
                 fail(f"the alarm {attributes['alarm_name']} has too long a window: {window} s")
+        if kind == "aws_cloudwatch_metric_alarm" and sum(bool(query["metric"]) for query in attributes["metric_query"]) > 10:
+            fail(f"the alarm {attributes['alarm_name']} has more than ten metrics")
         if kind in ("aws_lb", "aws_s3_bucket"):
             label, most = attributes.get("bucket") or attributes["name"], 63 if kind == "aws_s3_bucket" else 32
             if len(label) > most:
@@ -183,6 +211,154 @@ def scenario(title, var_file, wanted, unwanted=()):
     check_policies(made)
     check_tasks(made)
     check_limits(made)
+
+
+def table(name, encrypted_with=None):
+    """An existing table, as AWS restores it or as the FastAPI service's Terraform created it, and its companion."""
+    indexes = {"StatusIndex": "status", "TrackIndex": "allocated_to_track", "IdempotencyIndex": "idempotency_key"}
+    key = {"hash_key": "PK", "range_key": "SK"}
+    with_keys = {"PK": "S", "SK": "S", "allocated_at": "N"} | dict.fromkeys(indexes.values(), "S")
+    companion = key | {
+        "billing_mode": "PAY_PER_REQUEST",
+        "deletion_protection_enabled": False,
+        "attribute": [{"name": "PK", "type": "S"}, {"name": "SK", "type": "S"}],
+        "point_in_time_recovery": [{"enabled": False, "recovery_period_in_days": None}],
+        "server_side_encryption": [{"enabled": True, "kms_key_arn": encrypted_with}] if encrypted_with else [],
+        "ttl": [{"enabled": False, "attribute_name": ""}],
+    }
+    pool = companion | {
+        "attribute": [{"name": name, "type": of} for name, of in with_keys.items()],
+        "global_secondary_index": [
+            {
+                "name": index,
+                "projection_type": "ALL",
+                "hash_key": attribute,
+                "range_key": "allocated_at",
+                "key_schema": [
+                    {"attribute_name": attribute, "key_type": "HASH"},
+                    {"attribute_name": "allocated_at", "key_type": "RANGE"},
+                ],
+            }
+            for index, attribute in indexes.items()
+        ],
+    }
+    stand_in.EXISTING["aws_dynamodb_table", name] = pool
+    stand_in.EXISTING["aws_dynamodb_table", f"{name}-companion"] = companion
+
+
+def table_arns(*names):
+    return {f"arn:aws:dynamodb:{stand_in.REGION}:{stand_in.ACCOUNT}:table/{name}" for name in names}
+
+
+def statement(made, role, sid):
+    """Returns a statement of a role's policy, or None."""
+    policy = json.loads(made["aws_iam_role_policy", role, None]["policy"])
+    return next((each for each in policy["Statement"] if each["Sid"] == sid), None)
+
+
+def environment(made, task):
+    container = json.loads(made["aws_ecs_task_definition", task, None]["container_definitions"])[0]
+    return {variable["name"]: variable["value"] for variable in container["environment"]}
+
+
+def check_tables_in_use(made, pool, companion):
+    """Checks that permissions, tasks and alarms are about these two tables."""
+    if set(listed(statement(made, "task", "Tables")["Resource"])) != table_arns(pool, companion):
+        fail(f"the task role is for {statement(made, 'task', 'Tables')['Resource']}")
+    endpoint = json.loads(made["aws_vpc_endpoint", "dynamodb", None]["policy"])["Statement"][0]
+    if not table_arns(pool, companion) <= set(endpoint["Resource"]):
+        fail(f"the endpoint lets through {endpoint['Resource']}")
+    for task in ("broker", "jobs"):
+        found = environment(made, task)
+        if (found["DDB_TABLE_NAME"], found.get("DDB_COMPANION_TABLE_NAME")) != (pool, companion):
+            fail(f"{task} has the tables {found['DDB_TABLE_NAME']} and {found.get('DDB_COMPANION_TABLE_NAME')}")
+    watched = {
+        metric["dimensions"]["TableName"]
+        for (kind, name, _), alarm in made.items()
+        if (kind, name) == ("aws_cloudwatch_metric_alarm", "throttles")
+        for query in alarm["metric_query"]
+        for metric in query["metric"]
+    }
+    if watched != {pool, companion}:
+        fail(f"the alarms for throttles watch {watched}")
+
+
+def check_table_protected(made, *keys):
+    for key in keys:
+        attributes = made["aws_dynamodb_table", *key]
+        if not (
+            attributes["deletion_protection_enabled"]
+            and attributes["point_in_time_recovery"][0]["enabled"]
+            and attributes["ttl"][0] == {"attribute_name": "ttl", "enabled": True}
+        ):
+            fail(f"the table {attributes['name']} lacks protection or TTL")
+        for index in attributes["global_secondary_index"]:
+            if [each["key_type"] for each in index["key_schema"]] != ["HASH", "RANGE"]:
+                fail(f"the index {index['name']} has no key_schema")
+
+
+def check_updated_in_place(change, what):
+    if change["actions"] != ["update"] or "importing" not in change:
+        fail(f"the import of {what} would {change['actions']}")
+
+
+MANAGED_KEY = "arn:aws:kms:eu-west-1:123456789012:key/11111111-1111-1111-1111-111111111111"
+
+
+def check_table_taken_over():
+    # The FastAPI service's Terraform has server_side_encryption { enabled = true }: the key that AWS manages.
+    table("sandbox-broker-pool", encrypted_with=MANAGED_KEY)
+    STATE.unlink(missing_ok=True)
+    theirs = {"table_name": "sandbox-broker-pool"}
+    adopted = theirs | {"import_tables": ["pool"], "table_encryption": "aws-managed"}
+    unmanaged = theirs | {"create_table": False, "table_encryption": MANAGED_KEY}
+    for values in (adopted, unmanaged):
+        rejected(values | {"table_encryption": None}, f"is encrypted with {MANAGED_KEY}")
+
+    pool = planned(adopted)["aws_dynamodb_table", "pool", 0]
+    check_updated_in_place(pool, "the FastAPI service's table")
+    if pool["before"]["server_side_encryption"] != pool["after"]["server_side_encryption"]:
+        fail("the encryption of the FastAPI service's table would change")
+    made = apply(variables(MINIMAL | adopted))
+    check_table_protected(made, ("pool", 0), ("companion", None))
+    check_tables_in_use(made, "sandbox-broker-pool", "sandbox-broker-pool-companion")
+    if statement(made, "task", "Key"):
+        fail("the task role has a permission for a key, though no customer-managed key is in use")
+
+    made = apply(variables(MINIMAL | unmanaged))
+    check_tables_in_use(made, "sandbox-broker-pool", "sandbox-broker-pool-companion")
+    expect(made, [("aws_dynamodb_table", "companion")], [("aws_dynamodb_table", "pool")])
+    encryption = made["aws_dynamodb_table", "companion", None]["server_side_encryption"]
+    if encryption != [{"enabled": True, "kms_key_arn": MANAGED_KEY}]:
+        fail(f"the companion table is not encrypted as the pool's: {encryption}")
+    if statement(made, "task", "Key")["Resource"] != MANAGED_KEY:
+        fail("the task role may not use the key of the table")
+
+    stand_in.EXISTING["aws_dynamodb_table", "sandbox-broker-pool"]["global_secondary_index"].pop()
+    STATE.unlink()
+    rejected(adopted, "lacks an index")
+
+
+def check_tables_restored():
+    """The steps of docs/operations.md, "Restore"."""
+    apply(variables(MINIMAL))
+    table("Restored")
+    restored = {"table_name": "Restored", "import_tables": ["pool", "companion"]}
+    for values in ({"table_name": "Restored"}, restored):
+        rejected(values, "Instance cannot be destroyed")
+    must("state rm", "aws_dynamodb_table.pool[0]", "aws_dynamodb_table.companion")
+    changes = planned(restored)
+    for key in (("pool", 0), ("companion", None)):
+        check_updated_in_place(changes["aws_dynamodb_table", *key], key)
+    made = apply(variables(MINIMAL | restored), afresh=False)
+    check_table_protected(made, ("pool", 0), ("companion", None))
+    check_tables_in_use(made, "Restored", "Restored-companion")
+    for key, attributes in made.items():
+        if "SandboxPool" in json.dumps(attributes):
+            fail(f"{key} still has the name of the damaged table")
+    tables = {key: change["actions"] for key, change in planned(restored).items() if key[0] == "aws_dynamodb_table"}
+    if set(map(tuple, tables.values())) != {("no-op",)}:
+        fail(f"the next plan would change tables: {tables}")
 
 
 def run_checkov():
@@ -218,7 +394,7 @@ def main():
 
     step("arguments, types and references")
     shutil.rmtree(WORK, ignore_errors=True)
-    shutil.copytree(SOURCE, WORK, ignore=shutil.ignore_patterns(".terraform*", "backend.tf", "import.tf", "*.tfvars"))
+    shutil.copytree(SOURCE, WORK, ignore=shutil.ignore_patterns(".terraform*", "backend.tf", "*.tfvars"))
     must("init", "-input=false", "-no-color", "-backend=false")
     must("validate", "-no-color")
 
@@ -243,6 +419,7 @@ def main():
         [("aws_acm_certificate_validation", "main"), ("aws_scheduler_schedule", "job"), ("aws_dynamodb_table", "pool")],
         [("aws_ecs_service", "worker"), ("aws_wafv2_web_acl_logging_configuration", "main")],
     )
+    table("SandboxPool", encrypted_with=EVERYTHING["kms_key_arn"])
     scenario(
         "all options",
         variables(EVERYTHING),
@@ -260,17 +437,15 @@ def main():
         [("aws_flow_log", "main"), ("aws_vpc_endpoint", "interface"), ("aws_route53_record", "broker")],
     )
 
-    shutil.copy(SOURCE / "import.tf.example", WORK / "import.tf")
-    scenario("the FastAPI service's table", variables(MINIMAL), [("aws_dynamodb_table", "pool")])
-    (WORK / "import.tf").unlink()
+    step("the FastAPI service's table")
+    check_table_taken_over()
+    step("tables restored from a point in time")
+    check_tables_restored()
 
     step("variables that must be rejected")
-    (WORK / "terraform.tfstate").unlink()
+    STATE.unlink()
     for values, reason in REJECTED:
-        code, text = terraform("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | values))
-        # Terraform wraps its messages.
-        if code == 0 or reason not in " ".join(text.replace("│", " ").split()):
-            fail(f"{values} should have been rejected with '{reason}'\n{text}")
+        rejected(values, reason)
     print(f"{len(REJECTED)} rejected")
 
     step("checkov")

@@ -2,7 +2,7 @@
 
 It has the names and types of the real provider (schema.json), creates nothing and invents the answers of AWS. The real
 Terraform thus finds every misspelled argument, wrong type and dangling reference, and can complete an apply. The
-stand-in does not know which values AWS accepts.
+stand-in does not know which values AWS accepts, and which changes replace a resource, except those in REPLACING.
 """
 
 import itertools
@@ -27,6 +27,14 @@ NESTING = {
     "set": pb.Schema.NestedBlock.SET,
 }
 SERIAL = itertools.count(1)
+
+# The arguments of a resource whose change replaces it, where a check depends on that.
+REPLACING = {
+    "aws_dynamodb_table": ["name", "hash_key", "range_key"],
+    "aws_ecs_task_definition": ["container_definitions", "cpu", "memory"],
+}
+# The attributes of resources that exist without Terraform, for imports and data sources: (type, id) -> attributes.
+EXISTING = {}
 
 
 def is_unknown(value):
@@ -97,6 +105,44 @@ def invented(kind):
         return f"{kind.removeprefix('aws_')}-{name}-{next(SERIAL)}"
 
     return make
+
+
+def complete(level, values):
+    """Adds the attributes and blocks of a resource or block that are missing, as null or empty."""
+    for name in level["attributes"]:
+        values.setdefault(name, None)
+    for name, inner in level["blocks"].items():
+        values.setdefault(name, None if inner["nesting"] == "single" else [])
+        for each in values[name] or []:
+            complete(inner, each)
+    return values
+
+
+def shaped(of, value):
+    """Returns the value with the missing fields of its objects as null."""
+    if not isinstance(of, list) or value is None:
+        return value
+    container, inner = of
+    if container == "object":
+        return {name: shaped(field, value.get(name)) for name, field in inner.items()}
+    if container == "map":
+        return {key: shaped(inner, each) for key, each in value.items()}
+    return [shaped(inner, each) for each in value]
+
+
+def known(section, kind, name):
+    """Returns the attributes of a resource that exists without Terraform."""
+    attributes, blocks = SCHEMA[section][kind]["attributes"], SCHEMA[section][kind]["blocks"]
+    found = EXISTING.get((kind, name), {})
+    values = {key: shaped(of["type"], found[key]) for key, of in attributes.items() if key in found}
+    return values | {key: found[key] for key in blocks if key in found}
+
+
+def compute(section, kind, values):
+    """Sets the attributes that the provider would know after an apply or a read."""
+    if kind == "aws_dynamodb_table":
+        values["arn"] = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{values['name']}"
+    return fill(SCHEMA[section][kind], values, invented(kind))
 
 
 def policy_json(values):
@@ -172,30 +218,37 @@ class StandIn(rpc.ProviderServicer):
         return pb.ReadResource.Response(new_state=request.current_state)
 
     def ImportResourceState(self, request, context):
-        level = SCHEMA["resource"][request.type_name]
-        values = {name: None for name in level["attributes"]} | {"id": request.id, "name": request.id}
-        values |= {name: None if inner["nesting"] == "single" else [] for name, inner in level["blocks"].items()}
-        fill(level, values, invented(request.type_name))
+        values = {"id": request.id, "name": request.id} | known("resource", request.type_name, request.id)
+        complete(SCHEMA["resource"][request.type_name], values)
+        compute("resource", request.type_name, values)
         imported = pb.ImportResourceState.ImportedResource(type_name=request.type_name, state=pack(values))
         return pb.ImportResourceState.Response(imported_resources=[imported])
 
     def PlanResourceChange(self, request, context):
-        proposed = unpack(request.proposed_new_state)
-        if proposed is not None and unpack(request.prior_state) is None:
+        proposed, prior = unpack(request.proposed_new_state), unpack(request.prior_state)
+        replacing = []
+        if proposed is not None and prior is None:
             fill(SCHEMA["resource"][request.type_name], proposed, lambda name, of: UNKNOWN)
-        return pb.PlanResourceChange.Response(planned_state=pack(proposed), legacy_type_system=True)
+        elif proposed is not None:
+            replacing = [name for name in REPLACING.get(request.type_name, []) if proposed[name] != prior[name]]
+        paths = [pb.AttributePath(steps=[pb.AttributePath.Step(attribute_name=name)]) for name in replacing]
+        return pb.PlanResourceChange.Response(
+            planned_state=pack(proposed), requires_replace=paths, legacy_type_system=True
+        )
 
     def ApplyResourceChange(self, request, context):
         planned = unpack(request.planned_state)
         if planned is not None:
-            fill(SCHEMA["resource"][request.type_name], planned, invented(request.type_name))
+            compute("resource", request.type_name, planned)
         return pb.ApplyResourceChange.Response(new_state=pack(planned), legacy_type_system=True)
 
     def ReadDataSource(self, request, context):
         values = unpack(request.config)
         if request.type_name == "aws_iam_policy_document":
             values["json"] = policy_json(values)
-        fill(SCHEMA["data"][request.type_name], values, invented(request.type_name))
+        values |= known("data", request.type_name, values.get("name"))
+        complete(SCHEMA["data"][request.type_name], values)
+        compute("data", request.type_name, values)
         return pb.ReadDataSource.Response(state=pack(values))
 
     def StopProvider(self, request, context):
