@@ -1,6 +1,6 @@
-//! Identifiers that arrive as text: parsing and bounds.
+//! Identifiers that arrive as text. Rules hold for input only: a stored text is taken as it is.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -19,50 +19,107 @@ pub enum InvalidText {
         /// Characters allowed.
         max: usize,
     },
-    /// A character other than visible ASCII.
-    #[error("has a character at position {position} that is not visible ASCII (0x21 to 0x7E)")]
-    NotVisibleAscii {
+    /// A character that is not printable.
+    #[error("has a control character at position {position}")]
+    NotPrintable {
         /// Position of the first such character, counted from 1.
         position: usize,
     },
+    /// The text that stands for a variable without a value, or a variable that was not expanded.
+    #[error(
+        "is {0:?}, which is a variable that was not set or not expanded: every play that sends it would share one \
+         sandbox"
+    )]
+    Placeholder(String),
 }
 
-/// The maximum length of an identifier, in characters.
+/// The maximum length of an identifier, in characters. In UTF-8 it has at most four times as many bytes, within the
+/// 2048 bytes that DynamoDB allows for the hash key of a table or an index.
 pub const MAX_TEXT: usize = 256;
 
-fn visible_ascii(raw: &[u8]) -> Result<&str, InvalidText> {
-    let trimmed = raw.trim_ascii();
-    if trimmed.is_empty() {
+/// The texts by which shells and templates show a variable without a value, in lower case.
+const UNSET: [&str; 8] = [
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "(null)",
+    "<nil>",
+    "<no value>",
+    "[object object]",
+];
+
+/// The beginnings of an expression in a template. `[[` is Instruqt's.
+const TEMPLATES: [&str; 2] = ["{{", "[["];
+
+/// Decodes UTF-8, or else Latin-1, which is how HTTP libraries that know no UTF-8 send a header. Trims white space.
+fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
+    let decoded = str::from_utf8(raw).map_or_else(
+        |_| Cow::Owned(raw.iter().copied().map(char::from).collect::<String>()),
+        Cow::Borrowed,
+    );
+    let text = match decoded {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    };
+    if text.is_empty() {
         return Err(InvalidText::Empty);
     }
-    if let Some(at) = trimmed.iter().position(|byte| !byte.is_ascii_graphic()) {
-        return Err(InvalidText::NotVisibleAscii { position: at + 1 });
+    if let Some(at) = text.chars().position(|char| !is_printable(char)) {
+        return Err(InvalidText::NotPrintable { position: at + 1 });
     }
-    if trimmed.len() > MAX_TEXT {
-        return Err(InvalidText::TooLong {
-            got: trimmed.len(),
-            max: MAX_TEXT,
-        });
+    let got = text.chars().count();
+    if got > MAX_TEXT {
+        return Err(InvalidText::TooLong { got, max: MAX_TEXT });
     }
-    str::from_utf8(trimmed).map_err(|fault| InvalidText::NotVisibleAscii {
-        position: fault.valid_up_to() + 1,
-    })
+    Ok(text)
+}
+
+/// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line or
+/// changes the direction or meaning of the text around it, in a log or on a page.
+fn is_printable(char: char) -> bool {
+    !char.is_control()
+        && !matches!(char, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}')
+}
+
+/// Refuses a text that stands for a variable without a value, or for one that was not expanded.
+fn not_a_placeholder(text: &str) -> Result<(), InvalidText> {
+    let is_unset = UNSET.iter().any(|unset| text.eq_ignore_ascii_case(unset));
+    let is_variable = |rest: &str| {
+        rest.starts_with(|char: char| char.is_ascii_alphabetic() || "_{(".contains(char))
+    };
+    let has_variable = text.split('$').skip(1).any(is_variable);
+    let has_template = TEMPLATES.iter().any(|opening| text.contains(opening));
+    if is_unset || has_variable || has_template {
+        return Err(InvalidText::Placeholder(text.to_owned()));
+    }
+    Ok(())
 }
 
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident $(, $check:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Parses 1 to 256 visible ASCII characters; white space around them is ignored.
+            /// Parses input: 1 to 256 printable characters in UTF-8, or else in Latin-1. White space around them is
+            /// ignored.
             ///
             /// # Errors
             /// [`InvalidText`].
             pub fn parse(raw: impl AsRef<[u8]>) -> Result<Self, InvalidText> {
-                visible_ascii(raw.as_ref()).map(|text| Self(text.into()))
+                let text = printable(raw.as_ref())?;
+                $($check(&text)?;)?
+                Ok(Self(text.into()))
+            }
+
+            /// Takes a text that is stored, whatever it is: another service, or another version, may have other rules
+            /// for input.
+            #[must_use]
+            pub fn stored(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
             }
 
             /// Returns the identifier as text.
@@ -99,8 +156,9 @@ text! {
     SandboxId
 }
 text! {
-    /// The id of a caller: one student's play of a lab. Only callers hold sandboxes.
-    CallerId
+    /// The id of a caller: one student's play of a lab. Only callers hold sandboxes. No placeholder, which a whole class
+    /// would share; in a key or a lab it does no harm, because the caller stands beside it.
+    CallerId, not_a_placeholder
 }
 text! {
     /// An idempotency key, which distinguishes several allocations of one caller. Defaults to the caller's id.
@@ -131,47 +189,117 @@ mod tests {
     fn identifier_is_trimmed_and_bounded() {
         assert_eq!(CallerId::parse("  play-1\t").unwrap().as_str(), "play-1");
         assert_eq!(CallerId::parse(" "), Err(InvalidText::Empty));
-        assert!(CallerId::parse("x".repeat(256)).is_ok());
-        assert_eq!(
-            CallerId::parse("x".repeat(257)),
-            Err(InvalidText::TooLong { got: 257, max: 256 })
-        );
-        assert_eq!(
-            CallerId::parse("a b"),
-            Err(InvalidText::NotVisibleAscii { position: 2 })
-        );
-        assert_eq!(
-            CallerId::parse("é"),
-            Err(InvalidText::NotVisibleAscii { position: 1 })
-        );
-        assert_eq!(
-            CallerId::parse(b"ab\x7f"),
-            Err(InvalidText::NotVisibleAscii { position: 3 })
-        );
+        for text in ["x", "é", "\u{1F600}"] {
+            assert!(CallerId::parse(text.repeat(256)).is_ok());
+            assert_eq!(
+                CallerId::parse(text.repeat(257)),
+                Err(InvalidText::TooLong { got: 257, max: 256 })
+            );
+        }
+    }
+
+    #[test]
+    fn identifier_is_any_printable_text() {
+        for text in [
+            "Jane Doe",
+            "Cloud Security 101",
+            "Zoë",
+            "学生-7",
+            "فاطمة",
+            "\u{1F469}\u{200D}\u{1F4BB}",
+            "a\u{A0}b",
+        ] {
+            assert_eq!(CallerId::parse(text).unwrap().as_str(), text);
+        }
+        // Latin-1, as sent by a client that knows no UTF-8.
+        assert_eq!(CallerId::parse(b"Zo\xEB").unwrap().as_str(), "Zoë");
+        for (raw, position) in [
+            (b"a\tb".as_slice(), 2),
+            (b"ab\x7f", 3),
+            (b"\x85caf\xE9 \x85x", 6),
+            ("a\u{202E}b".as_bytes(), 2),
+            ("a\u{2028}b".as_bytes(), 2),
+        ] {
+            assert_eq!(
+                CallerId::parse(raw),
+                Err(InvalidText::NotPrintable { position })
+            );
+        }
+    }
+
+    #[test]
+    fn caller_is_no_placeholder() {
+        for text in [
+            "null",
+            "NULL",
+            "undefined",
+            "None",
+            "nil",
+            "(null)",
+            "<no value>",
+            "[object Object]",
+            "${INSTRUQT_PARTICIPANT_ID}",
+            "$INSTRUQT_PARTICIPANT_ID",
+            "$_id",
+            "play-$HOSTNAME",
+            "$(hostname)",
+            "{{ participant }}",
+            "[[ Instruqt-Var key=\"ID\" hostname=\"shell\" ]]",
+        ] {
+            assert_eq!(
+                CallerId::parse(text),
+                Err(InvalidText::Placeholder(text.to_owned()))
+            );
+            assert!(IdempotencyKey::parse(text).is_ok() && LabId::parse(text).is_ok());
+        }
+        for text in [
+            "nullify",
+            "none-1",
+            "Nil Armstrong",
+            "$5",
+            "5$",
+            "a{b}",
+            "[1]",
+        ] {
+            assert!(CallerId::parse(text).is_ok(), "{text}");
+        }
     }
 
     proptest! {
         #[test]
-        fn identifier_is_accepted_only_within_its_bounds(raw in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let trimmed = raw.trim_ascii();
-            let should = (1..=MAX_TEXT).contains(&trimmed.len()) && trimmed.iter().all(u8::is_ascii_graphic);
-            match CallerId::parse(&raw) {
+        fn any_bytes_are_an_identifier_within_its_bounds_or_a_fault(raw in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..600),
+            crate::arbitrary::text().prop_map(String::into_bytes),
+        ]) {
+            match SandboxId::parse(&raw) {
                 Ok(id) => {
-                    prop_assert!(should);
-                    prop_assert_eq!(id.as_str().as_bytes(), trimmed);
-                    prop_assert_eq!(CallerId::parse(id.as_str()), Ok(id));
+                    let text = id.as_str();
+                    prop_assert_eq!(text.trim(), text);
+                    prop_assert!((1..=MAX_TEXT).contains(&text.chars().count()));
+                    prop_assert!(text.len() <= 1024, "within the bounds of DynamoDB's keys");
+                    prop_assert!(!text.chars().any(char::is_control));
+                    prop_assert_eq!(SandboxId::parse(text), Ok(id.clone()));
                 }
-                Err(fault) => {
-                    prop_assert!(!should);
-                    prop_assert!(!fault.to_string().is_empty());
-                }
+                Err(fault) => prop_assert!(!fault.to_string().chars().any(char::is_control)),
             }
         }
 
         #[test]
-        fn white_space_around_an_identifier_is_ignored(text in "[!-~]{1,256}", space in "[ \t\r\n]{0,9}") {
+        fn white_space_around_an_identifier_is_ignored(text in "[!-~]([ -~]{0,98}[!-~])?", space in "[ \t\r\n]{0,9}") {
             let id = SandboxId::parse(format!("{space}{text}{space}")).unwrap();
             prop_assert_eq!(id.as_str(), text);
+        }
+
+        #[test]
+        fn header_in_latin_1_and_in_utf_8_is_the_same_caller(name in "[À-ÿ][a-z]{0,20}") {
+            let latin_1: Vec<u8> = name.chars().map(|char| u8::try_from(char).unwrap()).collect();
+            prop_assert_eq!(CallerId::parse(latin_1), CallerId::parse(name));
+        }
+
+        #[test]
+        fn stored_text_is_taken_as_it_is(text in any::<String>()) {
+            let caller = CallerId::stored(text.as_str());
+            prop_assert_eq!(caller.as_str(), text);
         }
     }
 }

@@ -21,7 +21,7 @@ fn error(answer: &Answer) -> (u16, String) {
 async fn each_invalid_header_has_a_message_of_its_own() {
     let (_pool, broker) = broker().await;
     let long = "x".repeat(257);
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         (&[], "MISSING_HEADER", "is missing"),
         (
             &[("X-Instruqt-Sandbox-ID", b"")],
@@ -39,14 +39,19 @@ async fn each_invalid_header_has_a_message_of_its_own() {
             "257 characters; at most 256",
         ),
         (
-            &[("X-Instruqt-Sandbox-ID", "café".as_bytes())],
+            &[("X-Instruqt-Sandbox-ID", "caf\u{85}é".as_bytes())],
             "INVALID_HEADER",
             "position 4",
         ),
         (
-            &[("X-Instruqt-Sandbox-ID", b"a b")],
+            &[("X-Instruqt-Sandbox-ID", b"undefined")],
             "INVALID_HEADER",
-            "position 2",
+            "would share one sandbox",
+        ),
+        (
+            &[("X-Track-ID", b"${INSTRUQT_PARTICIPANT_ID}")],
+            "INVALID_HEADER",
+            "would share one sandbox",
         ),
         (
             &[
@@ -62,7 +67,7 @@ async fn each_invalid_header_has_a_message_of_its_own() {
             "Idempotency-Key",
         ),
         (
-            &[("X-Track-ID", b"p"), ("Idempotency-Key", b"\xff")],
+            &[("X-Track-ID", b"p"), ("Idempotency-Key", b"a\tb")],
             "INVALID_HEADER",
             "Idempotency-Key",
         ),
@@ -114,6 +119,51 @@ async fn each_invalid_header_has_a_message_of_its_own() {
         5,
         "no sandbox was allocated"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_hold_any_printable_text() {
+    let pool = Pool::with_names(["Lab Adventure é 1", "lab-2"]).await;
+    let broker = pool.broker().await;
+    let headers: [(&str, &[u8]); 4] = [
+        (
+            "X-Instruqt-Sandbox-ID",
+            "Zoë <b>\"Doe\"</b>, =1+1".as_bytes(),
+        ),
+        ("X-Instruqt-Track-ID", b"Cloud Security 101"),
+        // Latin-1.
+        ("X-Sandbox-Name-Prefix", b"Lab Adventure \xE9"),
+        ("Idempotency-Key", "null 学生".as_bytes()),
+    ];
+    for status in [201, 200] {
+        let request = broker.client.request(Method::POST, "/v1/allocate");
+        let request = headers
+            .iter()
+            .fold(request.bearer_auth(TRACK), |request, (name, value)| {
+                request.header(*name, HeaderValue::from_bytes(value).unwrap())
+            });
+        let answer = broker.client.send(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.json()["name"], "Lab Adventure é 1");
+    }
+    let path = "/v1/admin/sandboxes?q=cloud%20security";
+    let listed = broker.client.admin(Method::GET, path).await.json();
+    let sandbox = &listed["sandboxes"][0];
+    assert_eq!(sandbox["allocated_to_track"], "Zoë <b>\"Doe\"</b>, =1+1");
+    assert_eq!(sandbox["idempotency_key"], "null 学生");
+    assert_eq!(sandbox["track_name"], "Cloud Security 101");
+    let id = "Lab%20Adventure%20%C3%A9%201";
+    let held = |method, path: &str| {
+        let request = broker
+            .client
+            .request(method, &format!("/v1/sandboxes/{id}{path}"));
+        let request = request.bearer_auth(TRACK);
+        broker
+            .client
+            .send(request.header(headers[0].0, HeaderValue::from_bytes(headers[0].1).unwrap()))
+    };
+    assert_eq!(held(Method::GET, "").await.json()["status"], "allocated");
+    assert_eq!(held(Method::POST, "/mark-for-deletion").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

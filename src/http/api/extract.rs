@@ -106,8 +106,9 @@ impl IntoParams for TrackCaller {
         vec![
             header_parameter(
                 CALLER,
-                "The caller: one value for each student's play, the same on every retry. 1 to 256 visible ASCII \
-                 characters. Required, unless `X-Track-ID` is sent.",
+                "The caller: one value for each student's play, the same on every retry. 1 to 256 printable characters \
+                 in UTF-8, or else in Latin-1; white space around them is ignored. A text that stands for a variable \
+                 without a value, such as `null` or `${ID}`, is an error. Required, unless `X-Track-ID` is sent.",
                 "play-7f3a91",
             ),
             header_parameter(
@@ -271,8 +272,8 @@ mod tests {
                         prefix.as_ref().map(NamePrefix::as_str),
                     ];
                     for text in texts.into_iter().flatten() {
-                        prop_assert!((1..=crate::domain::MAX_TEXT).contains(&text.len()));
-                        prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+                        prop_assert!((1..=crate::domain::MAX_TEXT).contains(&text.chars().count()));
+                        prop_assert!(!text.chars().any(char::is_control));
                     }
                     if !parts.headers.contains_key(KEY) {
                         prop_assert_eq!(holder.key.as_str(), holder.caller.as_str());
