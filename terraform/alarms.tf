@@ -108,7 +108,7 @@ locals {
         namespace   = local.cloudwatch_metrics, metric = "JobsDone", dimensions = { Job = job }
         statistic   = "Sum", period = settings.interval_sec, periods = settings.overdue_after
         comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
-      } if local.jobs_run
+      } if var.schedules_enabled
     },
     {
       for queue in aws_sqs_queue.dead_letters[*] : "dead-letters" => {

@@ -40,14 +40,17 @@ resource "aws_lb_target_group" "broker" {
   port        = var.container_port
 
   # How long a deregistered task may finish its requests. ECS deregisters a task before it sends SIGTERM, after which
-  # the broker has another shutdown_sec. No request of a lab takes that long; a job that an admin started continues
+  # the broker has another stop_timeout_sec. No request of a lab takes that long; a job that an admin started continues
   # without its client.
   deregistration_delay = local.stop_timeout_sec
   # Distributes the burst of a class by the load of each task.
   load_balancing_algorithm_type = "least_outstanding_requests"
 
   health_check {
-    path                = "/readyz"
+    # Not /readyz: ECS replaces tasks that fail this check, so an outage of DynamoDB would replace every one of them, and
+    # requests would get 502 from the load balancer in place of the broker's 503. A broker that cannot use the table does
+    # not start, so a faulty deployment does not pass this check either.
+    path                = "/healthz"
     matcher             = "200"
     interval            = 10
     timeout             = 5

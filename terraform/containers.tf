@@ -15,6 +15,7 @@ locals {
       HOST                     = "0.0.0.0"
       PORT                     = tostring(var.container_port)
       KEEP_ALIVE_SEC           = tostring(local.broker_keep_alive)
+      SHUTDOWN_DELAY_SEC       = tostring(local.shutdown_delay_sec)
       SHUTDOWN_TIMEOUT_SEC     = tostring(local.shutdown_sec)
       # The load balancer is the only proxy between clients and the broker.
       TRUSTED_PROXY_HOPS = "1"
@@ -33,8 +34,11 @@ locals {
     },
     { for variable, secret in aws_secretsmanager_secret.broker : variable => secret.arn },
     var.metrics_port == null ? {} : { METRICS_PORT = tostring(var.metrics_port) },
-    var.tracing_enabled ? { OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:4318" } : {},
   )
+
+  # Tasks with a collector beside the broker. A scheduled job would pull its image, 100 MB, through the NAT gateway in
+  # each of several hundred runs a day, to trace a minute of work.
+  traced_tasks = setsubtract(var.tracing_enabled ? ["broker", "jobs"] : [], local.is_scheduler ? ["jobs"] : [])
 
   log_configuration = {
     for key in setintersection(["broker", "jobs", "collector"], keys(local.log_groups)) : key => {
@@ -51,28 +55,35 @@ locals {
   }
 
   # Settings shared by the containers of the broker and of the jobs.
-  container = {
-    name                   = local.container_name
-    image                  = "${aws_ecr_repository.broker.repository_url}:${var.image_tag}"
-    essential              = true
-    entryPoint             = ["/sandbox-broker"]
-    environment            = [for name, value in local.environment : { name = name, value = value }]
-    user                   = var.container_user
-    readonlyRootFilesystem = true
-    linuxParameters        = { capabilities = { drop = ["ALL"] } }
-    # Explicit, because a class of 1,000 students opens 1,000 connections within seconds.
-    ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
-    stopTimeout = local.stop_timeout_sec
+  containers = {
+    for task in ["broker", "jobs"] : task => {
+      name       = local.container_name
+      image      = "${aws_ecr_repository.broker.repository_url}:${var.image_tag}"
+      essential  = true
+      entryPoint = ["/sandbox-broker"]
+      environment = [
+        for name, value in merge(
+          local.environment,
+          contains(local.traced_tasks, task) ? { OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:4318" } : {},
+        ) : { name = name, value = value }
+      ]
+      user                   = var.container_user
+      readonlyRootFilesystem = true
+      linuxParameters        = { capabilities = { drop = ["ALL"] } }
+      logConfiguration       = local.log_configuration[task]
+      # Explicit, because a class of 1,000 students opens 1,000 connections within seconds.
+      ulimits     = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
+      stopTimeout = local.stop_timeout_sec
+    }
   }
 
-  broker_container = merge(local.container, {
-    command          = ["serve"]
-    logConfiguration = local.log_configuration["broker"]
+  broker_container = merge(local.containers.broker, {
+    command = ["serve"]
     portMappings = [
       for port in compact([var.container_port, var.metrics_port]) : { containerPort = tonumber(port), protocol = "tcp" }
     ]
     # Requests /healthz on the loopback address. It does not check the database, since restarting the task would not
-    # repair that; the load balancer checks /readyz instead.
+    # repair that.
     healthCheck = {
       command     = ["CMD", "/sandbox-broker", "healthcheck"]
       interval    = 10
@@ -83,12 +94,14 @@ locals {
   })
 
   # Serves no requests, so it has no health check. ECS restarts a worker that exits.
-  job_container = merge(local.container, {
-    command          = local.is_scheduler ? ["job", "sync"] : ["worker"]
-    logConfiguration = local.log_configuration["jobs"]
-  })
+  job_container = merge(local.containers.jobs, { command = local.is_scheduler ? ["job", "sync"] : ["worker"] })
 
-  collector_containers = var.tracing_enabled ? [{
+  # By task; empty for a task that is not traced.
+  collector_containers = {
+    for task in ["broker", "jobs"] :
+    task => [for collector in local.collectors : collector if contains(local.traced_tasks, task)]
+  }
+  collectors = var.tracing_enabled ? [{
     name  = "collector"
     image = var.collector_image
     # The broker works without the collector.

@@ -10,6 +10,9 @@ resource "aws_ecs_cluster" "main" {
 
 # The broker service
 
+# Revisions stay active when a new one replaces them (skip_destroy): a deployment that fails goes back to the revision
+# before, and schedules start it until the new brokers serve.
+
 resource "aws_ecs_task_definition" "broker" {
   family                   = var.name
   requires_compatibilities = ["FARGATE"]
@@ -18,7 +21,8 @@ resource "aws_ecs_task_definition" "broker" {
   memory                   = var.task_size.broker_memory
   task_role_arn            = aws_iam_role.task.arn
   execution_role_arn       = aws_iam_role.execution.arn
-  container_definitions    = jsonencode(concat([local.broker_container], local.collector_containers))
+  skip_destroy             = true
+  container_definitions    = jsonencode(concat([local.broker_container], local.collector_containers.broker))
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -81,7 +85,8 @@ resource "aws_ecs_task_definition" "jobs" {
   memory                   = var.task_size.job_memory
   task_role_arn            = aws_iam_role.task.arn
   execution_role_arn       = aws_iam_role.execution.arn
-  container_definitions    = jsonencode(concat([local.job_container], local.collector_containers))
+  skip_destroy             = true
+  container_definitions    = jsonencode(concat([local.job_container], local.collector_containers.jobs))
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -96,7 +101,7 @@ resource "aws_ecs_service" "worker" {
   cluster               = aws_ecs_cluster.main.id
   task_definition       = aws_ecs_task_definition.jobs.arn
   launch_type           = "FARGATE"
-  desired_count         = 1
+  desired_count         = var.schedules_enabled ? 1 : 0
   propagate_tags        = "SERVICE"
   wait_for_steady_state = true
 
@@ -113,10 +118,6 @@ resource "aws_ecs_service" "worker" {
     security_groups = [aws_security_group.tasks.id]
   }
 
-  depends_on = [
-    aws_iam_role_policy.execution,
-    aws_iam_role_policy.task,
-    aws_route.nat,
-    aws_vpc_endpoint.dynamodb,
-  ]
+  # The jobs change to a new version once its brokers serve, and not at all if their deployment fails.
+  depends_on = [aws_ecs_service.broker]
 }

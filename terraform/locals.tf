@@ -6,16 +6,17 @@ locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
 
-  # How long the broker finishes running requests after SIGTERM. Must be less than stop_timeout_sec, after which ECS
-  # kills the task.
-  shutdown_sec = 25
+  # After SIGTERM the broker accepts connections for shutdown_delay_sec, because nodes of the load balancer may send
+  # requests for some seconds after the task was deregistered, and then finishes running requests for at most
+  # shutdown_sec. ECS kills the task after stop_timeout_sec.
+  shutdown_delay_sec = 10
+  shutdown_sec       = 25
+  stop_timeout_sec   = local.shutdown_delay_sec + local.shutdown_sec + 5
   # Must be less than broker_keep_alive: the load balancer then closes idle connections first, and never sends a request
   # over one that the broker has closed.
   alb_idle_sec       = 60
   broker_keep_alive  = 75
-  stop_timeout_sec   = 30
   is_scheduler       = var.jobs_runner == "scheduler"
-  jobs_run           = !local.is_scheduler || var.schedules_enabled
   cloudwatch_metrics = "SandboxBroker/${var.name}"
 
   # overdue_after: the number of intervals without a completed run that raises an alarm. Higher for cleanup, which takes

@@ -50,8 +50,13 @@ resource "aws_scheduler_schedule" "job" {
     }
   }
 
-  # A schedule that starts before the role has its policy would end in the dead-letter queue.
-  depends_on = [aws_iam_role_policy.scheduler]
+  depends_on = [
+    # The jobs change to a new version once its brokers serve, and not at all if their deployment fails. Therefore the
+    # target is a revision: the family alone would mean the newest, from the moment at which it is registered.
+    aws_ecs_service.broker,
+    # A schedule that starts before the role has its policy would end in the dead-letter queue.
+    aws_iam_role_policy.scheduler,
+  ]
 }
 
 resource "aws_sqs_queue" "dead_letters" {

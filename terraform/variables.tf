@@ -415,7 +415,7 @@ variable "extra_environment" {
       "API_BASE_PATH", "AUTO_DELETE_STALE_INTERVAL_SEC", "AUTO_EXPIRY_INTERVAL_SEC", "AWS_REGION",
       "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_COMPANION_TABLE_NAME", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME",
       "DDB_GSI2_NAME", "DDB_GSI3_NAME", "DDB_TABLE_NAME", "HOST", "KEEP_ALIVE_SEC", "LOG_FORMAT", "LOG_LEVEL", "METRICS_PORT", "NIOSXAAS_ENABLED",
-      "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "RUN_JOBS", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",
+      "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "RUN_JOBS", "SHUTDOWN_DELAY_SEC", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",
       "TRUSTED_PROXY_HOPS",
     ])) == 0
     error_message = "extra_environment has a name whose value follows from other variables or that the load balancer, the permissions or the alarms depend on."
@@ -425,7 +425,7 @@ variable "extra_environment" {
 # Jobs
 
 variable "jobs_runner" {
-  description = "scheduler: EventBridge Scheduler starts a separate task for each run. worker: a service with one task runs all jobs at their intervals."
+  description = "scheduler: EventBridge Scheduler starts a separate task for each run. worker: a service with one task runs all jobs at their intervals. Either starts when schedules_enabled is true."
   type        = string
   default     = "scheduler"
 
@@ -436,7 +436,7 @@ variable "jobs_runner" {
 }
 
 variable "schedules_enabled" {
-  description = "Whether the schedules are enabled. Disabled by default, so that a new deployment deletes nothing before it has been checked."
+  description = "Whether the jobs run by themselves: whether the schedules are enabled, or the worker has a task. Disabled by default, so that a new deployment deletes nothing before it has been checked."
   type        = bool
   default     = false
 }
@@ -569,7 +569,7 @@ variable "alarm_thresholds" {
 }
 
 variable "tracing_enabled" {
-  description = "Whether a collector sidecar sends the broker's traces to X-Ray."
+  description = "Whether a collector sidecar sends the traces of the broker and of the worker to X-Ray. Tasks of scheduled jobs are not traced."
   type        = bool
   default     = false
 }

@@ -78,6 +78,7 @@ REJECTED = [
     ({"import_tables": ["pool"], "create_table": False}, "leaves unmanaged"),
     ({"table_encryption": "none"}, "aws-owned, aws-managed or the ARN"),
     ({"extra_environment": {"DDB_COMPANION_TABLE_NAME": "x"}}, "follows from other variables"),
+    ({"extra_environment": {"SHUTDOWN_DELAY_SEC": "60"}}, "follows from other variables"),
 ]
 
 # Actions for which AWS supports no resources.
@@ -213,6 +214,53 @@ def scenario(title, var_file, wanted, unwanted=()):
     check_limits(made)
 
 
+def containers(made, task):
+    return json.loads(made["aws_ecs_task_definition", task, None]["container_definitions"])
+
+
+def check_deployments():
+    """Checks what runs when: revisions, jobs, collectors, and the time in which a task stops."""
+    traced = MINIMAL | {"tracing_enabled": True}
+    for image_tag in ("2.0.0", "2.0.1"):
+        made = apply(variables(traced | {"image_tag": image_tag}), afresh=image_tag == "2.0.0")
+        revision = made["aws_ecs_task_definition", "jobs", None]["arn"]
+        for key, attributes in made.items():
+            if key[0] == "aws_ecs_task_definition" and attributes["skip_destroy"] is not True:
+                fail(f"{key[1]}: the revision would be deregistered when the next one is created")
+            if key[0] == "aws_scheduler_schedule":
+                if attributes["target"][0]["ecs_parameters"][0]["task_definition_arn"] != revision:
+                    fail(f"the schedule {key[2]} starts another revision than {revision}")
+    check_waits_for_broker("aws_scheduler_schedule")
+    if [each["name"] for each in containers(made, "jobs")] != ["sandbox-broker"]:
+        fail("a task of a scheduled job has another container than the broker's")
+    if "OTEL_EXPORTER_OTLP_ENDPOINT" in environment(made, "jobs"):
+        fail("a task of a scheduled job sends traces to a collector that is not there")
+    if len(containers(made, "broker")) != 2 or "OTEL_EXPORTER_OTLP_ENDPOINT" not in environment(made, "broker"):
+        fail("the broker's task has no collector")
+    if made["aws_lb_target_group", "broker", None]["health_check"][0]["path"] != "/healthz":
+        fail("an outage of DynamoDB would replace every task")
+    found = environment(made, "broker")
+    delay, timeout = int(found.get("SHUTDOWN_DELAY_SEC", 0)), int(found["SHUTDOWN_TIMEOUT_SEC"])
+    if delay < 10 or not delay + timeout < containers(made, "broker")[0]["stopTimeout"] <= 120:
+        fail(f"a task stops in {containers(made, 'broker')[0]['stopTimeout']} s, with {delay} s and {timeout} s in it")
+
+    for enabled, tasks in ((False, 0), (True, 1)):
+        made = apply(variables(traced | {"jobs_runner": "worker", "schedules_enabled": enabled}))
+        if made["aws_ecs_service", "worker", 0]["desired_count"] != tasks:
+            fail(f"with schedules_enabled = {enabled} the worker has {1 - tasks} tasks")
+    check_waits_for_broker("aws_ecs_service", "worker")
+    if len(containers(made, "jobs")) != 2:
+        fail("the worker's task has no collector")
+
+
+def check_waits_for_broker(kind, name="job"):
+    for resource in json.loads(STATE.read_text())["resources"]:
+        if (resource["type"], resource["name"]) == (kind, name):
+            for instance in resource["instances"]:
+                if "aws_ecs_service.broker" not in instance["dependencies"]:
+                    fail(f"{kind}.{name} changes before the brokers of its version serve")
+
+
 def table(name, encrypted_with=None):
     """An existing table, as AWS restores it or as the FastAPI service's Terraform created it, and its companion."""
     indexes = {"StatusIndex": "status", "TrackIndex": "allocated_to_track", "IdempotencyIndex": "idempotency_key"}
@@ -257,8 +305,7 @@ def statement(made, role, sid):
 
 
 def environment(made, task):
-    container = json.loads(made["aws_ecs_task_definition", task, None]["container_definitions"])[0]
-    return {variable["name"]: variable["value"] for variable in container["environment"]}
+    return {variable["name"]: variable["value"] for variable in containers(made, task)[0]["environment"]}
 
 
 def check_tables_in_use(made, pool, companion):
@@ -437,6 +484,8 @@ def main():
         [("aws_flow_log", "main"), ("aws_vpc_endpoint", "interface"), ("aws_route53_record", "broker")],
     )
 
+    step("deployments and jobs")
+    check_deployments()
     step("the FastAPI service's table")
     check_table_taken_over()
     step("tables restored from a point in time")
