@@ -21,6 +21,7 @@ BURST_SEC = 300
 # AWS states that a hot partition is detected after several minutes.
 SPLIT_AFTER = 300
 TICK = 0.25
+TOMBSTONE_PARTITIONS = 4
 # ALLOCATE_TIMEOUT_MS.
 TIME_LIMIT = 10
 # Half of BACKOFF_MAX_MS, the mean of a pause that is uniformly distributed up to it.
@@ -72,8 +73,12 @@ class Design:
     def ranges(self, life):
         unit = self.index_units / self.shards
         # A class only allocates. Over its life each sandbox is inserted, allocated, released and cleaned up.
-        table, others, status = (13, 3, 2) if life else (4, 1, 1)
+        table, companion, others, status = (7, 6, 3, 2) if life else (2, 2, 1, 1)
         yield Range("table", self.partitions, table, True)
+        yield Range("companion", self.partitions, companion, True)
+        if life:
+            # The insertion checks the tombstone, and the deletion writes it. Ids rise, so a split does not help.
+            yield Range("tombstones", TOMBSTONE_PARTITIONS, 4, False)
         # Every play has its own caller and key.
         yield Range("caller index", self.partitions, others * self.index_units, True)
         if self.collide:

@@ -43,7 +43,7 @@ pub use self::{
     claim::{ClaimOutcome, ClaimPrecondition},
     cursor::Position,
     error::StoreError,
-    item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox},
+    item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox, tombstone_key},
     lease::{Acquired, Fence, LEASE, RunOutcome},
     list::Listing,
     migration::{Migration, SCHEMA_VERSION},
@@ -190,13 +190,13 @@ impl PoolStore {
         }
     }
 
-    /// Reads an item, strongly consistent.
-    async fn get_item(&self, key: Item) -> Result<Option<Item>, StoreError> {
+    /// Reads an item of a table, strongly consistent.
+    async fn get_item(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
         let _slot = self.slot().await;
         let call = self
             .client
             .get_item()
-            .table_name(&self.table.name)
+            .table_name(table)
             .set_key(Some(key))
             .consistent_read(true);
         let answer = Box::pin(call.send())

@@ -262,7 +262,7 @@ impl Caller {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()?;
         let put = Put::builder()
-            .table_name(&self.table)
+            .table_name(format!("{}-companion", self.table))
             .item("PK", string(claim_key(caller)))
             .item("SK", string("CLAIM"))
             .item("caller", string(caller))

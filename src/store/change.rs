@@ -79,8 +79,8 @@ impl PoolStore {
             Change::Insert(account) => {
                 let item = item::new_sandbox(account, lab_duration_hours, now)?;
                 vec![
-                    self.put_new(item)?,
-                    self.check_absent(item::tombstone_key(&account.sandbox_id))?,
+                    self.put_new_sandbox(item)?,
+                    self.check_no_tombstone(&account.sandbox_id)?,
                 ]
             }
             Change::Update(account) => {
@@ -123,13 +123,13 @@ impl PoolStore {
             Change::Reinstate(tombstone, account) => {
                 let item = item::reinstated_sandbox(tombstone, account, now)?;
                 let delete = Delete::builder()
-                    .table_name(&self.table.name)
+                    .table_name(&self.table.companion)
                     .set_key(Some(item::tombstone_key(&account.sandbox_id)))
                     .condition_expression("deleted_at = :deleted_at")
                     .expression_attribute_values(":deleted_at", number(tombstone.deleted_at))
                     .build()?;
                 vec![
-                    self.put_new(item)?,
+                    self.put_new_sandbox(item)?,
                     TransactWriteItem::builder().delete(delete).build(),
                 ]
             }
@@ -154,8 +154,8 @@ impl PoolStore {
         )
     }
 
-    /// Inserts an item, on the condition that there is none with its key.
-    fn put_new(&self, item: Item) -> Result<TransactWriteItem, BuildError> {
+    /// Inserts a sandbox, on the condition that there is none with its id.
+    fn put_new_sandbox(&self, item: Item) -> Result<TransactWriteItem, BuildError> {
         let put = Put::builder()
             .table_name(&self.table.name)
             .set_item(Some(item))
@@ -163,19 +163,11 @@ impl PoolStore {
         Ok(TransactWriteItem::builder().put(put.build()?).build())
     }
 
-    /// Inserts or replaces an item.
-    fn put(&self, item: Item) -> Result<TransactWriteItem, BuildError> {
-        let put = Put::builder()
-            .table_name(&self.table.name)
-            .set_item(Some(item));
-        Ok(TransactWriteItem::builder().put(put.build()?).build())
-    }
-
-    /// Requires that there is no item with this key.
-    fn check_absent(&self, key: Item) -> Result<TransactWriteItem, BuildError> {
+    /// Requires that the sandbox has no tombstone.
+    fn check_no_tombstone(&self, id: &SandboxId) -> Result<TransactWriteItem, BuildError> {
         let check = ConditionCheck::builder()
-            .table_name(&self.table.name)
-            .set_key(Some(key))
+            .table_name(&self.table.companion)
+            .set_key(Some(item::tombstone_key(id)))
             .condition_expression("attribute_not_exists(PK)");
         Ok(TransactWriteItem::builder()
             .condition_check(check.build()?)
@@ -200,6 +192,12 @@ impl PoolStore {
             .expression_attribute_values(":to", string(to.as_str()))
             .expression_attribute_values(":now", number(now.0))
     }
+}
+
+/// Returns the action that inserts or replaces an item of a table.
+fn put(table: &str, item: Item) -> Result<TransactWriteItem, BuildError> {
+    let put = Put::builder().table_name(table).set_item(Some(item));
+    Ok(TransactWriteItem::builder().put(put.build()?).build())
 }
 
 fn action(update: UpdateBuilder) -> Result<TransactWriteItem, BuildError> {

@@ -166,7 +166,7 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
         let put = Put::builder()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_item(Some(item::claim_item(&candidate.id, holder, terms, now)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match precondition {

@@ -1,4 +1,4 @@
-//! Items of the table: their primary keys, and their conversion to and from domain types.
+//! Items of both tables: their primary keys, and their conversion to and from domain types.
 
 mod claim;
 mod niosxaas;
@@ -30,7 +30,9 @@ pub type Item = HashMap<String, AttributeValue>;
 
 pub(super) const SANDBOX_PREFIX: &str = "SBX#";
 pub(super) const SANDBOX_SORT: &str = "META";
-pub(super) const TOMBSTONE_SORT: &str = "GONE";
+/// The number of partitions of the tombstones. Inserting a sandbox and deleting it take two write units each on its
+/// tombstone, and a partition takes 1,000 a second: with four, tombstones are not the first limit of the tables.
+pub(super) const TOMBSTONE_PARTITIONS: u8 = 4;
 pub(super) const NIOSXAAS_PREFIX: &str = "NIOSXAAS#";
 pub(super) const NIOSXAAS_SORT: &str = "CLEANUP";
 
@@ -73,8 +75,15 @@ pub(super) fn sandbox_key(id: &SandboxId) -> Item {
 }
 
 /// Returns the primary key of the tombstone of a sandbox.
-pub(super) fn tombstone_key(id: &SandboxId) -> Item {
-    key(format!("GONE#{id}"), TOMBSTONE_SORT)
+#[must_use]
+pub fn tombstone_key(id: &SandboxId) -> Item {
+    let number = Sha256::digest(id.as_str())[0] % TOMBSTONE_PARTITIONS;
+    key(tombstone_partition(number), id.as_str())
+}
+
+/// Returns the key of a partition of tombstones, with a number below [`TOMBSTONE_PARTITIONS`].
+pub(super) fn tombstone_partition(number: u8) -> String {
+    format!("TOMBSTONES#{number}")
 }
 
 /// Returns the primary key of the claim of a (caller, key) pair. The pair is hashed to bound the length of the key.

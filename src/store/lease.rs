@@ -86,7 +86,7 @@ impl PoolStore {
         let mut request = self
             .client
             .update_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_key(Some(lease_key(run.job())))
             .update_expression(
                 "SET #owner = :owner, run_id = :run, lease_until = :until, started_at = :now, \
@@ -207,14 +207,14 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn last_success(&self, job: JobName) -> Result<Option<UnixSeconds>, StoreError> {
-        let lease = self.get_item(lease_key(job)).await?;
+        let lease = self.get_item(&self.table.companion, lease_key(job)).await?;
         Ok(integer(lease.as_ref(), "succeeded_at").map(UnixSeconds))
     }
 
     fn held_lease(&self, fence: &Fence) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_key(Some(lease_key(fence.job)))
             .condition_expression("generation = :generation AND lease_until > :zero")
             .expression_attribute_values(":generation", number(fence.generation))
@@ -239,7 +239,7 @@ impl PoolStore {
             let answer = self
                 .client
                 .update_item()
-                .table_name(&self.table.name)
+                .table_name(&self.table.companion)
                 .set_key(Some(lease_key(job)))
                 .update_expression("SET lease_until = :one ADD generation :one")
                 .condition_expression("lease_until > :zero")

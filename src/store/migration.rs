@@ -15,8 +15,8 @@ use crate::{
     domain::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
 };
 
-/// The version of the table's layout that this broker writes.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the layout of the tables that this broker writes. In version 1 all items were in the pool's table.
+pub const SCHEMA_VERSION: u32 = 2;
 
 const MIGRATE_CONCURRENCY: usize = 16;
 
@@ -41,7 +41,7 @@ impl PoolStore {
         let answer = self
             .client
             .get_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_key(Some(schema_key()))
             .send()
             .await
@@ -124,7 +124,7 @@ impl PoolStore {
         let put = self
             .client
             .put_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_item(Some(item));
         let new = put.clone().condition_expression("attribute_not_exists(PK)");
         if self.put_if(new).await? {
@@ -171,7 +171,7 @@ impl PoolStore {
         item.insert("updated_at".to_owned(), number(now.0));
         self.client
             .put_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_item(Some(item))
             .send()
             .await

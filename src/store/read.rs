@@ -49,7 +49,9 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn get(&self, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
-        let item = self.get_item(item::sandbox_key(id)).await?;
+        let item = self
+            .get_item(&self.table.name, item::sandbox_key(id))
+            .await?;
         Ok(item.and_then(|item| self.read_or_skip(item)))
     }
 
@@ -63,7 +65,8 @@ impl PoolStore {
         key: &IdempotencyKey,
     ) -> Result<StoredClaim, StoreError> {
         Ok(StoredClaim::read(
-            self.get_item(item::claim_key(caller, key)).await?,
+            self.get_item(&self.table.companion, item::claim_key(caller, key))
+                .await?,
         ))
     }
 

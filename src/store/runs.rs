@@ -89,7 +89,7 @@ impl PoolStore {
         let answer = self
             .client
             .put_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_item(Some(item))
             .condition_expression("attribute_not_exists(PK) OR #state = :running")
             .expression_attribute_names("#state", "state")
@@ -127,7 +127,7 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        let item = self.get_item(run_key(id)).await?;
+        let item = self.get_item(&self.table.companion, run_key(id)).await?;
         Ok(item.and_then(read_run))
     }
 
@@ -143,7 +143,7 @@ impl PoolStore {
         let answer = self
             .client
             .query()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .key_condition_expression("PK = :job AND begins_with(SK, :run)")
             .expression_attribute_values(":job", string(partition(job)))
             .expression_attribute_values(":run", string("RUN#"))

@@ -77,7 +77,7 @@ impl PoolStore {
         let update = self
             .client
             .update_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
             .update_expression(
                 "SET sampled_at = :at, available = :available, allocated = :allocated, \
@@ -110,7 +110,7 @@ impl PoolStore {
         let mut items = self
             .client
             .query()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .key_condition_expression("PK = :samples AND SK BETWEEN :first AND :last")
             .expression_attribute_values(":samples", string(PARTITION))
             .expression_attribute_values(":first", string(sort(start_of_span(since))))

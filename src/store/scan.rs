@@ -1,18 +1,22 @@
 //! Scans and queries over many sandboxes, for jobs.
 
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::{
+    query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder,
+};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{
     PoolStore, StoreError,
-    item::{self, Item, SANDBOX_PREFIX, SANDBOX_SORT, Tombstone, number, string},
+    item::{
+        self, Item, SANDBOX_PREFIX, SANDBOX_SORT, TOMBSTONE_PARTITIONS, Tombstone, number, string,
+    },
 };
 use crate::{
     clock::UnixSeconds,
     domain::{NiosxaasRecord, Sandbox, Status},
 };
 
-/// One page of the table.
+/// One page of the tables.
 #[derive(Debug, Default)]
 pub struct SandboxPage {
     /// The sandboxes on it.
@@ -28,86 +32,81 @@ pub struct SandboxPage {
 pub(super) const ITEMS_PER_PAGE: i32 = 4096;
 
 impl PoolStore {
-    /// Reads every sandbox and tombstone page by page, each page strongly consistent.
+    /// Reads every sandbox and then every tombstone page by page, each page strongly consistent. In this order, a
+    /// sandbox that is deleted meanwhile is on a page as a sandbox, as a tombstone, or as both.
     pub fn sandbox_pages(
         &self,
     ) -> impl Stream<Item = Result<SandboxPage, StoreError>> + Send + Unpin + use<> {
-        let pages = self
+        let store = self.clone();
+        let scan = self
             .client
             .scan()
             .table_name(&self.table.name)
             .limit(ITEMS_PER_PAGE)
             .consistent_read(true)
-            .filter_expression("SK IN (:meta, :gone)")
+            .filter_expression("SK = :meta AND begins_with(PK, :sandbox)")
             .expression_attribute_values(":meta", string(SANDBOX_SORT))
-            .expression_attribute_values(":gone", string(item::TOMBSTONE_SORT))
-            .into_paginator()
-            .send();
-        let store = self.clone();
-        let pages = stream::unfold(pages, |mut pages| async {
-            pages.next().await.map(|page| (page, pages))
+            .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX));
+        let sandboxes = scan_pages(scan).map(move |items| {
+            let mut page = SandboxPage::default();
+            for item in items? {
+                let key = item::partition_of(&item).cloned().unwrap_or_default();
+                match store.read_or_skip(item) {
+                    Some(sandbox) => page.sandboxes.push(sandbox),
+                    None => page
+                        .unreadable
+                        .push(key.trim_start_matches(SANDBOX_PREFIX).to_owned()),
+                }
+            }
+            Ok(page)
         });
-        pages
-            .map(move |page| {
-                let items = page
-                    .map_err(|error| StoreError::from_sdk("Scan", error))?
-                    .items
-                    .unwrap_or_default();
-                Ok(store.read_page(items))
-            })
-            .boxed()
+        let store = self.clone();
+        let tombstones = stream::iter(0..TOMBSTONE_PARTITIONS).then(move |partition| {
+            let store = store.clone();
+            async move {
+                Ok(SandboxPage {
+                    tombstones: store.tombstones(partition).await?,
+                    ..SandboxPage::default()
+                })
+            }
+        });
+        sandboxes.chain(tombstones).boxed()
     }
 
-    fn read_page(&self, items: Vec<Item>) -> SandboxPage {
-        let mut page = SandboxPage::default();
-        for item in items {
-            let key = item
-                .get("PK")
-                .and_then(|key| key.as_s().ok())
-                .cloned()
-                .unwrap_or_default();
-            if !key.starts_with(SANDBOX_PREFIX) {
-                match serde_dynamo::aws_sdk_dynamodb_1::from_item(item) {
-                    Ok(tombstone) => page.tombstones.push(tombstone),
-                    // It still prevents the insertion of its sandbox, which only cannot be reinstated.
-                    Err(fault) => {
-                        tracing::warn!(key, %fault, "unreadable tombstone skipped");
-                    }
-                }
-                continue;
-            }
-            match self.read_or_skip(item) {
-                Some(sandbox) => page.sandboxes.push(sandbox),
-                None => page
-                    .unreadable
-                    .push(key.trim_start_matches(SANDBOX_PREFIX).to_owned()),
-            }
-        }
-        page
+    /// Reads a partition of the tombstones.
+    async fn tombstones(&self, partition: u8) -> Result<Vec<Tombstone>, StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table.companion)
+            .limit(ITEMS_PER_PAGE)
+            .consistent_read(true)
+            .key_condition_expression("PK = :partition")
+            .expression_attribute_values(
+                ":partition",
+                string(item::tombstone_partition(partition)),
+            );
+        collect(query, read_tombstone).await
     }
 
     /// Reads the NIOSXaaS records of the last 30 days page by page.
     pub fn niosxaas_pages(
         &self,
     ) -> impl Stream<Item = Result<Vec<NiosxaasRecord>, StoreError>> + Send + Unpin + use<> {
-        let pages = self
+        let scan = self
             .client
             .scan()
             .table_name(&self.table.name)
             .limit(ITEMS_PER_PAGE)
             .filter_expression("SK = :record AND begins_with(PK, :prefix)")
             .expression_attribute_values(":record", string(item::NIOSXAAS_SORT))
-            .expression_attribute_values(":prefix", string(item::NIOSXAAS_PREFIX))
-            .into_paginator()
-            .send();
-        let pages = stream::unfold(pages, |mut pages| async {
-            pages.next().await.map(|page| (page, pages))
-        });
-        pages
-            .map(|page| {
-                let page = page.map_err(|error| StoreError::from_sdk("Scan", error))?;
-                let records = page.items.unwrap_or_default().into_iter();
-                Ok(records.filter_map(item::read_niosxaas_record).collect())
+            .expression_attribute_values(":prefix", string(item::NIOSXAAS_PREFIX));
+        scan_pages(scan)
+            .map(|items| {
+                Ok(items?
+                    .into_iter()
+                    .filter_map(item::read_niosxaas_record)
+                    .collect())
             })
             .boxed()
     }
@@ -157,13 +156,39 @@ impl PoolStore {
     }
 
     async fn collect(&self, query: QueryFluentBuilder) -> Result<Vec<Sandbox>, StoreError> {
-        let mut items = query.into_paginator().items().send();
-        let mut sandboxes = Vec::new();
-        while let Some(item) = items.next().await {
-            sandboxes.extend(
-                self.read_or_skip(item.map_err(|error| StoreError::from_sdk("Query", error))?),
-            );
-        }
-        Ok(sandboxes)
+        collect(query, |item| self.read_or_skip(item)).await
     }
+}
+
+/// Reads the pages of a scan.
+fn scan_pages(scan: ScanFluentBuilder) -> impl Stream<Item = Result<Vec<Item>, StoreError>> {
+    stream::unfold(scan.into_paginator().send(), |mut pages| async {
+        let page = pages.next().await?;
+        let page = page.map_err(|error| StoreError::from_sdk("Scan", error));
+        Some((page.map(|page| page.items.unwrap_or_default()), pages))
+    })
+}
+
+/// Reads all items of a query, and skips those that `read` does not convert.
+async fn collect<T>(
+    query: QueryFluentBuilder,
+    read: impl Fn(Item) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut items = query.into_paginator().items().send();
+    let mut all = Vec::new();
+    while let Some(item) = items.next().await {
+        all.extend(read(
+            item.map_err(|error| StoreError::from_sdk("Query", error))?,
+        ));
+    }
+    Ok(all)
+}
+
+/// Converts a tombstone. An unreadable one is logged: it still prevents the insertion of its sandbox, which only cannot
+/// be reinstated.
+fn read_tombstone(item: Item) -> Option<Tombstone> {
+    let key = item.get("SK").and_then(|key| key.as_s().ok()).cloned();
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(item)
+        .inspect_err(|fault| tracing::warn!(key, %fault, "unreadable tombstone skipped"))
+        .ok()
 }

@@ -368,14 +368,7 @@ async fn unreadable_claim_is_overwritten() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let held = broker.client.allocate("play-1").await.sandbox_id();
-    let items = pool
-        .client
-        .scan()
-        .table_name(&pool.table)
-        .into_paginator()
-        .items()
-        .send();
-    let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
+    let items = pool.items_of(&pool.companion).await;
     let mut claim = items
         .into_iter()
         .find(|item| item["PK"].as_s().unwrap().starts_with("CLAIM#"))
@@ -383,7 +376,7 @@ async fn unreadable_claim_is_overwritten() {
     claim.remove("sandbox_id");
     pool.client
         .put_item()
-        .table_name(&pool.table)
+        .table_name(&pool.companion)
         .set_item(Some(claim))
         .send()
         .await

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Answer, BrokerClient, Pool, Proxy, TestBroker,
-    proxy::meter::{Access, Consumption, INDEXES, Source, TABLE, item_size},
+    proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
 
 const POOL: u64 = 100;
 const BATCH: u64 = 10;
 const HEAD: &str =
-    "| | calls | table | `status` | `track` | `key` | written | read, table | read, index |";
+    "| | calls | tables | `status` | `track` | `key` | written | read, tables | read, index |";
 
 /// A row of the table: an operation with its consumption, divided by the number of sandboxes that it was about.
 struct Row {
@@ -28,7 +28,7 @@ struct Row {
 impl Row {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     fn figures(&self, source: Source) -> Vec<f64> {
-        let resources = [TABLE].into_iter().chain(INDEXES.map(|(index, _)| index));
+        let resources = [TABLES].into_iter().chain(INDEXES.map(|(index, _)| index));
         let units = |access| {
             let units = resources
                 .clone()

@@ -338,15 +338,7 @@ async fn with_services(more: &[(&'static str, &'static str)]) -> (Pool, Simulato
 }
 
 async fn records(pool: &Pool) -> Vec<String> {
-    let items = pool
-        .client
-        .scan()
-        .table_name(&pool.table)
-        .consistent_read(true)
-        .into_paginator()
-        .items()
-        .send();
-    let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
+    let items = pool.items_of(&pool.table).await;
     let records = items
         .iter()
         .filter(|item| item["PK"].as_s().unwrap().starts_with("NIOSXAAS#"));

@@ -125,7 +125,7 @@ async fn broker_refuses_to_start_on_a_table_of_a_newer_schema() {
     let pool = Pool::new().await;
     pool.client
         .put_item()
-        .table_name(&pool.table)
+        .table_name(&pool.companion)
         .item("PK", S("SCHEMA".into()))
         .item("SK", S("SCHEMA".into()))
         .item("version", N("99".into()))

@@ -6,7 +6,7 @@ use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::{SandboxId, Status},
-    store::Change,
+    store::{Change, tombstone_key},
 };
 use serde_json::Value;
 
@@ -76,13 +76,14 @@ async fn sync_without_differences_writes_no_sandbox() {
     assert_eq!(calls.get("TransactWriteItems"), None, "{calls:?}");
     let bookkeeping = [
         ("PutItem".to_owned(), 2),
+        ("Query".to_owned(), 4),
         ("Scan".to_owned(), 1),
         ("UpdateItem".to_owned(), 2),
     ];
     assert_eq!(
         calls,
         bookkeeping.into(),
-        "only the lease and the run record are written"
+        "the sandboxes and tombstones are read; only the lease and the run record are written"
     );
 }
 
@@ -226,15 +227,8 @@ async fn tombstone_prevents_the_insertion_of_its_sandbox_only() {
     let gone = simulator.accounts()[7].csp_id.to_string();
     pool.client
         .put_item()
-        .table_name(&pool.table)
-        .item(
-            "PK",
-            aws_sdk_dynamodb::types::AttributeValue::S(format!("GONE#{gone}")),
-        )
-        .item(
-            "SK",
-            aws_sdk_dynamodb::types::AttributeValue::S("GONE".into()),
-        )
+        .table_name(&pool.companion)
+        .set_item(Some(tombstone_key(&SandboxId::parse(&gone).unwrap())))
         .send()
         .await
         .unwrap();

@@ -134,7 +134,7 @@ impl PoolStore {
     /// Requires that the run still holds the lease of its job.
     fn check_fence(&self, fence: &Fence) -> Result<TransactWriteItem, StoreError> {
         let check = ConditionCheck::builder()
-            .table_name(&self.table.name)
+            .table_name(&self.table.companion)
             .set_key(Some(lease::lease_key(fence.job)))
             .condition_expression("generation = :generation")
             .expression_attribute_values(":generation", number(fence.generation))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{Delete, TransactWriteItem, builders::UpdateBuilder};
 
-use super::{DeletionOutcome, Fault, SET, action};
+use super::{DeletionOutcome, Fault, SET, action, put};
 use crate::{
     clock::UnixSeconds,
     domain::{NiosxaasOutcome, Sandbox, Status, Transition},
@@ -48,7 +48,7 @@ impl PoolStore {
         };
         if let Some(outcome) = niosxaas {
             let record = item::niosxaas_record(sandbox.id(), outcome, now, now + RECORD_TTL);
-            actions.push(self.put(record)?);
+            actions.push(put(&self.table.name, record)?);
         }
         Ok(actions)
     }
@@ -82,7 +82,8 @@ impl PoolStore {
             && sandbox.expires_at().is_none()
             && sandbox.holder.is_none();
         if !was_never_used {
-            actions.push(self.put(item::tombstone(sandbox, now, now + RECORD_TTL)?)?);
+            let tombstone = item::tombstone(sandbox, now, now + RECORD_TTL)?;
+            actions.push(put(&self.table.companion, tombstone)?);
         }
         Ok(actions)
     }

@@ -18,7 +18,6 @@ pub struct Tombstone {
     external_id: String,
     pub(super) allocated_at: i64,
     pub(super) lab_duration_hours: u32,
-    // Not named like the key attributes of the indexes, so that the indexes contain only sandboxes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

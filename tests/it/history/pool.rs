@@ -1,6 +1,5 @@
-//! Scans of the table, without the proxy.
+//! Scans of the tables, without the proxy.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use sandbox_broker::store::Item;
 
 use super::event::{ClaimRow, EventKind, Row};
@@ -37,28 +36,15 @@ fn claim(item: &Item) -> Option<ClaimRow> {
     })
 }
 
-/// Scans the table.
+/// Reads the pool's table, and then the companion table.
 pub(super) async fn table(pool: &Pool) -> EventKind {
     let (mut sandboxes, mut claims, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
-    let mut items = pool
-        .client
-        .scan()
-        .table_name(&pool.table)
-        .consistent_read(true)
-        .filter_expression("SK IN (:sandbox, :claim, :gone)")
-        .expression_attribute_values(":sandbox", AttributeValue::S("META".to_owned()))
-        .expression_attribute_values(":claim", AttributeValue::S("CLAIM".to_owned()))
-        .expression_attribute_values(":gone", AttributeValue::S("GONE".to_owned()))
-        .into_paginator()
-        .items()
-        .send();
-    while let Some(item) = items.next().await {
-        let item = item.unwrap();
+    for item in pool.items().await {
         let key = text(&item, "PK").unwrap();
         match key.split_once('#') {
             Some(("SBX", _)) => sandboxes.push(row(&item)),
             Some(("CLAIM", _)) => claims.extend(claim(&item)),
-            Some(("GONE", id)) => tombstones.push(id.to_owned()),
+            Some(("TOMBSTONES", _)) => tombstones.extend(text(&item, "SK")),
             _ => {}
         }
     }

@@ -18,10 +18,11 @@ use sandbox_broker::{
 
 use super::{ADMIN, START, TRACK, broker::TestBroker, calls, engine::Engine};
 
-/// A table of its own on an engine.
+/// Two tables of its own on an engine.
 pub struct Pool {
     pub engine: Engine,
     pub table: String,
+    pub companion: String,
     pub store: PoolStore,
     pub client: Client,
 }
@@ -51,6 +52,7 @@ impl Pool {
         Self {
             engine,
             table,
+            companion: config.store.table.companion,
             store,
             client,
         }
@@ -104,12 +106,19 @@ impl Pool {
         TestBroker::boot(self.variables(more)).await
     }
 
-    /// Reads every item from the table.
+    /// Reads every item of the pool's table, and then of the companion table.
     pub async fn items(&self) -> Vec<Item> {
+        let pool = self.items_of(&self.table).await;
+        let companion = self.items_of(&self.companion).await;
+        pool.into_iter().chain(companion).collect()
+    }
+
+    /// Reads every item of a table.
+    pub async fn items_of(&self, table: &str) -> Vec<Item> {
         let items = self
             .client
             .scan()
-            .table_name(&self.table)
+            .table_name(table)
             .consistent_read(true)
             .into_paginator()
             .items()
@@ -119,7 +128,7 @@ impl Pool {
 
     /// Reads every sandbox from the table.
     pub async fn sandboxes(&self) -> Vec<Sandbox> {
-        self.items()
+        self.items_of(&self.table)
             .await
             .into_iter()
             .filter(|item| item["PK"].as_s().unwrap().starts_with("SBX#"))

@@ -3,10 +3,10 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     domain::Account,
-    store::{Change, ClaimOutcome, ClaimPrecondition, StoredClaim},
+    store::{Change, ClaimOutcome, ClaimPrecondition, Item, StoredClaim},
 };
 
-use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
+use super::stage::{HOUR, Outcome, Scenario, Stage, id, key, must, scenario, with_sfdc};
 use crate::support::{START, account};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -130,13 +130,12 @@ async fn leftover(stage: Stage) -> Outcome {
     must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))
 }
 
-/// Returns the partition key of the only claim in the table.
-pub(super) async fn claim_key(stage: &Stage) -> String {
-    let scan = stage.pool.client.scan().table_name(&stage.pool.table);
-    let items = scan.send().await.unwrap().items.unwrap();
-    let keys = items.iter().map(|item| item["PK"].as_s().unwrap());
-    let mut claims = keys.filter(|key| key.starts_with("CLAIM#"));
-    claims.next().unwrap().clone()
+/// Returns the key of the only claim.
+pub(super) async fn claim_key(stage: &Stage) -> Item {
+    let items = stage.pool.items_of(&stage.pool.companion).await;
+    let mut partitions = items.iter().map(|item| item["PK"].as_s().unwrap());
+    let claim = partitions.find(|partition| partition.starts_with("CLAIM#"));
+    key(claim.unwrap(), "CLAIM")
 }
 
 async fn readable(stage: Stage) -> Outcome {
@@ -147,9 +146,7 @@ async fn readable(stage: Stage) -> Outcome {
         .await;
     must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))?;
     let key = claim_key(&stage).await;
-    stage
-        .rewrite((&key, "CLAIM"), &[("sandbox_id", None)])
-        .await;
+    stage.rewrite_companion(key, &[("sandbox_id", None)]).await;
     let won = stage
         .claim(&account("second"), "play", &ClaimPrecondition::Unreadable)
         .await;

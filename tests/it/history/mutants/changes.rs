@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
     domain::{JobName, RunId, Status},
-    store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone},
+    store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone, tombstone_key},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, number, scenario, text};
@@ -170,7 +170,9 @@ async fn reinstated(stage: Stage) -> Outcome {
     )?;
     let tombstone = Box::new(bury(&stage, "gone").await);
     let later = ("deleted_at", Some(number(START.0 + 9)));
-    stage.rewrite(("GONE#gone", "GONE"), &[later]).await;
+    stage
+        .rewrite_companion(tombstone_key(&id("gone")), &[later])
+        .await;
     let change = Change::Reinstate(tombstone, account("gone"));
     must(
         !stage.change(None, change, START + HOUR).await,

@@ -179,7 +179,7 @@ async fn meanwhile(stage: Stage, sandbox: &'static str, at: UnixSeconds) -> Outc
             ("sandbox_id", Some(text(sandbox))),
             ("allocated_at", Some(number(at.0))),
         ];
-        stage.rewrite((&key, "CLAIM"), &attributes).await;
+        stage.rewrite_companion(key, &attributes).await;
         let changed = pointer(&stage).await;
         gate.open();
         changed

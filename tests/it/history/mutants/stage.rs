@@ -60,6 +60,13 @@ pub(super) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
+pub(super) fn key(partition: &str, sort: &str) -> Item {
+    Item::from([
+        ("PK".to_owned(), text(partition)),
+        ("SK".to_owned(), text(sort)),
+    ])
+}
+
 pub(super) fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
@@ -160,25 +167,19 @@ impl Stage {
         self.sandbox(name).await.map(|sandbox| sandbox.status)
     }
 
-    /// Sets or removes attributes of an item unconditionally.
-    pub(super) async fn rewrite(
-        &self,
-        (partition, sort): (&str, &str),
-        attributes: &[(&str, Option<AttributeValue>)],
-    ) {
-        let get = self.pool.client.get_item().table_name(&self.pool.table);
-        let get = get.key("PK", text(partition)).key("SK", text(sort));
-        let found = get.send().await.unwrap().item;
-        let mut item: Item = found.unwrap_or_default();
-        item.insert("PK".to_owned(), text(partition));
-        item.insert("SK".to_owned(), text(sort));
+    /// Sets or removes attributes of an item of a table unconditionally.
+    async fn rewrite(&self, table: &str, key: Item, attributes: &[(&str, Option<AttributeValue>)]) {
+        let get = self.pool.client.get_item().table_name(table);
+        let get = get.set_key(Some(key.clone())).send();
+        let mut item: Item = get.await.unwrap().item.unwrap_or_default();
+        item.extend(key);
         for (name, value) in attributes {
             match value {
                 Some(value) => item.insert((*name).to_owned(), value.clone()),
                 None => item.remove(*name),
             };
         }
-        let put = self.pool.client.put_item().table_name(&self.pool.table);
+        let put = self.pool.client.put_item().table_name(table);
         put.set_item(Some(item)).send().await.unwrap();
     }
 
@@ -188,8 +189,17 @@ impl Stage {
         name: &str,
         attributes: &[(&str, Option<AttributeValue>)],
     ) {
-        self.rewrite((&format!("SBX#{name}"), "META"), attributes)
-            .await;
+        let key = key(&format!("SBX#{name}"), "META");
+        self.rewrite(&self.pool.table, key, attributes).await;
+    }
+
+    /// Sets or removes attributes of an item of the companion table unconditionally.
+    pub(super) async fn rewrite_companion(
+        &self,
+        key: Item,
+        attributes: &[(&str, Option<AttributeValue>)],
+    ) {
+        self.rewrite(&self.pool.companion, key, attributes).await;
     }
 }
 

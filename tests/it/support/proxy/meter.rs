@@ -18,8 +18,8 @@ pub const INDEXES: [(&str, &str); 3] = [
 ];
 /// The sort key of every index.
 const SORT: &str = "allocated_at";
-/// The resource that is not an index.
-pub const TABLE: &str = "table";
+/// The resource that is not an index: both tables.
+pub const TABLES: &str = "tables";
 const WRITE_UNIT: usize = 1024;
 const READ_UNIT: usize = 4096;
 
@@ -36,7 +36,7 @@ pub enum Access {
     Write,
 }
 
-/// Calls and capacity units, by resource: the table or an index.
+/// Calls and capacity units, by resource: the tables or an index.
 #[derive(Clone, Debug, Default)]
 pub struct Consumption {
     pub calls: usize,
@@ -58,7 +58,7 @@ impl Consumption {
         // A transaction writes each item twice (prepare, commit), also for a condition check.
         let times = if is_transaction { 2.0 } else { 1.0 };
         let both = write_units([old, new]);
-        self.add(Source::Rules, Access::Write, TABLE, both * times);
+        self.add(Source::Rules, Access::Write, TABLES, both * times);
         for (index, partition) in INDEXES {
             let key = |item: Option<&Value>| {
                 let item = item.filter(|item| item.get(partition).is_some())?;
@@ -83,7 +83,7 @@ impl Consumption {
         let parts = consumed.as_array().cloned();
         for part in parts.unwrap_or_else(|| vec![consumed.clone()]) {
             let units = |resource: &Value| resource["CapacityUnits"].as_f64().unwrap_or(0.0);
-            self.add(Source::Server, access, TABLE, units(&part["Table"]));
+            self.add(Source::Server, access, TABLES, units(&part["Table"]));
             for (index, resource) in part["GlobalSecondaryIndexes"]
                 .as_object()
                 .into_iter()
@@ -126,7 +126,7 @@ impl Meter {
                 "GetItem" => vec![answered["Item"].clone()],
                 operation => unfiltered(operation, call, &body, server).await?,
             };
-            let resource = body["IndexName"].as_str().unwrap_or(TABLE);
+            let resource = body["IndexName"].as_str().unwrap_or(TABLES);
             let is_consistent = body["ConsistentRead"] == true;
             let units = read_units(&read, is_consistent);
             consumption.add(Source::Rules, Access::Read, resource, units);

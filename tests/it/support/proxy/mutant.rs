@@ -152,8 +152,11 @@ fn condition_of(kind: &str, action: &Value) -> Option<Condition> {
     };
     let partition = key["PK"]["S"].as_str()?;
     let item = partition.split('#').next().unwrap_or(partition);
-    // The lease and the run records of a job share a partition.
-    let sort = key["SK"]["S"].as_str()?.split('#').next()?;
+    // The lease and the run records of a job share a partition. The sort key of a tombstone is the id of its sandbox.
+    let sort = match item {
+        "TOMBSTONES" => "id",
+        _ => key["SK"]["S"].as_str()?.split('#').next()?,
+    };
     let value = |name: &str| action["ExpressionAttributeValues"][name]["S"].as_str();
     let states = match (value(":from"), value(":to")) {
         (Some(from), Some(to)) => format!(" {from} to {to}"),
