@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 
 use super::base_path;
 use crate::{
-    domain::{CallerId, SandboxId},
+    domain::{CallerId, LabId, SandboxId},
     shared::lock,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct RequestContext {
 pub(super) struct Notes {
     /// The caller that the request names.
     pub caller: Option<CallerId>,
+    /// The lab that the request names.
+    pub lab: Option<LabId>,
     /// The sandbox of the request.
     pub sandbox: Option<SandboxId>,
 }
@@ -75,6 +77,11 @@ fn note(write: impl FnOnce(&mut Notes)) {
 /// Adds the caller to the log event of the current request.
 pub(super) fn note_caller(caller: &CallerId) {
     note(|notes| notes.caller = Some(caller.clone()));
+}
+
+/// Adds the lab to the log event of the current request.
+pub(super) fn note_lab(lab: &LabId) {
+    note(|notes| notes.lab = Some(lab.clone()));
 }
 
 /// Adds the sandbox to the log event of the current request.

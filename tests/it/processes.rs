@@ -228,7 +228,13 @@ async fn every_request_is_one_json_event_without_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let mut broker = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
     let client = &broker.client;
-    let allocated = client.allocate("play-1").await;
+    let allocated = client
+        .send(
+            client
+                .allocation("play-1")
+                .header("X-Instruqt-Track-ID", "cloud-security-101"),
+        )
+        .await;
     client.allocate("play-1").await;
     client.release(&allocated.sandbox_id(), "play-1").await;
     client.get("unknown", "play-1").await;
@@ -294,6 +300,8 @@ async fn every_request_is_one_json_event_without_tokens() {
             assert!(!event[field].is_null(), "{field}: {event}");
         }
     }
+    assert_eq!(requests[0]["lab"], "cloud-security-101");
+    assert!(requests[1]["lab"].is_null());
     assert_eq!(
         requests[0]["request_id"].as_str(),
         allocated.header("x-request-id")

@@ -133,6 +133,9 @@ impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
         let headers = &parts.headers;
         let key = optional(headers, KEY)?.unwrap_or_else(|| IdempotencyKey::from(&caller));
         let lab = optional::<LabId>(headers, LAB)?;
+        if let Some(lab) = &lab {
+            request_context::note_lab(lab);
+        }
         let prefix = optional::<NamePrefix>(headers, PREFIX)?;
         Ok(Self(AllocateRequest {
             holder: Holder { caller, key, lab },

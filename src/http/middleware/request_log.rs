@@ -13,7 +13,7 @@ use tracing::{Instrument, field::Empty};
 
 use super::client::{self, ClientAddress};
 use crate::{
-    domain::{CallerId, SandboxId},
+    domain::{CallerId, LabId, SandboxId},
     http::{
         headers::X_REQUEST_ID,
         request_context::{Outcome, RequestContext},
@@ -181,6 +181,7 @@ impl Drop for Event {
         tracing::info!(
             request_id = self.context.id(),
             track_id = notes.caller.as_ref().map(CallerId::as_str),
+            lab = notes.lab.as_ref().map(LabId::as_str),
             sandbox_id = notes.sandbox.as_ref().map(SandboxId::as_str),
             action = self.action,
             outcome,
