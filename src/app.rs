@@ -41,6 +41,7 @@ use crate::{
     shared::Shared,
     store::{PoolStore, SCHEMA_VERSION, StoreError},
     telemetry::metrics::Metrics,
+    tls::{NoAuthorities, check_authorities},
 };
 
 /// The reason why a command cannot start.
@@ -58,6 +59,9 @@ pub enum StartError {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// A service is reached over TLS, but there are no certificate authorities.
+    #[error(transparent)]
+    NoAuthorities(#[from] NoAuthorities),
     /// The database cannot be used.
     #[error("the table {table} cannot be used")]
     Store {
@@ -142,6 +146,7 @@ impl Storage {
             store: PoolStore::connect(&config.store, config.store.endpoint.as_deref(), metrics)
                 .await,
             #[cfg(feature = "embedded")]
+        check_authorities(config.store.endpoint.as_deref().unwrap_or("AWS"))?;
             engine: None,
         })
     }
@@ -151,6 +156,20 @@ fn unusable(config: &Config, source: StoreError) -> StartError {
     StartError::Store {
         table: config.store.table.name.clone(),
         source,
+/// Checks that there are certificate authorities for the services besides the database, as far as they need TLS.
+fn check_services(config: &Config) -> Result<(), NoAuthorities> {
+    if config.secrets.is_used() {
+        check_authorities(config.secrets.endpoint.as_deref().unwrap_or("AWS"))?;
+    }
+    if config.csp.mode == CspMode::Live {
+        check_authorities(&config.csp.base_url)?;
+        if let Some(niosxaas) = &config.niosxaas {
+            check_authorities(&niosxaas.base_url)?;
+        }
+    }
+    Ok(())
+}
+
     }
 }
 
@@ -169,6 +188,7 @@ impl App {
         let storage = Storage::open(config, metrics.clone()).await?;
         let store = storage.store.clone();
         migrate_once(config, &store, &*clock).await?;
+        check_services(config)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
         let secrets = SecretsRefresher::new(

@@ -23,3 +23,4 @@ mod shutdown;
 pub mod store;
 pub mod telemetry;
 mod url;
+mod tls;

@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 10] = [
         "shared",
         "shutdown",
         "telemetry",
+        "tls",
         "url",
     ],
     &["domain"],

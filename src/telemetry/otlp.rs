@@ -12,7 +12,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use super::TRACE;
-use crate::url::is_loopback_url;
+use crate::{
+    tls::{check_authorities, is_plain},
+    url::is_loopback_url,
+};
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -22,6 +25,13 @@ const PATH: &str = "/v1/traces";
 /// Creates a provider that exports traces to the collector at `endpoint`.
 pub(super) fn provider(endpoint: &str) -> Result<SdkTracerProvider, Fault> {
     let client = reqwest::blocking::Client::builder();
+    // Without TLS, certificate authorities that cannot be read are no fault.
+    let client = if is_plain(endpoint) {
+        client.tls_certs_only([])
+    } else {
+        check_authorities(endpoint)?;
+        client
+    };
     // A proxy named in the environment cannot reach a loopback address of this machine.
     let client = if is_loopback_url(endpoint) {
         client.no_proxy()

@@ -468,3 +468,46 @@ async fn healthcheck_succeeds_only_while_the_broker_is_up() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("/healthz does not answer"), "{stderr}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_authorities_that_cannot_be_read_stop_only_what_needs_them() {
+    let data = tempfile::tempdir().unwrap();
+    let empty = data.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for file in ["", "/nowhere.pem", empty.to_str().unwrap()] {
+        let mut variables = laptop(data.path());
+        variables.insert("SSL_CERT_FILE".into(), file.into());
+        variables.insert(
+            "OTEL_EXPORTER_OTLP_ENDPOINT".into(),
+            "http://127.0.0.1:9".into(),
+        );
+        let broker = BrokerProcess::serve(data.path(), &variables);
+        let port = broker.client.base.rsplit(':').next().unwrap().to_owned();
+        let health = command(data.path(), &variables)
+            .arg("healthcheck")
+            .env("PORT", port)
+            .output()
+            .unwrap();
+        assert!(health.status.success(), "{health:?}");
+        broker.kill();
+        for (name, value) in [
+            ("CSP_BASE_URL", "https://csp.example.com/v2"),
+            ("DDB_ENDPOINT_URL", "https://db.example.com"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example.com"),
+        ] {
+            let pool = Pool::new().await;
+            let mut variables = pool.variables(&[("SSL_CERT_FILE", file), (name, value)]);
+            variables.remove("LOG_LEVEL");
+            let output = command(data.path(), &variables)
+                .arg("serve")
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(
+                stderr.contains(&format!("SSL_CERT_FILE={file}")) && stderr.contains("remove it"),
+                "{stderr}"
+            );
+        }
+    }
+}
