@@ -11,7 +11,11 @@ pub mod worker;
 
 #[cfg(feature = "simulator")]
 use std::net::IpAddr;
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -103,6 +107,17 @@ pub struct SimulatorArguments {
     /// A file that preserves the state over a restart.
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
+}
+
+/// Prints a line to stdout. Output that nobody takes, because the pipe is closed or the disk is full, changes neither
+/// the work of a command nor its exit code.
+pub fn print(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Prints a line to stderr, like [`print`].
+pub fn print_error(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 const NO_SIGNALS: &str = "cannot listen for signals";

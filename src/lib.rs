@@ -3,6 +3,12 @@
 //! A module uses only modules of lower layers; `docs/architecture.md` has the table, and `tests/architecture.rs`
 //! enforces it.
 
+#![warn(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic if nobody takes the output; use cli::print"
+)]
+
 pub mod app;
 #[cfg(test)]
 mod arbitrary;

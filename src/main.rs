@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match run(&cli.command.unwrap_or(Command::Serve)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            cli::print_error(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -41,8 +41,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
     let config = Config::from_variables(&variables())?;
     if matches!(command, Command::CheckConfig) {
-        // Writing fails only if the reader has closed the pipe.
-        let _ = cli::check_config::run(&config);
+        cli::check_config::run(&config);
         return Ok(ExitCode::SUCCESS);
     }
     if matches!(command, Command::Healthcheck) {

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::{NO_SIGNALS, SimulatorArguments};
+use super::{NO_SIGNALS, SimulatorArguments, print};
 use crate::{csp::simulator::Simulator, shutdown::Signals};
 
 /// Runs the simulator.
@@ -19,10 +19,10 @@ pub async fn run(arguments: &SimulatorArguments) -> anyhow::Result<()> {
     let (base_url, listener) = Simulator::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
-    println!(
+    print(format_args!(
         "CSP simulator with {} accounts\n\n  CSP_BASE_URL={base_url}",
         simulator.accounts().len()
-    );
+    ));
     let stop = CancellationToken::new();
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     tokio::select! {

@@ -1,7 +1,7 @@
 //! `job`: runs a job once.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio::time::Instant;
 
-use super::{Job, NO_SIGNALS, stopped_during_start};
+use super::{Job, NO_SIGNALS, print, print_error, stopped_during_start};
 use crate::{
     app::App,
     clock::SystemClock,
@@ -68,7 +68,7 @@ async fn run_once<J: run::Job>(
     let handle = match app.state().runner.start(job).await {
         Ok(handle) => handle,
         Err(error @ JobStartError::Running { .. }) => {
-            eprintln!("{error}");
+            print_error(error);
             return Ok(ExitCode::from(ALREADY_RUNNING));
         }
         Err(error) => return Err(error.into()),
@@ -83,14 +83,15 @@ async fn run_once<J: run::Job>(
             _ = signals.next() => app.interrupt(),
             _ = display.tick(), if shows_progress => {
                 let so_far = lock(&progress).clone();
-                eprint!("{CLEAR_LINE}{}", serde_json::to_string(&so_far)?);
+                let text = serde_json::to_string(&so_far)?;
+                let _ = write!(io::stderr(), "{CLEAR_LINE}{text}");
             }
         }
     };
     if shows_progress {
-        eprint!("{CLEAR_LINE}");
+        let _ = write!(io::stderr(), "{CLEAR_LINE}");
     }
-    println!("{}", serde_json::to_string(&report)?);
+    print(serde_json::to_string(&report)?);
     Ok(if report.is_interrupted() {
         ExitCode::FAILURE
     } else {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{NO_SIGNALS, stopped_during_start};
+use super::{NO_SIGNALS, print, stopped_during_start};
 use crate::{
     app::RunningBroker,
     auth::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
@@ -26,7 +26,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         signal = signals.next() => return Ok(stopped_during_start(signal)),
     };
     if config.store.engine == Engine::Embedded {
-        print!("{}", banner(config, &running).await);
+        print(banner(config, &running).await);
     }
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -77,7 +77,7 @@ async fn banner(config: &Config, running: &RunningBroker) -> String {
          Track token  {track_token}\n  \
          Admin token  {admin_token}\n\n\
          Allocate a sandbox:\n\n  \
-         curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n\n",
+         curl -X POST {base}{path}/allocate -H \"Authorization: Bearer {track_token}\" -H \"X-Instruqt-Sandbox-ID: play-1\"\n",
         version = env!("CARGO_PKG_VERSION"),
     )
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::Table;
+use super::{Table, print};
 use crate::{
     app::Storage,
     clock::{Clock, SystemClock},
@@ -26,10 +26,7 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
                 .create_tables()
                 .await
                 .with_context(|| format!("table {name}"))?;
-            println!(
-                "{}",
-                serde_json::json!({ "table": name, "result": creation })
-            );
+            print(serde_json::json!({ "table": name, "result": creation }));
         }
         Table::Migrate => {
             let migration = storage
@@ -37,7 +34,7 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
                 .migrate(config.terms, SystemClock.now())
                 .await
                 .with_context(|| format!("table {name}"))?;
-            println!("{}", serde_json::to_string(&migration)?);
+            print(serde_json::to_string(&migration)?);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! Log events, on stderr: stdout is for the output of commands.
 
 use std::{
-    io::{self, BufWriter},
+    io::{self, BufWriter, Write},
     sync::OnceLock,
 };
 
@@ -47,10 +47,24 @@ pub fn dropped_lines() -> usize {
 pub(super) fn writer() -> (NonBlocking, WorkerGuard) {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(MAX_LINES)
-        .finish(BufWriter::new(io::stderr()));
+        .finish(BufWriter::new(Stderr));
     // Already set if logging was started before in this process.
     let _ = DROPPED.set(writer.error_counter());
     (writer, guard)
+}
+
+/// Stderr, except that output that nobody takes is no error: the writer's thread would report it on stderr.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Creates the layer that writes log events.

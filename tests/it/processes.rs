@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
 };
 
@@ -509,5 +511,67 @@ async fn certificate_authorities_that_cannot_be_read_stop_only_what_needs_them()
                 "{stderr}"
             );
         }
+    }
+}
+
+/// A port that nothing listens on any more.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+/// A device on which every write fails, as on a full disk.
+fn full() -> File {
+    File::options().write(true).open("/dev/full").unwrap()
+}
+
+#[test]
+fn output_that_nobody_takes_changes_no_exit_code() {
+    let data = tempfile::tempdir().unwrap();
+    let variables = laptop(data.path());
+    let run = |arguments: &[&str], more: &[(&str, &str)]| {
+        let mut command = command(data.path(), &variables);
+        command.args(arguments).envs(more.iter().copied());
+        command.stdout(full()).stderr(full());
+        command.status().unwrap().code()
+    };
+    assert_eq!(run(&["job", "sync"], &[]), Some(0));
+    assert_eq!(run(&["table", "create"], &[]), Some(0));
+    assert_eq!(run(&["table", "migrate"], &[]), Some(0));
+    assert_eq!(run(&["check-config"], &[]), Some(0));
+    assert_eq!(run(&["serve"], &[("STORE", "redis")]), Some(1));
+    assert_eq!(run(&["job", "sync"], &[("CSP_MODE", "live")]), Some(1));
+    assert_eq!(run(&["healthcheck"], &[("PORT", "9")]), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_takes_ends_no_server() {
+    for (stdout, stderr) in [
+        (Stdio::from(full()), Stdio::null()),
+        (Stdio::piped(), Stdio::null()),
+        (Stdio::null(), Stdio::from(full())),
+        (Stdio::null(), Stdio::piped()),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut child = command(data.path(), &laptop(data.path()))
+            .arg("serve")
+            .env("PORT", &port)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        // The pipe has no reader.
+        drop((child.stdout.take(), child.stderr.take()));
+        let client = crate::support::BrokerClient::new(format!("http://127.0.0.1:{port}"));
+        while client.try_send(client.allocation("play-1")).await.is_err() {
+            assert_eq!(child.try_wait().unwrap(), None);
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
+            .unwrap();
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap())
+            .await
+            .unwrap();
+        assert!(status.success(), "{status:?}");
     }
 }
