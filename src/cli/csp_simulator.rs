@@ -27,7 +27,7 @@ pub async fn run(arguments: &SimulatorArguments) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     tokio::select! {
         served = simulator.serve(listener, stop) => served?,
-        _ = signals.next() => {}
+        _ = signals.first() => {}
     }
     Ok(())
 }

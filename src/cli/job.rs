@@ -42,7 +42,7 @@ pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let app = tokio::select! {
         app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
-        signal = signals.next() => return Ok(stopped_during_start(signal)),
+        signal = signals.first() => return Ok(stopped_during_start(signal)),
     };
     let result = match job {
         Job::Sync { force } => run_once(&app, &mut signals, SyncJob { force }).await,
@@ -80,7 +80,7 @@ async fn run_once<J: run::Job>(
     let report = loop {
         tokio::select! {
             report = &mut run => break report?,
-            _ = signals.next() => app.interrupt(),
+            _ = signals.first(), if !app.is_interrupted() => app.interrupt(),
             _ = display.tick(), if shows_progress => {
                 let so_far = lock(&progress).clone();
                 let text = serde_json::to_string(&so_far)?;

@@ -23,12 +23,12 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let running = tokio::select! {
         running = RunningBroker::start(config, Arc::new(SystemClock), rand::random()) => running?,
-        signal = signals.next() => return Ok(stopped_during_start(signal)),
+        signal = signals.first() => return Ok(stopped_during_start(signal)),
     };
     if config.store.engine == Engine::Embedded {
         print(banner(config, &running).await);
     }
-    let signal = signals.next().await;
+    let signal = signals.first().await;
     tracing::info!(signal, "stopping");
     running.stop().await;
     Ok(ExitCode::SUCCESS)

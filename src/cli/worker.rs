@@ -15,10 +15,10 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let worker = tokio::select! {
         worker = RunningWorker::start(config, Arc::new(SystemClock), rand::random()) => worker?,
-        signal = signals.next() => return Ok(stopped_during_start(signal)),
+        signal = signals.first() => return Ok(stopped_during_start(signal)),
     };
     tracing::info!("worker started");
-    let signal = signals.next().await;
+    let signal = signals.first().await;
     tracing::info!(signal, "stopping");
     worker.stop().await;
     tracing::info!("stopped");

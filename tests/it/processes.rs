@@ -575,3 +575,23 @@ async fn output_that_nobody_takes_ends_no_server() {
         assert!(status.success(), "{status:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_signal_ends_the_process_at_once() {
+    let pool = Pool::of(1).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let variables = pool.variables(&[
+        ("DDB_ENDPOINT_URL", &proxy.endpoint()),
+        ("SHUTDOWN_TIMEOUT_SEC", "600"),
+    ]);
+    let mut broker = BrokerProcess::serve(directory.path(), &variables);
+    let held = proxy.hold_operation("TransactWriteItems");
+    let client = broker.client.clone();
+    tokio::spawn(async move { client.try_send(client.allocation("play-1")).await });
+    held.wait_for_one().await;
+    broker.signal(Signal::TERM);
+    broker.events_until(|event| event["message"] == "stopping");
+    broker.signal(Signal::INT);
+    assert_eq!(broker.wait().code(), Some(130));
+}
