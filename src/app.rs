@@ -48,10 +48,14 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The address is in use, or not an address of this machine.
-    #[error("cannot listen on {address}; stop the process that uses it, or set HOST and PORT")]
+    #[error(
+        "cannot listen on {address}, the address of {variables}; stop the process that uses it, or change {variables}"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The variables that determine it.
+        variables: &'static str,
         /// The cause.
         source: std::io::Error,
     },

@@ -37,8 +37,8 @@ impl RunningBroker {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, StartError> {
-        let (listener, address) = listen(config.http.address())?;
-        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
+        let (listener, address) = listen(config.http.address(), "HOST and PORT")?;
+        let metrics_listener = listen_for_metrics(config)?;
         let mut app = App::start(config, clock, seed).await?;
         app.warm_up(config).await?;
         let router = router::build(app.state.clone());
@@ -92,11 +92,25 @@ impl RunningBroker {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let fault = |source| StartError::Listen { address, source };
+fn listen(
+    address: SocketAddr,
+    variables: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fault = |source| StartError::Listen {
+        address,
+        variables,
+        source,
+    };
     let listener = server::listen(address).map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
+}
+
+fn listen_for_metrics(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let address = config.http.metrics_address();
+    address
+        .map(|address| listen(address, "HOST and METRICS_PORT"))
+        .transpose()
 }
 
 /// The server of the metrics on a port of their own.
@@ -110,7 +124,7 @@ impl MetricsServer {
     fn start((listener, address): (TcpListener, SocketAddr), app: &App) -> Self {
         let router = metrics::router(Arc::clone(&app.state.monitor));
         let timeouts = ConnectionTimeouts::with_idle(METRICS_IDLE);
-        tracing::info!(%address, "serving metrics");
+        tracing::info!(%address, "serving metrics on METRICS_PORT, and on no other port");
         Self {
             address,
             server: server::serve(
@@ -142,7 +156,7 @@ impl RunningWorker {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, StartError> {
-        let metrics_listener = config.http.metrics_address().map(listen).transpose()?;
+        let metrics_listener = listen_for_metrics(config)?;
         let mut app = App::start(config, clock, seed).await?;
         let metrics = metrics_listener.map(|listener| MetricsServer::start(listener, &app));
         app.start_background_tasks();
