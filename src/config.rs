@@ -4,6 +4,7 @@
 mod allocation;
 mod credentials;
 mod csp;
+pub mod dotenv;
 mod http;
 mod jobs;
 mod reader;

@@ -1,12 +1,18 @@
 //! The binary: reads arguments and configuration, runs the subcommand, and returns its exit code.
 
-use std::process::ExitCode;
+#![warn(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic if nobody takes the output; use cli::print"
+)]
 
-use anyhow::Context;
+use std::{io::ErrorKind, os::unix::process::CommandExt, process::ExitCode};
+
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use sandbox_broker::{
     cli::{self, Cli, Command},
-    config::{Config, Variables},
+    config::{Config, Variables, dotenv},
     http::server,
     telemetry::Telemetry,
 };
@@ -27,7 +33,6 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    // Before any thread starts, since it changes the environment; the AWS SDK reads variables of its own there.
     load_dotenv()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -68,19 +73,32 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// Loads `.env` of the working directory. Parent directories are not searched: their `.env` may belong to another
-/// project.
+/// Restarts this program with the variables that `.env` of the working directory adds to its environment, if any. The
+/// AWS SDK and other libraries read variables of their own, and no safe function changes the environment of a running
+/// process; exec keeps its id.
+///
+/// Parent directories are not searched: their `.env` may belong to another project.
 fn load_dotenv() -> anyhow::Result<()> {
-    match dotenvy::from_path(".env") {
-        Err(dotenvy::Error::LineParse(..)) => {
-            // The message omits the line: it may contain a secret.
-            anyhow::bail!(
-                ".env has a line that is not NAME=value; a value with spaces needs quotes"
-            )
+    let text = match std::fs::read(".env") {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| anyhow!(".env is not UTF-8 text"))?,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            return Ok(());
         }
-        Err(error) if !error.not_found() => Err(error).context(".env cannot be read"),
-        _ => Ok(()),
+        Err(error) => return Err(error).context(".env cannot be read"),
+    };
+    let additions = dotenv::additions(&text, &variables())?;
+    if additions.is_empty() {
+        return Ok(());
     }
+    let program = std::env::current_exe().context("cannot find this program to restart it")?;
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    // Returns only if it fails. Afterwards the environment has every variable of `.env`.
+    let error = command.args(arguments).envs(additions).exec();
+    Err(error).context("cannot restart with the variables of .env")
 }
 
 /// Returns the environment. Text that is not UTF-8 is kept with replacement characters, so that the check of its

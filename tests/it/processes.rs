@@ -390,15 +390,11 @@ fn check_config_shows_the_settings_without_the_secrets() {
             .contains("PORT=8080  (default)"),
         "no .env of a parent"
     );
-    std::fs::write(
-        below.join(".env"),
-        "BROKER_API_TOKEN=my very secret token\n",
-    )
-    .unwrap();
+    std::fs::write(below.join(".env"), "PORT=1\nmy very secret token\n").unwrap();
     let output = command(&below, &none).arg("check-config").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("needs quotes") && !stderr.contains("secret token"),
+        stderr.contains("line 2 of .env is not NAME=value") && !stderr.contains("secret"),
         "{stderr}"
     );
     let wrong = command(directory.path(), &none)
@@ -594,4 +590,67 @@ async fn second_signal_ends_the_process_at_once() {
     broker.events_until(|event| event["message"] == "stopping");
     broker.signal(Signal::INT);
     assert_eq!(broker.wait().code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dollar_in_a_token_of_dotenv_is_part_of_it() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(
+        data.path().join(".env"),
+        "\u{feff}export BROKER_API_TOKEN=Tr4ck$ecret9\r\nBROKER_ADMIN_TOKEN='$ecretAdmin1' # admins\r\nDATA_DIR=${HERE}/pool\r\n",
+    )
+    .unwrap();
+    let here = data.path().to_str().unwrap().to_owned();
+    let broker = BrokerProcess::serve(data.path(), &[("HERE".to_owned(), here)].into());
+    let status = async |token: &str| {
+        let request = broker.client.request(Method::GET, "/v1/admin/stats");
+        broker
+            .client
+            .send(request.bearer_auth(token))
+            .await
+            .status
+            .as_u16()
+    };
+    assert_eq!(status("$ecretAdmin1").await, 200);
+    assert_eq!(status("Tr4ck$ecret9").await, 403);
+    for wrong in [
+        "Tr4ck",
+        "dev-admin-token",
+        "dev-track-token",
+        "$ecretAdmin1 # admins",
+    ] {
+        assert_eq!(status(wrong).await, 401, "{wrong}");
+    }
+    assert!(data.path().join("pool").is_dir());
+}
+
+#[test]
+fn dotenv_is_for_libraries_too_and_may_be_a_folder() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = || {
+        command(directory.path(), &BTreeMap::new())
+            .arg("check-config")
+            .output()
+            .unwrap()
+    };
+    std::fs::create_dir(directory.path().join(".env")).unwrap();
+    let output = check();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::remove_dir(directory.path().join(".env")).unwrap();
+    // Read by the library that loads certificate authorities, not by the broker.
+    std::fs::write(
+        directory.path().join(".env"),
+        "SSL_CERT_FILE=/nowhere.pem\nSTORE=dynamodb\nBROKER_API_TOKEN=a\nBROKER_ADMIN_TOKEN=b\nCSP_API_TOKEN=c\n",
+    )
+    .unwrap();
+    let output = command(directory.path(), &BTreeMap::new())
+        .args(["table", "create"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("SSL_CERT_FILE=/nowhere.pem"), "{stderr}");
+    std::fs::write(directory.path().join(".env"), [b'A', b'=', 0xff]).unwrap();
+    let stderr = String::from_utf8(check().stderr).unwrap();
+    assert!(stderr.contains(".env is not UTF-8 text"), "{stderr}");
 }
