@@ -1,6 +1,7 @@
 //! Authentication: the valid bearer tokens and their roles.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::{
     clock::{Clock, UnixSeconds},
-    domain::Role,
+    domain::{Role, Roles},
     shared::{read, write},
 };
 
@@ -26,6 +27,23 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
 /// The default of `BROKER_ADMIN_TOKEN`, for laptops.
 pub(crate) const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
+
+/// Tokens that everybody knows: those above, the defaults of the FastAPI service, and those of its examples.
+const PUBLIC_TOKENS: [&str; 8] = [
+    DEFAULT_TRACK_TOKEN,
+    DEFAULT_ADMIN_TOKEN,
+    "dev_token_change_me",
+    "admin_token_change_me",
+    "your_track_token_here",
+    "your_admin_token_here",
+    "dev_token_local",
+    "admin_token_local",
+];
+
+/// Whether everybody knows the token, because it is in the source of this broker or of the FastAPI service.
+pub(crate) fn is_public(token: &SecretString) -> bool {
+    PUBLIC_TOKENS.contains(&token.expose_secret())
+}
 
 /// The form of a list of tokens.
 pub(crate) const TOKENS: &str =
@@ -100,11 +118,6 @@ fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token).into()
 }
 
-/// The error for a token with both roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the same token is a track token and an admin token")]
-pub struct TokenRoleConflict;
-
 impl Authenticator {
     /// Creates an authenticator that accepts the tokens of `config`. An unknown token causes a `refresh`.
     #[must_use]
@@ -134,56 +147,47 @@ impl Authenticator {
         }
     }
 
-    /// Replaces the tokens of a role.
-    ///
-    /// # Errors
-    /// [`TokenRoleConflict`]; the tokens stay as they were.
-    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> Result<(), TokenRoleConflict> {
+    /// Replaces the tokens of a role. Returns whether one of them is also a token of another role.
+    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> bool {
+        let replacements = tokens.iter().map(|token| KnownToken {
+            role,
+            fingerprint: fingerprint(token.token.expose_secret()),
+            valid_until: token.valid_until,
+        });
         let mut known = write(&self.known);
-        let (mut others, _): (Vec<_>, Vec<_>) =
-            known.iter().copied().partition(|token| token.role != role);
-        for ValidToken { token, valid_until } in tokens {
-            let fingerprint = fingerprint(token.expose_secret());
-            if others
-                .iter()
-                .any(|other| other.role != role && other.fingerprint == fingerprint)
-            {
-                return Err(TokenRoleConflict);
-            }
-            others.push(KnownToken {
-                role,
-                fingerprint,
-                valid_until: *valid_until,
-            });
-        }
-        *known = others;
-        Ok(())
+        known.retain(|token| token.role != role);
+        let others: HashSet<_> = known.iter().map(|token| token.fingerprint).collect();
+        known.extend(replacements);
+        known
+            .iter()
+            .any(|token| token.role == role && others.contains(&token.fingerprint))
     }
 
-    fn role_of(&self, token: &str) -> Option<Role> {
+    fn roles_of(&self, token: &str) -> Roles {
         let (presented, now) = (fingerprint(token), self.clock.now());
         let known = read(&self.known);
         // Every token is compared, so that the time reveals nothing about them.
-        known.iter().fold(None, |found, token| {
+        known.iter().fold(Roles::default(), |found, token| {
             let same: Choice = token.fingerprint.ct_eq(&presented);
             let is_valid = token.valid_until.is_none_or(|until| now < until);
             if bool::from(same) && is_valid {
-                Some(token.role)
+                found.with(token.role)
             } else {
                 found
             }
         })
     }
 
-    /// Returns the role of a token; `None` if the token is not valid. An unknown token causes a refresh first.
-    pub async fn authenticate(&self, token: &str) -> Option<Role> {
-        if let Some(role) = self.role_of(token) {
-            return Some(role);
+    /// Returns the roles of a token; none if the token is not valid. An unknown token causes a refresh first.
+    pub async fn authenticate(&self, token: &str) -> Roles {
+        let roles = self.roles_of(token);
+        if !roles.is_empty() {
+            return roles;
         }
         if let Some(refresh) = &self.refresh {
             refresh.wait().await;
         }
-        self.role_of(token)
+        self.roles_of(token)
     }
 }
 
@@ -206,17 +210,14 @@ pub(crate) fn parse_tokens(text: &str) -> Result<Vec<SecretString>, &'static str
     Ok(tokens.into_iter().map(SecretString::from).collect())
 }
 
-/// Reads the tokens in the text of a secret: separated by commas, none of them a default.
+/// Reads the tokens in the text of a secret: separated by commas, none of them public.
 ///
 /// # Errors
 /// The form that the text must have.
 pub(crate) fn read_tokens(text: &str) -> Result<Vec<SecretString>, &'static str> {
     let tokens = parse_tokens(text)?;
-    let is_default = |token: &SecretString| {
-        [DEFAULT_TRACK_TOKEN, DEFAULT_ADMIN_TOKEN].contains(&token.expose_secret())
-    };
-    if tokens.iter().any(is_default) {
-        return Err("tokens of your own, not the default ones");
+    if tokens.iter().any(is_public) {
+        return Err("tokens of your own, not those of the source");
     }
     Ok(tokens)
 }

@@ -24,6 +24,22 @@ pub enum CspMode {
     Live,
 }
 
+impl CspMode {
+    /// Returns the value of `CSP_MODE`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Simulated => "simulated",
+            Self::Live => "live",
+        }
+    }
+}
+
+/// Whether a token is the one in the examples of the FastAPI service, with which that service called no CSP.
+pub(crate) fn is_placeholder(token: &str) -> bool {
+    token == "your_csp_token_here"
+}
+
 /// The configuration of the CSP client.
 #[derive(Clone, Debug)]
 pub struct CspConfig {

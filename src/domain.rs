@@ -16,7 +16,7 @@ pub use self::{
     lease_terms::{LeaseTerms, lab_duration},
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
     pool::{Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
-    principal::Role,
+    principal::{Role, Roles},
     sandbox::{Account, Holder, Maintenance, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, SandboxId},

@@ -7,6 +7,7 @@
 
 mod manager;
 mod refresh;
+mod text;
 
 use std::time::Duration;
 
@@ -14,12 +15,8 @@ use aws_sdk_secretsmanager::{error::SdkError, operation::get_secret_value::GetSe
 use secrecy::SecretString;
 use thiserror::Error;
 
-pub(crate) use self::refresh::SecretsRefresher;
-use crate::{
-    auth::{Authenticator, TokenRoleConflict},
-    csp::niosxaas::NiosxaasUser,
-    shared::Shared,
-};
+pub(crate) use self::{refresh::SecretsRefresher, text::secret_in};
+use crate::{auth::Authenticator, csp::niosxaas::NiosxaasUser, shared::Shared};
 
 /// The secrets that are in AWS Secrets Manager, and how they are read.
 #[derive(Clone, Debug)]
@@ -72,14 +69,6 @@ pub enum SecretError {
         id: String,
         /// The form that it must have.
         must: &'static str,
-    },
-    /// See [`TokenRoleConflict`].
-    #[error("the secret {id} cannot be used")]
-    BothRoles {
-        /// Its name or ARN.
-        id: String,
-        /// The cause.
-        source: TokenRoleConflict,
     },
 }
 

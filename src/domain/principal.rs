@@ -8,3 +8,48 @@ pub enum Role {
     /// Endpoints for administration of the pool.
     Admin,
 }
+
+/// The roles of one principal. A token that is configured for both roles has both, as in the FastAPI service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    track: bool,
+    admin: bool,
+}
+
+impl Roles {
+    /// Adds a role.
+    #[must_use]
+    pub const fn with(self, role: Role) -> Self {
+        match role {
+            Role::Track => Self {
+                track: true,
+                ..self
+            },
+            Role::Admin => Self {
+                admin: true,
+                ..self
+            },
+        }
+    }
+
+    /// Whether `role` is one of them.
+    #[must_use]
+    pub const fn include(self, role: Role) -> bool {
+        match role {
+            Role::Track => self.track,
+            Role::Admin => self.admin,
+        }
+    }
+
+    /// Whether there is none: the token is not valid.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !self.track && !self.admin
+    }
+}
+
+impl From<Role> for Roles {
+    fn from(role: Role) -> Self {
+        Self::default().with(role)
+    }
+}

@@ -1,12 +1,14 @@
 //! The refresher: reads the secrets at the start, on an interval, on SIGHUP, and for unknown tokens.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use secrecy::ExposeSecret;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
@@ -17,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CredentialTargets, SecretError, SecretsConfig, is_one_line,
     manager::{SecretsManager, Version},
+    secret_in,
 };
 use crate::{
     auth::{RefreshRequest, ValidToken, read_tokens},
     clock::{Clock, UnixSeconds},
-    csp::niosxaas::NiosxaasUser,
+    csp::{self, niosxaas::NiosxaasUser},
     domain::Role,
     shared::lock,
     telemetry::{chain, metrics::Metrics},
@@ -145,9 +148,14 @@ impl SecretsRefresher {
         targets: &CredentialTargets,
     ) -> Result<(), SecretError> {
         let (current, previous) = tokio::try_join!(manager.current(id), manager.previous(id))?;
+        let key = match role {
+            Role::Track => "BROKER_API_TOKEN",
+            Role::Admin => "BROKER_ADMIN_TOKEN",
+        };
         let tokens = |version: &Version, valid_until| -> Result<Vec<_>, SecretError> {
-            let tokens =
-                read_tokens(&version.text).map_err(|must| SecretError::invalid(id, must))?;
+            let tokens = secret_in(&version.text, key)
+                .and_then(|text| read_tokens(&text))
+                .map_err(|must| SecretError::invalid(id, must))?;
             Ok(tokens
                 .into_iter()
                 .map(|token| ValidToken { token, valid_until })
@@ -159,13 +167,13 @@ impl SecretsRefresher {
             // A previous version with an invalid form is ignored; the current tokens count nevertheless.
             valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
         }
-        targets
-            .auth
-            .replace(role, &valid)
-            .map_err(|source| SecretError::BothRoles {
-                id: id.to_owned(),
-                source,
-            })
+        if targets.auth.replace(role, &valid) {
+            tracing::warn!(
+                secret = id,
+                "a track token is also an admin token: every lab script has the rights of an admin"
+            );
+        }
+        Ok(())
     }
 
     /// Returns since when a version is current: since its creation, unless this process has seen another current
@@ -223,15 +231,18 @@ async fn refresh_csp_token(
     targets: &CredentialTargets,
 ) -> Result<(), SecretError> {
     let text = manager.current(id).await?.text;
-    let token = csp_token(&text)
-        .ok_or_else(|| SecretError::invalid(id, "the API token: one line of ASCII characters"))?;
-    targets.csp_token.set(token.into());
+    let token = csp_token(&text).map_err(|must| SecretError::invalid(id, must))?;
+    targets.csp_token.set(token.into_owned().into());
     Ok(())
 }
 
-/// Returns the token in the text of a secret, if it is valid in a header.
-fn csp_token(text: &str) -> Option<&str> {
-    Some(text.trim()).filter(|token| !token.is_empty() && is_one_line(token))
+/// Returns the token in the text of a secret, which has to be valid in a header.
+fn csp_token(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    let token = secret_in(text, "CSP_API_TOKEN")?;
+    if token.is_empty() || !is_one_line(&token) || csp::is_placeholder(&token) {
+        return Err("the API token: one line of ASCII characters");
+    }
+    Ok(token)
 }
 
 async fn refresh_niosxaas(
@@ -243,6 +254,12 @@ async fn refresh_niosxaas(
     let user: NiosxaasUser = serde_json::from_str(&text).map_err(|_| {
         SecretError::invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#)
     })?;
+    if user.email.is_empty() || user.password.expose_secret().is_empty() {
+        return Err(SecretError::invalid(
+            id,
+            "an email and a password that are not empty",
+        ));
+    }
     targets.niosxaas.set(user);
     Ok(())
 }
@@ -251,7 +268,6 @@ async fn refresh_niosxaas(
 mod tests {
     use axum::http::HeaderValue;
     use proptest::prelude::*;
-    use secrecy::ExposeSecret;
 
     use super::*;
     use crate::arbitrary::{json, text};
@@ -259,8 +275,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_secret_is_an_api_token_valid_in_a_header_or_rejected(text in text()) {
-            if let Some(token) = csp_token(&text) {
-                let header = HeaderValue::try_from(["Token ", token].concat());
+            if let Ok(token) = csp_token(&text) {
+                let header = HeaderValue::try_from(["Token ", &token].concat());
                 prop_assert!(header.is_ok());
                 prop_assert_eq!(text.trim(), token);
             }

@@ -13,7 +13,9 @@ use utoipa::{
 use super::header_docs::header_parameter;
 use crate::{
     broker::AllocateRequest,
-    domain::{CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Role, SandboxId},
+    domain::{
+        CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Role, Roles, SandboxId,
+    },
     http::{
         error::{ApiError, ErrorCode},
         headers::{CALLER, KEY, LAB, LEGACY_CALLER, PREFIX},
@@ -22,7 +24,8 @@ use crate::{
 };
 
 fn require(parts: &Parts, role: Role, token: &str) -> Result<(), ApiError> {
-    if parts.extensions.get() == Some(&role) {
+    let roles: Option<&Roles> = parts.extensions.get();
+    if roles.is_some_and(|roles| roles.include(role)) {
         return Ok(());
     }
     let message = format!("The token is valid, but this endpoint requires {token} token.");
@@ -250,7 +253,7 @@ mod tests {
 
     fn parts(role: Role, names: &[&str], values: Vec<(usize, HeaderValue)>) -> Parts {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
-        parts.extensions.insert(role);
+        parts.extensions.insert(Roles::from(role));
         for (at, value) in values {
             let name = HeaderName::try_from(names[at % names.len()]).unwrap();
             parts.headers.append(name, value);

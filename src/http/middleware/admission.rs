@@ -33,12 +33,12 @@ pub(crate) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let role = match auth::authenticate(&admission.auth, request.headers()).await {
-        Ok(role) => role,
+    let roles = match auth::authenticate(&admission.auth, request.headers()).await {
+        Ok(roles) => roles,
         Err(error) => return error.into_response(),
     };
-    request.extensions_mut().insert(role);
-    match admission.limits.check_caller(&request, role) {
+    request.extensions_mut().insert(roles);
+    match admission.limits.check_caller(&request, roles) {
         Ok(quota) => {
             let answer = admission.serve(request, next).await;
             quota.add_headers(answer.unwrap_or_else(IntoResponse::into_response))

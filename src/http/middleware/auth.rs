@@ -4,21 +4,25 @@ use axum::http::{HeaderMap, header};
 
 use crate::{
     auth::Authenticator,
-    domain::Role,
+    domain::Roles,
     http::error::{ApiError, ErrorCode},
 };
 
-/// Returns the role of the token in the `Authorization` header.
+/// Returns the roles of the token in the `Authorization` header.
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`].
 pub(crate) async fn authenticate(
     auth: &Authenticator,
     headers: &HeaderMap,
-) -> Result<Role, ApiError> {
-    auth.authenticate(bearer_token(headers)?)
-        .await
-        .ok_or_else(|| unauthorized("The token is not valid; ask the operator for a current one."))
+) -> Result<Roles, ApiError> {
+    let roles = auth.authenticate(bearer_token(headers)?).await;
+    if roles.is_empty() {
+        return Err(unauthorized(
+            "The token is not valid; ask the operator for a current one.",
+        ));
+    }
+    Ok(roles)
 }
 
 fn unauthorized(message: &str) -> ApiError {

@@ -18,7 +18,7 @@ use self::{
 };
 use super::client::ClientAddress;
 use crate::{
-    domain::Role,
+    domain::{Role, Roles},
     http::{
         EdgeConfig,
         error::{ApiError, ErrorCode},
@@ -87,17 +87,18 @@ impl RateLimits {
     pub(crate) fn check_caller(
         &self,
         request: &Request,
-        role: Role,
+        roles: Roles,
     ) -> Result<CallerQuota, Response> {
         let limiter = &self.0.callers;
-        let caller = match role {
-            Role::Track => caller_text(request.headers()),
-            Role::Admin => None,
+        let caller = if roles.include(Role::Track) {
+            caller_text(request.headers())
+        } else {
+            None
         };
         let address = client(request).map(ClientAddress::network);
         let decision = match caller {
             Some(caller) => limiter.check(caller),
-            None => limiter.check((role == Role::Admin, address)),
+            None => limiter.check((roles.include(Role::Admin), address)),
         };
         let quota = CallerQuota(decision);
         if decision.is_allowed {
