@@ -14,6 +14,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
+mod unused;
 use std::fmt;
 
 use axum::http::Uri;
@@ -32,6 +33,7 @@ use self::{
     telemetry::{read_log, read_otlp_endpoint},
 };
 use crate::{
+    unused::warn_of_unused,
     auth::AuthConfig,
     broker::AllocationConfig,
     csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig},
@@ -43,17 +45,6 @@ use crate::{
     telemetry::LogConfig,
     url::is_loopback_url,
 };
-
-/// Variables of the FastAPI service without effect here, and the reason.
-const RETIRED: [(&str, &str); 4] = [
-    (
-        "K_CANDIDATES",
-        "candidates come from an index of the whole pool",
-    ),
-    ("WEB_CONCURRENCY", "one process uses every core"),
-    ("UVICORN_HOST", "HOST is the address to listen on"),
-    ("UVICORN_PORT", "PORT is the port to listen on"),
-];
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -122,26 +113,19 @@ impl Config {
         let log = read_log(&mut reader, store.engine);
         refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
         let otlp_endpoint = read_otlp_endpoint(&mut reader);
-        let mut warnings: Vec<String> = RETIRED
-            .into_iter()
-            .filter(|(variable, _)| reader.raw(variable).is_some())
-            .map(|(variable, reason)| format!("{variable} has no effect: {reason}"))
-            .collect();
+        warn_of_unused(&mut reader, store.engine, csp.mode);
         if csp.mode == CspMode::Live
             && csp.base_url.starts_with("http://")
             && !is_loopback_url(&csp.base_url)
         {
-            warnings.push(
-                "CSP_BASE_URL is not https, so CSP_API_TOKEN is sent in clear text".to_owned(),
-            );
+            reader.warn("CSP_BASE_URL is not https, so CSP_API_TOKEN is sent in clear text");
         }
         if otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
-            warnings.push(
-                "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: this broker was built without the feature otlp"
-                    .to_owned(),
+            reader.warn(
+                "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: this broker was built without the feature otlp",
             );
         }
-        let (faults, settings) = reader.finish();
+        let (faults, settings, warnings) = reader.finish();
         if !faults.is_empty() {
             return Err(ConfigError { faults });
         }

@@ -7,12 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{NO_SIGNALS, print, stopped_during_start};
 use crate::{
-    app::RunningBroker,
-    auth::{DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
-    clock::SystemClock,
-    config::Config,
-    shutdown::Signals,
-    store::Engine,
+    app::RunningBroker, auth::is_public, clock::SystemClock, config::Config, csp::CspMode,
+    shutdown::Signals, store::Engine,
 };
 
 /// Runs the broker that `config` describes.
@@ -50,30 +46,26 @@ async fn banner(config: &Config, running: &RunningBroker) -> String {
     };
     let base = format!("http://{}", running.address());
     let path = &config.http.base_path;
-    // Only the default tokens are shown.
-    let shown = |tokens: &[SecretString], default: &'static str, variable: &str| {
-        let is_default = tokens.iter().any(|token| token.expose_secret() == default);
-        if is_default {
-            default.to_owned()
-        } else {
-            format!("${variable}")
-        }
+    let csp = match config.csp.mode {
+        CspMode::Simulated => "simulated: the accounts are made up",
+        CspMode::Live => &config.csp.base_url,
     };
-    let track_token = shown(
-        &config.auth.track_tokens,
-        DEFAULT_TRACK_TOKEN,
-        "BROKER_API_TOKEN",
-    );
-    let admin_token = shown(
-        &config.auth.admin_tokens,
-        DEFAULT_ADMIN_TOKEN,
-        "BROKER_ADMIN_TOKEN",
-    );
+    // Only tokens that everybody knows are shown.
+    let shown = |tokens: &[SecretString], variable: &str| {
+        let public = tokens.iter().find(|token| is_public(token));
+        public.map_or_else(
+            || format!("${variable}"),
+            |token| token.expose_secret().to_owned(),
+        )
+    };
+    let track_token = shown(&config.auth.track_tokens, "BROKER_API_TOKEN");
+    let admin_token = shown(&config.auth.admin_tokens, "BROKER_ADMIN_TOKEN");
     format!(
         "\nSandbox Broker {version}: {pool}\n\n  \
          API          {base}{path}\n  \
          Swagger      {base}{path}/docs\n  \
          Dashboard    {base}/dashboard\n  \
+         CSP          {csp}\n  \
          Track token  {track_token}\n  \
          Admin token  {admin_token}\n\n\
          Allocate a sandbox:\n\n  \

@@ -58,6 +58,18 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
                 "nothing if that is set: set only one of the two",
             );
         }
+        // A default token, or none, would silently take the place of the secret that is missing.
+        if !is_in_manager && reader.raw(variable).is_none() {
+            for empty in [variable, secret_variable] {
+                if reader.is_empty(empty) {
+                    reader.refuse(
+                        empty,
+                        "an empty text",
+                        "a value; remove the variable if it is not meant to be set",
+                    );
+                }
+            }
+        }
     }
     config
 }

@@ -1,12 +1,14 @@
 //! The reader of environment variables: parses values, collects faults, and records every setting.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration,
+};
 
 use secrecy::SecretString;
 
 use crate::{
     auth::{TOKENS, parse_tokens},
-    secrets::is_one_line,
+    secrets::{is_one_line, secret_in},
 };
 
 /// The environment variables that the broker reads.
@@ -49,42 +51,78 @@ pub struct Setting {
     pub is_default: bool,
 }
 
-/// Reads one variable after another. An empty variable counts as not set.
+/// Reads one variable after another. Names are found in any case, texts without surrounding blanks and quotes. An empty
+/// variable counts as not set.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    variables: &'a Variables,
+    /// By name in upper case.
+    variables: BTreeMap<String, &'a str>,
     faults: Vec<Fault>,
     settings: Vec<Setting>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(variables: &'a Variables) -> Self {
+    pub(super) fn new(variables: &'a Variables) -> Self {
+        let mut by_name = BTreeMap::new();
+        // In the order of ASCII, so a name in upper case comes first and takes precedence.
+        for (name, text) in variables {
+            by_name
+                .entry(name.to_ascii_uppercase())
+                .or_insert(text.as_str());
+        }
         Self {
-            variables,
+            variables: by_name,
             faults: Vec::new(),
             settings: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Setting>) {
-        (self.faults, self.settings)
+    /// Returns faults, settings and warnings.
+    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Setting>, Vec<String>) {
+        (self.faults, self.settings, self.warnings)
     }
 
-    /// Returns the trimmed text of a variable; `None` if it is empty or not set.
+    /// Returns the text of a variable without blanks and quotes around it; `None` if it is empty or not set.
     pub(super) fn raw(&self, variable: &str) -> Option<&'a str> {
-        self.variables
-            .get(variable)
-            .map(|text| text.trim())
-            .filter(|text| !text.is_empty())
+        self.raw_or_empty(variable).filter(|text| !text.is_empty())
     }
 
-    /// Adds a fault.
+    fn raw_or_empty(&self, variable: &str) -> Option<&'a str> {
+        self.variables.get(variable).map(|text| unquoted(text))
+    }
+
+    /// Whether the environment has the variable, but without a value.
+    pub(super) fn is_empty(&self, variable: &str) -> bool {
+        self.raw_or_empty(variable).is_some_and(str::is_empty)
+    }
+
+    /// Returns the names of all variables in the environment, in upper case.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// Returns the names of the variables that were read.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> {
+        self.settings.iter().map(|setting| setting.variable)
+    }
+
+    /// Adds a warning.
+    pub(super) fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    /// Adds a fault, unless the variable has one already.
     pub(super) fn refuse(
         &mut self,
         variable: &'static str,
         got: impl Into<String>,
         takes: impl Into<String>,
     ) {
+        if self.faults.iter().any(|fault| fault.variable == variable) {
+            return;
+        }
         self.faults.push(Fault {
             variable,
             got: got.into(),
@@ -93,6 +131,12 @@ impl<'a> Reader<'a> {
     }
 
     fn record(&mut self, variable: &'static str, value: String, takes: String, is_default: bool) {
+        let text = self.variables.get(variable).map(|text| text.trim());
+        if text.is_some_and(|text| !text.is_empty() && unquoted(text) != text) {
+            self.warn(format!(
+                "{variable} is in quotes, which are not part of the value; remove them"
+            ));
+        }
         self.settings.push(Setting {
             variable,
             value,
@@ -143,7 +187,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a text for which empty is a value of its own.
     pub(super) fn text_or_empty(&mut self, variable: &'static str, default: &str) -> String {
-        let text = self.variables.get(variable).map(|text| text.trim());
+        let text = self.raw_or_empty(variable);
         let value = text.unwrap_or(default).to_owned();
         let takes = "any text, or empty".to_owned();
         self.record(variable, value.clone(), takes, text.is_none());
@@ -175,7 +219,8 @@ impl<'a> Reader<'a> {
     {
         let takes = number_in(&range);
         self.parsed(variable, default, T::to_string, takes, |text| {
-            text.parse().ok().filter(|number| range.contains(number))
+            let number = text.parse().or_else(|_| without_fraction(text).parse());
+            number.ok().filter(|number| range.contains(number))
         })
     }
 
@@ -222,6 +267,12 @@ impl<'a> Reader<'a> {
             ("0", false),
             ("yes", true),
             ("no", false),
+            ("on", true),
+            ("off", false),
+            ("t", true),
+            ("f", false),
+            ("y", true),
+            ("n", false),
         ];
         self.choice(variable, default, &choices)
     }
@@ -235,7 +286,11 @@ impl<'a> Reader<'a> {
             TOKENS.to_owned(),
             text.is_none(),
         );
-        match parse_tokens(text.unwrap_or(default)) {
+        let tokens = match text.map(|text| secret_in(text, variable)) {
+            None => Ok(Cow::Borrowed(default)),
+            Some(text) => text.map(|text| unquoted_parts(&text).into()),
+        };
+        match tokens.and_then(|text| parse_tokens(&text)) {
             Ok(tokens) => tokens,
             Err(takes) => {
                 self.refuse(variable, REDACTED, takes);
@@ -254,10 +309,52 @@ impl<'a> Reader<'a> {
         let text = self.raw(variable);
         let shown = if text.is_some() { REDACTED } else { "(none)" };
         self.record(variable, shown.to_owned(), takes.to_owned(), text.is_none());
-        if text.is_some_and(|text| !is_one_line(text)) {
-            self.refuse(variable, REDACTED, takes);
+        let secret = secret_in(text?, variable).and_then(|secret| {
+            if !secret.is_empty() && is_one_line(&secret) {
+                Ok(secret)
+            } else {
+                Err(takes)
+            }
+        });
+        match secret {
+            Ok(secret) => Some(SecretString::from(secret.into_owned())),
+            Err(takes) => {
+                self.refuse(variable, REDACTED, takes);
+                // So that it does not count as missing as well.
+                Some(SecretString::default())
+            }
         }
-        text.map(SecretString::from)
+    }
+}
+
+/// Returns the text without blanks around it and without a pair of quotes, which Docker's `--env-file` and task
+/// definitions pass on as part of the value. Quotes alone are an empty text.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    if text.chars().all(|c| matches!(c, '"' | '\'')) {
+        return "";
+    }
+    let without = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    match without('"').or_else(|| without('\'')) {
+        // More than one pair, as in a list of quoted texts.
+        Some(inner) if inner.contains(['"', '\'']) => text,
+        Some(inner) => inner.trim(),
+        None => text,
+    }
+}
+
+fn unquoted_parts(text: &str) -> String {
+    let parts: Vec<_> = text.split(',').map(unquoted).collect();
+    parts.join(",")
+}
+
+/// Returns a whole number without `.0`, with which Python reads it as well.
+fn without_fraction(text: &str) -> &str {
+    match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0') => {
+            whole
+        }
+        _ => text,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Combinations of settings that are valid by themselves, but unsafe together.
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::reader::Reader;
 use crate::{
-    auth::{AuthConfig, DEFAULT_ADMIN_TOKEN, DEFAULT_TRACK_TOKEN},
+    auth::{AuthConfig, is_public},
     csp::{CspConfig, CspMode},
     http::HttpConfig,
     secrets::SecretsConfig,
@@ -23,28 +23,28 @@ pub(super) fn refuse_unsafe(
 ) {
     let is_shared =
         store.engine == Engine::DynamoDb && !store.endpoint.as_deref().is_some_and(is_loopback_url);
-    let has = |tokens: &[SecretString], token: &str| {
-        tokens.iter().any(|known| known.expose_secret() == token)
+    let takes_instead = if is_shared {
+        Some("a token of your own with STORE=dynamodb")
+    } else if !http.host.is_loopback() {
+        Some("a token of your own unless HOST is a loopback address")
+    } else if csp.mode == CspMode::Live && !is_loopback_url(&csp.base_url) {
+        Some("a token of your own with CSP_MODE=live")
+    } else {
+        None
     };
     for (variable, tokens) in [
         ("BROKER_API_TOKEN", &auth.track_tokens),
         ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
     ] {
-        if !has(tokens, DEFAULT_TRACK_TOKEN) && !has(tokens, DEFAULT_ADMIN_TOKEN) {
+        if !tokens.iter().any(is_public) {
             continue;
         }
-        if is_shared {
-            reader.refuse(
-                variable,
-                "a default token",
-                "a token of your own with STORE=dynamodb",
-            );
-        } else if !http.host.is_loopback() {
-            reader.refuse(
-                variable,
-                "a default token",
-                "a token of your own unless HOST is a loopback address",
-            );
+        match takes_instead {
+            Some(takes) => reader.refuse(variable, "a token that everybody knows", takes),
+            None => reader.warn(format!(
+                "{variable} is a token that everybody knows; it is accepted only because nobody else reaches this \
+                 machine's pool"
+            )),
         }
     }
     if store.table.companion == store.table.name {
@@ -66,15 +66,18 @@ pub(super) fn refuse_unsafe(
             "three different names for the three indexes",
         );
     }
-    if auth
+    let track_tokens: Vec<_> = auth
         .track_tokens
         .iter()
-        .any(|token| has(&auth.admin_tokens, token.expose_secret()))
+        .map(ExposeSecret::expose_secret)
+        .collect();
+    if auth
+        .admin_tokens
+        .iter()
+        .any(|token| track_tokens.contains(&token.expose_secret()))
     {
-        reader.refuse(
-            "BROKER_ADMIN_TOKEN",
-            "a token that is also in BROKER_API_TOKEN",
-            "tokens that are not in BROKER_API_TOKEN",
+        reader.warn(
+            "BROKER_ADMIN_TOKEN has a token that is also in BROKER_API_TOKEN: every lab script has the rights of an admin",
         );
     }
     if csp.mode == CspMode::Live && csp.token.is_none() && secrets.csp_token.is_none() {

@@ -25,7 +25,12 @@ pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
         table: read_names(reader),
         endpoint: reader.optional("DDB_ENDPOINT_URL", URL, parse_url),
         region: reader.string(
-            "AWS_REGION",
+            // As the SDKs of AWS do.
+            if reader.raw("AWS_REGION").is_none() && reader.raw("AWS_DEFAULT_REGION").is_some() {
+                "AWS_DEFAULT_REGION"
+            } else {
+                "AWS_REGION"
+            },
             "us-east-1",
             "the name of an AWS region, such as eu-west-1",
             parse_region,
