@@ -59,13 +59,13 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A service is reached over TLS, but there are no certificate authorities.
+    #[error(transparent)]
+    NoAuthorities(#[from] NoAuthorities),
     /// The embedded engine cannot start.
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// A service is reached over TLS, but there are no certificate authorities.
-    #[error(transparent)]
-    NoAuthorities(#[from] NoAuthorities),
     /// The database cannot be used.
     #[error("the table {table} cannot be used")]
     Store {
@@ -146,20 +146,16 @@ impl Storage {
                 engine: Some(engine),
             });
         }
+        check_authorities(config.store.endpoint.as_deref().unwrap_or("AWS"))?;
         Ok(Self {
             store: PoolStore::connect(&config.store, config.store.endpoint.as_deref(), metrics)
                 .await,
             #[cfg(feature = "embedded")]
-        check_authorities(config.store.endpoint.as_deref().unwrap_or("AWS"))?;
             engine: None,
         })
     }
 }
 
-fn unusable(config: &Config, source: StoreError) -> StartError {
-    StartError::Store {
-        table: config.store.table.name.clone(),
-        source,
 /// Checks that there are certificate authorities for the services besides the database, as far as they need TLS.
 fn check_services(config: &Config) -> Result<(), NoAuthorities> {
     if config.secrets.is_used() {
@@ -174,6 +170,10 @@ fn check_services(config: &Config) -> Result<(), NoAuthorities> {
     Ok(())
 }
 
+fn unusable(config: &Config, source: StoreError) -> StartError {
+    StartError::Store {
+        table: config.store.table.name.clone(),
+        source,
     }
 }
 
@@ -188,11 +188,11 @@ impl App {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, StartError> {
+        check_services(config)?;
         let metrics = Metrics::new();
         let storage = Storage::open(config, metrics.clone()).await?;
         let store = storage.store.clone();
         migrate_once(config, &store, &*clock).await?;
-        check_services(config)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
         let secrets = SecretsRefresher::new(
@@ -262,6 +262,7 @@ impl App {
             base_path: config.http.base_path.as_str().into(),
             edge: Arc::new(config.http.edge.clone()),
             serves_metrics: config.http.metrics_port.is_none(),
+            csp_mode: config.csp.mode,
             metrics,
             monitor,
         });

@@ -10,11 +10,12 @@ mod jobs;
 mod reader;
 mod safety;
 mod store;
+mod takeover;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-
 mod unused;
+
 use std::fmt;
 
 use axum::http::Uri;
@@ -30,10 +31,11 @@ use self::{
     reader::Reader,
     safety::refuse_unsafe,
     store::read_store,
+    takeover::refuse_ambiguous,
     telemetry::{read_log, read_otlp_endpoint},
+    unused::warn_of_unused,
 };
 use crate::{
-    unused::warn_of_unused,
     auth::AuthConfig,
     broker::AllocationConfig,
     csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig},
@@ -111,6 +113,7 @@ impl Config {
         let jobs = read_jobs(&mut reader, store.engine);
         let niosxaas = read_niosxaas(&mut reader, &secrets);
         let log = read_log(&mut reader, store.engine);
+        refuse_ambiguous(&mut reader, &store, &csp);
         refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
         let otlp_endpoint = read_otlp_endpoint(&mut reader);
         warn_of_unused(&mut reader, store.engine, csp.mode);

@@ -28,5 +28,5 @@ mod shared;
 mod shutdown;
 pub mod store;
 pub mod telemetry;
-mod url;
 mod tls;
+mod url;

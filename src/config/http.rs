@@ -50,6 +50,9 @@ pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
             ),
         },
     };
+    if reader.is_empty("API_BASE_PATH") {
+        reader.warn("API_BASE_PATH is empty, so it is /v1; set it to / for the root");
+    }
     if http.port != 0 && http.metrics_port == Some(http.port) {
         reader.refuse(
             "METRICS_PORT",
@@ -81,21 +84,22 @@ const ORIGINS: &str =
     "origins as browsers send them, such as https://ops.example.com, separated by commas; or *";
 
 fn parse_origins(text: &str) -> Option<Cors> {
-    if text == "*" {
+    let entries = || {
+        text.split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+    };
+    if entries().any(|entry| entry == "*") {
         return Some(Cors::Any);
     }
-    let origins = text
-        .split(',')
-        .map(str::trim)
-        .filter(|origin| !origin.is_empty())
-        .map(parse_origin);
-    origins.collect::<Option<_>>().map(Cors::Origins)
+    let origins: Option<_> = entries().map(parse_origin).collect();
+    origins.map(Cors::Origins)
 }
 
-/// Accepts an origin as browsers send it: a scheme, a host in lower case and, unless it is the default, a port. Any
-/// other text would never match.
+/// Returns an origin as browsers send it: a scheme, a host in lower case and, unless it is the default, a port. A path
+/// other than `/` is no part of an origin.
 fn parse_origin(text: &str) -> Option<HeaderValue> {
-    let uri: Uri = parse_url(text)?.parse().ok()?;
+    let uri: Uri = parse_url(&text.to_ascii_lowercase())?.parse().ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
     let is_name = |host: &str| {
         host.split('.').all(|label| {
@@ -105,14 +109,17 @@ fn parse_origin(text: &str) -> Option<HeaderValue> {
                     .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         })
     };
-    let is_plain =
-        is_name(host) || host.starts_with('[') && !host.contains(|c: char| c.is_ascii_uppercase());
+    let is_plain = is_name(host) || host.starts_with('[');
     let default_port = if scheme == "https" { 443 } else { 80 };
-    let origin = match uri.port_u16() {
-        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
-        _ => format!("{scheme}://{host}"),
+    let has_port = uri.authority()?.as_str() != host;
+    let port = match uri.port_u16() {
+        Some(port) if port != default_port => format!(":{port}"),
+        // Not a number of a port.
+        None if has_port => return None,
+        Some(_) | None => String::new(),
     };
-    (is_plain && origin == text).then(|| HeaderValue::from_str(text).ok())?
+    let origin = format!("{scheme}://{host}{port}");
+    (is_plain && uri.path() == "/").then(|| HeaderValue::from_str(&origin).ok())?
 }
 
 #[cfg(test)]
@@ -135,15 +142,20 @@ mod tests {
             two.to_string(),
             "https://ops.example.com,http://localhost:3000"
         );
+        assert_eq!(parse_origins("https://a.example.com,*").unwrap(), Cors::Any);
+        for same in [
+            "https://ops.example.com/",
+            "HTTPS://Ops.Example.com",
+            "https://ops.example.com:443/",
+        ] {
+            let origin = parse_origins(same).unwrap();
+            assert_eq!(origin.to_string(), "https://ops.example.com", "{same}");
+        }
         for wrong in [
             "ops.example.com",
-            "https://ops.example.com/",
             "https://ops.example.com/page",
-            "https://Ops.example.com",
-            "https://a.example.com,*",
             "null",
             "https://*.example.com",
-            "https://a.example.com:443",
             "http://a.example.com:99999",
             "https://a.example.com:",
             "https://a..b",

@@ -16,6 +16,7 @@ pub(super) fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
             &[
                 ("error", Level::ERROR),
                 ("critical", Level::ERROR),
+                ("fatal", Level::ERROR),
                 ("warn", Level::WARN),
                 ("warning", Level::WARN),
                 ("info", Level::INFO),
@@ -30,7 +31,12 @@ pub(super) fn read_log(reader: &mut Reader<'_>, engine: Engine) -> LogConfig {
             } else {
                 LogFormat::Json
             },
-            &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+            &[
+                ("json", LogFormat::Json),
+                ("pretty", LogFormat::Pretty),
+                // The name that the FastAPI service used for any form but JSON.
+                ("text", LogFormat::Pretty),
+            ],
         ),
     }
 }

@@ -83,7 +83,6 @@ fn shared_pool_requires_own_tokens_of_each_role() {
         ("BROKER_API_TOKEN", ""),
         ("BROKER_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN),
         ("BROKER_API_TOKEN", " , "),
-        ("BROKER_ADMIN_TOKEN", "track-2"),
         ("BROKER_API_TOKEN", DEFAULT_ADMIN_TOKEN),
     ] {
         assert_eq!(production_with(&[(variable, value)]), [variable], "{value}");
@@ -113,7 +112,14 @@ fn invalid_values_are_faults_of_their_variable() {
         production_with(&[("DDB_COMPANION_TABLE_NAME", "SandboxPool")]),
         ["DDB_COMPANION_TABLE_NAME"]
     );
-    assert_eq!(faulty(&[("CSP_MODE", "live")]), ["CSP_API_TOKEN"]);
+    assert_eq!(
+        faulty(&[
+            ("CSP_MODE", "live"),
+            ("BROKER_API_TOKEN", "track-1"),
+            ("BROKER_ADMIN_TOKEN", "admin-1")
+        ]),
+        ["CSP_API_TOKEN"]
+    );
 }
 
 #[test]
@@ -160,7 +166,262 @@ fn secrets_are_neither_in_settings_nor_in_faults() {
 #[test]
 fn retired_variables_are_accepted_with_a_warning() {
     let config = Config::from_variables(&variables(&[("K_CANDIDATES", "15")])).unwrap();
-    assert!(config.warnings()[0].starts_with("K_CANDIDATES has no effect"));
+    assert!(has_warning(&config, "K_CANDIDATES has no effect"));
+}
+
+fn has_warning(config: &Config, part: &str) -> bool {
+    config
+        .warnings()
+        .iter()
+        .any(|warning| warning.contains(part))
+}
+
+fn production() -> Variables {
+    variables(&PRODUCTION)
+}
+
+fn production_config(pairs: &[(&str, &str)]) -> Config {
+    let mut all = production();
+    all.extend(variables(pairs));
+    Config::from_variables(&all).unwrap()
+}
+
+#[test]
+fn secret_that_is_set_but_empty_is_rejected() {
+    for variable in [
+        "BROKER_API_TOKEN",
+        "BROKER_ADMIN_TOKEN",
+        "CSP_API_TOKEN",
+        "NIOSXAAS_PASSWORD",
+        "BROKER_API_TOKEN_SECRET_ID",
+        "BROKER_ADMIN_TOKEN_SECRET_ID",
+        "CSP_API_TOKEN_SECRET_ID",
+        "NIOSXAAS_SECRET_ID",
+    ] {
+        for empty in ["", "  ", "\"\"", "''", "\"", "\" \""] {
+            assert_eq!(faulty(&[(variable, empty)]), [variable], "{empty:?}");
+        }
+    }
+    // Nothing takes the place of a secret that is set otherwise.
+    assert!(production_with(&[("BROKER_API_TOKEN_SECRET_ID", "")]).is_empty());
+    assert!(
+        faulty(&[
+            ("BROKER_API_TOKEN", ""),
+            ("BROKER_API_TOKEN_SECRET_ID", "broker/track")
+        ])
+        .is_empty()
+    );
+}
+
+#[test]
+fn public_token_is_accepted_with_a_warning_on_a_simulated_pool_of_this_machine_only() {
+    for (variable, token) in [
+        ("BROKER_API_TOKEN", "dev_token_change_me"),
+        ("BROKER_ADMIN_TOKEN", "admin_token_change_me"),
+        ("BROKER_API_TOKEN", "your_track_token_here"),
+        ("BROKER_ADMIN_TOKEN", "dev-track-token"),
+    ] {
+        assert_eq!(production_with(&[(variable, token)]), [variable], "{token}");
+        let laptop = Config::from_variables(&variables(&[(variable, token)])).unwrap();
+        assert!(has_warning(
+            &laptop,
+            &format!("{variable} is a token that everybody knows")
+        ));
+    }
+    let live = [("CSP_MODE", "live"), ("CSP_API_TOKEN", "csp")];
+    assert_eq!(faulty(&live), ["BROKER_API_TOKEN", "BROKER_ADMIN_TOKEN"]);
+    let simulator = ("CSP_BASE_URL", "http://127.0.0.1:8081/v2");
+    assert!(faulty(&[live[0], live[1], simulator]).is_empty());
+    assert!(production_config(&[]).warnings().is_empty());
+}
+
+#[test]
+fn settings_of_a_pool_elsewhere_are_rejected_until_store_and_mode_say_what_is_meant() {
+    for pair in [
+        ("DDB_TABLE_NAME", "SandboxPool"),
+        ("DDB_GSI1_NAME", "StatusIndex"),
+        ("DDB_ENDPOINT_URL", "http://127.0.0.1:8000"),
+        ("CSP_BASE_URL", "https://csp.infoblox.com/v2"),
+        ("CSP_API_TOKEN", "csp"),
+        ("CSP_API_TOKEN_SECRET_ID", "broker/csp"),
+    ] {
+        assert_eq!(faulty(&[pair]), ["STORE"], "{pair:?}");
+        let (embedded, simulated) = (("STORE", "embedded"), ("CSP_MODE", "simulated"));
+        assert!(faulty(&[pair, embedded, simulated]).is_empty(), "{pair:?}");
+        let is_of_csp = pair.0.starts_with("CSP");
+        let expected: &[&str] = if is_of_csp { &["CSP_MODE"] } else { &[] };
+        assert_eq!(faulty(&[pair, embedded]), expected, "{pair:?}");
+        let expected: &[&str] = if is_of_csp { &[] } else { &["STORE"] };
+        assert_eq!(faulty(&[pair, simulated]), expected, "{pair:?}");
+    }
+    let message = Config::from_variables(&variables(&[
+        ("DDB_TABLE_NAME", "SandboxPool"),
+        ("CSP_API_TOKEN", "csp"),
+    ]))
+    .unwrap_err()
+    .to_string();
+    assert!(
+        message.contains("STORE: got nothing, although DDB_TABLE_NAME, CSP_API_TOKEN is set"),
+        "{message}"
+    );
+}
+
+#[test]
+fn settings_with_which_the_fastapi_service_simulated_csp_are_rejected_in_live_mode() {
+    for pair in [
+        ("CSP_API_TOKEN", "your_csp_token_here"),
+        ("CSP_BASE_URL", ""),
+    ] {
+        assert_eq!(production_with(&[pair]), [pair.0]);
+        assert!(faulty(&[pair]).is_empty());
+        assert!(faulty(&[pair, ("CSP_MODE", "simulated")]).is_empty());
+    }
+}
+
+#[test]
+fn values_that_the_fastapi_service_took_are_taken() {
+    for (variable, value) in [
+        ("LOG_FORMAT", "text"),
+        ("LOG_LEVEL", "CRITICAL"),
+        ("LOG_LEVEL", "Fatal"),
+        ("NIOSXAAS_SHADOW_MODE", "ON"),
+        ("NIOSXAAS_SHADOW_MODE", "off"),
+        ("NIOSXAAS_SHADOW_MODE", "T"),
+        ("NIOSXAAS_ENABLED", "n"),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://ops.example.com/, http://localhost:3000/",
+        ),
+        ("CORS_ALLOWED_ORIGINS", "https://ops.example.com,*"),
+        ("CLEANUP_BATCH_DELAY_SEC", "2.0"),
+        ("SYNC_INTERVAL_SEC", "600.0"),
+        ("LAB_DURATION_HOURS", "+4"),
+        ("BROKER_ADMIN_TOKEN", "track-2"),
+    ] {
+        assert!(
+            production_with(&[(variable, value)]).is_empty(),
+            "{variable}={value}"
+        );
+    }
+    assert_eq!(
+        production_with(&[("SYNC_INTERVAL_SEC", "600.5")]),
+        ["SYNC_INTERVAL_SEC"]
+    );
+    let config = production_config(&[("BROKER_ADMIN_TOKEN", "track-2")]);
+    assert!(has_warning(
+        &config,
+        "BROKER_ADMIN_TOKEN has a token that is also in BROKER_API_TOKEN"
+    ));
+}
+
+#[test]
+fn names_are_found_in_any_case_and_upper_case_takes_precedence() {
+    let config = Config::from_variables(&variables(&[
+        ("port", "9000"),
+        ("Log_Level", "debug"),
+        ("host", "::1"),
+        ("HOST", "127.0.0.2"),
+    ]))
+    .unwrap();
+    assert_eq!(config.http.address(), "127.0.0.2:9000".parse().unwrap());
+    assert_eq!(config.log.level, tracing::Level::DEBUG);
+}
+
+#[test]
+fn region_of_aws_default_region_is_used_if_aws_region_is_not_set() {
+    let default = ("AWS_DEFAULT_REGION", "eu-central-1");
+    assert_eq!(production_config(&[default]).store.region, "eu-central-1");
+    let both = production_config(&[default, ("AWS_REGION", "eu-west-1")]);
+    assert_eq!(both.store.region, "eu-west-1");
+    assert_eq!(
+        production_with(&[("AWS_DEFAULT_REGION", "EU")]),
+        ["AWS_DEFAULT_REGION"]
+    );
+}
+
+#[test]
+fn quotes_and_json_around_a_secret_are_not_part_of_it() {
+    use secrecy::ExposeSecret;
+    for (text, tokens) in [
+        ("\"abc\"", vec!["abc"]),
+        ("'abc,def'", vec!["abc", "def"]),
+        ("\"abc\",'def'", vec!["abc", "def"]),
+        (r#"{"token":"abc"}"#, vec!["abc"]),
+        (r#"{"BROKER_API_TOKEN": "abc, def"}"#, vec!["abc", "def"]),
+        ("a\"b", vec!["a\"b"]),
+    ] {
+        let config = production_config(&[("BROKER_API_TOKEN", text)]);
+        let read: Vec<_> = config
+            .auth
+            .track_tokens
+            .iter()
+            .map(ExposeSecret::expose_secret)
+            .collect();
+        assert_eq!(read, tokens, "{text}");
+    }
+    let config = production_config(&[
+        ("CSP_API_TOKEN", "'csp-1'"),
+        ("NIOSXAAS_SERVICE_NAME", "\"x\""),
+    ]);
+    assert_eq!(config.csp.token.as_ref().unwrap().expose_secret(), "csp-1");
+    for variable in ["CSP_API_TOKEN", "NIOSXAAS_SERVICE_NAME"] {
+        assert!(has_warning(&config, &format!("{variable} is in quotes")));
+    }
+    for wrong in [r#"{"user": "x", "key": "y"}"#, r#"{"token": ""}"#] {
+        assert_eq!(
+            production_with(&[("CSP_API_TOKEN", wrong)]),
+            ["CSP_API_TOKEN"]
+        );
+    }
+}
+
+#[test]
+fn variables_without_effect_cause_one_warning_each() {
+    for (pair, warning) in [
+        (
+            ("ENABLE_REQUEST_ID", "true"),
+            "ENABLE_REQUEST_ID has no effect",
+        ),
+        (
+            ("niosxaas_per_sandbox_delay_sec", "30"),
+            "NIOSXAAS_PER_SANDBOX_DELAY_SEC has no effect",
+        ),
+        (
+            ("AWS_CA_BUNDLE", "/ca.pem"),
+            "AWS_CA_BUNDLE has no effect: SSL_CERT_FILE",
+        ),
+        (
+            ("DATA_DIR", "/data"),
+            "DATA_DIR has no effect with STORE=dynamodb",
+        ),
+        (
+            ("SIMULATOR_ACCOUNTS", "5"),
+            "SIMULATOR_ACCOUNTS has no effect with CSP_MODE=live",
+        ),
+        (
+            ("BROKER_API_TOKENS", "x"),
+            "BROKER_API_TOKENS is not a variable of this broker; did you mean BROKER_API_TOKEN?",
+        ),
+        (
+            ("CLEANUP_BATCH_SIZ", "5"),
+            "did you mean CLEANUP_BATCH_SIZE?",
+        ),
+        (
+            ("API_BASE_PATH", ""),
+            "API_BASE_PATH is empty, so it is /v1",
+        ),
+    ] {
+        let config = production_config(&[pair]);
+        assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
+        assert!(has_warning(&config, warning), "{:?}", config.warnings());
+    }
+    let foreign = [
+        ("AWS_REGIONS", "x"),
+        ("ECS_AVAILABLE_LOGGING_DRIVERS", "x"),
+        ("HOME", "/"),
+        ("HOSTS", "x"),
+    ];
+    assert!(production_config(&foreign).warnings().is_empty());
 }
 
 #[test]
@@ -169,7 +430,7 @@ fn csp_token_in_clear_text_causes_a_warning() {
     pairs.insert("CSP_BASE_URL".into(), "http://csp.example.com/v2".into());
     let config = Config::from_variables(&pairs).unwrap();
     assert!(
-        config.warnings()[0].contains("in clear text"),
+        has_warning(&config, "in clear text"),
         "{:?}",
         config.warnings()
     );

@@ -29,6 +29,9 @@ pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The preference that was applied (RFC 7240).
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
+/// In every answer of a broker whose accounts are made up: `simulated`.
+pub(super) const CSP_MODE: HeaderName = HeaderName::from_static("x-csp-mode");
+
 /// Returns the caller that a request names, whether or not the name is valid.
 #[must_use]
 pub(super) fn caller_text(headers: &HeaderMap) -> Option<&[u8]> {

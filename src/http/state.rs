@@ -9,6 +9,7 @@ use crate::{
     auth::Authenticator,
     broker::{Broker, Readiness},
     clock::Clock,
+    csp::CspMode,
     jobs::{pool_monitor::PoolMonitor, runner::Runner},
     telemetry::metrics::Metrics,
 };
@@ -52,6 +53,8 @@ pub struct ApiContext {
     pub edge: Arc<EdgeConfig>,
     /// Whether the API's own port serves the metrics.
     pub serves_metrics: bool,
+    /// Whether the accounts are those of a simulated CSP.
+    pub csp_mode: CspMode,
     /// Every instrument.
     pub metrics: Metrics,
     /// The state of the pool.

@@ -468,46 +468,130 @@ async fn healthcheck_succeeds_only_while_the_broker_is_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificate_authorities_that_cannot_be_read_stop_only_what_needs_them() {
+async fn dollar_in_a_token_of_dotenv_is_part_of_it() {
     let data = tempfile::tempdir().unwrap();
-    let empty = data.path().join("empty.pem");
-    std::fs::write(&empty, "").unwrap();
-    for file in ["", "/nowhere.pem", empty.to_str().unwrap()] {
-        let mut variables = laptop(data.path());
-        variables.insert("SSL_CERT_FILE".into(), file.into());
-        variables.insert(
-            "OTEL_EXPORTER_OTLP_ENDPOINT".into(),
-            "http://127.0.0.1:9".into(),
-        );
-        let broker = BrokerProcess::serve(data.path(), &variables);
-        let port = broker.client.base.rsplit(':').next().unwrap().to_owned();
-        let health = command(data.path(), &variables)
-            .arg("healthcheck")
-            .env("PORT", port)
-            .output()
-            .unwrap();
-        assert!(health.status.success(), "{health:?}");
-        broker.kill();
-        for (name, value) in [
-            ("CSP_BASE_URL", "https://csp.example.com/v2"),
-            ("DDB_ENDPOINT_URL", "https://db.example.com"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example.com"),
-        ] {
-            let pool = Pool::new().await;
-            let mut variables = pool.variables(&[("SSL_CERT_FILE", file), (name, value)]);
-            variables.remove("LOG_LEVEL");
-            let output = command(data.path(), &variables)
-                .arg("serve")
-                .output()
-                .unwrap();
-            let stderr = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{stderr}");
-            assert!(
-                stderr.contains(&format!("SSL_CERT_FILE={file}")) && stderr.contains("remove it"),
-                "{stderr}"
-            );
-        }
+    std::fs::write(
+        data.path().join(".env"),
+        "\u{feff}export BROKER_API_TOKEN=Tr4ck$ecret9\r\nBROKER_ADMIN_TOKEN='$ecretAdmin1' # admins\r\nDATA_DIR=${HERE}/pool\r\n",
+    )
+    .unwrap();
+    let here = data.path().to_str().unwrap().to_owned();
+    let broker = BrokerProcess::serve(data.path(), &[("HERE".to_owned(), here)].into());
+    let status = async |token: &str| {
+        let request = broker.client.request(Method::GET, "/v1/admin/stats");
+        broker
+            .client
+            .send(request.bearer_auth(token))
+            .await
+            .status
+            .as_u16()
+    };
+    assert_eq!(status("$ecretAdmin1").await, 200);
+    assert_eq!(status("Tr4ck$ecret9").await, 403);
+    for wrong in [
+        "Tr4ck",
+        "dev-admin-token",
+        "dev-track-token",
+        "$ecretAdmin1 # admins",
+    ] {
+        assert_eq!(status(wrong).await, 401, "{wrong}");
     }
+    assert!(data.path().join("pool").is_dir());
+}
+
+#[test]
+fn dotenv_is_for_libraries_too_and_may_be_a_folder() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = || {
+        command(directory.path(), &BTreeMap::new())
+            .arg("check-config")
+            .output()
+            .unwrap()
+    };
+    std::fs::create_dir(directory.path().join(".env")).unwrap();
+    let output = check();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::remove_dir(directory.path().join(".env")).unwrap();
+    // Read by the library that loads certificate authorities, not by the broker.
+    std::fs::write(
+        directory.path().join(".env"),
+        "SSL_CERT_FILE=/nowhere.pem\nSTORE=dynamodb\nBROKER_API_TOKEN=a\nBROKER_ADMIN_TOKEN=b\nCSP_API_TOKEN=c\n",
+    )
+    .unwrap();
+    let output = command(directory.path(), &BTreeMap::new())
+        .args(["table", "create"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("SSL_CERT_FILE=/nowhere.pem"), "{stderr}");
+    std::fs::write(directory.path().join(".env"), [b'A', b'=', 0xff]).unwrap();
+    let stderr = String::from_utf8(check().stderr).unwrap();
+    assert!(stderr.contains(".env is not UTF-8 text"), "{stderr}");
+}
+
+#[test]
+fn settings_of_the_fastapi_service_alone_do_not_start_a_simulated_pool() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [
+        ("DDB_TABLE_NAME", "SandboxPool"),
+        ("CSP_BASE_URL", "https://csp.infoblox.com/v2"),
+        ("CSP_API_TOKEN", "csp-token"),
+        ("BROKER_API_TOKEN", "track-token"),
+        ("BROKER_ADMIN_TOKEN", "admin-token"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let variables = variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let output = command(directory.path(), &variables)
+        .arg("serve")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains(
+            "STORE: got nothing, although DDB_TABLE_NAME, CSP_BASE_URL, CSP_API_TOKEN is set"
+        ),
+        "{stderr}"
+    );
+    assert!(!directory.path().join("data").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_a_simulated_csp_say_so() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::serve(data.path(), &laptop(data.path()));
+    let allocated = broker.client.allocate("play-1").await;
+    assert_eq!(allocated.header("x-csp-mode"), Some("simulated"));
+    let health = broker.client.plain("/healthz").await;
+    assert_eq!(health.json()["csp_mode"], "simulated");
+    let pool = Pool::of(1).await;
+    let live = pool.broker().await;
+    let allocated = live.client.allocate("play-1").await;
+    assert_eq!(
+        (allocated.status.as_u16(), allocated.header("x-csp-mode")),
+        (201, None)
+    );
+    assert_eq!(
+        live.client.plain("/healthz").await.json()["csp_mode"],
+        "live"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_that_is_configured_for_both_roles_has_both() {
+    let pool = Pool::of(1).await;
+    let both = [("BROKER_ADMIN_TOKEN", crate::support::TRACK)];
+    let broker = pool.broker_with(&both).await;
+    assert_eq!(broker.client.allocate("play-1").await.status, 201);
+    let stats = broker.client.request(Method::GET, "/v1/admin/stats");
+    let answer = broker
+        .client
+        .send(stats.bearer_auth(crate::support::TRACK))
+        .await;
+    assert_eq!(answer.status, 200);
 }
 
 /// A port that nothing listens on any more.
@@ -573,6 +657,49 @@ async fn output_that_nobody_takes_ends_no_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificate_authorities_that_cannot_be_read_stop_only_what_needs_them() {
+    let data = tempfile::tempdir().unwrap();
+    let empty = data.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for file in ["", "/nowhere.pem", empty.to_str().unwrap()] {
+        let mut variables = laptop(data.path());
+        variables.insert("SSL_CERT_FILE".into(), file.into());
+        variables.insert(
+            "OTEL_EXPORTER_OTLP_ENDPOINT".into(),
+            "http://127.0.0.1:9".into(),
+        );
+        let broker = BrokerProcess::serve(data.path(), &variables);
+        let port = broker.client.base.rsplit(':').next().unwrap().to_owned();
+        let health = command(data.path(), &variables)
+            .arg("healthcheck")
+            .env("PORT", port)
+            .output()
+            .unwrap();
+        assert!(health.status.success(), "{health:?}");
+        broker.kill();
+        for (name, value) in [
+            ("CSP_BASE_URL", "https://csp.example.com/v2"),
+            ("DDB_ENDPOINT_URL", "https://db.example.com"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example.com"),
+        ] {
+            let pool = Pool::new().await;
+            let mut variables = pool.variables(&[("SSL_CERT_FILE", file), (name, value)]);
+            variables.remove("LOG_LEVEL");
+            let output = command(data.path(), &variables)
+                .arg("serve")
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(
+                stderr.contains(&format!("SSL_CERT_FILE={file}")) && stderr.contains("remove it"),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn second_signal_ends_the_process_at_once() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
@@ -593,64 +720,26 @@ async fn second_signal_ends_the_process_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dollar_in_a_token_of_dotenv_is_part_of_it() {
+async fn port_of_the_metrics_is_named_if_it_is_taken_and_on_the_other_port() {
     let data = tempfile::tempdir().unwrap();
-    std::fs::write(
-        data.path().join(".env"),
-        "\u{feff}export BROKER_API_TOKEN=Tr4ck$ecret9\r\nBROKER_ADMIN_TOKEN='$ecretAdmin1' # admins\r\nDATA_DIR=${HERE}/pool\r\n",
-    )
-    .unwrap();
-    let here = data.path().to_str().unwrap().to_owned();
-    let broker = BrokerProcess::serve(data.path(), &[("HERE".to_owned(), here)].into());
-    let status = async |token: &str| {
-        let request = broker.client.request(Method::GET, "/v1/admin/stats");
-        broker
-            .client
-            .send(request.bearer_auth(token))
-            .await
-            .status
-            .as_u16()
-    };
-    assert_eq!(status("$ecretAdmin1").await, 200);
-    assert_eq!(status("Tr4ck$ecret9").await, 403);
-    for wrong in [
-        "Tr4ck",
-        "dev-admin-token",
-        "dev-track-token",
-        "$ecretAdmin1 # admins",
-    ] {
-        assert_eq!(status(wrong).await, 401, "{wrong}");
-    }
-    assert!(data.path().join("pool").is_dir());
-}
-
-#[test]
-fn dotenv_is_for_libraries_too_and_may_be_a_folder() {
-    let directory = tempfile::tempdir().unwrap();
-    let check = || {
-        command(directory.path(), &BTreeMap::new())
-            .arg("check-config")
-            .output()
-            .unwrap()
-    };
-    std::fs::create_dir(directory.path().join(".env")).unwrap();
-    let output = check();
-    assert!(output.status.success(), "{output:?}");
-    std::fs::remove_dir(directory.path().join(".env")).unwrap();
-    // Read by the library that loads certificate authorities, not by the broker.
-    std::fs::write(
-        directory.path().join(".env"),
-        "SSL_CERT_FILE=/nowhere.pem\nSTORE=dynamodb\nBROKER_API_TOKEN=a\nBROKER_ADMIN_TOKEN=b\nCSP_API_TOKEN=c\n",
-    )
-    .unwrap();
-    let output = command(directory.path(), &BTreeMap::new())
-        .args(["table", "create"])
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut variables = laptop(data.path());
+    variables.insert("METRICS_PORT".into(), port.clone());
+    let output = command(data.path(), &variables)
+        .env("PORT", "0")
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.contains("SSL_CERT_FILE=/nowhere.pem"), "{stderr}");
-    std::fs::write(directory.path().join(".env"), [b'A', b'=', 0xff]).unwrap();
-    let stderr = String::from_utf8(check().stderr).unwrap();
-    assert!(stderr.contains(".env is not UTF-8 text"), "{stderr}");
+    assert!(
+        stderr.contains(&format!(
+            "cannot listen on 127.0.0.1:{port}, the address of HOST and METRICS_PORT"
+        )),
+        "{stderr}"
+    );
+    variables.insert("METRICS_PORT".into(), "0".into());
+    let broker = BrokerProcess::serve(data.path(), &variables);
+    let answer = broker.client.plain("/metrics").await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.message().contains("METRICS_PORT"), "{answer:?}");
 }

@@ -27,12 +27,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// The broker is up.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "healthy", "timestamp": 1_774_000_000 }))]
+#[schema(example = json!({ "status": "healthy", "timestamp": 1_774_000_000, "csp_mode": "live" }))]
 pub(crate) struct HealthBody {
     /// Always `healthy`.
     pub status: &'static str,
     /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
+    /// `live`, or `simulated` if the accounts are made up.
+    pub csp_mode: &'static str,
 }
 
 /// Whether the broker can serve requests.
@@ -70,6 +72,7 @@ async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
     Json(HealthBody {
         status: "healthy",
         timestamp: state.clock.now(),
+        csp_mode: state.csp_mode.as_str(),
     })
 }
 

@@ -11,7 +11,14 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{http::AppState, jobs::pool_monitor::PoolMonitor, telemetry::metrics::TEXT_FORMAT};
+use crate::{
+    http::{
+        AppState,
+        error::{ApiError, ErrorCode},
+    },
+    jobs::pool_monitor::PoolMonitor,
+    telemetry::metrics::TEXT_FORMAT,
+};
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -38,6 +45,14 @@ async fn metrics(State(state): State<AppState>) -> Response {
 
 async fn answer(monitor: &Arc<PoolMonitor>) -> Response {
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], monitor.text().await).into_response()
+}
+
+/// The answer of the API's port while the metrics have a port of their own.
+pub(super) async fn elsewhere() -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        "The metrics are on METRICS_PORT, not on this port.",
+    )
 }
 
 /// The router of `METRICS_PORT`.

@@ -5,31 +5,35 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    http::header,
+    http::{HeaderValue, header},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
     admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, runs, sandboxes,
 };
-use crate::http::{
-    AppState, base_path, dashboard,
-    error::{ApiError, ErrorCode},
-    middleware::{
-        admission::{self, Admission},
-        body, cors,
-        overload::InFlightLimit,
-        rate_limit::{self, RateLimits},
-        request_log::{self, RequestLog},
-        security_headers,
+use crate::{
+    csp::CspMode,
+    http::{
+        AppState, base_path, dashboard,
+        error::{ApiError, ErrorCode},
+        headers::CSP_MODE,
+        middleware::{
+            admission::{self, Admission},
+            body, cors,
+            overload::InFlightLimit,
+            rate_limit::{self, RateLimits},
+            request_log::{self, RequestLog},
+            security_headers,
+        },
+        request_context,
     },
-    request_context,
 };
 
 /// Returns the router of the API's port: the API, its documentation and the dashboard.
@@ -57,9 +61,15 @@ pub(crate) fn build(state: AppState) -> Router {
         admission::admit,
     ));
     let mut open = OpenApiRouter::with_openapi(openapi::base()).merge(health::routes());
-    if state.serves_metrics {
-        open = open.merge(metrics::routes());
-    }
+    open = if state.serves_metrics {
+        open.merge(metrics::routes())
+    } else {
+        open.route("/metrics", any(metrics::elsewhere))
+    };
+    let mark_simulated = (state.csp_mode == CspMode::Simulated).then(|| {
+        let mode = HeaderValue::from_static(state.csp_mode.as_str());
+        SetResponseHeaderLayer::overriding(CSP_MODE, mode)
+    });
     let base_path = Arc::clone(&state.base_path);
     let (edge, instruments) = (Arc::clone(&state.edge), state.metrics.clone());
     let all = if base_path.is_empty() {
@@ -99,6 +109,7 @@ pub(crate) fn build(state: AppState) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn_with_state(request_log, request_log::log_request))
                 .map_response(security_headers::add_to)
+                .option_layer(mark_simulated)
                 .option_layer(cors::allow_origins(&edge.cors))
                 .layer(from_fn_with_state(limits, rate_limit::limit_addresses))
                 .layer(CatchPanicLayer::custom(answer_panic)),
