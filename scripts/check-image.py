@@ -469,7 +469,9 @@ def use_pool(services, is_healthy):
     path = f"/v1/sandboxes/{sandbox['sandbox_id']}/mark-for-deletion"
     same(ask("POST", path, track, **me)[0], 200, "a release")
     wait_for(40, "the worker deletes it", lambda: stats()["total"] == accounts - 1)
-    code, accounts_left = ask("GET", "/simulator/accounts", port=8081)
+    key = command[command.index("--key") + 1]
+    same(ask("GET", "/simulator/accounts", port=8081)[0], 404, "the simulator without its key")
+    code, accounts_left = ask("GET", f"/{key}/simulator/accounts", port=8081)
     same((code, len(accounts_left)), (200, accounts - 1), "the simulator no longer has it")
 
 

@@ -107,6 +107,19 @@ pub struct SimulatorArguments {
     /// A file that preserves the state over a restart.
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
+    /// The first part of every path, which keeps other users and web pages out; letters, digits and '-'. Without it, a
+    /// random one is drawn. Other users of the machine see arguments.
+    #[arg(long, value_parser = parse_key)]
+    pub key: Option<String>,
+}
+
+#[cfg(feature = "simulator")]
+fn parse_key(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if text.is_empty() || !text.bytes().all(is_plain) {
+        return Err("a key has letters, digits and '-' only");
+    }
+    Ok(text.to_owned())
 }
 
 /// Prints a line to stdout. Output that nobody takes, because the pipe is closed or the disk is full, changes neither

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::StartError;
 #[cfg(feature = "simulator")]
-use crate::csp::simulator::Simulator;
+use crate::csp::simulator::{Simulator, SimulatorPort};
 use crate::{
     config::Config,
     csp::{
@@ -102,17 +102,15 @@ impl CspEndpoint {
         } else {
             Simulator::new(accounts, SIMULATOR_SEED)
         };
-        let (base_url, listener) = Simulator::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-        tasks.spawn(simulator.serve(listener, stop.clone()));
-        let root = base_url
-            .trim_end_matches(crate::csp::simulator::API_PATH)
-            .to_owned();
-        Ok(Self {
-            base_url,
+        let port = SimulatorPort::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).await?;
+        let endpoint = Self {
+            base_url: port.csp_base_url(),
             // The simulator serves the API of NIOSXaaS as well.
-            niosxaas_base_url: Some(root),
+            niosxaas_base_url: Some(port.url().to_owned()),
             token: "simulated".into(),
-        })
+        };
+        tasks.spawn(simulator.serve(port, stop.clone()));
+        Ok(endpoint)
     }
 }
 

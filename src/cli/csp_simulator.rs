@@ -4,7 +4,10 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::{NO_SIGNALS, SimulatorArguments, print};
-use crate::{csp::simulator::Simulator, shutdown::Signals};
+use crate::{
+    csp::simulator::{Simulator, SimulatorPort},
+    shutdown::Signals,
+};
 
 /// Runs the simulator.
 ///
@@ -16,17 +19,19 @@ pub async fn run(arguments: &SimulatorArguments) -> anyhow::Result<()> {
         None => Simulator::new(arguments.accounts, arguments.seed),
     };
     let address = (arguments.host, arguments.port).into();
-    let (base_url, listener) = Simulator::bind(address)
+    let port = SimulatorPort::bind(address, arguments.key.as_deref())
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     print(format_args!(
-        "CSP simulator with {} accounts\n\n  CSP_BASE_URL={base_url}",
-        simulator.accounts().len()
+        "CSP simulator with {} accounts\n\n  CSP_BASE_URL={}\n  NIOSXAAS_BASE_URL={url}\n  Faults: {url}/simulator/faults",
+        simulator.accounts().len(),
+        port.csp_base_url(),
+        url = port.url(),
     ));
     let stop = CancellationToken::new();
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     tokio::select! {
-        served = simulator.serve(listener, stop) => served?,
+        served = simulator.serve(port, stop) => served?,
         _ = signals.first() => {}
     }
     Ok(())

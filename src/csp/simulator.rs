@@ -20,7 +20,7 @@ use self::{accounts::Accounts, faults::ActiveFaults, services::Services};
 pub use self::{
     accounts::SimulatedAccount,
     faults::{Call, Fault, FaultKind},
-    server::API_PATH,
+    server::SimulatorPort,
 };
 use crate::shared::lock;
 

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     Call, Calls, Fault, FaultKind, SimulatedAccount, Simulator, accounts::ID_PREFIX, answer::error,
@@ -23,31 +24,58 @@ use super::{
 };
 
 /// The path below which the simulator serves the CSP API, as the real one does.
-pub const API_PATH: &str = "/v2";
+const API_PATH: &str = "/v2";
 
 /// The delay of a call that hangs, longer than the time-out of any client.
 const HANG: Duration = Duration::from_hours(1);
 
-impl Simulator {
-    /// Listens on `address`. Returns the URL for `CSP_BASE_URL` and the listener.
+/// A port of the simulator, and the key with which the path of every request has to begin.
+///
+/// The key keeps out other users of the machine and web pages, which reach loopback ports too. It is part of the URL
+/// because the clients of CSP and of NIOSXaaS then need to know nothing of it.
+#[derive(Debug)]
+pub struct SimulatorPort {
+    listener: TcpListener,
+    url: String,
+    key: String,
+}
+
+impl SimulatorPort {
+    /// Listens on `address`. Without a key, it draws a random one.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn bind(address: SocketAddr) -> io::Result<(String, TcpListener)> {
+    pub async fn bind(address: SocketAddr, key: Option<&str>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok((
-            format!("http://{}{API_PATH}", listener.local_addr()?),
+        let key = key.map_or_else(|| Uuid::new_v4().simple().to_string(), str::to_owned);
+        Ok(Self {
+            url: format!("http://{}/{key}", listener.local_addr()?),
             listener,
-        ))
+            key,
+        })
     }
 
-    /// Serves on `listener` until `stop` is cancelled: the CSP API below [`API_PATH`], the NIOSXaaS API, and for
-    /// control `GET` and `POST` `/simulator/accounts`, `GET` and `PUT` `/simulator/faults`, and `GET`
-    /// `/simulator/calls`.
+    /// Returns the URL with the key: `NIOSXAAS_BASE_URL`, and the start of `CSP_BASE_URL`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the URL for `CSP_BASE_URL`.
+    #[must_use]
+    pub fn csp_base_url(&self) -> String {
+        format!("{}{API_PATH}", self.url)
+    }
+}
+
+impl Simulator {
+    /// Serves on `port` until `stop` is cancelled, below the port's key: the CSP API below [`API_PATH`], the NIOSXaaS
+    /// API, and for control `GET` and `POST` `/simulator/accounts`, `GET` and `PUT` `/simulator/faults`, and `GET`
+    /// `/simulator/calls`. A request without the key is answered with 404.
     ///
     /// # Errors
     /// The listener fails.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+    pub async fn serve(self, port: SimulatorPort, stop: CancellationToken) -> io::Result<()> {
         let api = Router::new()
             .route("/current_user/accounts", get(list_accounts))
             .route("/sandbox/accounts/{uuid}", delete(delete_account))
@@ -56,13 +84,15 @@ impl Simulator {
             .route("/accounts", get(show_accounts).post(create_accounts))
             .route("/faults", get(show_faults).put(set_faults))
             .route("/calls", get(show_calls));
-        let router = Router::new()
+        let all = Router::new()
             .nest(API_PATH, api)
             .merge(services::routes(&self))
-            .nest("/simulator", control)
+            .nest("/simulator", control);
+        let router = Router::new()
+            .nest(&format!("/{}", port.key), all)
             .with_state(self);
         // No graceful shutdown, which would wait for calls that hang.
-        let serve = axum::serve(listener, router);
+        let serve = axum::serve(port.listener, router);
         tokio::select! {
             result = serve => result,
             () = stop.cancelled() => Ok(()),
