@@ -131,7 +131,7 @@ impl Storage {
         #[cfg(feature = "embedded")]
         if config.store.engine == Engine::Embedded {
             let engine = EmbeddedEngine::start(&config.store.data_dir)?;
-            let store = PoolStore::connect(&config.store, Some(engine.endpoint()), metrics).await;
+            let store = PoolStore::embedded(&config.store, &engine, metrics).await;
             store
                 .create_tables()
                 .await

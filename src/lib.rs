@@ -23,6 +23,8 @@ pub mod csp;
 pub mod domain;
 pub mod http;
 mod jobs;
+#[cfg(any(feature = "embedded", feature = "simulator"))]
+mod private_files;
 mod secrets;
 mod shared;
 mod shutdown;

@@ -24,7 +24,7 @@ mod table;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use aws_config::{
-    retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig,
+    ConfigLoader, retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig,
     timeout::TimeoutConfig,
 };
 use aws_sdk_dynamodb::{
@@ -37,6 +37,8 @@ use aws_sdk_dynamodb::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+#[cfg(feature = "embedded")]
+use self::embedded::EmbeddedEngine;
 use self::observe::Observer;
 pub use self::{
     change::{Change, DeletionOutcome},
@@ -122,6 +124,12 @@ pub struct PoolStore {
     slots: Arc<Semaphore>,
 }
 
+/// Returns credentials for an engine on this machine, which accepts any. The search for real ones takes seconds and may
+/// find some.
+fn local_credentials() -> Credentials {
+    Credentials::new("local", "local", None, None, "loopback")
+}
+
 /// A permit for one call to the database. Released on drop.
 #[derive(Debug)]
 pub struct Slot<'a> {
@@ -133,7 +141,25 @@ impl PoolStore {
     /// Creates a client of the table that `config` names; `endpoint` replaces the endpoint of AWS. Opens no connection
     /// yet.
     pub async fn connect(config: &StoreConfig, endpoint: Option<&str>, metrics: Metrics) -> Self {
-        let mut settings = aws::settings(&config.region, endpoint)
+        let mut settings = aws::settings(&config.region, endpoint);
+        if endpoint.is_some_and(is_loopback_url) {
+            settings = settings.credentials_provider(local_credentials());
+        }
+        Self::build(config, settings, metrics).await
+    }
+
+    /// Creates a client of the table that `config` names in the embedded engine.
+    #[cfg(feature = "embedded")]
+    pub async fn embedded(config: &StoreConfig, engine: &EmbeddedEngine, metrics: Metrics) -> Self {
+        // The endpoint is only part of the requests, which never leave the process.
+        let settings = aws::settings(&config.region, Some("http://embedded-engine"))
+            .http_client(engine.http_client())
+            .credentials_provider(local_credentials());
+        Self::build(config, settings, metrics).await
+    }
+
+    async fn build(config: &StoreConfig, settings: ConfigLoader, metrics: Metrics) -> Self {
+        let settings = settings
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -144,26 +170,12 @@ impl PoolStore {
             )
             // The time-outs above cover stalled answers, so the SDK need not watch every body as well.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if endpoint.is_some_and(is_loopback_url) {
-            // Emulators accept any credentials. The search for real ones takes seconds and may find some.
-            settings = settings
-                .credentials_provider(Credentials::new("local", "local", None, None, "loopback"));
-        }
         let client_config = aws_sdk_dynamodb::config::Builder::from(&settings.load().await)
             .interceptor(Observer(metrics))
             .interceptor(aws::CallTrace);
-        Self::new(
-            Client::from_conf(client_config.build()),
-            config.table.clone(),
-        )
-    }
-
-    /// Creates a store that uses `client`.
-    #[must_use]
-    pub fn new(client: Client, table: TableNames) -> Self {
         Self {
-            client,
-            table: Arc::new(table),
+            client: Client::from_conf(client_config.build()),
+            table: Arc::new(config.table.clone()),
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
         }
     }

@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 10] = [
         "aws",
         "backoff",
         "clock",
+        "private_files",
         "shared",
         "shutdown",
         "telemetry",

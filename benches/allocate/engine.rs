@@ -5,7 +5,10 @@ use std::{fmt, path::Path, process::Command};
 use anyhow::Result;
 use sandbox_broker::store::embedded::EmbeddedEngine;
 
-use crate::process::{Server, role, wait_for_parent};
+use crate::{
+    engine_server,
+    process::{Server, role, wait_for_parent},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineKind {
@@ -91,6 +94,6 @@ impl Engine {
 /// The entry point of the embedded engine's process.
 pub fn serve_embedded() -> Result<()> {
     let engine = EmbeddedEngine::in_memory()?;
-    println!("{}", engine.endpoint());
+    println!("{}", engine_server::serve(engine.client())?);
     wait_for_parent()
 }

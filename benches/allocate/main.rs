@@ -19,6 +19,8 @@ mod bare;
 mod broker;
 mod burst;
 mod engine;
+#[path = "../../tests/it/support/engine_server.rs"]
+mod engine_server;
 mod outcome;
 mod process;
 mod report;

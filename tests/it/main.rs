@@ -22,6 +22,7 @@ mod faults;
 mod history;
 mod hostile;
 mod http;
+mod isolation;
 mod jobs;
 mod metrics;
 mod migration;

@@ -12,6 +12,8 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
+use crate::private_files;
+
 /// The prefix of resource ids.
 pub(super) const ID_PREFIX: &str = "identity/accounts/";
 
@@ -86,6 +88,7 @@ impl Accounts {
             let message = format!("{} is not a simulator state: {fault}", file.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
+        private_files::make_private_if_exists(file)?;
         let saved: Saved = match fs::read(file) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|fault| invalid(fault.to_string()))?
@@ -118,14 +121,12 @@ impl Accounts {
         }
     }
 
-    /// Writes the state to a new file and renames it, so that a crash leaves either the old state or the new one.
+    /// Writes the state to its file. A crash leaves either the old state or the new one.
     fn save(&self) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let new = file.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.saved)?)?;
-        fs::rename(new, file)
+        private_files::replace(file, &serde_json::to_vec(&self.saved)?)
     }
 
     /// Returns every existing account, also the hidden ones.

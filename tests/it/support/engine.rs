@@ -2,6 +2,8 @@
 
 use sandbox_broker::store::embedded::EmbeddedEngine;
 
+use super::engine_server;
+
 /// The engine under test.
 pub struct Engine {
     endpoint: String,
@@ -19,7 +21,7 @@ impl Engine {
         }
         let engine = EmbeddedEngine::in_memory().unwrap();
         Self {
-            endpoint: engine.endpoint().to_owned(),
+            endpoint: engine_server::serve(engine.client()).unwrap(),
             _embedded: Some(engine),
         }
     }

@@ -6,6 +6,7 @@ mod calls;
 mod client;
 mod csp;
 mod engine;
+mod engine_server;
 mod pool;
 mod process;
 pub mod proxy;

@@ -1,7 +1,8 @@
 //! The broker's binary as a process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -16,6 +17,8 @@ use serde_json::Value;
 use super::client::BrokerClient;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sandbox-broker");
+/// The state `LISTEN` in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
 /// How long to wait for an event of the log.
 const EVENT_LIMIT: Duration = Duration::from_mins(1);
 
@@ -90,6 +93,37 @@ impl BrokerProcess {
             events,
             client: BrokerClient::new(format!("http://{address}")),
         }
+    }
+
+    /// Returns the ports on which the process listens.
+    pub fn listening_ports(&self) -> BTreeSet<u16> {
+        let process = Path::new("/proc").join(self.child.id().to_string());
+        let sockets: BTreeSet<String> = fs::read_dir(process.join("fd"))
+            .unwrap()
+            .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+            .filter_map(|target| {
+                let inode = target
+                    .to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?;
+                Some(inode.to_owned())
+            })
+            .collect();
+        let mut ports = BTreeSet::new();
+        for table in ["net/tcp", "net/tcp6"] {
+            // The fields: number, local address, remote address, state, ..., and the inode as the tenth one.
+            for line in fs::read_to_string(process.join(table))
+                .unwrap_or_default()
+                .lines()
+            {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                if fields.get(3) == Some(&LISTENING) && sockets.contains(fields[9]) {
+                    let (_, port) = fields[1].rsplit_once(':').unwrap();
+                    ports.insert(u16::from_str_radix(port, 16).unwrap());
+                }
+            }
+        }
+        ports
     }
 
     pub fn signal(&self, signal: Signal) {
