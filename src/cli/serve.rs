@@ -52,7 +52,7 @@ async fn banner(config: &Config, running: &RunningBroker) -> String {
     };
     // Only tokens that everybody knows are shown.
     let shown = |tokens: &[SecretString], variable: &str| {
-        let public = tokens.iter().find(|token| is_public(token));
+        let public = tokens.iter().find(|token| is_public(token.expose_secret()));
         public.map_or_else(
             || format!("${variable}"),
             |token| token.expose_secret().to_owned(),

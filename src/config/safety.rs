@@ -36,7 +36,7 @@ pub(super) fn refuse_unsafe(
         ("BROKER_API_TOKEN", &auth.track_tokens),
         ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
     ] {
-        if !tokens.iter().any(is_public) {
+        if !tokens.iter().any(|token| is_public(token.expose_secret())) {
             continue;
         }
         match takes_instead {

@@ -8,8 +8,9 @@ use std::{
 };
 
 use reqwest::{Method, StatusCode, header};
+use sandbox_broker::config::Variables;
 
-use crate::support::{BrokerProcess, command};
+use crate::support::{BrokerProcess, TestBroker, command};
 
 /// The variables of a broker on the embedded engine with its data in `directory`.
 fn laptop(directory: &Path, more: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -140,5 +141,31 @@ async fn symbolic_link_in_the_data_directory_stops_the_start_and_its_target_is_u
             "{name}: {stderr}"
         );
         assert_eq!(fs::read(&target).unwrap(), b"{}", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn web_page_cannot_use_the_default_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = [("CORS_ALLOWED_ORIGINS", "*"), ("PORT", "0")];
+    let variables: Variables = laptop(directory.path(), &more);
+    let broker = TestBroker::boot(variables).await;
+    let request = || {
+        let request = broker.client.request(Method::GET, "/v1/admin/stats");
+        request.bearer_auth("dev-admin-token")
+    };
+    let own_page = request().header(header::ORIGIN, "http://localhost:3000");
+    for allowed in [request(), own_page] {
+        assert_eq!(broker.client.send(allowed).await.status, StatusCode::OK);
+    }
+    let other_page = request().header(header::ORIGIN, "https://example.com");
+    // The page's own name, which it made resolve to 127.0.0.1.
+    let rebound = request().header(header::HOST, "example.com:8080");
+    for refused in [other_page, rebound] {
+        let answer = broker.client.send(refused).await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (StatusCode::UNAUTHORIZED, "UNAUTHORIZED".to_owned())
+        );
     }
 }

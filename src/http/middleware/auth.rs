@@ -3,9 +3,10 @@
 use axum::http::{HeaderMap, header};
 
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, is_public},
     domain::Roles,
     http::error::{ApiError, ErrorCode},
+    url::is_loopback_url,
 };
 
 /// Returns the roles of the token in the `Authorization` header.
@@ -16,13 +17,36 @@ pub(crate) async fn authenticate(
     auth: &Authenticator,
     headers: &HeaderMap,
 ) -> Result<Roles, ApiError> {
-    let roles = auth.authenticate(bearer_token(headers)?).await;
+    let token = bearer_token(headers)?;
+    if is_public(token) && !is_for_this_machine(headers) {
+        return Err(unauthorized(
+            "A token that everybody knows is valid at http://localhost and http://127.0.0.1 only, and not for pages of \
+             other origins. Set BROKER_API_TOKEN and BROKER_ADMIN_TOKEN to tokens of your own.",
+        ));
+    }
+    let roles = auth.authenticate(token).await;
     if roles.is_empty() {
         return Err(unauthorized(
             "The token is not valid; ask the operator for a current one.",
         ));
     }
     Ok(roles)
+}
+
+/// Returns whether a request is addressed to a loopback address and, if a web page sent it, the page is from one too.
+///
+/// Everyone knows the default tokens, and any page in a browser on this machine reaches loopback addresses: with
+/// `CORS_ALLOWED_ORIGINS=*`, or under a name of its own that it makes resolve to 127.0.0.1. The headers `Origin` and
+/// `Host` reveal it; pages cannot set them.
+fn is_for_this_machine(headers: &HeaderMap) -> bool {
+    let is_loopback = |url: Option<String>| url.is_some_and(|url| is_loopback_url(&url));
+    let text = |name| {
+        let value = headers.get(name)?;
+        Some(value.to_str().unwrap_or_default().to_owned())
+    };
+    let host = text(header::HOST).map(|host| format!("http://{host}"));
+    let origin = text(header::ORIGIN);
+    (host.is_none() || is_loopback(host)) && (origin.is_none() || is_loopback(origin))
 }
 
 fn unauthorized(message: &str) -> ApiError {
@@ -60,6 +84,42 @@ mod tests {
 
     use super::*;
     use crate::arbitrary::header_value;
+
+    #[test]
+    fn request_of_a_page_of_another_origin_or_under_another_name_is_not_for_this_machine() {
+        let is_accepted = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            headers.extend(origin.map(|origin| (header::ORIGIN, origin.parse().unwrap())));
+            is_for_this_machine(&headers)
+        };
+        for host in [
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "127.0.0.1",
+            "[::1]:8080",
+        ] {
+            assert!(is_accepted(host, None), "{host}");
+            assert!(is_accepted(host, Some("http://localhost:3000")), "{host}");
+            for origin in [
+                "https://example.com",
+                "null",
+                "http://127.0.0.1.example.com",
+                "",
+            ] {
+                assert!(!is_accepted(host, Some(origin)), "{host} {origin}");
+            }
+        }
+        for host in [
+            "example.com:8080",
+            "127.0.0.1.example.com",
+            "192.0.2.1:8080",
+            "",
+            "a b",
+        ] {
+            assert!(!is_accepted(host, None), "{host}");
+        }
+        assert!(is_for_this_machine(&HeaderMap::new()));
+    }
 
     proptest! {
         #[test]
