@@ -14,6 +14,7 @@ mod lease;
 mod list;
 mod migration;
 mod observe;
+mod page_reads;
 mod read;
 mod retire;
 mod runs;
@@ -39,7 +40,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 #[cfg(feature = "embedded")]
 use self::embedded::EmbeddedEngine;
-use self::observe::Observer;
 pub use self::{
     change::{Change, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition},
@@ -49,15 +49,18 @@ pub use self::{
     lease::{Acquired, Fence, LEASE, RunOutcome},
     list::Listing,
     migration::{Migration, SCHEMA_VERSION},
+    page_reads::Reader,
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::SandboxPage,
     table::Creation,
 };
+use self::{observe::Observer, page_reads::PageReads};
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
 
-/// The maximum number of concurrent calls. Further calls wait here, because in the database's queue they would time
-/// out. It also bounds how many attempts two brokers lose when they conflict over the same sandboxes.
+/// The maximum number of concurrent calls, except for [reads of many items](page_reads). Further calls wait here,
+/// because in the database's queue they would time out. It also bounds how many attempts two brokers lose when they
+/// conflict over the same sandboxes.
 const CONCURRENCY: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -122,6 +125,7 @@ pub struct PoolStore {
     client: Client,
     table: Arc<TableNames>,
     slots: Arc<Semaphore>,
+    reads: PageReads,
 }
 
 /// Returns credentials for an engine on this machine, which accepts any. The search for real ones takes seconds and may
@@ -145,7 +149,7 @@ impl PoolStore {
         if endpoint.is_some_and(is_loopback_url) {
             settings = settings.credentials_provider(local_credentials());
         }
-        Self::build(config, settings, metrics).await
+        Self::build(config, settings, i32::MAX, metrics).await
     }
 
     /// Creates a client of the table that `config` names in the embedded engine.
@@ -155,10 +159,15 @@ impl PoolStore {
         let settings = aws::settings(&config.region, Some("http://embedded-engine"))
             .http_client(engine.http_client())
             .credentials_provider(local_credentials());
-        Self::build(config, settings, metrics).await
+        Self::build(config, settings, embedded::LARGEST_PAGE, metrics).await
     }
 
-    async fn build(config: &StoreConfig, settings: ConfigLoader, metrics: Metrics) -> Self {
+    async fn build(
+        config: &StoreConfig,
+        settings: ConfigLoader,
+        largest_page: i32,
+        metrics: Metrics,
+    ) -> Self {
         let settings = settings
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(
@@ -177,7 +186,16 @@ impl PoolStore {
             client: Client::from_conf(client_config.build()),
             table: Arc::new(config.table.clone()),
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
+            reads: PageReads::new(largest_page),
         }
+    }
+
+    /// Admits a read of many items for people, who repeat it if they are refused. It is held until the read is done.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if too many are in progress.
+    pub fn admit_reader(&self) -> Result<Reader, StoreError> {
+        self.reads.admit()
     }
 
     /// Waits for one of the `CONCURRENCY` slots, each a permit for one call. The holder of a slot must not wait for a

@@ -28,6 +28,7 @@ impl Broker {
         text: Option<String>,
     ) -> Result<Listing, BrokerError> {
         let search = text.map(|text| move |sandbox: &Sandbox| contains(sandbox, &text));
+        let _reader = self.store.admit_reader()?;
         Ok(self.store.list(status, limit, start, search).await?)
     }
 }

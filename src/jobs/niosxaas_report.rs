@@ -34,6 +34,7 @@ pub struct NiosxaasReport {
 impl NiosxaasReport {
     /// Reads the records of the whole table.
     pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
+        let _reader = context.store.admit_reader()?;
         let pending = context.store.in_status(Status::PendingDeletion).await?;
         let client = context.niosxaas.as_ref();
         let is_enabled = client.is_some();

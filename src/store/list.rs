@@ -16,8 +16,10 @@ pub struct Listing {
     pub next: Option<Position>,
 }
 
-/// The maximum number of table pages read for one page of a listing. The cursor continues after them.
-const TABLE_PAGES_PER_PAGE: usize = 8;
+/// The maximum number of table pages read for one page of a listing without a search. The cursor continues after them.
+const TABLE_PAGES_PER_PAGE: i32 = 8;
+/// The maximum number of items that a search reads for one page of a listing. The cursor continues after them.
+const ITEMS_PER_SEARCH: i32 = 32 * 1024;
 
 impl PoolStore {
     /// Returns a page of at most `limit` sandboxes from `start` on, filtered by `search`. A page may be shorter
@@ -34,13 +36,15 @@ impl PoolStore {
     ) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         let mut start = start.map(Position::into_key);
+        let largest = self.reads.page_of(ITEMS_PER_PAGE);
         // A search discards most items, so it reads pages of the maximum size.
-        let page_size = if search.is_none() {
-            i32::try_from(limit).unwrap_or(ITEMS_PER_PAGE)
+        let (page_size, pages) = if search.is_none() {
+            let limit = i32::try_from(limit).unwrap_or(largest);
+            (limit.min(largest), TABLE_PAGES_PER_PAGE)
         } else {
-            ITEMS_PER_PAGE
+            (largest, ITEMS_PER_SEARCH / largest)
         };
-        for _ in 0..TABLE_PAGES_PER_PAGE {
+        for _ in 0..pages {
             let (items, next) = self.list_page(status, page_size, start.take()).await?;
             for item in items {
                 if listing.sandboxes.len() == limit {
@@ -73,7 +77,7 @@ impl PoolStore {
         page_size: i32,
         start: Option<Item>,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
-        let _slot = self.slot().await;
+        let _turn = self.reads.turn().await;
         if let Some(status) = status {
             let query = self
                 .by_status(status)

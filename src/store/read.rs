@@ -1,7 +1,7 @@
 //! Reads of the request path: single sandboxes and claims, available and held sandboxes, and counts.
 
 use aws_sdk_dynamodb::types::Select;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, TryStreamExt, stream};
 
 use super::{
     PoolStore, StoreError, StoredClaim,
@@ -93,7 +93,7 @@ impl PoolStore {
     ) -> Result<(AvailablePage, Option<Item>), StoreError> {
         let page = self
             .by_status(Status::Available)
-            .limit(size)
+            .limit(self.reads.page_of(size))
             .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
             .expression_attribute_names("#name", "name")
             .set_exclusive_start_key(position)
@@ -169,19 +169,11 @@ impl PoolStore {
     }
 
     async fn count(&self, status: Status) -> Result<u64, StoreError> {
-        let _slot = self.slot().await;
-        let mut pages = self
-            .by_status(status)
-            .select(Select::Count)
-            .into_paginator()
-            .send();
+        let query = self.by_status(status).select(Select::Count);
+        let mut pages = self.reads.pages("Query", query.into_paginator().send());
         let mut count = 0;
-        while let Some(page) = pages.next().await {
-            count += u64::try_from(
-                page.map_err(|error| StoreError::from_sdk("Query", error))?
-                    .count,
-            )
-            .unwrap_or(0);
+        while let Some(page) = pages.try_next().await? {
+            count += u64::try_from(page.count).unwrap_or(0);
         }
         Ok(count)
     }

@@ -140,6 +140,7 @@ impl PoolStore {
         job: JobName,
         limit: i32,
     ) -> Result<Vec<RunRecord>, StoreError> {
+        let _turn = self.reads.turn().await;
         let answer = self
             .client
             .query()

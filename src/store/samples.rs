@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     PoolStore, StoreError,
     item::{self, Item, number, string},
+    scan::ITEMS_PER_PAGE,
 };
 use crate::{
     clock::UnixSeconds,
@@ -105,9 +106,8 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn samples_since(&self, since: UnixSeconds) -> Result<Vec<Sample>, StoreError> {
-        let _slot = self.slot().await;
         // TTL may remove items days late, so the query leaves older samples out.
-        let mut items = self
+        let query = self
             .client
             .query()
             .table_name(&self.table.companion)
@@ -115,16 +115,8 @@ impl PoolStore {
             .expression_attribute_values(":samples", string(PARTITION))
             .expression_attribute_values(":first", string(sort(start_of_span(since))))
             .expression_attribute_values(":last", string("SAMPLE#~"))
-            .into_paginator()
-            .items()
-            .send();
-        let mut samples = Vec::new();
-        while let Some(item) = items.next().await {
-            samples.extend(read_sample(
-                item.map_err(|error| StoreError::from_sdk("Query", error))?,
-            ));
-        }
-        Ok(samples)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE));
+        self.collect(query, read_sample).await
     }
 }
 

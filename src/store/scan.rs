@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::operation::{
     query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder,
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{
     PoolStore, StoreError,
@@ -27,9 +27,9 @@ pub struct SandboxPage {
     pub unreadable: Vec<String>,
 }
 
-/// The page limit of scans and queries: about the number of sandboxes in the 1 MB that DynamoDB reads per call. Without
-/// a limit, the embedded engine reads all remaining items before it truncates the page.
-pub(super) const ITEMS_PER_PAGE: i32 = 4096;
+/// The page limit of scans and queries on DynamoDB: a page of sandboxes is decoded in a few milliseconds. The 1 MB that
+/// DynamoDB reads per call at most would hold four times as many.
+pub(super) const ITEMS_PER_PAGE: i32 = 1000;
 
 impl PoolStore {
     /// Reads every sandbox and then every tombstone page by page, each page strongly consistent. In this order, a
@@ -42,12 +42,12 @@ impl PoolStore {
             .client
             .scan()
             .table_name(&self.table.name)
-            .limit(ITEMS_PER_PAGE)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
             .consistent_read(true)
             .filter_expression("SK = :meta AND begins_with(PK, :sandbox)")
             .expression_attribute_values(":meta", string(SANDBOX_SORT))
             .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX));
-        let sandboxes = scan_pages(scan).map(move |items| {
+        let sandboxes = self.scan_pages(scan).map(move |items| {
             let mut page = SandboxPage::default();
             for item in items? {
                 let key = item::partition_of(&item).cloned().unwrap_or_default();
@@ -79,14 +79,14 @@ impl PoolStore {
             .client
             .query()
             .table_name(&self.table.companion)
-            .limit(ITEMS_PER_PAGE)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
             .consistent_read(true)
             .key_condition_expression("PK = :partition")
             .expression_attribute_values(
                 ":partition",
                 string(item::tombstone_partition(partition)),
             );
-        collect(query, read_tombstone).await
+        self.collect(query, read_tombstone).await
     }
 
     /// Reads the NIOSXaaS records of the last 30 days page by page.
@@ -97,11 +97,11 @@ impl PoolStore {
             .client
             .scan()
             .table_name(&self.table.name)
-            .limit(ITEMS_PER_PAGE)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
             .filter_expression("SK = :record AND begins_with(PK, :prefix)")
             .expression_attribute_values(":record", string(item::NIOSXAAS_SORT))
             .expression_attribute_values(":prefix", string(item::NIOSXAAS_PREFIX));
-        scan_pages(scan)
+        self.scan_pages(scan)
             .map(|items| {
                 Ok(items?
                     .into_iter()
@@ -120,7 +120,7 @@ impl PoolStore {
             .by_status(Status::PendingDeletion)
             .filter_expression("attribute_not_exists(next_deletion_at) OR next_deletion_at <= :now")
             .expression_attribute_values(":now", number(now.0));
-        self.collect(query).await
+        self.sandboxes_of(query).await
     }
 
     /// Reads every allocation that started at `latest` or before. The key condition excludes all other sandboxes.
@@ -132,7 +132,7 @@ impl PoolStore {
             .by_status(Status::Allocated)
             .key_condition_expression("#status = :status AND allocated_at <= :latest")
             .expression_attribute_values(":latest", number(latest.0));
-        self.collect(query).await
+        self.sandboxes_of(query).await
     }
 
     /// Reads every sandbox in a status.
@@ -140,7 +140,7 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn in_status(&self, status: Status) -> Result<Vec<Sandbox>, StoreError> {
-        self.collect(self.by_status(status)).await
+        self.sandboxes_of(self.by_status(status)).await
     }
 
     /// Returns the query for the sandboxes in a status, on an index that is eventually consistent.
@@ -149,39 +149,39 @@ impl PoolStore {
             .query()
             .table_name(&self.table.name)
             .index_name(&self.table.status_index)
-            .limit(ITEMS_PER_PAGE)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
             .key_condition_expression("#status = :status")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":status", string(status.as_str()))
     }
 
-    async fn collect(&self, query: QueryFluentBuilder) -> Result<Vec<Sandbox>, StoreError> {
-        collect(query, |item| self.read_or_skip(item)).await
+    async fn sandboxes_of(&self, query: QueryFluentBuilder) -> Result<Vec<Sandbox>, StoreError> {
+        self.collect(query, |item| self.read_or_skip(item)).await
     }
-}
 
-/// Reads the pages of a scan.
-fn scan_pages(scan: ScanFluentBuilder) -> impl Stream<Item = Result<Vec<Item>, StoreError>> {
-    stream::unfold(scan.into_paginator().send(), |mut pages| async {
-        let page = pages.next().await?;
-        let page = page.map_err(|error| StoreError::from_sdk("Scan", error));
-        Some((page.map(|page| page.items.unwrap_or_default()), pages))
-    })
-}
-
-/// Reads all items of a query, and skips those that `read` does not convert.
-async fn collect<T>(
-    query: QueryFluentBuilder,
-    read: impl Fn(Item) -> Option<T>,
-) -> Result<Vec<T>, StoreError> {
-    let mut items = query.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(item) = items.next().await {
-        all.extend(read(
-            item.map_err(|error| StoreError::from_sdk("Query", error))?,
-        ));
+    /// Reads the pages of a scan.
+    fn scan_pages(
+        &self,
+        scan: ScanFluentBuilder,
+    ) -> impl Stream<Item = Result<Vec<Item>, StoreError>> + use<> {
+        self.reads
+            .pages("Scan", scan.into_paginator().send())
+            .map_ok(|page| page.items.unwrap_or_default())
     }
-    Ok(all)
+
+    /// Reads all items of a query, and skips those that `read` does not convert.
+    pub(super) async fn collect<T>(
+        &self,
+        query: QueryFluentBuilder,
+        read: impl Fn(Item) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut pages = self.reads.pages("Query", query.into_paginator().send());
+        let mut all = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            all.extend(page.items.unwrap_or_default().into_iter().filter_map(&read));
+        }
+        Ok(all)
+    }
 }
 
 /// Converts a tombstone. An unreadable one is logged: it still prevents the insertion of its sandbox, which only cannot

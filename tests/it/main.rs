@@ -28,6 +28,7 @@ mod metrics;
 mod migration;
 mod outage;
 mod processes;
+mod reads;
 mod refresher;
 mod release;
 mod secrets;

@@ -16,6 +16,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable { .. }
             | StoreError::TableMissing { .. }
             | StoreError::Denied { .. } => ErrorCode::StoreUnavailable,
+            StoreError::Busy => ErrorCode::Overloaded,
             // The run that took over continues the work.
             StoreError::Superseded => ErrorCode::JobInterrupted,
             StoreError::Unexpected { .. } => ErrorCode::InternalError,

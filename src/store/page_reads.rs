@@ -1,0 +1,113 @@
+//! Reads of many items, for people and jobs: page by page, and apart from the slots of single calls.
+//!
+//! Each page takes a permit, so reads of the whole table take turns among themselves, while allocations do not queue
+//! behind them. A page is small, because it is decoded in one piece on a thread that serves requests.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_async::future::pagination_stream::PaginationStream;
+use futures_util::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use super::StoreError;
+
+/// The maximum number of pages that are read at the same time.
+const CONCURRENT_PAGES: usize = 4;
+/// The maximum number of reads for people in progress. A read of 20,000 sandboxes takes about 0.3 s alone, so that with
+/// this many the last one still ends within the time limit of requests.
+const CONCURRENT_READERS: usize = 32;
+
+/// The permits of a store, shared by its clones.
+#[derive(Clone, Debug)]
+pub(super) struct PageReads {
+    /// The largest page that the engine reads without delaying other calls.
+    largest: i32,
+    pages: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+}
+
+/// The place of a read for people. Released on drop.
+#[derive(Debug)]
+pub struct Reader(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+
+impl PageReads {
+    pub(super) fn new(largest: i32) -> Self {
+        Self {
+            largest,
+            pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
+            readers: Arc::new(Semaphore::new(CONCURRENT_READERS)),
+        }
+    }
+
+    /// Returns the limit of a page that should have `wanted` items.
+    pub(super) fn page_of(&self, wanted: i32) -> i32 {
+        wanted.min(self.largest)
+    }
+
+    /// Admits a read for people.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if too many are in progress.
+    pub(super) fn admit(&self) -> Result<Reader, StoreError> {
+        let permit = Arc::clone(&self.readers).try_acquire_owned();
+        permit.map(Reader).map_err(|_| StoreError::Busy)
+    }
+
+    /// Waits for the turn of one page.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Fails only for a closed semaphore, and this one is never closed.
+        self.pages.acquire().await.ok()
+    }
+
+    /// Reads the pages of a paginator, waiting for a turn before each.
+    pub(super) fn pages<P, E, R>(
+        &self,
+        operation: &'static str,
+        paginator: PaginationStream<Result<P, SdkError<E, R>>>,
+    ) -> BoxStream<'static, Result<P, StoreError>>
+    where
+        P: Send + 'static,
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let state = (self.clone(), paginator);
+        stream::unfold(state, move |(reads, mut paginator)| async move {
+            let page = {
+                let _turn = reads.turn().await;
+                paginator.next().await?
+            };
+            let page = page.map_err(|error| StoreError::from_sdk(operation, error));
+            Some((page, (reads, paginator)))
+        })
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_for_people_are_refused_beyond_their_bound() {
+        let reads = PageReads::new(10);
+        let mut admitted: Vec<_> = (0..CONCURRENT_READERS)
+            .map(|_| reads.admit().unwrap())
+            .collect();
+        assert!(matches!(reads.admit(), Err(StoreError::Busy)));
+        admitted.pop();
+        assert!(reads.admit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn pages_take_turns_beyond_their_bound() {
+        let reads = PageReads::new(10);
+        let turns: Vec<_> =
+            futures_util::future::join_all((0..CONCURRENT_PAGES).map(|_| reads.turn())).await;
+        let next = reads.turn();
+        tokio::pin!(next);
+        assert!(futures_util::poll!(&mut next).is_pending());
+        drop(turns);
+        assert!(next.await.is_some());
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads of the whole table, for people and jobs, beside allocations.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use reqwest::{Method, StatusCode};
+
+use crate::support::{ADMIN, BrokerClient, Pool, Proxy, TRACK, TestBroker, run_alone};
+
+const SANDBOXES: &str = "4000";
+/// How many requests read the table at the same time.
+const READERS: usize = 16;
+const ALLOCATIONS: usize = 41;
+/// How much slower than usual the median allocation may be. On a release build on two idle cores it is below 2; before
+/// reads had a bound of their own it was several hundred.
+const SLOWER: u32 = 10;
+
+async fn broker(directory: &tempfile::TempDir) -> TestBroker {
+    let variables = [
+        ("DATA_DIR", directory.path().to_str().unwrap()),
+        ("SIMULATOR_ACCOUNTS", SANDBOXES),
+        ("BROKER_API_TOKEN", TRACK),
+        ("BROKER_ADMIN_TOKEN", ADMIN),
+        ("PORT", "0"),
+        ("RUN_JOBS", "false"),
+        ("RATE_LIMIT_PER_SEC", "100000"),
+        ("RATE_LIMIT_BURST", "100000"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    TestBroker::boot(variables.into()).await
+}
+
+/// Allocates one sandbox after another, which all must succeed. Returns the median of their durations.
+async fn median_allocation(client: &BrokerClient, name: &str) -> Duration {
+    let mut durations = Vec::new();
+    for n in 0..ALLOCATIONS {
+        let began = Instant::now();
+        let answer = client.allocate(&format!("{name}-{n}")).await;
+        durations.push(began.elapsed());
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    }
+    durations.sort();
+    durations[ALLOCATIONS / 2]
+}
+
+/// Sends requests from [`READERS`] clients until it is dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    /// The number of requests that were answered with 200.
+    served: Arc<AtomicUsize>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(client: &BrokerClient, method: &Method, path: &'static str) -> Self {
+        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let clients = (0..READERS).map(|_| {
+            let (client, method) = (client.clone(), method.clone());
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = client.admin(method.clone(), path).await;
+                    match answer.status {
+                        StatusCode::OK => drop(served.fetch_add(1, Ordering::Relaxed)),
+                        // Of a sync that is already running.
+                        StatusCode::CONFLICT => {}
+                        _ => panic!("{answer:?}"),
+                    }
+                }
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            stop,
+            served,
+        }
+    }
+
+    /// Waits for the last answers. Returns the number of requests that were served.
+    async fn stop(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.unwrap();
+        }
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_the_whole_table_do_not_starve_allocations() {
+    let _alone = run_alone().await;
+    let directory = tempfile::tempdir().unwrap();
+    let broker = broker(&directory).await;
+    // The first requests open connections and fill caches.
+    median_allocation(&broker.client, "first").await;
+    let usual = median_allocation(&broker.client, "alone").await;
+    for (name, method, path) in [
+        ("search", Method::GET, "/v1/admin/sandboxes?q=zzzz"),
+        ("report", Method::GET, "/v1/admin/niosxaas"),
+        ("sync", Method::POST, "/v1/admin/sync"),
+    ] {
+        let load = Load::start(&broker.client, &method, path);
+        let beside = median_allocation(&broker.client, name).await;
+        let served = load.stop().await;
+        assert!(served > 0, "{name}: no read was served");
+        assert!(
+            beside < usual * SLOWER,
+            "{name}: {beside:?} instead of {usual:?}"
+        );
+        println!("{name}: {beside:?} instead of {usual:?}, {served} reads served");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_for_people_are_bounded_and_leave_the_slots_of_allocations() {
+    let pool = Pool::of(3).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let broker = pool
+        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
+        .await;
+    let gate = proxy.hold_operation("Scan");
+    let search = || {
+        broker
+            .client
+            .admin(Method::GET, "/v1/admin/sandboxes?q=zzzz")
+    };
+    // One more than are admitted. The others wait for the database.
+    let mut searches: FuturesUnordered<_> = (0..33).map(|_| search()).collect();
+    let refused = searches.next().await.unwrap();
+    assert_eq!(
+        (refused.status, refused.code()),
+        (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED".to_owned())
+    );
+    let allocated = broker.client.allocate("play-1").await;
+    assert_eq!(allocated.status, StatusCode::CREATED);
+    drop(gate);
+    let served: Vec<_> = searches.map(|answer| answer.status).collect().await;
+    assert_eq!(served, [StatusCode::OK; 32]);
+}
