@@ -118,7 +118,8 @@ fn refusal(path: &Path, reason: &str) -> io::Error {
     )
 }
 
-#[cfg(all(test, feature = "embedded", feature = "simulator"))]
+#[cfg(test)]
+#[cfg(all(feature = "embedded", feature = "simulator"))]
 mod tests {
     use std::os::unix::fs::{chown, symlink};
 
