@@ -233,10 +233,10 @@ impl App {
         let context = Arc::new(JobContext {
             store: store.clone(),
             csp,
-            csp_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
+            csp_breaker: Breaker::new("csp", config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::new(Pace::new(config.jobs.pace)),
             niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
-            niosxaas_breaker: Breaker::new(config.jobs.breaker, Arc::clone(&clock)),
+            niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),
             refresher: refresher.clone(),
             terms: config.terms,
             sync: config.sync,

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
     domain::{Role, Roles},
     shared::{read, write},
 };
@@ -63,8 +63,8 @@ pub struct AuthConfig {
 pub struct ValidToken {
     /// The token.
     pub token: SecretString,
-    /// `None` for a token without an expiry.
-    pub valid_until: Option<UnixSeconds>,
+    /// The expiry, as a time of [`Clock::monotonic`]; `None` for a token without an expiry.
+    pub valid_until: Option<Duration>,
 }
 
 type Fingerprint = [u8; 32];
@@ -75,7 +75,7 @@ type Fingerprint = [u8; 32];
 struct KnownToken {
     role: Role,
     fingerprint: Fingerprint,
-    valid_until: Option<UnixSeconds>,
+    valid_until: Option<Duration>,
 }
 
 /// The valid tokens. Cheap to clone; all clones share them.
@@ -164,7 +164,7 @@ impl Authenticator {
     }
 
     fn roles_of(&self, token: &str) -> Roles {
-        let (presented, now) = (fingerprint(token), self.clock.now());
+        let (presented, now) = (fingerprint(token), self.clock.monotonic());
         let known = read(&self.known);
         // Every token is compared, so that the time reveals nothing about them.
         known.iter().fold(Roles::default(), |found, token| {

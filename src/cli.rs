@@ -70,7 +70,11 @@ pub enum Job {
         retry_failed: bool,
     },
     /// Retire overdue allocations.
-    AutoExpire,
+    AutoExpire {
+        /// Retire every overdue allocation, without the limit of `MAX_EXPIRE_FRACTION`.
+        #[arg(long)]
+        force: bool,
+    },
     /// Remove sandboxes from the table that have been stale for a long time.
     AutoDeleteStale {
         /// How long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.

@@ -1,5 +1,6 @@
 //! The domain model: sandboxes, their holders and states, jobs, and statistics of the pool. No I/O.
 
+mod breaker;
 mod candidate;
 mod job;
 mod lease_terms;
@@ -11,8 +12,9 @@ mod status;
 mod text;
 
 pub use self::{
+    breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
-    job::{JobName, RunId, RunRecord, RunState},
+    job::{JobName, JobState, RunId, RunRecord, RunState},
     lease_terms::{LeaseTerms, lab_duration},
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
     pool::{Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},

@@ -58,6 +58,8 @@ pub struct JobsConfig {
     pub cleanup_interval: Duration,
     /// `AUTO_EXPIRY_INTERVAL_SEC`.
     pub expiry_interval: Duration,
+    /// `MAX_EXPIRE_FRACTION`: the fraction of the allocations that one run of auto-expire may retire.
+    pub max_expire_fraction: f64,
     /// `AUTO_DELETE_STALE_INTERVAL_SEC`.
     pub stale_interval: Duration,
     /// `STALE_GRACE_PERIOD_HOURS`: how long a sandbox has to be stale before it is removed.

@@ -41,6 +41,12 @@ export const ACTIONS = [
     name: "Expire allocations",
     path: "/admin/auto-expire",
     describe: (counts) => `Retires overdue allocations, whose duration and grace period are over, out of ${plural(counts.allocated, "allocation")}. Their sandboxes become pending deletion. Other allocations are not affected.`,
+    option: {
+      label: "Force: retire every overdue allocation, however many there are",
+      hint: "Without it, overdue allocations that are more than half of all wait for a second run ten minutes later, because a clock may be wrong. Use it only after checking the clock of the broker.",
+      createInput: () => h("input", { type: "checkbox" }),
+      params: (input) => ({ force: input.checked || null }),
+    },
   },
   {
     name: "Remove long stale",

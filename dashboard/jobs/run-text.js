@@ -54,6 +54,7 @@ export function notesOf(run, now) {
   if (error) notes.push(error);
   if (counts.stopped) notes.push(`Stopped early: ${withTimes(counts.stopped)}`);
   if (counts.stale_guard) notes.push(`Nothing was marked stale: ${counts.stale_guard}`);
+  if (counts.expiry_guard) notes.push(`Nothing was retired: ${withTimes(counts.expiry_guard)}`);
   if (isSilent(run, now)) {
     notes.push(`No heartbeat for ${duration(now - updatedAt)}: its broker may have died. The next run takes over.`);
   }

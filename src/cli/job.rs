@@ -49,7 +49,7 @@ pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
         Job::Cleanup { retry_failed } => {
             run_once(&app, &mut signals, CleanupJob { retry_failed }).await
         }
-        Job::AutoExpire => run_once(&app, &mut signals, ExpiryJob).await,
+        Job::AutoExpire { force } => run_once(&app, &mut signals, ExpiryJob { force }).await,
         Job::AutoDeleteStale { grace_period_hours } => {
             let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
             run_once(&app, &mut signals, RemovalJob::StaleFor(grace)).await

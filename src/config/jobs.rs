@@ -39,6 +39,7 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
         sync_interval,
         cleanup_interval,
         expiry_interval,
+        max_expire_fraction: reader.number("MAX_EXPIRE_FRACTION", 0.5, 0.0..=1.0),
         stale_interval,
         stale_grace: reader.duration(
             "STALE_GRACE_PERIOD_HOURS",

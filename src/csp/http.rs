@@ -19,7 +19,7 @@ use crate::{
 /// The largest answer that is read, in bytes: a list of some 200,000 accounts.
 const MAX_ANSWER: usize = 64 << 20;
 /// The longest `Retry-After` that is respected. A longer one is considered a mistake.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The time-out of a call as a whole.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 

@@ -132,6 +132,15 @@ pub enum RunState {
     Interrupted,
 }
 
+/// The state of a job over all its runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobState {
+    /// The id of the last run, also of one in progress.
+    pub last_run: Option<RunId>,
+    /// End of the last run that succeeded.
+    pub succeeded_at: Option<UnixSeconds>,
+}
+
 /// The record of one run of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {

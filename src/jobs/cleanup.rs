@@ -32,6 +32,8 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_mins(1);
 /// The longest pause between two attempts.
 const LONGEST_RETRY: Duration = Duration::from_hours(1);
+/// No deletion is deferred for longer: [`LONGEST_RETRY`] with its jitter, or the longest pause that CSP requests.
+const LONGEST_DEFERRAL: Duration = Duration::from_mins(75);
 /// The longest pause requested by CSP that a run waits for; for a longer one it ends and defers the remaining
 /// deletions.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -110,7 +112,10 @@ impl Job for CleanupJob {
             report.requeued = self.requeue(run).await?;
         }
         let context = run.context();
-        let due = context.store.due_for_deletion(context.clock.now()).await?;
+        let due = context
+            .store
+            .due_for_deletion(context.clock.now(), LONGEST_DEFERRAL)
+            .await?;
         report.due = due.len();
         run.progress(&report);
         let ended = self.delete_all(run, due.into(), &mut report).await;

@@ -1,4 +1,10 @@
 //! Auto-expire: retires overdue allocations.
+//!
+//! A broker whose clock is ahead finds every allocation overdue. A run that would retire most of them therefore retires
+//! none; the job's lease records since when runs have found this, and a run after [`CONFIRM_AFTER`] retires them. Runs
+//! follow each other under the lease, so a run in between that finds less overdue, under a clock that is right, removes
+//! the record, whatever the times of the two clocks ([decision
+//! 0021](../../docs/decisions/00NN-second-run-confirms-mass-expiry.md)).
 
 use std::time::Duration;
 
@@ -7,22 +13,33 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{
-    JobError,
+    JobContext, JobError,
     run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
-    domain::{JobName, lab_duration},
-    store::Change,
+    clock::UnixSeconds,
+    domain::{JobName, Status, lab_duration},
+    store::{Change, StoreError},
     telemetry::metrics::Metrics,
 };
 
+/// The guard against a wrong clock needs at least this many allocations for a meaningful fraction.
+const GUARD_MIN_ALLOCATIONS: u64 = 10;
+/// How long after the first run that deferred its allocations a run retires them.
+const CONFIRM_AFTER: Duration = Duration::from_mins(10);
+/// The first run that deferred its allocations counts no longer than this, unless runs are rarer.
+const CONFIRM_WITHIN: Duration = Duration::from_hours(1);
+
 /// The job.
 #[derive(Debug)]
-pub(crate) struct ExpiryJob;
+pub(crate) struct ExpiryJob {
+    /// Retire every overdue allocation, without the limit of `MAX_EXPIRE_FRACTION`.
+    pub force: bool,
+}
 
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "duration_ms": 21 }))]
+#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "deferred": 0, "duration_ms": 21 }))]
 pub(crate) struct ExpiryReport {
     /// The status of the run.
     pub status: ReportStatus,
@@ -30,6 +47,14 @@ pub(crate) struct ExpiryReport {
     pub expired: usize,
     /// Overdue allocations.
     pub due: usize,
+    /// Overdue allocations left to a later run, because they are more than `MAX_EXPIRE_FRACTION` of all.
+    pub deferred: usize,
+    /// Since when runs have deferred them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred_since: Option<UnixSeconds>,
+    /// Why no allocation was retired although some are overdue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry_guard: Option<String>,
     /// How long the run took, in milliseconds.
     pub duration_ms: u64,
 }
@@ -42,6 +67,10 @@ impl Report for ExpiryReport {
     fn count(&self, metrics: &Metrics, outcome: &str, _: Duration) {
         metrics.expiry.with_label_values(&[outcome]).inc();
         metrics.expiry_orphaned.inc_by(self.expired as u64);
+    }
+
+    fn deferred_since(&self) -> Option<UnixSeconds> {
+        self.deferred_since
     }
 }
 
@@ -72,6 +101,19 @@ impl Job for ExpiryJob {
             due: overdue.len(),
             ..ExpiryReport::default()
         };
+        if !self.force
+            && let Some(allocated) = too_many(context, report.due).await?
+            && let Some(since) = deferred_since(run, now)
+        {
+            defer(
+                &mut report,
+                since,
+                allocated,
+                context.jobs.max_expire_fraction,
+            );
+            report.duration_ms = elapsed_ms(began);
+            return Ok(report);
+        }
         run.progress(&report);
         let wrote_all = run
             .write_all(&overdue, now, |_, made| {
@@ -83,4 +125,46 @@ impl Job for ExpiryJob {
         report.duration_ms = elapsed_ms(began);
         Ok(report)
     }
+}
+
+/// Returns the number of allocations if `due` of them are too many for one run.
+async fn too_many(context: &JobContext, due: usize) -> Result<Option<u64>, StoreError> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a pool has fewer than 2^52 sandboxes"
+    )]
+    let exceeds = |allocated: u64| due as f64 > allocated as f64 * context.jobs.max_expire_fraction;
+    // Without a count if it cannot matter, as in most runs.
+    if !exceeds(GUARD_MIN_ALLOCATIONS) {
+        return Ok(None);
+    }
+    let allocated = context.store.count(Status::Allocated).await?;
+    Ok(Some(allocated)
+        .filter(|allocated| *allocated >= GUARD_MIN_ALLOCATIONS && exceeds(*allocated)))
+}
+
+/// Returns since when runs have deferred their allocations, this one included; `None` if it is so long ago that this
+/// run retires them. A time in the future, or long ago, was recorded by a clock that was wrong, or for other
+/// allocations.
+fn deferred_since(run: &Run<ExpiryReport>, now: UnixSeconds) -> Option<UnixSeconds> {
+    let within = CONFIRM_WITHIN.max(run.context().jobs.expiry_interval * 3);
+    let since = run
+        .deferred_since()
+        .filter(|since| *since <= now && *since + within >= now)
+        .unwrap_or(now);
+    (since + CONFIRM_AFTER > now).then_some(since)
+}
+
+fn defer(report: &mut ExpiryReport, since: UnixSeconds, allocated: u64, max_fraction: f64) {
+    let due = report.due;
+    tracing::warn!(due, allocated, since = since.0, "expirations deferred");
+    report.status = ReportStatus::Completed;
+    report.deferred = due;
+    report.deferred_since = Some(since);
+    report.expiry_guard = Some(format!(
+        "{due} of {allocated} allocations are overdue, more than MAX_EXPIRE_FRACTION = {max_fraction}; unless the \
+         broker's clock is wrong, the next run after {} retires them; to retire them now, run auto-expire with \
+         force=true",
+        since + CONFIRM_AFTER
+    ));
 }

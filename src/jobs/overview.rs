@@ -85,6 +85,8 @@ pub enum WarningCode {
     DeletionsStopped,
     /// A circuit breaker is open.
     BreakerOpen,
+    /// The last auto-expire left overdue allocations to a later run, because they are many.
+    ExpiryDeferred,
 }
 
 impl Overview {
@@ -95,12 +97,13 @@ impl Overview {
     ) -> Result<Self, StoreError> {
         let at = context.clock.now();
         let (samples, jobs) = tokio::try_join!(
-            context.store.samples_since(at - HOUR),
+            context.store.samples(HOUR, at),
             try_join_all(JobName::ALL.map(|job| job_overview(context, job, at))),
         )?;
+        let longest = context.jobs.breaker.longest_open();
         let breakers = context
             .breakers()
-            .map(|(name, breaker)| (name, breaker.state()));
+            .map(|(name, breaker)| (name, breaker.state().phase(at, longest).as_str()));
         let low_below = context.jobs.pool_low_below;
         let last_hour = Flow {
             allocations: samples.iter().map(|sample| sample.flow.allocations).sum(),
@@ -124,16 +127,19 @@ async fn job_overview(
     job: JobName,
     now: UnixSeconds,
 ) -> Result<JobOverview, StoreError> {
-    let store = &context.store;
-    let (last_success_at, runs) =
-        tokio::try_join!(store.last_success(job), store.recent_runs(job, 1))?;
-    let last_run = runs.into_iter().next();
+    let state = context.store.job_state(job).await?;
+    // By its id and not by its time, by which a run sorts last whose broker's clock was ahead.
+    let last_run = match &state.last_run {
+        Some(id) => context.store.run(id).await?,
+        None => None,
+    };
+    let last_success_at = state.succeeded_at.and_then(|at| at.if_credible(now));
     let interval = context.jobs.interval(job);
-    let next_due_at = interval.map(|interval| {
-        last_run
-            .as_ref()
-            .map_or(now, |run| run.started_at + interval)
-    });
+    let started_at = last_run
+        .as_ref()
+        .and_then(|run| run.started_at.if_credible(now));
+    let next_due_at =
+        interval.map(|interval| started_at.map_or(now, |started_at| started_at + interval));
     let is_overdue = interval.is_some_and(|interval| {
         let longest = (interval * OVERDUE_INTERVALS).max(OVERDUE_AT_LEAST);
         // A job that never succeeded may be new; its failed runs cause warnings of their own.
@@ -242,7 +248,16 @@ fn warnings_of_job(
             let message = format!("The last {name} deferred deletions: {reason}");
             (WarningCode::DeletionsStopped, message)
         });
-    overdue.into_iter().chain(failed).chain(stopped)
+    let deferred = job
+        .last_run
+        .as_ref()
+        .and_then(|run| run.counts.get("expiry_guard")?.as_str())
+        .map(|reason| {
+            let message = format!("The last {name} retired nothing: {reason}");
+            (WarningCode::ExpiryDeferred, message)
+        });
+    let of_counts = stopped.into_iter().chain(deferred);
+    overdue.into_iter().chain(failed).chain(of_counts)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
+use prometheus::IntGaugeVec;
 use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -11,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
-    domain::{Flow, JobName, PoolCounts, PoolSnapshot, Sample},
+    domain::{BreakerPhase, Flow, JobName, PoolCounts, PoolSnapshot, Sample},
     store::StoreError,
     telemetry::{
         chain, dropped_lines,
@@ -71,12 +73,14 @@ impl PoolMonitor {
         let candidates = context.refresher.candidates().len();
         metrics.candidate_index_size.set(gauge(candidates));
         metrics.log_lines_dropped.set(gauge(dropped_lines()));
+        let (now, longest) = (context.clock.now(), context.jobs.breaker.longest_open());
         for (name, breaker) in context.breakers() {
-            for state in ["closed", "half_open", "open"] {
+            let current = breaker.state().phase(now, longest);
+            for phase in BreakerPhase::ALL {
                 metrics
                     .breaker_state
-                    .with_label_values(&[name, state])
-                    .set(i64::from(breaker.state() == state));
+                    .with_label_values(&[name, phase.as_str()])
+                    .set(i64::from(phase == current));
             }
         }
         metrics.text()
@@ -122,8 +126,8 @@ impl PoolMonitor {
     /// # Errors
     /// [`StoreError`].
     pub async fn samples(&self, span: Duration) -> Result<Vec<Sample>, StoreError> {
-        let since = self.context.clock.now() - span;
-        self.context.store.samples_since(since).await
+        let now = self.context.clock.now();
+        self.context.store.samples(span, now).await
     }
 
     /// Counts the pool if the last count is older than `age`. In a task: the count continues if the client disconnects,
@@ -160,7 +164,8 @@ impl PoolMonitor {
 
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
         let (store, now) = (&self.context.store, self.context.clock.now());
-        let (counts, successes) = tokio::try_join!(store.counts(), store.last_successes())?;
+        let states = try_join_all(JobName::ALL.map(|job| store.job_state(job)));
+        let (counts, states) = tokio::try_join!(store.counts(), states)?;
         let PoolCounts {
             available,
             allocated,
@@ -176,11 +181,9 @@ impl PoolMonitor {
         metrics.pool_deletion_failed.set(gauge(deletion_failed));
         metrics.pool_total.set(gauge(counts.total()));
         metrics.pool_counted.set(now.0);
-        for (job, at) in successes {
-            metrics
-                .job_last_success
-                .with_label_values(&[job.as_str()])
-                .set(at.0);
+        for (job, state) in JobName::ALL.into_iter().zip(states) {
+            let succeeded_at = state.succeeded_at.and_then(|at| at.if_credible(now));
+            set_time(&metrics.job_last_success, job, succeeded_at);
         }
         tracing::info!(
             available,
@@ -222,5 +225,14 @@ impl PoolMonitor {
         self.context.store.add_sample(counts, new, now).await?;
         state.sampled = total;
         Ok(())
+    }
+}
+
+/// Sets a gauge of times by job. A time that is not known has no series: a job that never succeeded is not overdue.
+fn set_time(gauge: &IntGaugeVec, job: JobName, at: Option<UnixSeconds>) {
+    match at {
+        Some(at) => gauge.with_label_values(&[job.as_str()]).set(at.0),
+        // It fails if there is no series.
+        None => drop(gauge.remove_label_values(&[job.as_str()])),
     }
 }

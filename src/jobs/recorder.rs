@@ -172,7 +172,10 @@ impl RunRecorder {
             ),
         }
         let ended = match state {
-            RunState::Succeeded => RunOutcome::Succeeded(self.clock.now()),
+            RunState::Succeeded => RunOutcome::Succeeded {
+                at: self.clock.now(),
+                deferred_since: counts.deferred_since(),
+            },
             RunState::Interrupted => RunOutcome::Interrupted,
             RunState::Failed | RunState::Running => RunOutcome::Failed,
         };

@@ -80,7 +80,7 @@ impl Job for RemovalJob {
             .in_status(status)
             .await?
             .into_iter()
-            .filter(|sandbox| grace.is_none_or(|grace| is_stale_since(sandbox, now - grace)))
+            .filter(|sandbox| grace.is_none_or(|grace| is_stale_for(sandbox, grace, now)))
             .map(|sandbox| Change::Remove(Box::new(sandbox)))
             .collect();
         let mut report = RemovalReport {
@@ -101,11 +101,12 @@ impl Job for RemovalJob {
     }
 }
 
-/// Returns whether a stale sandbox became stale at `latest` or before. That was its last write; a sandbox without the
+/// Returns whether a sandbox has been stale for `grace`. It became stale with its last write; a sandbox without a credible
 /// time of its last write counts as old.
-fn is_stale_since(sandbox: &Sandbox, latest: UnixSeconds) -> bool {
+fn is_stale_for(sandbox: &Sandbox, grace: Duration, now: UnixSeconds) -> bool {
     sandbox
         .maintenance
         .updated_at
-        .is_none_or(|since| since <= latest)
+        .and_then(|since| since.if_credible(now))
+        .is_none_or(|since| since <= now - grace)
 }

@@ -46,6 +46,11 @@ pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
 
     /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted` or `error`.
     fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
+
+    /// Returns since when runs have deferred their work for a later run to confirm; `None` if this one did not.
+    fn deferred_since(&self) -> Option<UnixSeconds> {
+        None
+    }
 }
 
 /// The status of a run in its report.
@@ -78,6 +83,7 @@ impl ReportStatus {
 pub struct Run<R> {
     pub(super) context: Arc<JobContext>,
     pub(super) fence: Fence,
+    pub(super) deferred_since: Option<UnixSeconds>,
     pub(super) stop: CancellationToken,
     pub(super) progress: Arc<Mutex<R>>,
 }
@@ -93,6 +99,12 @@ impl<R: Report> Run<R> {
     #[must_use]
     pub const fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// Since when the runs up to the last one that succeeded have deferred their work for a later run to confirm.
+    #[must_use]
+    pub const fn deferred_since(&self) -> Option<UnixSeconds> {
+        self.deferred_since
     }
 
     /// Whether the run has to end after the current item.

@@ -119,15 +119,19 @@ impl Runner {
         let name = job.name();
         let now = self.context.clock.now();
         let id = RunId::new(name, now, rand::rng().random());
-        let fence = match self
+        let (fence, deferred_since) = match self
             .context
             .store
             .acquire_lease(&id, &self.owner, not_since, now)
             .await?
         {
-            Acquired::Granted { fence, abandoned } => {
+            Acquired::Granted {
+                fence,
+                abandoned,
+                deferred_since,
+            } => {
                 self.close_abandoned(abandoned, now).await;
-                fence
+                (fence, deferred_since)
             }
             Acquired::Held(run_id) => return Err(JobStartError::Running { job: name, run_id }),
             Acquired::NotDue => return Err(JobStartError::NotDue { job: name }),
@@ -137,6 +141,7 @@ impl Runner {
         let run = Run {
             context: Arc::clone(&self.context),
             fence: fence.clone(),
+            deferred_since,
             stop: stop.clone(),
             progress: Arc::clone(&progress),
         };

@@ -33,7 +33,7 @@ pub(crate) async fn run(runner: &Runner, config: &JobsConfig, stop: &Cancellatio
             repeat(runner, config, || CleanupJob {
                 retry_failed: false
             }),
-            repeat(runner, config, || ExpiryJob),
+            repeat(runner, config, || ExpiryJob { force: false }),
             repeat(runner, config, || RemovalJob::StaleFor(None)),
         )
     };

@@ -205,7 +205,10 @@ async fn compare(
         match tombstones.remove(account.sandbox_id.as_str()) {
             None => difference.new.push(account),
             // CSP may list a deleted account for a while.
-            Some(tombstone) if UnixSeconds(tombstone.deleted_at) + retry_after > now => {}
+            Some(tombstone)
+                if UnixSeconds(tombstone.deleted_at)
+                    .if_credible(now)
+                    .is_some_and(|deleted_at| deleted_at + retry_after > now) => {}
             Some(tombstone) => difference.resurfaced.push((tombstone, account)),
         }
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     auth::{RefreshRequest, ValidToken, read_tokens},
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
     csp::{self, niosxaas::NiosxaasUser},
     domain::Role,
     shared::lock,
@@ -44,8 +44,9 @@ pub(crate) struct SecretsRefresher {
     request: Arc<Notify>,
     /// When the last completed refresh began.
     completed: watch::Sender<Instant>,
-    /// For each role, the id of the current version, and since when it is current.
-    current: Mutex<HashMap<Role, (String, UnixSeconds)>>,
+    /// For each role, the id of the current version, and until when the previous one is valid, as a time of
+    /// [`Clock::monotonic`].
+    current: Mutex<HashMap<Role, (String, Duration)>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -163,7 +164,7 @@ impl SecretsRefresher {
         };
         let mut valid = tokens(&current, None)?;
         if let Some(previous) = previous {
-            let until = self.current_since(role, &current) + self.config.overlap;
+            let until = self.previous_valid_until(role, &current);
             // A previous version with an invalid form is ignored; the current tokens count nevertheless.
             valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
         }
@@ -176,18 +177,21 @@ impl SecretsRefresher {
         Ok(())
     }
 
-    /// Returns since when a version is current: since its creation, unless this process has seen another current
-    /// version; then since the change. A version may be created long before it becomes current, and an old one may
-    /// become current again.
-    fn current_since(&self, role: Role, version: &Version) -> UnixSeconds {
-        let mut current = lock(&self.current);
-        let since = match current.get(&role) {
-            Some((id, since)) if *id == version.id => *since,
-            Some(_) => self.clock.now(),
-            None => version.created_at,
+    /// Returns until when the version before `current` is valid: the overlap after `current` was created, unless this
+    /// process has seen another current version; then the overlap after the change. A version may be created long before
+    /// it becomes current, and an old one may become current again.
+    fn previous_valid_until(&self, role: Role, current: &Version) -> Duration {
+        let (mut known, overlap) = (lock(&self.current), self.config.overlap);
+        let remaining = match known.get(&role) {
+            Some((id, until)) if *id == current.id => return *until,
+            Some(_) => overlap,
+            // A version of the future was created while this clock is behind.
+            None => (current.created_at.min(self.clock.now()) + overlap)
+                .due_in(self.clock.now(), overlap),
         };
-        current.insert(role, (version.id.clone(), since));
-        since
+        let until = self.clock.monotonic() + remaining;
+        known.insert(role, (current.id.clone(), until));
+        until
     }
 
     /// Refreshes the secrets on their interval, on SIGHUP, and on request, until `stop`.

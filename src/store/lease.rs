@@ -6,7 +6,6 @@ use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use futures_util::future::try_join_all;
 
 use super::{
     PoolStore, StoreError,
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, RunId},
+    domain::{JobName, JobState, RunId},
 };
 
 /// The duration of a lease unless it is renewed. After that time, another broker can start the job of a crashed one.
@@ -38,6 +37,8 @@ pub enum Acquired {
         fence: Fence,
         /// The previous run, if it never released the lease: its broker crashed or lost the database.
         abandoned: Option<RunId>,
+        /// [`RunOutcome::Succeeded::deferred_since`] of the last run that succeeded.
+        deferred_since: Option<UnixSeconds>,
     },
     /// Another run holds the lease. Contains its id.
     Held(Option<String>),
@@ -48,8 +49,13 @@ pub enum Acquired {
 /// The outcome of a run, as recorded in the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// The run completed at this time.
-    Succeeded(UnixSeconds),
+    /// The run completed.
+    Succeeded {
+        /// When it ended.
+        at: UnixSeconds,
+        /// Since when runs have deferred their work for a later run to confirm; `None` if this one did not.
+        deferred_since: Option<UnixSeconds>,
+    },
     /// The run failed. The next one follows the schedule.
     Failed,
     /// The run was interrupted. The next one is due immediately.
@@ -124,6 +130,7 @@ impl PoolStore {
                     abandoned: run_of(previous)
                         .filter(|_| !was_released)
                         .and_then(|id| id.parse().ok()),
+                    deferred_since: integer(previous, "deferred_since").map(UnixSeconds),
                 })
             }
             Err(error) => match error.as_service_error() {
@@ -139,6 +146,7 @@ impl PoolStore {
                                 generation,
                             },
                             abandoned: None,
+                            deferred_since: integer(lease, "deferred_since").map(UnixSeconds),
                         });
                     }
                     Ok(
@@ -177,9 +185,16 @@ impl PoolStore {
     ) -> Result<(), StoreError> {
         let request = self.held_lease(fence);
         let request = match outcome {
-            RunOutcome::Succeeded(at) => request
-                .update_expression("SET lease_until = :zero, succeeded_at = :at")
-                .expression_attribute_values(":at", number(at.0)),
+            RunOutcome::Succeeded { at, deferred_since } => {
+                let request = request.expression_attribute_values(":at", number(at.0));
+                let set = "SET lease_until = :zero, succeeded_at = :at";
+                match deferred_since {
+                    Some(since) => request
+                        .update_expression(format!("{set}, deferred_since = :since"))
+                        .expression_attribute_values(":since", number(since.0)),
+                    None => request.update_expression(format!("{set} REMOVE deferred_since")),
+                }
+            }
             RunOutcome::Failed => request.update_expression("SET lease_until = :zero"),
             RunOutcome::Interrupted => {
                 request.update_expression("SET lease_until = :zero, started_at = :zero")
@@ -188,27 +203,17 @@ impl PoolStore {
         self.update_lease(request).await
     }
 
-    /// Returns the last success of each job. Jobs that never succeeded are left out.
+    /// Reads the state of a job.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn last_successes(&self) -> Result<Vec<(JobName, UnixSeconds)>, StoreError> {
-        let leases = try_join_all(
-            JobName::ALL.map(|job| async move { Ok((job, self.last_success(job).await?)) }),
-        );
-        let leases = leases.await?.into_iter();
-        Ok(leases
-            .filter_map(|(job, at)| at.map(|at| (job, at)))
-            .collect())
-    }
-
-    /// Returns the last success of a job.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn last_success(&self, job: JobName) -> Result<Option<UnixSeconds>, StoreError> {
+    pub async fn job_state(&self, job: JobName) -> Result<JobState, StoreError> {
         let lease = self.get_item(&self.table.companion, lease_key(job)).await?;
-        Ok(integer(lease.as_ref(), "succeeded_at").map(UnixSeconds))
+        let lease = lease.as_ref();
+        Ok(JobState {
+            last_run: run_of(lease).and_then(|id| id.parse().ok()),
+            succeeded_at: integer(lease, "succeeded_at").map(UnixSeconds),
+        })
     }
 
     fn held_lease(&self, fence: &Fence) -> UpdateItemFluentBuilder {

@@ -168,7 +168,11 @@ impl PoolStore {
         })
     }
 
-    async fn count(&self, status: Status) -> Result<u64, StoreError> {
+    /// Counts the sandboxes in a status, from an index that is eventually consistent.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count(&self, status: Status) -> Result<u64, StoreError> {
         let query = self.by_status(status).select(Select::Count);
         let mut pages = self.reads.pages("Query", query.into_paginator().send());
         let mut count = 0;

@@ -4,6 +4,8 @@
 //! They are approximate: a crashed broker loses those of up to a minute, and a write whose answer was lost may count
 //! twice.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
     scan::ITEMS_PER_PAGE,
 };
 use crate::{
-    clock::UnixSeconds,
+    clock::{MAX_CLOCK_SKEW, UnixSeconds},
     domain::{Flow, PoolCounts, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
 };
 
@@ -101,20 +103,25 @@ impl PoolStore {
         }
     }
 
-    /// Reads the samples from `since` on, oldest first.
+    /// Reads the samples of the last `span` before `now`, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn samples_since(&self, since: UnixSeconds) -> Result<Vec<Sample>, StoreError> {
-        // TTL may remove items days late, so the query leaves older samples out.
+    pub async fn samples(
+        &self,
+        span: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<Sample>, StoreError> {
+        // The query leaves out older samples, which TTL may remove days late, and later ones, which a broker wrote whose
+        // clock was ahead.
         let query = self
             .client
             .query()
             .table_name(&self.table.companion)
             .key_condition_expression("PK = :samples AND SK BETWEEN :first AND :last")
             .expression_attribute_values(":samples", string(PARTITION))
-            .expression_attribute_values(":first", string(sort(start_of_span(since))))
-            .expression_attribute_values(":last", string("SAMPLE#~"))
+            .expression_attribute_values(":first", string(sort(start_of_span(now - span))))
+            .expression_attribute_values(":last", string(sort(now + MAX_CLOCK_SKEW)))
             .limit(self.reads.page_of(ITEMS_PER_PAGE));
         self.collect(query, read_sample).await
     }

@@ -1,5 +1,7 @@
 //! Scans and queries over many sandboxes, for jobs.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::operation::{
     query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder,
 };
@@ -12,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    clock::UnixSeconds,
+    clock::{MAX_CLOCK_SKEW, UnixSeconds},
     domain::{NiosxaasRecord, Sandbox, Status},
 };
 
@@ -111,15 +113,23 @@ impl PoolStore {
             .boxed()
     }
 
-    /// Reads every sandbox whose next deletion attempt is due at `now`.
+    /// Reads every sandbox whose next deletion attempt is due at `now`. No attempt is deferred for more than `longest`,
+    /// so a later one was scheduled by a clock that was ahead, and is due.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn due_for_deletion(&self, now: UnixSeconds) -> Result<Vec<Sandbox>, StoreError> {
+    pub async fn due_for_deletion(
+        &self,
+        now: UnixSeconds,
+        longest: Duration,
+    ) -> Result<Vec<Sandbox>, StoreError> {
         let query = self
             .by_status(Status::PendingDeletion)
-            .filter_expression("attribute_not_exists(next_deletion_at) OR next_deletion_at <= :now")
-            .expression_attribute_values(":now", number(now.0));
+            .filter_expression(
+                "attribute_not_exists(next_deletion_at) OR next_deletion_at <= :now OR next_deletion_at > :absurd",
+            )
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":absurd", number((now + longest + MAX_CLOCK_SKEW).0));
         self.sandboxes_of(query).await
     }
 

@@ -197,7 +197,8 @@ impl Stage {
         self.measure(name, 1, client.job("auto-expire")).await;
         self.broker.clock.advance(Duration::from_hours(24));
         let name = format!("auto-expire of {BATCH}, each");
-        self.measure_job(&name, "auto-expire", "expired").await;
+        self.measure_job(&name, "auto-expire?force=true", "expired")
+            .await;
         let name = format!("cleanup of {BATCH}, each");
         self.measure_job(&name, "cleanup", "deleted").await;
         self.halve_next_list();

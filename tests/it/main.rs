@@ -15,6 +15,7 @@ mod admin;
 mod allocation;
 mod capacity;
 mod cleanup;
+mod clocks;
 mod contract;
 mod dashboard;
 mod edge;

@@ -7,6 +7,8 @@ use std::{
 
 use crate::{
     clock::{Clock, UnixSeconds},
+    csp::http::MAX_RETRY_AFTER,
+    domain::BreakerState,
     shared::lock,
 };
 
@@ -17,6 +19,14 @@ pub struct BreakerConfig {
     pub threshold: u32,
     /// How long it stays open before it admits a probe.
     pub timeout: Duration,
+}
+
+impl BreakerConfig {
+    /// Returns the longest time that the breaker stays open after a failure.
+    #[must_use]
+    pub fn longest_open(&self) -> Duration {
+        self.timeout.max(MAX_RETRY_AFTER)
+    }
 }
 
 /// The decision of a circuit breaker on a call.
@@ -33,9 +43,11 @@ pub enum BreakerDecision {
 /// A circuit breaker. After a number of consecutive failures it rejects all calls for a while; then it admits one probe
 /// at a time until one succeeds.
 ///
-/// Circuit breakers on crates.io read the system clock, which a test cannot advance. This one uses a [`Clock`].
+/// Circuit breakers on crates.io read the system clock, which a test cannot advance. This one uses a [`Clock`], and of
+/// that the monotonic time, so that a correction of the clock neither extends nor shortens the open phase.
 #[derive(Debug)]
 pub struct Breaker {
+    name: &'static str,
     config: BreakerConfig,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -44,46 +56,83 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    /// End of the open state, after which probes are admitted; `None` if closed.
-    open_until: Option<UnixSeconds>,
+    /// `None` if closed.
+    open_until: Option<End>,
+    /// Whether the result of a probe is awaited.
+    is_probing: bool,
+    openings: u64,
+}
+
+/// The end of the open phase, after which probes are admitted.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    monotonic: Duration,
+    /// For other processes.
+    wall: UnixSeconds,
 }
 
 impl Breaker {
-    /// Creates a closed breaker.
+    /// Creates a closed breaker; `name` is that of the service.
     #[must_use]
-    pub fn new(config: BreakerConfig, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(name: &'static str, config: BreakerConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
+            name,
             config,
             clock,
             state: Mutex::default(),
         }
     }
 
-    /// Returns the value of the metric's `state` label.
+    /// Returns the state, for other processes.
     #[must_use]
-    pub fn state(&self) -> &'static str {
+    pub fn state(&self) -> BreakerState {
         let state = self.lock();
-        match state.open_until {
-            None => "closed",
-            Some(until) if self.clock.now() < until => "open",
-            Some(_) => "half_open",
+        BreakerState {
+            failures: state.failures,
+            open_until: state.open_until.map(|end| end.wall),
+            openings: state.openings,
         }
+    }
+
+    /// Replaces the state by one that another process has determined.
+    pub fn set_state(&self, state: BreakerState) {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let longest = self.config.longest_open();
+        *self.lock() = State {
+            failures: state.failures,
+            open_until: state.open_until.map(|wall| End {
+                monotonic: monotonic + wall.due_in(now, longest),
+                wall,
+            }),
+            is_probing: false,
+            openings: state.openings,
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
+    fn end_after(&self, span: Duration) -> End {
+        End {
+            monotonic: self.clock.monotonic() + span,
+            wall: self.clock.now() + span,
+        }
+    }
+
     /// Decides whether a call may be made. The result of the call must be reported. If a probe never reports, the next
     /// one is admitted after the configured time-out.
     pub fn admit(&self) -> BreakerDecision {
-        let now = self.clock.now();
+        let monotonic = self.clock.monotonic();
         let mut state = self.lock();
         match state.open_until {
             None => BreakerDecision::Allowed,
-            Some(until) if now < until => BreakerDecision::Refused(until),
+            Some(end) if monotonic < end.monotonic => {
+                BreakerDecision::Refused(self.clock.now() + (end.monotonic - monotonic))
+            }
             Some(_) => {
-                state.open_until = Some(now + self.config.timeout);
+                state.open_until = Some(self.end_after(self.config.timeout));
+                state.is_probing = true;
                 BreakerDecision::Probe
             }
         }
@@ -97,7 +146,10 @@ impl Breaker {
 
     /// Reports that a call succeeded.
     pub fn succeeded(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        state.failures = 0;
+        state.open_until = None;
+        state.is_probing = false;
     }
 
     /// Reports a transient failure of a call, with the `Retry-After` of the answer.
@@ -106,7 +158,20 @@ impl Breaker {
         state.failures = state.failures.saturating_add(1);
         if state.failures >= self.config.threshold || state.open_until.is_some() {
             let pause = self.config.timeout.max(retry_after.unwrap_or_default());
-            state.open_until = Some(self.clock.now() + pause);
+            // Further failures of a batch extend the open phase.
+            let opens = state.open_until.is_none() || state.is_probing;
+            state.open_until = Some(self.end_after(pause));
+            state.is_probing = false;
+            if !opens {
+                return;
+            }
+            state.openings += 1;
+            tracing::warn!(
+                service = self.name,
+                failures = state.failures,
+                seconds = pause.as_secs(),
+                "circuit breaker opened"
+            );
         }
     }
 }
@@ -122,7 +187,7 @@ mod tests {
             threshold: 3,
             timeout: Duration::from_mins(1),
         };
-        (Arc::clone(&clock), Breaker::new(config, clock))
+        (Arc::clone(&clock), Breaker::new("csp", config, clock))
     }
 
     #[test]
@@ -167,5 +232,62 @@ mod tests {
             breaker.failed(Some(Duration::from_mins(5)));
         }
         assert_eq!(breaker.admit(), BreakerDecision::Refused(UnixSeconds(1300)));
+    }
+
+    #[test]
+    fn correction_of_the_clock_does_not_change_the_open_phase() {
+        for wrong_by in [86_400, -86_400] {
+            let (clock, breaker) = breaker();
+            let right = clock.now();
+            clock.set(UnixSeconds(right.0 + wrong_by));
+            for _ in 0..3 {
+                breaker.failed(None);
+            }
+            clock.set(right);
+            assert_eq!(breaker.admit(), BreakerDecision::Refused(UnixSeconds(1060)));
+            clock.advance(Duration::from_mins(1));
+            assert_eq!(breaker.admit(), BreakerDecision::Probe);
+        }
+    }
+
+    #[test]
+    fn another_process_continues_with_the_state() {
+        let (_clock, failing) = breaker();
+        failing.failed(None);
+        failing.failed(None);
+        let (_clock, next) = breaker();
+        next.set_state(failing.state());
+        assert_eq!(next.admit(), BreakerDecision::Allowed);
+        next.failed(None);
+        next.failed(None);
+        assert_eq!(
+            next.state().openings,
+            1,
+            "a further failure of the batch is no further opening"
+        );
+
+        let (later, probing) = breaker();
+        later.advance(Duration::from_secs(20));
+        probing.set_state(next.state());
+        assert_eq!(
+            probing.admit(),
+            BreakerDecision::Refused(UnixSeconds(1060)),
+            "40 seconds are left"
+        );
+        later.advance(Duration::from_secs(40));
+        assert_eq!(probing.admit(), BreakerDecision::Probe);
+        probing.failed(None);
+        assert_eq!(probing.state().openings, 2);
+
+        let (_clock, corrected) = breaker();
+        corrected.set_state(BreakerState {
+            open_until: Some(UnixSeconds(1000 + 86_400)),
+            ..failing.state()
+        });
+        assert_eq!(
+            corrected.admit(),
+            BreakerDecision::Probe,
+            "the other clock was a day fast"
+        );
     }
 }

@@ -113,14 +113,26 @@ async fn cleanup(
     run(&state, prefer, CleanupJob { retry_failed }).await
 }
 
+/// The parameters of an expiry.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ExpiryParams {
+    /// Retire every overdue allocation, without the limit of `MAX_EXPIRE_FRACTION`.
+    #[serde(default)]
+    #[param(required = false)]
+    force: bool,
+}
+
 /// Retire overdue allocations
 ///
-/// Allocations whose duration and grace period are over change to `pending_deletion`.
+/// Allocations whose duration and grace period are over change to `pending_deletion`. If they are more than
+/// `MAX_EXPIRE_FRACTION` of ten or more, a clock may be wrong: the run defers them, and a run at least ten minutes later
+/// that finds the same retires them.
 #[utoipa::path(
     post,
     path = "/admin/auto-expire",
     tag = "Jobs",
-    params(Prefer),
+    params(ExpiryParams, Prefer),
     responses(
         (status = 200, description = "The report of the run", body = ExpiryReport),
         AcceptedBody,
@@ -132,8 +144,9 @@ async fn auto_expire(
     State(state): State<AppState>,
     _: Admin,
     prefer: Prefer,
+    ApiQuery(ExpiryParams { force }): ApiQuery<ExpiryParams>,
 ) -> Result<Response, ApiError> {
-    run(&state, prefer, ExpiryJob).await
+    run(&state, prefer, ExpiryJob { force }).await
 }
 
 /// The parameters of a removal of stale sandboxes.

@@ -58,6 +58,11 @@ impl Clock for SetClock {
         let now = SystemClock.now();
         UnixSeconds(now.0 + self.offset())
     }
+
+    fn monotonic(&self) -> Duration {
+        let passed = Duration::from_secs(self.offset().unsigned_abs());
+        SystemClock.monotonic() + passed
+    }
 }
 
 /// Runs a broker until the process is killed. Does nothing in a normal test run.

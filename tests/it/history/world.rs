@@ -109,6 +109,7 @@ impl World {
                 ("LAB_DURATION_HOURS", hours),
                 ("GRACE_PERIOD_MINUTES", "30"),
                 ("MAX_STALE_FRACTION", "1"),
+                ("MAX_EXPIRE_FRACTION", "1"),
                 ("TOMBSTONE_RETRY_SEC", "60"),
                 ("DELETION_RETRY_MAX_ATTEMPTS", "3"),
                 ("CIRCUIT_BREAKER_THRESHOLD", "1000"),

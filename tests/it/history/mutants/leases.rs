@@ -76,7 +76,13 @@ async fn once(stage: Stage) -> Outcome {
 async fn release(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), StoreError> {
     stage
         .store
-        .release_lease(fence, RunOutcome::Succeeded(at))
+        .release_lease(
+            fence,
+            RunOutcome::Succeeded {
+                at,
+                deferred_since: None,
+            },
+        )
         .await
 }
 
