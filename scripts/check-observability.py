@@ -18,6 +18,10 @@ from pathlib import Path
 # Metrics that the page may lack until an event has happened, each with that event.
 LATE_FAMILIES = {
     "broker_job_last_success_timestamp_seconds": "the first success of a job",
+    "broker_job_last_failure_timestamp_seconds": "the first failure of a job",
+    "broker_job_last_end_timestamp_seconds": "the end of the first run of a job",
+    "broker_job_finished_total": "the end of the first run of a job",
+    "broker_job_sandboxes_total": "the end of the first run of a job",
 }
 JOB = "sandbox-broker"
 # The same page is scraped as two tasks, which finds expressions that fail with more than one.

@@ -32,6 +32,7 @@ use crate::{
     http::{ApiContext, AppState},
     jobs::{
         JobContext, JobError,
+        csp_state::SharedCspState,
         pool_monitor::PoolMonitor,
         runner::{JobStartError, Runner},
         schedule,
@@ -235,6 +236,7 @@ impl App {
             csp,
             csp_breaker: Breaker::new("csp", config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::new(Pace::new(config.jobs.pace)),
+            csp_state: SharedCspState::default(),
             niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
             niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),
             refresher: refresher.clone(),
@@ -342,6 +344,9 @@ impl App {
                 "stopped before every task was done"
             );
         }
+        let monitor = &self.state.monitor;
+        // A failure is logged, and a time-out loses a minute of the chart.
+        let _ = tokio::time::timeout_at(deadline, monitor.add_last_flow()).await;
         #[cfg(feature = "embedded")]
         if let Some(engine) = self.engine {
             // Joins the thread of the engine, which would block a thread of this runtime.

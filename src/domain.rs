@@ -2,6 +2,7 @@
 
 mod breaker;
 mod candidate;
+mod csp_state;
 mod job;
 mod lease_terms;
 mod niosxaas;
@@ -14,6 +15,7 @@ mod text;
 pub use self::{
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
+    csp_state::{CspState, ServiceState},
     job::{JobName, JobState, RunId, RunRecord, RunState},
     lease_terms::{LeaseTerms, lab_duration},
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},

@@ -9,6 +9,7 @@
 //! `cli/job.rs`.
 
 pub(crate) mod cleanup;
+pub(crate) mod csp_state;
 pub(crate) mod expiry;
 pub(crate) mod niosxaas_report;
 pub(crate) mod overview;
@@ -99,6 +100,8 @@ pub struct JobContext {
     pub csp_breaker: Breaker,
     /// The pace of deletions.
     pub pace: std::sync::Mutex<Pace>,
+    /// The state of CSP that all processes share.
+    pub(crate) csp_state: csp_state::SharedCspState,
     /// The client of NIOSXaaS; `None` if services are not deleted.
     pub niosxaas: Option<NiosxaasClient>,
     /// Stops calls to NIOSXaaS while it fails.
@@ -117,17 +120,6 @@ pub struct JobContext {
     pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
-}
-
-impl JobContext {
-    /// Returns the circuit breakers by name.
-    #[must_use]
-    pub const fn breakers(&self) -> [(&'static str, &Breaker); 2] {
-        [
-            ("csp", &self.csp_breaker),
-            ("niosxaas", &self.niosxaas_breaker),
-        ]
-    }
 }
 
 /// The reason why a run failed. Its earlier writes stay; the next run continues.

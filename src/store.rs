@@ -5,6 +5,7 @@
 
 mod change;
 mod claim;
+mod csp_state;
 mod cursor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -43,10 +44,11 @@ use self::embedded::EmbeddedEngine;
 pub use self::{
     change::{Change, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition},
+    csp_state::VersionedCspState,
     cursor::Position,
     error::StoreError,
     item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox, tombstone_key},
-    lease::{Acquired, Fence, LEASE, RunOutcome},
+    lease::{Acquired, Fence, LEASE, RunEnd, RunOutcome},
     list::Listing,
     migration::{Migration, SCHEMA_VERSION},
     page_reads::Reader,

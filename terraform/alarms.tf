@@ -61,6 +61,24 @@ locals {
         statistic   = "Maximum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "missing"
       }
+      breaker-opened = {
+        description = "CSP or NIOSXaaS has failed in three or more cleanups of the last hour; deletions wait. Nothing is lost."
+        namespace   = local.cloudwatch_metrics, metric = "BreakerOpened", dimensions = {}
+        statistic   = "Sum", period = 3600, periods = 1
+        comparison  = "GreaterThanThreshold", threshold = 2, missing = "notBreaching"
+      }
+      credentials-rejected = {
+        description = "CSP or NIOSXaaS rejects the broker's credentials. Nothing is synchronised or deleted until they are replaced."
+        namespace   = local.cloudwatch_metrics, metric = "CredentialsRejected", dimensions = {}
+        statistic   = "Sum", period = max(300, local.jobs.sync.interval_sec), periods = 1
+        comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
+      }
+      expirations-deferred = {
+        description = "Most allocations are overdue: a class was never released and the next auto-expire ends it, or the clock of a task is wrong."
+        namespace   = local.cloudwatch_metrics, metric = "ExpirationsDeferred", dimensions = {}
+        statistic   = "Sum", period = 300, periods = 1
+        comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
+      }
       broker-5xx = {
         description = "The broker answers with 5xx errors."
         namespace   = "AWS/ApplicationELB", metric = "HTTPCode_Target_5XX_Count", dimensions = local.alb_dimensions

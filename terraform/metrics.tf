@@ -33,6 +33,18 @@ locals {
   }
 }
 
+locals {
+  # What a job has found out, in both log groups for the same reason.
+  job_events = {
+    for pair in setproduct(["broker", "jobs"], [
+      { event = "breaker-opened", message = "circuit breaker opened", metric = "BreakerOpened" },
+      { event = "credentials-rejected", message = "credentials rejected", metric = "CredentialsRejected" },
+      { event = "expirations-deferred", message = "expirations deferred", metric = "ExpirationsDeferred" },
+    ]) :
+    "${pair[0]}-${pair[1].event}" => { group = pair[0], message = pair[1].message, metric = pair[1].metric }
+  }
+}
+
 resource "aws_cloudwatch_log_metric_filter" "request" {
   for_each = local.log_metrics
 
@@ -76,5 +88,20 @@ resource "aws_cloudwatch_log_metric_filter" "job" {
     value      = "1"
     unit       = "Count"
     dimensions = { Job = "$.action" }
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "job_event" {
+  for_each = local.job_events
+
+  name           = each.key
+  log_group_name = aws_cloudwatch_log_group.main[each.value.group].name
+  pattern        = "{ $.message = \"${each.value.message}\" }"
+
+  metric_transformation {
+    namespace = local.cloudwatch_metrics
+    name      = each.value.metric
+    value     = "1"
+    unit      = "Count"
   }
 }

@@ -1,6 +1,6 @@
 //! Jobs and their runs.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -32,6 +32,12 @@ impl JobName {
         Self::AutoDeleteStale,
         Self::BulkDelete,
     ];
+
+    /// Returns whether the job calls CSP.
+    #[must_use]
+    pub const fn calls_csp(self) -> bool {
+        matches!(self, Self::Sync | Self::Cleanup)
+    }
 
     /// Returns the name used in the table, the API and the log.
     #[must_use]
@@ -137,8 +143,18 @@ pub enum RunState {
 pub struct JobState {
     /// The id of the last run, also of one in progress.
     pub last_run: Option<RunId>,
+    /// End of the last finished run.
+    pub ended_at: Option<UnixSeconds>,
     /// End of the last run that succeeded.
     pub succeeded_at: Option<UnixSeconds>,
+    /// End of the last run that failed.
+    pub failed_at: Option<UnixSeconds>,
+    /// Work that the last run that succeeded left to a later run.
+    pub deferred: u64,
+    /// The numbers of finished runs, by outcome.
+    pub runs: BTreeMap<String, u64>,
+    /// The numbers of sandboxes that finished runs processed, by result.
+    pub processed: BTreeMap<String, u64>,
 }
 
 /// The record of one run of a job.

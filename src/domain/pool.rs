@@ -1,6 +1,6 @@
 //! Statistics of the pool: counts by status, and samples over time.
 
-use std::time::Duration;
+use std::{ops::Sub, time::Duration};
 
 use crate::clock::UnixSeconds;
 
@@ -48,6 +48,17 @@ pub struct Flow {
     pub allocations: u64,
     /// Retired allocations, by release or expiry.
     pub releases: u64,
+}
+
+impl Sub for Flow {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            allocations: self.allocations - other.allocations,
+            releases: self.releases - other.releases,
+        }
+    }
 }
 
 /// The pool during one [`SAMPLE_SPAN`].

@@ -89,6 +89,19 @@ impl Report for CleanupReport {
         metrics.cleanup_failed.inc_by(self.failed as u64);
         metrics.cleanup_duration.observe(took.as_secs_f64());
     }
+
+    fn processed(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("deleted", self.deleted),
+            ("failed", self.failed),
+            ("niosxaas_cleaned", self.niosxaas_cleaned),
+            ("niosxaas_failed", self.niosxaas_failed),
+        ]
+    }
+
+    fn deferred(&self) -> usize {
+        self.deferred
+    }
 }
 
 /// The results of one attempt to delete a sandbox.

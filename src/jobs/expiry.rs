@@ -69,6 +69,18 @@ impl Report for ExpiryReport {
         metrics.expiry_orphaned.inc_by(self.expired as u64);
     }
 
+    fn processed(&self) -> Vec<(&'static str, usize)> {
+        vec![("expired", self.expired)]
+    }
+
+    fn expired(&self) -> usize {
+        self.expired
+    }
+
+    fn deferred(&self) -> usize {
+        self.deferred
+    }
+
     fn deferred_since(&self) -> Option<UnixSeconds> {
         self.deferred_since
     }

@@ -35,7 +35,7 @@ pub struct Overview {
     pub lasts_for: Option<Duration>,
     /// The state of every job.
     pub jobs: Vec<JobOverview>,
-    /// The name and state of each circuit breaker of this broker.
+    /// The name and phase of each circuit breaker, which all processes share.
     pub breakers: Vec<(&'static str, &'static str)>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
@@ -85,6 +85,8 @@ pub enum WarningCode {
     DeletionsStopped,
     /// A circuit breaker is open.
     BreakerOpen,
+    /// CSP or NIOSXaaS rejects the broker's credentials.
+    CredentialsRejected,
     /// The last auto-expire left overdue allocations to a later run, because they are many.
     ExpiryDeferred,
 }
@@ -96,14 +98,16 @@ impl Overview {
         context: &JobContext,
     ) -> Result<Self, StoreError> {
         let at = context.clock.now();
-        let (samples, jobs) = tokio::try_join!(
+        let (samples, csp, jobs) = tokio::try_join!(
             context.store.samples(HOUR, at),
+            context.store.csp_state(),
             try_join_all(JobName::ALL.map(|job| job_overview(context, job, at))),
         )?;
         let longest = context.jobs.breaker.longest_open();
-        let breakers = context
-            .breakers()
-            .map(|(name, breaker)| (name, breaker.state().phase(at, longest).as_str()));
+        let services = csp.state.services();
+        let breakers =
+            services.map(|(name, service)| (name, service.breaker.phase(at, longest).as_str()));
+        let rejected = services.map(|(name, service)| (name, service.rejected_since));
         let low_below = context.jobs.pool_low_below;
         let last_hour = Flow {
             allocations: samples.iter().map(|sample| sample.flow.allocations).sum(),
@@ -115,7 +119,11 @@ impl Overview {
             pool_low_below: low_below,
             last_hour,
             lasts_for: lasts_for(counted.counts.available, &samples, at),
-            warnings: warnings(&counted.counts, low_below, &jobs, &breakers, at),
+            warnings: warnings(&counted.counts, low_below, &jobs, at)
+                .into_iter()
+                .chain(warnings_of_services(&breakers, &rejected))
+                .map(|(code, message)| Warning { code, message })
+                .collect(),
             jobs,
             breakers: breakers.into(),
         })
@@ -172,9 +180,8 @@ fn warnings(
     counts: &PoolCounts,
     low_below: u64,
     jobs: &[JobOverview],
-    breakers: &[(&'static str, &'static str)],
     now: UnixSeconds,
-) -> Vec<Warning> {
+) -> Vec<(WarningCode, String)> {
     let available = counts.available;
     let pool = if available == 0 {
         Some((
@@ -198,17 +205,27 @@ fn warnings(
         );
         (WarningCode::DeletionsFailed, message)
     });
+    pool.into_iter().chain(failed).chain(of_jobs).collect()
+}
+
+fn warnings_of_services(
+    breakers: &[(&'static str, &'static str)],
+    rejected: &[(&'static str, Option<UnixSeconds>)],
+) -> impl Iterator<Item = (WarningCode, String)> {
     let open = breakers.iter().filter(|(_, state)| *state == "open");
     let open = open.map(|(name, _)| {
         let message = format!("Calls to {name} are paused, because too many in a row failed.");
         (WarningCode::BreakerOpen, message)
     });
-    pool.into_iter()
-        .chain(failed)
-        .chain(of_jobs)
-        .chain(open)
-        .map(|(code, message)| Warning { code, message })
-        .collect()
+    let rejected = rejected.iter().filter_map(|(name, since)| {
+        let message = format!(
+            "{name} has rejected the broker's credentials since {}. Nothing is synchronised or deleted until they are \
+             replaced.",
+            (*since)?
+        );
+        Some((WarningCode::CredentialsRejected, message))
+    });
+    open.chain(rejected)
 }
 
 /// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.

@@ -13,11 +13,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
-    domain::{BreakerPhase, Flow, JobName, PoolCounts, PoolSnapshot, Sample},
+    domain::{BreakerPhase, CspState, Flow, JobName, JobState, PoolCounts, PoolSnapshot, Sample},
+    shared::lock,
     store::StoreError,
     telemetry::{
         chain, dropped_lines,
-        metrics::{Metrics, gauge},
+        metrics::{Metrics, gauge, raise},
     },
 };
 
@@ -34,6 +35,8 @@ pub struct PoolMonitor {
     metrics: Metrics,
     tasks: TaskTracker,
     state: Mutex<State>,
+    /// As of the last count.
+    csp_state: std::sync::Mutex<CspState>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl PoolMonitor {
             metrics,
             tasks,
             state: Mutex::default(),
+            csp_state: std::sync::Mutex::default(),
         }
     }
 
@@ -73,16 +77,7 @@ impl PoolMonitor {
         let candidates = context.refresher.candidates().len();
         metrics.candidate_index_size.set(gauge(candidates));
         metrics.log_lines_dropped.set(gauge(dropped_lines()));
-        let (now, longest) = (context.clock.now(), context.jobs.breaker.longest_open());
-        for (name, breaker) in context.breakers() {
-            let current = breaker.state().phase(now, longest);
-            for phase in BreakerPhase::ALL {
-                metrics
-                    .breaker_state
-                    .with_label_values(&[name, phase.as_str()])
-                    .set(i64::from(phase == current));
-            }
-        }
+        self.set_breaker_states(*lock(&self.csp_state));
         metrics.text()
     }
 
@@ -182,9 +177,9 @@ impl PoolMonitor {
         metrics.pool_total.set(gauge(counts.total()));
         metrics.pool_counted.set(now.0);
         for (job, state) in JobName::ALL.into_iter().zip(states) {
-            let succeeded_at = state.succeeded_at.and_then(|at| at.if_credible(now));
-            set_time(&metrics.job_last_success, job, succeeded_at);
+            self.set_job_state(job, &state, now);
         }
+        self.read_csp_state().await;
         tracing::info!(
             available,
             allocated,
@@ -201,6 +196,70 @@ impl PoolMonitor {
         Ok(())
     }
 
+    fn set_job_state(&self, job: JobName, state: &JobState, now: UnixSeconds) {
+        let metrics = &self.metrics;
+        for (gauge, at) in [
+            (&metrics.job_last_end, state.ended_at),
+            (&metrics.job_last_success, state.succeeded_at),
+            (&metrics.job_last_failure, state.failed_at),
+        ] {
+            set_time(gauge, job, at.and_then(|at| at.if_credible(now)));
+        }
+        metrics
+            .job_deferred
+            .with_label_values(&[job.as_str()])
+            .set(gauge(state.deferred));
+        for (counters, totals) in [
+            (&metrics.job_finished, &state.runs),
+            (&metrics.job_sandboxes, &state.processed),
+        ] {
+            for (label, total) in totals {
+                raise(
+                    &counters.with_label_values(&[job.as_str(), label.as_str()]),
+                    *total,
+                );
+            }
+        }
+    }
+
+    /// Reads the state of CSP that jobs have written. If that fails, the metrics keep their values.
+    async fn read_csp_state(&self) {
+        let state = match self.context.store.csp_state().await {
+            Ok(stored) => stored.state,
+            Err(error) => {
+                tracing::warn!(cause = chain(&error), "state of CSP could not be read");
+                return;
+            }
+        };
+        *lock(&self.csp_state) = state;
+        for (name, service) in state.services() {
+            let metrics = &self.metrics;
+            raise(
+                &metrics.breaker_openings.with_label_values(&[name]),
+                service.breaker.openings,
+            );
+            metrics
+                .credentials_rejected
+                .with_label_values(&[name])
+                .set(i64::from(service.rejected_since.is_some()));
+        }
+    }
+
+    /// Sets the phases of the breakers, which depend on the time.
+    fn set_breaker_states(&self, state: CspState) {
+        let context = &self.context;
+        let (now, longest) = (context.clock.now(), context.jobs.breaker.longest_open());
+        for (name, service) in state.services() {
+            let current = service.breaker.phase(now, longest);
+            for phase in BreakerPhase::ALL {
+                self.metrics
+                    .breaker_state
+                    .with_label_values(&[name, phase.as_str()])
+                    .set(i64::from(phase == current));
+            }
+        }
+    }
+
     /// Adds the allocations and releases of this broker since the last sample to the samples. If that fails, the next
     /// call adds them.
     async fn add_sample(
@@ -209,22 +268,41 @@ impl PoolMonitor {
         counts: PoolCounts,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
+        let total = self.flow();
+        let new = total - state.sampled;
+        self.context.store.add_sample(counts, new, now).await?;
+        state.sampled = total;
+        Ok(())
+    }
+
+    /// Returns the allocations and releases of this broker since its start. Runs add expirations to the samples
+    /// themselves, because they may be processes of their own.
+    fn flow(&self) -> Flow {
         let metrics = &self.metrics;
-        let total = Flow {
+        Flow {
             allocations: metrics.allocate.with_label_values(&["success"]).get(),
             releases: metrics
                 .deletion_marked
                 .with_label_values(&["success"])
-                .get()
-                + metrics.expiry_orphaned.get(),
-        };
-        let new = Flow {
-            allocations: total.allocations - state.sampled.allocations,
-            releases: total.releases - state.sampled.releases,
-        };
-        self.context.store.add_sample(counts, new, now).await?;
-        state.sampled = total;
-        Ok(())
+                .get(),
+        }
+    }
+
+    /// Adds the allocations and releases since the last count to the samples, at the end of the broker.
+    pub async fn add_last_flow(&self) {
+        let mut state = self.state.lock().await;
+        let total = self.flow();
+        let new = total - state.sampled;
+        if new == Flow::default() {
+            return;
+        }
+        let (store, now) = (&self.context.store, self.context.clock.now());
+        match store.add_flow(new, now).await {
+            Ok(()) => state.sampled = total,
+            Err(error) => {
+                tracing::warn!(cause = chain(&error), "last sample could not be written");
+            }
+        }
     }
 }
 

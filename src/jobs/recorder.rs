@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{JobContext, JobError, run::Report};
 use crate::{
-    clock::{Clock, UnixSeconds},
-    domain::{RunId, RunRecord, RunState},
+    clock::UnixSeconds,
+    domain::{Flow, RunId, RunRecord, RunState},
     shared::lock,
-    store::{Fence, PoolStore, RunOutcome, StoreError},
-    telemetry::{chain, metrics::Metrics},
+    store::{Fence, RunEnd, RunOutcome, StoreError},
+    telemetry::chain,
 };
 
 /// How often a run renews its lease and writes its counts: several times within the lease, so that one missed heartbeat
@@ -52,31 +52,27 @@ pub(super) async fn run_with_heartbeat<R: Report>(
 
 /// Writes the record of one run, renews its lease, and closes both.
 pub(super) struct RunRecorder {
-    store: PoolStore,
-    clock: Arc<dyn Clock>,
+    context: Arc<JobContext>,
     id: RunId,
     fence: Fence,
     started_at: UnixSeconds,
     began: Instant,
-    metrics: Metrics,
 }
 
 impl RunRecorder {
     /// Creates the recorder of a run that started at `started_at`.
     pub(super) fn new(
-        context: &JobContext,
+        context: Arc<JobContext>,
         id: RunId,
         fence: Fence,
         started_at: UnixSeconds,
     ) -> Self {
         Self {
-            store: context.store.clone(),
-            clock: Arc::clone(&context.clock),
+            context,
             id,
             fence,
             started_at,
             began: Instant::now(),
-            metrics: context.metrics.clone(),
         }
     }
 
@@ -87,7 +83,7 @@ impl RunRecorder {
         counts: &R,
         error: Option<String>,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let now = self.context.clock.now();
         let record = RunRecord {
             id: self.id.to_string(),
             job: self.id.job(),
@@ -99,15 +95,17 @@ impl RunRecorder {
             updated_at: now,
             finished_at: (state != RunState::Running).then_some(now),
         };
-        self.store.put_run(&self.id, &record).await
+        self.context.store.put_run(&self.id, &record).await
     }
 
     /// Renews the lease and writes the counts. Fails only if the lease is lost: an unavailable database may recover
     /// before the lease expires.
     async fn heartbeat<R: Report>(&self, progress: &Mutex<R>) -> Result<(), StoreError> {
         let counts = lock(progress).clone();
-        let renewed = self.store.renew_lease(&self.fence, self.clock.now()).await;
+        let now = self.context.clock.now();
+        let renewed = self.context.store.renew_lease(&self.fence, now).await;
         let written = self.write(RunState::Running, &counts, None).await;
+        self.save_csp_state().await;
         match renewed.and(written) {
             Err(StoreError::Superseded) => {
                 tracing::warn!(
@@ -128,6 +126,20 @@ impl RunRecorder {
         }
     }
 
+    /// Reads what earlier runs in other processes have found out about CSP, if the job calls it.
+    pub(super) async fn load_csp_state(&self) {
+        if self.id.job().calls_csp() {
+            self.context.load_csp_state().await;
+        }
+    }
+
+    /// Passes what this run has found out about CSP on to other processes.
+    async fn save_csp_state(&self) {
+        if self.id.job().calls_csp() {
+            self.context.save_csp_state().await;
+        }
+    }
+
     /// Records, counts and logs the end of the run, and releases the lease.
     pub(super) async fn close<R: Report>(
         &self,
@@ -135,26 +147,34 @@ impl RunRecorder {
         outcome: &Result<R, JobError>,
     ) {
         let last = lock(progress).clone();
-        let (state, counts, error) = match outcome {
-            Ok(report) if report.is_interrupted() => (RunState::Interrupted, report, None),
-            Ok(report) => (RunState::Succeeded, report, None),
+        let succeeded = |report: &R| RunOutcome::Succeeded {
+            deferred: report.deferred() as u64,
+            deferred_since: report.deferred_since(),
+        };
+        let (state, ended, counts, error) = match outcome {
+            Ok(report) if report.is_interrupted() => {
+                (RunState::Interrupted, RunOutcome::Interrupted, report, None)
+            }
+            Ok(report) => (RunState::Succeeded, succeeded(report), report, None),
             Err(JobError::Store(StoreError::Superseded)) => (
                 RunState::Interrupted,
+                RunOutcome::Interrupted,
                 &last,
                 Some("another run has taken over".to_owned()),
             ),
-            Err(error) => (RunState::Failed, &last, Some(chain(error))),
+            Err(error) => (
+                RunState::Failed,
+                RunOutcome::Failed,
+                &last,
+                Some(chain(error)),
+            ),
         };
-        let outcome_label = match state {
-            RunState::Succeeded => "success",
-            RunState::Interrupted => "interrupted",
-            RunState::Failed | RunState::Running => "error",
-        };
-        self.metrics
+        let metrics = &self.context.metrics;
+        metrics
             .job_runs
-            .with_label_values(&[self.id.job().as_str(), outcome_label])
+            .with_label_values(&[self.id.job().as_str(), ended.as_str()])
             .inc();
-        counts.count(&self.metrics, outcome_label, self.began.elapsed());
+        counts.count(metrics, ended.as_str(), self.began.elapsed());
         let counts_json = serde_json::to_string(counts).unwrap_or_default();
         match &error {
             None => tracing::info!(
@@ -171,18 +191,20 @@ impl RunRecorder {
                 "job failed"
             ),
         }
-        let ended = match state {
-            RunState::Succeeded => RunOutcome::Succeeded {
-                at: self.clock.now(),
-                deferred_since: counts.deferred_since(),
-            },
-            RunState::Interrupted => RunOutcome::Interrupted,
-            RunState::Failed | RunState::Running => RunOutcome::Failed,
+        self.save_csp_state().await;
+        self.add_flow(counts.expired()).await;
+        let processed = counts.processed().into_iter();
+        let end = RunEnd {
+            outcome: ended,
+            at: self.context.clock.now(),
+            processed: processed
+                .map(|(result, count)| (result, count as u64))
+                .collect(),
         };
         for attempt in 1..=CLOSE_ATTEMPTS {
             // The record first: after the release no other run closes the record.
             let closed = match self.write(state, counts, error.clone()).await {
-                Ok(()) => self.store.release_lease(&self.fence, ended).await,
+                Ok(()) => self.context.store.release_lease(&self.fence, &end).await,
                 Err(fault) => Err(fault),
             };
             match closed {
@@ -197,6 +219,26 @@ impl RunRecorder {
                     tokio::time::sleep(HEARTBEAT / CLOSE_ATTEMPTS).await;
                 }
             }
+        }
+    }
+
+    /// Adds the allocations that the run ended to the samples. The broker whose samples count allocations may be another
+    /// process.
+    async fn add_flow(&self, expired: usize) {
+        if expired == 0 {
+            return;
+        }
+        let flow = Flow {
+            releases: expired as u64,
+            ..Flow::default()
+        };
+        let JobContext { store, clock, .. } = &*self.context;
+        if let Err(error) = store.add_flow(flow, clock.now()).await {
+            tracing::warn!(
+                run_id = self.id.as_str(),
+                cause = chain(&error),
+                "expirations could not be added to the samples"
+            );
         }
     }
 }

@@ -51,6 +51,10 @@ impl Report for RemovalReport {
     }
 
     fn count(&self, _: &Metrics, _: &str, _: Duration) {}
+
+    fn processed(&self) -> Vec<(&'static str, usize)> {
+        vec![("deleted", self.deleted)]
+    }
 }
 
 impl Job for RemovalJob {

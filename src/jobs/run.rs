@@ -47,6 +47,19 @@ pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
     /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted` or `error`.
     fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
 
+    /// Returns the numbers of sandboxes that the run processed, by result. The names are part of a metric.
+    fn processed(&self) -> Vec<(&'static str, usize)>;
+
+    /// Returns the number of allocations that the run ended.
+    fn expired(&self) -> usize {
+        0
+    }
+
+    /// Returns the number of sandboxes that the run left to a later one.
+    fn deferred(&self) -> usize {
+        0
+    }
+
     /// Returns since when runs have deferred their work for a later run to confirm; `None` if this one did not.
     fn deferred_since(&self) -> Option<UnixSeconds> {
         None

@@ -145,7 +145,7 @@ impl Runner {
             stop: stop.clone(),
             progress: Arc::clone(&progress),
         };
-        let recorder = RunRecorder::new(&self.context, id.clone(), fence, now);
+        let recorder = RunRecorder::new(Arc::clone(&self.context), id.clone(), fence, now);
         // If this fails, the lease expires, and the next run closes the record.
         recorder
             .write(RunState::Running, &J::Report::default(), None)
@@ -154,6 +154,7 @@ impl Runner {
         let watched = Arc::clone(&progress);
         self.tasks.spawn(
             async move {
+                recorder.load_csp_state().await;
                 let outcome = run_with_heartbeat(&recorder, &watched, &stop, async {
                     job.run_once(&run).await
                 })

@@ -84,6 +84,16 @@ impl Report for SyncReport {
         metrics.sync_stale.inc_by(self.marked_stale as u64);
         metrics.sync_duration.observe(took.as_secs_f64());
     }
+
+    fn processed(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("inserted", self.inserted),
+            ("updated", self.updated),
+            ("restored", self.restored),
+            ("marked_stale", self.marked_stale),
+            ("reinstated", self.reinstated),
+        ]
+    }
 }
 
 /// The differences between CSP and the pool.

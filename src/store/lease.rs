@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 
 use super::{
@@ -37,7 +37,7 @@ pub enum Acquired {
         fence: Fence,
         /// The previous run, if it never released the lease: its broker crashed or lost the database.
         abandoned: Option<RunId>,
-        /// [`RunOutcome::Succeeded::deferred_since`] of the last run that succeeded.
+        /// `deferred_since` of [`RunOutcome::Succeeded`] of the last run that succeeded.
         deferred_since: Option<UnixSeconds>,
     },
     /// Another run holds the lease. Contains its id.
@@ -46,13 +46,13 @@ pub enum Acquired {
     NotDue,
 }
 
-/// The outcome of a run, as recorded in the lease.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
     /// The run completed.
     Succeeded {
-        /// When it ended.
-        at: UnixSeconds,
+        /// Work that it left to a later run.
+        deferred: u64,
         /// Since when runs have deferred their work for a later run to confirm; `None` if this one did not.
         deferred_since: Option<UnixSeconds>,
     },
@@ -61,6 +61,33 @@ pub enum RunOutcome {
     /// The run was interrupted. The next one is due immediately.
     Interrupted,
 }
+
+impl RunOutcome {
+    /// Returns the name used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded { .. } => "success",
+            Self::Failed => "error",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// The end of a run, as recorded in the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// The outcome.
+    pub outcome: RunOutcome,
+    /// When the run ended.
+    pub at: UnixSeconds,
+    /// The numbers of sandboxes that it processed, by result. They are added to those of earlier runs.
+    pub processed: Vec<(&'static str, u64)>,
+}
+
+/// The prefixes of the attributes that count the runs by outcome, and the processed sandboxes by result.
+const RUNS: &str = "runs_";
+const PROCESSED: &str = "processed_";
 
 /// Returns the partition key of a job's lease and run records.
 pub(super) fn partition(job: JobName) -> String {
@@ -174,33 +201,39 @@ impl PoolStore {
         self.update_lease(request).await
     }
 
-    /// Releases the lease and records the outcome of the run.
+    /// Releases the lease and records the end of the run.
     ///
     /// # Errors
     /// As for [`renew_lease`](Self::renew_lease).
-    pub async fn release_lease(
-        &self,
-        fence: &Fence,
-        outcome: RunOutcome,
-    ) -> Result<(), StoreError> {
-        let request = self.held_lease(fence);
-        let request = match outcome {
-            RunOutcome::Succeeded { at, deferred_since } => {
-                let request = request.expression_attribute_values(":at", number(at.0));
-                let set = "SET lease_until = :zero, succeeded_at = :at";
-                match deferred_since {
-                    Some(since) => request
-                        .update_expression(format!("{set}, deferred_since = :since"))
-                        .expression_attribute_values(":since", number(since.0)),
-                    None => request.update_expression(format!("{set} REMOVE deferred_since")),
+    pub async fn release_lease(&self, fence: &Fence, end: &RunEnd) -> Result<(), StoreError> {
+        let mut request = self
+            .held_lease(fence)
+            .expression_attribute_values(":at", number(end.at.0))
+            .expression_attribute_values(":one", number(1));
+        let mut set = "SET lease_until = :zero, ended_at = :at".to_owned();
+        match end.outcome {
+            RunOutcome::Succeeded {
+                deferred,
+                deferred_since,
+            } => {
+                set += ", succeeded_at = :at, deferred_last = :deferred";
+                request = request.expression_attribute_values(":deferred", unsigned(deferred));
+                if let Some(since) = deferred_since {
+                    set += ", deferred_since = :since";
+                    request = request.expression_attribute_values(":since", number(since.0));
+                } else {
+                    set += " REMOVE deferred_since";
                 }
             }
-            RunOutcome::Failed => request.update_expression("SET lease_until = :zero"),
-            RunOutcome::Interrupted => {
-                request.update_expression("SET lease_until = :zero, started_at = :zero")
-            }
-        };
-        self.update_lease(request).await
+            RunOutcome::Failed => set += ", failed_at = :at",
+            RunOutcome::Interrupted => set += ", started_at = :zero",
+        }
+        set += &format!(" ADD {RUNS}{} :one", end.outcome.as_str());
+        for (result, count) in &end.processed {
+            set += &format!(", {PROCESSED}{result} :{result}");
+            request = request.expression_attribute_values(format!(":{result}"), unsigned(*count));
+        }
+        self.update_lease(request.update_expression(set)).await
     }
 
     /// Reads the state of a job.
@@ -209,10 +242,26 @@ impl PoolStore {
     /// [`StoreError`].
     pub async fn job_state(&self, job: JobName) -> Result<JobState, StoreError> {
         let lease = self.get_item(&self.table.companion, lease_key(job)).await?;
-        let lease = lease.as_ref();
+        let time = |name| integer(lease.as_ref(), name).map(UnixSeconds);
+        let counts = |prefix| {
+            let attributes = lease.iter().flatten();
+            attributes
+                .filter_map(|(name, value)| {
+                    let count = value.as_n().ok()?.parse().ok()?;
+                    Some((name.strip_prefix(prefix)?.to_owned(), count))
+                })
+                .collect()
+        };
         Ok(JobState {
-            last_run: run_of(lease).and_then(|id| id.parse().ok()),
-            succeeded_at: integer(lease, "succeeded_at").map(UnixSeconds),
+            last_run: run_of(lease.as_ref()).and_then(|id| id.parse().ok()),
+            ended_at: time("ended_at"),
+            succeeded_at: time("succeeded_at"),
+            failed_at: time("failed_at"),
+            deferred: integer(lease.as_ref(), "deferred_last")
+                .and_then(|deferred| deferred.try_into().ok())
+                .unwrap_or(0),
+            runs: counts(RUNS),
+            processed: counts(PROCESSED),
         })
     }
 
@@ -267,7 +316,11 @@ fn run_of(lease: Option<&Item>) -> Option<String> {
     lease?.get("run_id")?.as_s().ok().cloned()
 }
 
-fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
+fn unsigned(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+pub(super) fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
     item?.get(name)?.as_n().ok()?.parse().ok()
 }
 

@@ -1,8 +1,8 @@
 //! Samples of the pool over time, for the dashboard: one item for each [`SAMPLE_SPAN`].
 //!
-//! All brokers write to the same item. The counts are those of the last writer; allocations and releases are added up.
-//! They are approximate: a crashed broker loses those of up to a minute, and a write whose answer was lost may count
-//! twice.
+//! All processes write to the same item. The counts are those of the last writer; allocations and releases are added up.
+//! They are approximate: a crashed broker loses those of up to a minute, a crashed run of auto-expire its own, and a write
+//! whose answer was lost may count twice.
 
 use std::time::Duration;
 
@@ -24,30 +24,37 @@ const PARTITION: &str = "SAMPLES";
 #[derive(Debug, Deserialize)]
 struct Row {
     sampled_at: UnixSeconds,
+    /// Absent until a broker has counted the pool in the period.
+    #[serde(flatten)]
+    counts: Option<Counts>,
+    allocations: u64,
+    releases: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Counts {
     available: u64,
     allocated: u64,
     pending_deletion: u64,
     stale: u64,
     deletion_failed: u64,
-    allocations: u64,
-    releases: u64,
 }
 
-impl From<Row> for Sample {
-    fn from(row: Row) -> Self {
+impl From<Counts> for PoolCounts {
+    fn from(counts: Counts) -> Self {
+        let Counts {
+            available,
+            allocated,
+            pending_deletion,
+            stale,
+            deletion_failed,
+        } = counts;
         Self {
-            at: row.sampled_at,
-            counts: PoolCounts {
-                available: row.available,
-                allocated: row.allocated,
-                pending_deletion: row.pending_deletion,
-                stale: row.stale,
-                deletion_failed: row.deletion_failed,
-            },
-            flow: Flow {
-                allocations: row.allocations,
-                releases: row.releases,
-            },
+            available,
+            allocated,
+            pending_deletion,
+            stale,
+            deletion_failed,
         }
     }
 }
@@ -103,6 +110,31 @@ impl PoolStore {
         }
     }
 
+    /// Adds allocations and releases to the sample of `now`, for a process that does not count the pool.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_flow(&self, flow: Flow, now: UnixSeconds) -> Result<(), StoreError> {
+        let at = start_of_span(now);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table.companion)
+            .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
+            .update_expression(
+                "SET sampled_at = :at, #ttl = :ttl ADD allocations :allocations, releases :releases",
+            )
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":at", number(at.0))
+            .expression_attribute_values(":allocations", number(count(flow.allocations)))
+            .expression_attribute_values(":releases", number(count(flow.releases)))
+            .expression_attribute_values(":ttl", number((at + SAMPLE_RETENTION).0));
+        match self.update_item(update).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
+        }
+    }
+
     /// Reads the samples of the last `span` before `now`, oldest first.
     ///
     /// # Errors
@@ -123,13 +155,31 @@ impl PoolStore {
             .expression_attribute_values(":first", string(sort(start_of_span(now - span))))
             .expression_attribute_values(":last", string(sort(now + MAX_CLOCK_SKEW)))
             .limit(self.reads.page_of(ITEMS_PER_PAGE));
-        self.collect(query, read_sample).await
+        let mut samples: Vec<Sample> = Vec::new();
+        for row in self.collect(query, read_row).await? {
+            let before = samples.last().map(|sample| sample.counts);
+            samples.extend(sample(&row, before));
+        }
+        Ok(samples)
     }
 }
 
-fn read_sample(item: Item) -> Option<Sample> {
+/// Returns the sample in a row, with the counts `before` it until the pool is counted in its period. `None` without any
+/// counts.
+fn sample(row: &Row, before: Option<PoolCounts>) -> Option<Sample> {
+    Some(Sample {
+        at: row.sampled_at,
+        counts: row.counts.map(PoolCounts::from).or(before)?,
+        flow: Flow {
+            allocations: row.allocations,
+            releases: row.releases,
+        },
+    })
+}
+
+fn read_row(item: Item) -> Option<Row> {
     match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
-        Ok(row) => Some(row.into()),
+        Ok(row) => Some(row),
         Err(fault) => {
             tracing::warn!(%fault, "unreadable sample skipped");
             None

@@ -105,23 +105,23 @@ instruments! {
     deletion_marked: IntCounterVec = "broker_deletion_marked_total" ["outcome"];
     /// Runs of the sync job in this process by outcome.
     sync: IntCounterVec = "broker_sync_total" ["outcome"];
-    /// Active sandbox accounts listed by CSP, summed over the runs of the sync job.
+    /// Active sandbox accounts listed by CSP, summed over the runs of the sync job in this process.
     sync_synced: IntCounter = "broker_sync_sandboxes_synced_total";
-    /// Sandboxes marked stale by the sync job.
+    /// Sandboxes marked stale by the sync job in this process.
     sync_stale: IntCounter = "broker_sync_sandboxes_stale_total";
     /// Duration of sync runs in seconds.
     sync_duration: Histogram = "broker_sync_duration_seconds" in JOBS;
     /// Runs of the cleanup job in this process by outcome.
     cleanup: IntCounterVec = "broker_cleanup_total" ["outcome"];
-    /// Sandboxes deleted by the cleanup job.
+    /// Sandboxes deleted by the cleanup job in this process.
     cleanup_deleted: IntCounter = "broker_cleanup_deleted_total";
-    /// Sandboxes whose deletion the cleanup job abandoned.
+    /// Sandboxes whose deletion the cleanup job in this process abandoned.
     cleanup_failed: IntCounter = "broker_cleanup_failed_total";
     /// Duration of cleanup runs in seconds.
     cleanup_duration: Histogram = "broker_cleanup_duration_seconds" in JOBS;
     /// Runs of the auto-expire job in this process by outcome.
     expiry: IntCounterVec = "broker_expiry_total" ["outcome"];
-    /// Overdue allocations ended by the auto-expire job.
+    /// Overdue allocations ended by the auto-expire job in this process.
     expiry_orphaned: IntCounter = "broker_expiry_orphaned_total";
     /// Accounts checked for NIOSXaaS services before their deletion, by outcome.
     niosxaas_cleanup: IntCounterVec = "broker_niosxaas_cleanup_total" ["outcome"];
@@ -131,7 +131,17 @@ instruments! {
     niosxaas_auth: IntCounterVec = "broker_niosxaas_auth_total" ["outcome"];
     /// Job runs in this process by job and outcome.
     job_runs: IntCounterVec = "broker_job_runs_total" ["job", "outcome"];
-    /// Time of the job's last successful run on any broker, in Unix seconds.
+    /// Finished runs of the job in all processes by outcome, read from the table.
+    job_finished: IntCounterVec = "broker_job_finished_total" ["job", "outcome"];
+    /// Sandboxes processed by finished runs of the job in all processes by result, read from the table.
+    job_sandboxes: IntCounterVec = "broker_job_sandboxes_total" ["job", "result"];
+    /// Sandboxes left to a later run by the job's last successful run in any process, read from the table.
+    job_deferred: IntGaugeVec = "broker_job_deferred" ["job"];
+    /// End of the job's last run in any process, in Unix seconds, read from the table.
+    job_last_end: IntGaugeVec = "broker_job_last_end_timestamp_seconds" ["job"];
+    /// End of the job's last failed run in any process, in Unix seconds, read from the table.
+    job_last_failure: IntGaugeVec = "broker_job_last_failure_timestamp_seconds" ["job"];
+    /// End of the job's last successful run in any process, in Unix seconds, read from the table.
     job_last_success: IntGaugeVec = "broker_job_last_success_timestamp_seconds" ["job"];
     /// Configured interval between runs of the job, in seconds.
     job_interval: IntGaugeVec = "broker_job_interval_seconds" ["job"];
@@ -155,11 +165,15 @@ instruments! {
     store_calls: HistogramVec = "broker_store_call_duration_seconds" ["operation", "outcome"];
     /// Attempts rejected by the database because of throttling.
     store_throttles: IntCounterVec = "broker_store_throttles_total" ["operation"];
-    /// CSP calls by operation and outcome.
+    /// CSP calls of this process by operation and outcome.
     csp_calls: IntCounterVec = "broker_csp_calls_total" ["operation", "outcome"];
     /// Duration of CSP calls in seconds.
     csp_call_duration: HistogramVec = "broker_csp_call_duration_seconds" ["operation", "outcome"];
-    /// State of the circuit breaker: 1 for the current state, 0 for the others.
+    /// Whether the service rejects the broker's credentials: 1 if it rejected the last ones, read from the table.
+    credentials_rejected: IntGaugeVec = "broker_credentials_rejected" ["service"];
+    /// Openings of the circuit breaker in all processes, read from the table.
+    breaker_openings: IntCounterVec = "broker_breaker_openings_total" ["breaker"];
+    /// State of the circuit breaker, read from the table: 1 for the current state, 0 for the others.
     breaker_state: IntGaugeVec = "broker_breaker_state" ["breaker", "state"];
     /// Duration of HTTP requests in seconds; the endpoint is the route, not the path.
     request_latency: HistogramVec = "broker_request_latency_seconds" ["method", "endpoint", "status"];
@@ -297,6 +311,17 @@ fn process_metrics() -> Vec<prometheus::proto::MetricFamily> {
 #[must_use]
 pub fn gauge(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
+}
+
+/// Raises a counter to a total that is counted elsewhere. A lower total, as after a restore of the table, resets it.
+pub fn raise(counter: &IntCounter, total: u64) {
+    let counted = counter.get();
+    if total < counted {
+        counter.reset();
+        counter.inc_by(total);
+    } else {
+        counter.inc_by(total - counted);
+    }
 }
 
 /// A guard that counts one in a gauge until it is dropped.

@@ -7,7 +7,7 @@ use sandbox_broker::{
     clock::{Clock, SystemClock, UnixSeconds},
     csp::simulator::{Fault, FaultKind},
     domain::{JobName, RunId, RunRecord, RunState, SandboxId, Status},
-    store::{Acquired, Change, DeletionOutcome, RunOutcome, StoreError},
+    store::{Acquired, Change, DeletionOutcome, RunEnd, RunOutcome, StoreError},
 };
 use serde_json::Value;
 
@@ -661,6 +661,11 @@ async fn dead_run_and_fast_clock_do_not_delay_the_next_scheduled_run() {
             .await
             .unwrap()
     };
+    let failed = RunEnd {
+        outcome: RunOutcome::Failed,
+        at: START,
+        processed: Vec::new(),
+    };
     let day = 86_400;
     let Acquired::Granted { fence, .. } = acquire(1, START.0 - day, START.0).await else {
         panic!("the lease is free")
@@ -676,17 +681,11 @@ async fn dead_run_and_fast_clock_do_not_delay_the_next_scheduled_run() {
         ),
         "its holder died: {next:?}"
     );
-    pool.store
-        .release_lease(&fence, RunOutcome::Failed)
-        .await
-        .unwrap_err();
+    pool.store.release_lease(&fence, &failed).await.unwrap_err();
     let Acquired::Granted { fence, .. } = next else {
         unreachable!()
     };
-    pool.store
-        .release_lease(&fence, RunOutcome::Failed)
-        .await
-        .unwrap();
+    pool.store.release_lease(&fence, &failed).await.unwrap();
     assert_eq!(
         acquire(3, START.0 + 120 - day, START.0 + 120).await,
         Acquired::NotDue,

@@ -24,6 +24,7 @@ mod history;
 mod hostile;
 mod http;
 mod isolation;
+mod job_state;
 mod jobs;
 mod metrics;
 mod migration;

@@ -75,6 +75,8 @@ async fn sync_without_differences_writes_no_sandbox() {
     let calls = proxy.take_calls();
     assert_eq!(calls.get("TransactWriteItems"), None, "{calls:?}");
     let bookkeeping = [
+        // The state of CSP.
+        ("GetItem".to_owned(), 1),
         ("PutItem".to_owned(), 2),
         ("Query".to_owned(), 4),
         ("Scan".to_owned(), 1),

@@ -31,6 +31,17 @@ impl Pace {
         Self { config, share: 1.0 }
     }
 
+    /// Returns the fraction of the maximum pace, for other processes.
+    #[must_use]
+    pub const fn share(&self) -> f64 {
+        self.share
+    }
+
+    /// Continues at a fraction of the maximum pace that another process has reached.
+    pub const fn set_share(&mut self, share: f64) {
+        self.share = share.clamp(SLOWEST_SHARE, 1.0);
+    }
+
     /// Returns the size of the next batch.
     #[must_use]
     #[expect(

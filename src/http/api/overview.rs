@@ -74,7 +74,7 @@ pub(crate) struct OverviewBody {
     pub lasts_for_seconds: Option<u64>,
     /// The state of every job.
     pub jobs: Vec<JobBody>,
-    /// The circuit breakers of the broker that answers; each broker has its own.
+    /// The circuit breakers, which all processes share through the table.
     pub breakers: Vec<BreakerBody>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,

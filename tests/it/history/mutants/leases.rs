@@ -3,8 +3,8 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
-    domain::{JobName, RunId, RunRecord, RunState},
-    store::{Acquired, Fence, RunOutcome, StoreError},
+    domain::{CspState, JobName, RunId, RunRecord, RunState},
+    store::{Acquired, Fence, RunEnd, RunOutcome, StoreError},
 };
 
 use super::stage::{
@@ -25,6 +25,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         scenario("the record of a finished run is not overwritten", |stage| {
             recorded(stage).boxed()
         }),
+        scenario(
+            "the state of CSP is written only over the version that was read",
+            |stage| versioned(stage).boxed(),
+        ),
         scenario("a released lease is not broken", |stage| {
             broken(stage).boxed()
         }),
@@ -78,9 +82,13 @@ async fn release(stage: &Stage, fence: &Fence, at: UnixSeconds) -> Result<(), St
         .store
         .release_lease(
             fence,
-            RunOutcome::Succeeded {
+            &RunEnd {
+                outcome: RunOutcome::Succeeded {
+                    deferred: 0,
+                    deferred_since: None,
+                },
                 at,
-                deferred_since: None,
+                processed: Vec::new(),
             },
         )
         .await
@@ -127,6 +135,16 @@ async fn recorded(stage: Stage) -> Outcome {
         kept.state == RunState::Succeeded,
         "a late heartbeat overwrote the record of the finished run",
     )
+}
+
+async fn versioned(stage: Stage) -> Outcome {
+    let put = async |version| {
+        let written = stage.store.put_csp_state(CspState::default(), version);
+        written.await.unwrap()
+    };
+    must(put(0).await, "a new state was not written")?;
+    must(!put(0).await, "a state was written over another one")?;
+    must(put(1).await, "the next version was not written")
 }
 
 async fn broken(stage: Stage) -> Outcome {
