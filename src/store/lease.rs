@@ -210,30 +210,32 @@ impl PoolStore {
             .held_lease(fence)
             .expression_attribute_values(":at", number(end.at.0))
             .expression_attribute_values(":one", number(1));
-        let mut set = "SET lease_until = :zero, ended_at = :at".to_owned();
+        let (mut set, mut remove) = (vec!["lease_until = :zero", "ended_at = :at"], "");
         match end.outcome {
             RunOutcome::Succeeded {
                 deferred,
                 deferred_since,
             } => {
-                set += ", succeeded_at = :at, deferred_last = :deferred";
+                set.extend(["succeeded_at = :at", "deferred_last = :deferred"]);
                 request = request.expression_attribute_values(":deferred", unsigned(deferred));
                 if let Some(since) = deferred_since {
-                    set += ", deferred_since = :since";
+                    set.push("deferred_since = :since");
                     request = request.expression_attribute_values(":since", number(since.0));
                 } else {
-                    set += " REMOVE deferred_since";
+                    remove = " REMOVE deferred_since";
                 }
             }
-            RunOutcome::Failed => set += ", failed_at = :at",
-            RunOutcome::Interrupted => set += ", started_at = :zero",
+            RunOutcome::Failed => set.push("failed_at = :at"),
+            RunOutcome::Interrupted => set.push("started_at = :zero"),
         }
-        set += &format!(" ADD {RUNS}{} :one", end.outcome.as_str());
+        let mut add = vec![format!("{RUNS}{} :one", end.outcome.as_str())];
         for (result, count) in &end.processed {
-            set += &format!(", {PROCESSED}{result} :{result}");
+            add.push(format!("{PROCESSED}{result} :{result}"));
             request = request.expression_attribute_values(format!(":{result}"), unsigned(*count));
         }
-        self.update_lease(request.update_expression(set)).await
+        let expression = format!("SET {}{remove} ADD {}", set.join(", "), add.join(", "));
+        self.update_lease(request.update_expression(expression))
+            .await
     }
 
     /// Reads the state of a job.

@@ -315,13 +315,10 @@ pub fn gauge(number: impl TryInto<i64>) -> i64 {
 
 /// Raises a counter to a total that is counted elsewhere. A lower total, as after a restore of the table, resets it.
 pub fn raise(counter: &IntCounter, total: u64) {
-    let counted = counter.get();
-    if total < counted {
+    if total < counter.get() {
         counter.reset();
-        counter.inc_by(total);
-    } else {
-        counter.inc_by(total - counted);
     }
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 /// A guard that counts one in a gauge until it is dropped.

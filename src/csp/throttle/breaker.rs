@@ -128,7 +128,8 @@ impl Breaker {
         match state.open_until {
             None => BreakerDecision::Allowed,
             Some(end) if monotonic < end.monotonic => {
-                BreakerDecision::Refused(self.clock.now() + (end.monotonic - monotonic))
+                let remaining = end.monotonic.saturating_sub(monotonic);
+                BreakerDecision::Refused(self.clock.now() + remaining)
             }
             Some(_) => {
                 state.open_until = Some(self.end_after(self.config.timeout));
