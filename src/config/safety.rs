@@ -1,6 +1,6 @@
 //! Combinations of settings that are valid by themselves, but unsafe together.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Reader;
 use crate::{
@@ -32,20 +32,25 @@ pub(super) fn refuse_unsafe(
     } else {
         None
     };
-    for (variable, tokens) in [
+    let is_known = |token: &SecretString| is_public(token.expose_secret());
+    let public: Vec<_> = [
         ("BROKER_API_TOKEN", &auth.track_tokens),
         ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
-    ] {
-        if !tokens.iter().any(|token| is_public(token.expose_secret())) {
-            continue;
+    ]
+    .into_iter()
+    .filter(|(_, tokens)| tokens.iter().any(is_known))
+    .map(|(variable, _)| variable)
+    .collect();
+    if let Some(takes) = takes_instead {
+        for variable in public {
+            reader.refuse(variable, "a token that everybody knows", takes);
         }
-        match takes_instead {
-            Some(takes) => reader.refuse(variable, "a token that everybody knows", takes),
-            None => reader.warn(format!(
-                "{variable} is a token that everybody knows; it is accepted only because nobody else reaches this \
-                 machine's pool"
-            )),
-        }
+    } else if !public.is_empty() {
+        reader.warn(format!(
+            "everybody knows the token in {}; it is accepted only because pool and CSP are on this machine, and nobody \
+             else reaches them",
+            public.join(" and in ")
+        ));
     }
     if store.table.companion == store.table.name {
         reader.refuse(
