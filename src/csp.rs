@@ -4,12 +4,18 @@ mod account_list;
 mod client;
 mod error;
 mod http;
+mod json;
 pub mod niosxaas;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod throttle;
 
-pub use self::{account_list::AccountList, client::CspClient, error::CspError};
+pub use self::{
+    account_list::AccountList,
+    client::CspClient,
+    error::{Credentials, CspError},
+    http::uuid_of,
+};
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ const COUNT_NAMES = {
   reinstated: "reinstated",
   skipped: "skipped",
   duplicates: "duplicates",
+  unnumbered: "without a number yet",
   unreadable: "unreadable",
 };
 

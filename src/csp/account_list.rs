@@ -1,159 +1,145 @@
 //! The list of accounts, as CSP answers it.
 
-use std::{collections::HashSet, fmt};
+use std::collections::HashSet;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
+use super::http::uuid_of;
 use crate::{
     clock::UnixSeconds,
     domain::{Account, SandboxId},
 };
 
-/// The longest name or id of an account that is accepted, in bytes. DynamoDB rejects items over 400 KB, and
-/// transactions that contain one.
+/// The longest text of an account that is accepted, in bytes. DynamoDB rejects items over 400 KB, and transactions that
+/// contain one.
 const MAX_TEXT: usize = 1024;
 
 /// The accounts that CSP lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountList {
-    /// Active sandbox accounts with distinct ids.
+    /// Active sandbox accounts in the order of the list, which may repeat an account or an id.
     pub accounts: Vec<Account>,
-    /// The ids of invalid entries with a valid id. Their sandboxes are listed, so they are not stale.
-    pub broken: HashSet<SandboxId>,
+    /// The `csp_id`s of entries that are no accounts for the pool. Their sandboxes are listed, so they are not stale.
+    pub other_ids: HashSet<SandboxId>,
+    /// The external ids of these entries.
+    pub other_external_ids: HashSet<String>,
     /// The number of invalid entries, which were skipped.
     pub skipped: usize,
-    /// The number of entries skipped because an earlier entry has the same id.
-    pub duplicates: usize,
+    /// The number of entries skipped because CSP has not given the account a `csp_id` yet.
+    pub unnumbered: usize,
+    /// Why accounts are missing from the list, if it is known to be incomplete.
+    pub incomplete: Option<String>,
 }
 
-/// The body of the answer.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(deserialize_with = "read_entries")]
-    results: AccountList,
-}
-
-/// An entry of the list, as far as the broker uses it.
-#[derive(Deserialize)]
-struct Entry {
-    id: String,
-    name: String,
-    csp_id: Value,
-    account_type: String,
-    state: String,
-    created_at: Option<String>,
-    sfdc_account_id: Option<String>,
-}
-
-/// Reads the entries one by one: as JSON values, all of them would take several times the memory of the answer.
-fn read_entries<'de, D: Deserializer<'de>>(answer: D) -> Result<AccountList, D::Error> {
-    struct Entries;
-
-    impl<'de> Visitor<'de> for Entries {
-        type Value = AccountList;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of accounts")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<AccountList, A::Error> {
-            let mut list = AccountList::default();
-            let mut seen = HashSet::new();
-            while let Some(entry) = entries.next_element()? {
-                list.add(entry, &mut seen);
-            }
-            Ok(list)
-        }
-    }
-
-    answer.deserialize_seq(Entries)
+/// The reason why an active sandbox account cannot be pooled.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// No `csp_id`, or one below 1: CSP is still creating the account.
+    Unnumbered,
+    /// An attribute is missing or cannot be used.
+    Invalid(String),
 }
 
 impl AccountList {
-    /// Parses the body of an answer.
-    ///
-    /// # Errors
-    /// The body is not a JSON object with a list of `results`. Invalid entries are skipped.
-    pub(super) fn parse(body: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice::<Answer>(body).map(|answer| answer.results)
-    }
-
-    fn add(&mut self, entry: Value, seen: &mut HashSet<SandboxId>) {
-        let id = entry.get("csp_id").and_then(read_id);
-        match read_entry(entry) {
-            Ok(None) => {}
-            Ok(Some(account)) if seen.insert(account.sandbox_id.clone()) => {
-                self.accounts.push(account);
+    /// Adds the entries of a page. Invalid ones are skipped.
+    pub(super) fn add(&mut self, entries: &[Box<RawValue>]) {
+        for entry in entries {
+            // The entry is valid JSON, but its numbers may be out of range, or its depth.
+            let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
+            let fault = match read_entry(&entry) {
+                Ok(account) => {
+                    self.accounts.extend(account);
+                    continue;
+                }
+                Err(fault) => fault,
+            };
+            let id = read_id(&entry["csp_id"]).ok();
+            let external_id = text(&entry, "id");
+            match fault {
+                Fault::Unnumbered => self.unnumbered += 1,
+                Fault::Invalid(fault) => {
+                    tracing::warn!(
+                        csp_id = id.as_ref().map(SandboxId::as_str),
+                        external_id,
+                        fault,
+                        "invalid CSP account skipped"
+                    );
+                    self.skipped += 1;
+                }
             }
-            Ok(Some(_)) => self.duplicates += 1,
-            Err(fault) => {
-                tracing::warn!(
-                    csp_id = id.as_ref().map(SandboxId::as_str),
-                    fault,
-                    "invalid CSP account skipped"
-                );
-                self.skipped += 1;
-                self.broken.extend(id);
-            }
+            self.other_external_ids
+                .extend(external_id.map(ToOwned::to_owned));
+            self.other_ids.extend(id);
         }
     }
 }
 
 /// Converts an entry. Returns `None` for an account that is not an active sandbox.
-fn read_entry(entry: Value) -> Result<Option<Account>, String> {
-    let entry: Entry = serde_json::from_value(entry).map_err(|fault| fault.to_string())?;
-    if entry.account_type != "sandbox" || entry.state != "active" {
+fn read_entry(entry: &Value) -> Result<Option<Account>, Fault> {
+    if required(entry, "account_type")? != "sandbox" || required(entry, "state")? != "active" {
         return Ok(None);
     }
-    let name = entry.name.trim();
-    if name.is_empty() || entry.id.trim().is_empty() {
-        return Err("the name or the id is empty".to_owned());
-    }
-    if name.len() > MAX_TEXT || entry.id.len() > MAX_TEXT {
-        return Err(format!(
-            "the name or the id is longer than {MAX_TEXT} bytes"
-        ));
-    }
-    let sfdc = entry.sfdc_account_id.filter(|sfdc| !sfdc.is_empty());
-    if sfdc.as_ref().is_some_and(|sfdc| sfdc.len() > MAX_TEXT) {
-        return Err(format!(
-            "the Salesforce account's id is longer than {MAX_TEXT} bytes"
-        ));
-    }
+    let sandbox_id = read_id(&entry["csp_id"])?;
+    let external_id = required(entry, "id")?;
+    // Its deletion could not name it.
+    uuid_of(external_id).map_err(|fault| Fault::Invalid(fault.to_string()))?;
     Ok(Some(Account {
-        sandbox_id: read_id(&entry.csp_id).ok_or("csp_id is neither a number nor a valid id")?,
-        name: name.to_owned(),
-        external_id: entry.id.trim().to_owned(),
-        sfdc_account_id: sfdc,
-        created_at: entry
-            .created_at
+        sandbox_id,
+        name: required(entry, "name")?.to_owned(),
+        external_id: external_id.to_owned(),
+        sfdc_account_id: text(entry, "sfdc_account_id")
+            .filter(|sfdc| sfdc.len() <= MAX_TEXT)
+            .map(ToOwned::to_owned),
+        created_at: text(entry, "created_at")
             .and_then(|at| at.parse().ok())
             .map(|at: jiff::Timestamp| UnixSeconds(at.as_second())),
     }))
 }
 
-fn read_id(csp_id: &Value) -> Option<SandboxId> {
-    match csp_id {
-        Value::Number(number) => SandboxId::parse(number.to_string()).ok(),
-        Value::String(text) => SandboxId::parse(text).ok(),
-        _ => None,
+/// Returns an attribute without the white space around it, if it is a text that is not empty.
+fn text<'a>(entry: &'a Value, name: &str) -> Option<&'a str> {
+    let text = entry.get(name)?.as_str()?.trim();
+    (!text.is_empty()).then_some(text)
+}
+
+fn required<'a>(entry: &'a Value, name: &str) -> Result<&'a str, Fault> {
+    let text = text(entry, name)
+        .ok_or_else(|| Fault::Invalid(format!("{name} is missing, empty or not a text")))?;
+    if text.len() > MAX_TEXT {
+        return Err(Fault::Invalid(format!(
+            "{name} is longer than {MAX_TEXT} bytes"
+        )));
     }
+    Ok(text)
+}
+
+/// Reads a `csp_id`, which is a positive number.
+fn read_id(csp_id: &Value) -> Result<SandboxId, Fault> {
+    let id = match csp_id {
+        Value::Null => return Err(Fault::Unnumbered),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.trim().to_owned(),
+        _ => return Err(Fault::Invalid("csp_id is no number".to_owned())),
+    };
+    if id.is_empty() || id.parse().is_ok_and(|number: f64| number < 1.0) {
+        return Err(Fault::Unnumbered);
+    }
+    SandboxId::parse(id).map_err(|fault| Fault::Invalid(format!("csp_id {fault}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use serde_json::json;
 
     use super::*;
     use crate::arbitrary::json;
 
     fn read(entries: Vec<Value>) -> AccountList {
-        read_entries(Value::from(entries)).unwrap()
+        let answer = Value::from(entries).to_string();
+        let mut list = AccountList::default();
+        list.add(&serde_json::from_str::<Vec<_>>(&answer).unwrap());
+        list
     }
 
     fn entry(csp_id: impl Into<Value>) -> Value {
@@ -169,9 +155,15 @@ mod tests {
         entry
     }
 
+    fn sorted(ids: &HashSet<SandboxId>) -> Vec<&str> {
+        let mut ids: Vec<_> = ids.iter().map(SandboxId::as_str).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     #[test]
     fn csp_id_of_an_account_is_the_sandbox_id() {
-        let list = read(vec![entry(2_009_521), entry("2009522")]);
+        let list = read(vec![entry(2_009_521), entry(" 2009522 ")]);
         let ids: Vec<_> = list
             .accounts
             .iter()
@@ -189,37 +181,87 @@ mod tests {
     fn only_active_sandboxes_are_listed() {
         let list = read(vec![
             with(entry(1), "state", json!("disabled")),
-            with(entry(2), "account_type", json!("standard")),
+            with(entry(0), "account_type", json!("standard")),
         ]);
         assert_eq!(list, AccountList::default());
     }
 
     #[test]
-    fn invalid_and_duplicate_entries_are_skipped_and_counted() {
+    fn invalid_entries_are_skipped_and_counted() {
         let list = read(vec![
-            entry(1),
             entry(1),
             json!("nonsense"),
             json!(null),
             with(entry(2), "name", json!(null)),
             with(entry(3), "name", json!("  ")),
-            with(entry(4), "sfdc_account_id", json!("x".repeat(1025))),
+            with(entry(4), "state", json!(7)),
             entry(json!({"no": "id"})),
             entry("an id with spaces"),
         ]);
-        assert_eq!(
-            (list.accounts.len(), list.duplicates, list.skipped),
-            (1, 1, 7)
-        );
-        let mut broken: Vec<_> = list.broken.iter().map(SandboxId::as_str).collect();
-        broken.sort_unstable();
-        assert_eq!(broken, ["2", "3", "4"]);
+        assert_eq!((list.accounts.len(), list.skipped), (1, 7));
+        assert_eq!(sorted(&list.other_ids), ["2", "3", "4"]);
+        assert_eq!(list.other_external_ids.len(), 1);
     }
 
     #[test]
-    fn unreadable_creation_time_is_left_out() {
-        let list = read(vec![with(entry(1), "created_at", json!("yesterday"))]);
-        assert_eq!(list.accounts[0].created_at, None);
+    fn account_without_a_positive_csp_id_is_not_an_account_yet() {
+        let mut without = entry(1);
+        without.as_object_mut().unwrap().remove("csp_id");
+        let ids = [
+            json!(null),
+            json!(0),
+            json!(-7),
+            json!(0.0),
+            json!("0"),
+            json!("-1"),
+            json!(" "),
+        ];
+        let list = read(ids.into_iter().map(entry).chain([without]).collect());
+        assert_eq!(
+            (list.accounts.len(), list.skipped, list.unnumbered),
+            (0, 0, 8)
+        );
+        assert!(list.other_ids.is_empty());
+        assert!(list.other_external_ids.contains("identity/accounts/3f2a"));
+    }
+
+    #[test]
+    fn account_that_a_deletion_could_not_name_is_skipped() {
+        for id in [
+            "identity/accounts/",
+            "a/..",
+            "a/b?c=d",
+            "a/b c",
+            "a/%2e",
+            "a/b#c",
+            "é",
+        ] {
+            let list = read(vec![with(entry(1), "id", json!(id))]);
+            assert_eq!((list.accounts.len(), list.skipped), (0, 1), "{id}");
+        }
+    }
+
+    #[test]
+    fn unusable_optional_attribute_is_left_out() {
+        for value in [
+            json!(123),
+            json!({}),
+            json!(null),
+            json!("yesterday, or so"),
+            json!("x".repeat(1025)),
+        ] {
+            let list = read(vec![
+                with(entry(1), "created_at", value.clone()),
+                with(entry(2), "sfdc_account_id", value.clone()),
+            ]);
+            assert_eq!(
+                (list.accounts.len(), list.accounts[0].created_at),
+                (2, None),
+                "{value}"
+            );
+            let sfdc = list.accounts[1].sfdc_account_id.as_deref();
+            assert_eq!(sfdc, value.as_str().filter(|text| text.len() < 1025));
+        }
     }
 
     /// An entry as CSP sends it, with up to two of its values replaced.
@@ -253,36 +295,21 @@ mod tests {
             entries in proptest::collection::vec(prop_oneof![4 => corrupted_entry(), 1 => json()], 0..30)
         ) {
             let count = entries.len();
-            let list = read_entries(Value::from(entries)).unwrap();
-            prop_assert!(list.accounts.len() + list.skipped + list.duplicates <= count);
-            prop_assert!(list.broken.len() <= list.skipped);
-            let ids: HashSet<_> = list.accounts.iter().map(|account| &account.sandbox_id).collect();
-            prop_assert_eq!(ids.len(), list.accounts.len(), "ids are distinct");
+            let list = read(entries);
+            let others = list.skipped + list.unnumbered;
+            prop_assert!(list.accounts.len() + others <= count);
+            prop_assert!(list.other_ids.len() <= others && list.other_external_ids.len() <= others);
             for account in &list.accounts {
                 prop_assert!((1..=MAX_TEXT).contains(&account.name.len()));
                 prop_assert!((1..=MAX_TEXT).contains(&account.external_id.len()));
+                prop_assert!(uuid_of(&account.external_id).is_ok());
+                prop_assert!(account.sandbox_id.as_str().parse().is_ok_and(|id: f64| id >= 1.0)
+                    || account.sandbox_id.as_str().parse::<f64>().is_err());
                 prop_assert_eq!(account.name.trim(), &account.name);
                 if let Some(sfdc) = &account.sfdc_account_id {
                     prop_assert!((1..=MAX_TEXT).contains(&sfdc.len()));
                 }
             }
         }
-
-        #[test]
-        fn any_answer_is_parsed_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let text = String::from_utf8_lossy(&bytes);
-            for answer in [text.to_string(), format!(r#"{{"results": [{text}]}}"#)] {
-                if let Ok(answer) = serde_json::from_str::<Answer>(&answer) {
-                    prop_assert!(answer.results.broken.len() <= answer.results.skipped);
-                }
-            }
-        }
-
-    }
-
-    #[test]
-    fn deeply_nested_answer_is_an_error() {
-        let deep = format!(r#"{{"results": {}"#, "[".repeat(1 << 20));
-        assert!(serde_json::from_str::<Answer>(&deep).is_err());
     }
 }

@@ -5,12 +5,17 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     AccountList, CspConfig, CspError,
-    http::{checked, http_client, observed, read_body, uuid_of},
+    error::Credentials,
+    http::{checked, http_client, is_gone, observed, read_deletion, read_json, uuid_of},
+    json::Page,
 };
 use crate::{
     shared::Shared,
     telemetry::{metrics::Metrics, trace_headers},
 };
+
+/// The number of pages after which a list is considered endless.
+const MAX_PAGES: u32 = 1000;
 
 /// A client of the CSP API.
 #[derive(Clone, Debug)]
@@ -41,23 +46,67 @@ impl CspClient {
         })
     }
 
-    /// Lists the active sandbox accounts that the token gives access to.
+    /// Lists the active sandbox accounts that the token gives access to, on all pages.
     ///
     /// # Errors
     /// [`CspError`].
     pub async fn list_accounts(&self) -> Result<AccountList, CspError> {
+        let mut list = AccountList::default();
+        let first = self.list_page("").await?;
+        list.add(&first.entries);
+        let mut count = first.entries.len();
+        let total = first.total.unwrap_or(count);
+        let limit = count;
+        for _ in 1..MAX_PAGES {
+            if count == 0 || count >= total {
+                break;
+            }
+            let query = format!("?_limit={limit}&_offset={count}");
+            let page = match self.list_page(&query).await {
+                // CSP answers the plain request, so it does not know the parameters.
+                Err(CspError::Rejected { .. }) => break,
+                page => page?,
+            };
+            if page.entries.is_empty() || page.first_entry() == first.first_entry() {
+                break;
+            }
+            list.add(&page.entries);
+            count += page.entries.len();
+            if page.total.is_some_and(|now| now != total) {
+                list.incomplete =
+                    Some("the number of accounts changed while CSP listed them".to_owned());
+            }
+        }
+        if count < total {
+            list.incomplete = Some(format!("CSP lists {count} of {total} accounts"));
+        }
+        Ok(list)
+    }
+
+    async fn list_page(&self, query: &str) -> Result<Page, CspError> {
         observed(&self.metrics, "list", async {
-            let request = self
-                .http
-                .get(format!("{}/current_user/accounts", self.base_url));
-            let body = read_body(checked(self.send(request).await?)?).await?;
-            AccountList::parse(&body).map_err(|fault| {
-                CspError::unavailable(format!(
-                    "the account list is not JSON of the expected form: {fault}"
-                ))
-            })
+            let answer = self.get_accounts(query).await?;
+            read_json(answer, Page::parse).await
         })
         .await
+    }
+
+    /// Checks that CSP accepts the token, by a call that concerns no single account.
+    ///
+    /// # Errors
+    /// [`CspError::Unauthorized`] if it does not; any other [`CspError`] says nothing about the token.
+    pub async fn check_token(&self) -> Result<(), CspError> {
+        observed(&self.metrics, "list", async {
+            self.get_accounts("").await.map(drop)
+        })
+        .await
+    }
+
+    async fn get_accounts(&self, query: &str) -> Result<Response, CspError> {
+        let url = format!("{}/current_user/accounts{query}", self.base_url);
+        let answer = self.send(self.http.get(url)).await?;
+        checked(answer, Credentials::ApiToken)
+            .map_err(|error| error.without_account(Credentials::ApiToken))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CspError> {
@@ -79,18 +128,10 @@ impl CspClient {
                 .http
                 .delete(format!("{}/sandbox/accounts/{uuid}", self.base_url));
             let answer = self.send(request).await?;
-            if answer.status() == StatusCode::NOT_FOUND {
+            if is_gone(&answer) {
                 return Ok(());
             }
-            // A success with a web page comes from a proxy in front of CSP: nothing was deleted.
-            let body = read_body(checked(answer)?).await?;
-            if body.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
-                Ok(())
-            } else {
-                Err(CspError::unavailable(
-                    "the answer to a deletion is not JSON",
-                ))
-            }
+            read_deletion(checked(answer, Credentials::ApiToken)?).await
         })
         .await
     }
@@ -100,6 +141,7 @@ impl CspClient {
             header::HeaderValue::try_from(format!("Token {}", self.token.get().expose_secret()))
                 .map_err(|_| CspError::Unauthorized {
                     status: StatusCode::UNAUTHORIZED.as_u16(),
+                    credentials: Credentials::ApiToken,
                 })?;
         value.set_sensitive(true);
         Ok(value)

@@ -22,12 +22,21 @@ pub enum CspError {
         /// The delay that CSP asks for, if any.
         retry_after: Option<Duration>,
     },
-    /// The API token is not accepted. Every call fails until it is replaced.
-    #[error(
-        "CSP rejects the API token (HTTP {status}); set CSP_API_TOKEN to a valid token of the account"
-    )]
+    /// The credentials are not accepted. Every call fails until they are replaced.
+    #[error("CSP rejects {credentials}", credentials = credentials.remedy(*status))]
     Unauthorized {
-        /// 401 or 403.
+        /// The status code.
+        status: u16,
+        /// The credentials.
+        credentials: Credentials,
+    },
+    /// The request is not permitted for this account (HTTP 403), by credentials that are otherwise accepted.
+    #[error("CSP denies access to this account (HTTP 403)")]
+    Forbidden,
+    /// The state of this account prevents the request for now. Transient, but says nothing about CSP.
+    #[error("CSP cannot serve the request in the account's present state (HTTP {status})")]
+    Conflict {
+        /// 409, 423 or 425.
         status: u16,
     },
     /// The account's id is not safe in a URL, so no request was sent.
@@ -42,6 +51,28 @@ pub enum CspError {
         /// The status code.
         status: u16,
     },
+}
+
+/// The credentials of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// `CSP_API_TOKEN`.
+    ApiToken,
+    /// `NIOSXAAS_EMAIL` and `NIOSXAAS_PASSWORD`.
+    NiosxaasUser,
+}
+
+impl Credentials {
+    fn remedy(self, status: u16) -> String {
+        match self {
+            Self::ApiToken => format!(
+                "the API token (HTTP {status}); set CSP_API_TOKEN to a valid token of the account"
+            ),
+            Self::NiosxaasUser => format!(
+                "the NIOSXaaS user (HTTP {status}); set NIOSXAAS_EMAIL and NIOSXAAS_PASSWORD to valid credentials"
+            ),
+        }
+    }
 }
 
 impl CspError {
@@ -67,14 +98,34 @@ impl CspError {
             Self::Unavailable { .. } => "unavailable",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthorized { .. } => "unauthorized",
-            Self::InvalidId { .. } | Self::Rejected { .. } => "rejected",
+            Self::Forbidden
+            | Self::Conflict { .. }
+            | Self::InvalidId { .. }
+            | Self::Rejected { .. } => "rejected",
         }
     }
 
-    /// Returns whether the same call may succeed later.
+    /// Returns whether CSP itself fails, so that other calls would fail too. Transient.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+    }
+
+    /// Returns whether the same call may succeed later without a change of the configuration.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+        self.is_outage() || matches!(self, Self::Conflict { .. })
+    }
+
+    /// Returns the error of a call that concerns no single account: the credentials are at fault if it is denied.
+    pub(super) fn without_account(self, credentials: Credentials) -> Self {
+        match self {
+            Self::Forbidden => Self::Unauthorized {
+                status: 403,
+                credentials,
+            },
+            error => error,
+        }
     }
 }
 

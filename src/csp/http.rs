@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::CspError;
+use super::{CspError, error::Credentials, json::mended};
 use crate::{
     telemetry::{
         TRACE,
@@ -54,14 +55,14 @@ pub(super) fn http_client(
         .build()?)
 }
 
-/// Returns the last part of a resource id.
+/// Returns the last part of a resource id, by which the API names the resource.
 ///
 /// # Errors
 /// [`CspError::InvalidId`] unless the part is a single, plain segment of a URL path.
-pub(super) fn uuid_of(resource: &str) -> Result<&str, CspError> {
+pub fn uuid_of(resource: &str) -> Result<&str, CspError> {
     let uuid = resource.rsplit('/').next().unwrap_or_default();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if uuid.is_empty() || !uuid.bytes().all(is_plain) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if matches!(uuid, "" | "." | "..") || !uuid.bytes().all(is_plain) {
         return Err(CspError::InvalidId {
             external_id: resource.to_owned(),
         });
@@ -95,17 +96,29 @@ pub(super) async fn observed<T>(
     result
 }
 
+/// Returns whether the answer says that the resource does not exist, or no longer.
+pub(super) fn is_gone(answer: &Response) -> bool {
+    matches!(answer.status(), StatusCode::NOT_FOUND | StatusCode::GONE)
+}
+
 /// Returns `answer` if its status code is a success.
 ///
 /// # Errors
-/// [`CspError`] by status code.
-pub(super) fn checked(answer: Response) -> Result<Response, CspError> {
+/// [`CspError`] by status code. `credentials` are those of the request.
+pub(super) fn checked(answer: Response, credentials: Credentials) -> Result<Response, CspError> {
     let status = answer.status();
     match status {
         _ if status.is_success() => Ok(answer),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(CspError::Unauthorized {
+        StatusCode::UNAUTHORIZED => Err(CspError::Unauthorized {
             status: status.as_u16(),
+            credentials,
         }),
+        StatusCode::FORBIDDEN => Err(CspError::Forbidden),
+        StatusCode::CONFLICT | StatusCode::LOCKED | StatusCode::TOO_EARLY => {
+            Err(CspError::Conflict {
+                status: status.as_u16(),
+            })
+        }
         StatusCode::TOO_MANY_REQUESTS => Err(CspError::RateLimited {
             retry_after: retry_after(&answer),
         }),
@@ -129,7 +142,7 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 }
 
 /// Reads the body of an answer, up to [`MAX_ANSWER`] bytes.
-pub(super) async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {
+async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         if body.len() + chunk.len() > MAX_ANSWER {
@@ -140,6 +153,33 @@ pub(super) async fn read_body(mut answer: Response) -> Result<Vec<u8>, CspError>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// Reads an answer that is JSON.
+///
+/// # Errors
+/// [`CspError::Unavailable`] if `parse` fails.
+pub(super) async fn read_json<T>(
+    answer: Response,
+    parse: impl FnOnce(&str) -> serde_json::Result<T>,
+) -> Result<T, CspError> {
+    parse(&mended(read_body(answer).await?)).map_err(|fault| {
+        CspError::unavailable(format!(
+            "the answer is not JSON of the expected form: {fault}"
+        ))
+    })
+}
+
+/// Reads the answer to a deletion that succeeded: nothing, or any JSON.
+///
+/// # Errors
+/// [`CspError::Unavailable`] if the answer is a web page, which comes from a proxy in front of CSP: nothing was deleted.
+pub(super) async fn read_deletion(answer: Response) -> Result<(), CspError> {
+    read_json(answer, |body| match body.trim() {
+        "" => Ok(()),
+        body => serde_json::from_str(body).map(|IgnoredAny| ()),
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -170,13 +210,17 @@ mod tests {
             let mut answer = axum::http::Response::new("");
             *answer.status_mut() = StatusCode::from_u16(status).unwrap();
             answer.headers_mut().extend(after.map(|after| (header::RETRY_AFTER, after)));
-            match checked(Response::from(answer)) {
+            match checked(Response::from(answer), Credentials::ApiToken) {
                 Ok(_) => prop_assert!((200..300).contains(&status)),
                 Err(error) => {
                     prop_assert!(!(200..300).contains(&status));
                     prop_assert!(error.retry_after().is_none_or(|pause| pause <= MAX_RETRY_AFTER));
-                    let is_transient = matches!(status, 300..400 | 408 | 429 | 500..600);
+                    let is_outage = matches!(status, 300..400 | 408 | 429 | 500..600);
+                    prop_assert_eq!(error.is_outage(), is_outage, "{}", status);
+                    let is_transient = is_outage || matches!(status, 409 | 423 | 425);
                     prop_assert_eq!(error.is_transient(), is_transient, "{}", status);
+                    let is_unauthorized = matches!(error, CspError::Unauthorized { .. });
+                    prop_assert_eq!(is_unauthorized, status == 401, "{}", status);
                 }
             }
         }

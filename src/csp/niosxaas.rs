@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 
 use super::{
     CspError,
-    http::{checked, http_client, observed, read_body, uuid_of},
+    error::Credentials,
+    http::{checked, http_client, is_gone, observed, read_deletion, read_json, uuid_of},
+    json::Page,
 };
 use crate::{
     shared::Shared,
@@ -52,6 +54,8 @@ pub enum Cleaned {
     Deleted(usize),
     /// Shadow mode: no service was deleted. Contains the number that would have been.
     Shadow(usize),
+    /// The account does not exist, and neither do its services.
+    NoAccount,
 }
 
 /// A client of the NIOSXaaS API. Clones are cheap.
@@ -75,15 +79,11 @@ struct Token {
     jwt: SecretString,
 }
 
-#[derive(Deserialize)]
-struct Services {
-    results: Vec<Value>,
-}
-
-#[derive(Deserialize)]
+/// A service, as far as the client uses it.
+#[derive(Debug)]
 struct Service {
     id: String,
-    name: String,
+    name: Option<String>,
 }
 
 impl NiosxaasClient {
@@ -127,19 +127,20 @@ impl NiosxaasClient {
             .timeout(self.config.timeout)
     }
 
-    async fn send<T: serde::de::DeserializeOwned>(
+    /// Sends a request. Returns `None` if the resource does not exist.
+    async fn send<T>(
         &self,
         operation: &'static str,
         request: RequestBuilder,
-    ) -> Result<T, CspError> {
+        read: impl AsyncFnOnce(Response) -> Result<T, CspError>,
+    ) -> Result<Option<T>, CspError> {
         observed(&self.metrics, operation, async {
             let answer = request.headers(trace_headers()).send().await?;
-            let body = read_body(checked(answer)?).await?;
-            serde_json::from_slice(&body).map_err(|fault| {
-                CspError::unavailable(format!(
-                    "an answer of NIOSXaaS is not JSON of the expected form: {fault}"
-                ))
-            })
+            if is_gone(&answer) {
+                return Ok(None);
+            }
+            let answer = checked(answer, Credentials::NiosxaasUser)?;
+            read(answer).await.map(Some)
         })
         .await
     }
@@ -151,64 +152,92 @@ impl NiosxaasClient {
             "password": user.password.expose_secret(),
         });
         let request = self.request(Method::POST, "/v2/session/users/sign_in");
-        let answer = self.send("niosxaas_sign_in", request.json(&body)).await;
+        let answer = self
+            .send("niosxaas_sign_in", request.json(&body), read_token)
+            .await
+            .and_then(|token| token.ok_or(CspError::Rejected { status: 404 }))
+            // No account is at fault.
+            .map_err(
+                |error| match error.without_account(Credentials::NiosxaasUser) {
+                    CspError::Rejected { status } => CspError::unavailable(format!(
+                        "NIOSXaaS rejects the sign-in (HTTP {status})"
+                    )),
+                    error => error,
+                },
+            );
         let outcome = if answer.is_ok() { "success" } else { "error" };
         self.metrics
             .niosxaas_auth
             .with_label_values(&[outcome])
             .inc();
-        answer.map(|token: Token| token.jwt)
+        answer
     }
 
+    /// Switches the session to an account. Returns `None` if the account does not exist.
     async fn switch(
         &self,
         token: &SecretString,
         external_id: &str,
-    ) -> Result<SecretString, CspError> {
-        let uuid = external_id.rsplit('/').next().unwrap_or_default();
-        let body = json!({ "id": format!("identity/accounts/{uuid}") });
+    ) -> Result<Option<SecretString>, CspError> {
+        let body = json!({ "id": format!("identity/accounts/{}", uuid_of(external_id)?) });
         let request = self
             .request(Method::POST, "/v2/session/account_switch")
             .bearer_auth(token.expose_secret());
-        let token: Token = self.send("niosxaas_switch", request.json(&body)).await?;
-        Ok(token.jwt)
+        self.send("niosxaas_switch", request.json(&body), read_token)
+            .await
     }
 
     async fn services(&self, token: &SecretString) -> Result<Vec<Service>, CspError> {
         let request = self
             .request(Method::GET, SERVICES)
             .bearer_auth(token.expose_secret());
-        let services: Services = self.send("niosxaas_list", request).await?;
+        let page = self
+            .send("niosxaas_list", request, async |answer| {
+                read_json(answer, Page::parse).await
+            })
+            .await?
+            .ok_or(CspError::Rejected { status: 404 })?;
         let wanted = |service: &Service| {
-            self.config.service_name.is_empty() || service.name == self.config.service_name
+            let name = &self.config.service_name;
+            name.is_empty() || service.name.as_ref() == Some(name)
         };
-        let readable = services
-            .results
-            .into_iter()
-            .filter_map(|entry| serde_json::from_value(entry).ok());
-        Ok(readable.filter(wanted).collect())
+        Ok(read_services(&page).filter(wanted).collect())
     }
 
+    /// Deletes a service. Succeeds if it does not exist.
     async fn delete(&self, token: &SecretString, service: &Service) -> Result<(), CspError> {
         let uuid = uuid_of(&service.id)?;
         let request = self
             .request(Method::DELETE, &format!("{SERVICES}/{uuid}"))
             .bearer_auth(token.expose_secret());
-        observed(&self.metrics, "niosxaas_delete", async {
-            let answer = request.headers(trace_headers()).send().await?;
-            if answer.status() == StatusCode::NOT_FOUND {
-                Ok(())
-            } else {
-                checked(answer).map(drop)
-            }
-        })
-        .await?;
+        self.send("niosxaas_delete", request, read_deletion).await?;
         self.metrics.niosxaas_services_deleted.inc();
         Ok(())
     }
 }
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
+
+async fn read_token(answer: Response) -> Result<SecretString, CspError> {
+    let token: Token = read_json(answer, |body| serde_json::from_str(body)).await?;
+    Ok(token.jwt)
+}
+
+/// Converts the entries of a list. Invalid ones are logged and skipped.
+fn read_services(page: &Page) -> impl Iterator<Item = Service> {
+    page.entries.iter().filter_map(|entry| {
+        let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
+        let text = |name| entry.get(name)?.as_str().map(ToOwned::to_owned);
+        let Some(id) = text("id") else {
+            tracing::warn!("invalid NIOSXaaS service skipped");
+            return None;
+        };
+        Some(Service {
+            id,
+            name: text("name"),
+        })
+    })
+}
 
 impl Session {
     /// Deletes the services of an account, or counts them in shadow mode. Signs in again once if the session has
@@ -219,7 +248,7 @@ impl Session {
     pub async fn clean(&self, external_id: &str) -> Result<Cleaned, CspError> {
         let token = self.token(None).await?;
         match self.clean_with(&token, external_id).await {
-            Err(CspError::Unauthorized { status: 401 }) => {
+            Err(CspError::Unauthorized { status: 401, .. }) => {
                 let renewed = self.token(Some(&token)).await?;
                 self.clean_with(&renewed, external_id).await
             }
@@ -246,15 +275,23 @@ impl Session {
         token: &SecretString,
         external_id: &str,
     ) -> Result<Cleaned, CspError> {
-        let token = self.client.switch(token, external_id).await?;
+        let Some(token) = self.client.switch(token, external_id).await? else {
+            return Ok(Cleaned::NoAccount);
+        };
         let services = self.client.services(&token).await?;
         if self.client.config.shadow_mode {
             return Ok(Cleaned::Shadow(services.len()));
         }
+        // A service that cannot be deleted does not keep the others.
+        let mut outcome = Ok(Cleaned::Deleted(services.len()));
         for service in &services {
-            self.client.delete(&token, service).await?;
+            match self.client.delete(&token, service).await {
+                Err(error @ CspError::Unauthorized { .. }) => return Err(error),
+                Err(error) => outcome = outcome.and(Err(error)),
+                Ok(()) => {}
+            }
         }
-        Ok(Cleaned::Deleted(services.len()))
+        outcome
     }
 }
 
@@ -265,17 +302,29 @@ mod tests {
     use super::*;
     use crate::arbitrary::json;
 
+    #[test]
+    fn service_needs_no_name() {
+        let answer = r#"{"results": [{"id": "a/1"}, {"id": "a/2", "name": 3}, {"id": "a/3", "name": "x"}, {}, null]}"#;
+        let page = Page::parse(answer).unwrap();
+        let services: Vec<_> = read_services(&page)
+            .map(|service| (service.id, service.name))
+            .collect();
+        let expected = [("a/1", None), ("a/2", None), ("a/3", Some("x"))];
+        assert_eq!(
+            services,
+            expected.map(|(id, name)| (id.to_owned(), name.map(ToOwned::to_owned)))
+        );
+    }
+
     proptest! {
         #[test]
         fn any_answer_is_parsed_or_rejected(results in json(), jwt in json()) {
             let answer = json!({ "results": results, "jwt": jwt }).to_string();
-            let services: Result<Services, _> = serde_json::from_str(&answer);
-            prop_assert_eq!(services.is_ok(), results.is_array());
-            for entry in services.map(|services| services.results).unwrap_or_default() {
-                let is_service = entry["id"].is_string() && entry["name"].is_string();
-                let is_object = entry.is_object();
-                let is_read = serde_json::from_value::<Service>(entry).is_ok();
-                prop_assert!(!is_object || is_read == is_service);
+            let page = Page::parse(&answer);
+            prop_assert_eq!(page.is_ok(), results.is_array() || results.is_null());
+            if let (Ok(page), Value::Array(entries)) = (page, results) {
+                let with_id = entries.iter().filter(|entry| entry["id"].is_string());
+                prop_assert_eq!(read_services(&page).count(), with_id.count());
             }
             let token: Result<Token, _> = serde_json::from_str(&answer);
             prop_assert_eq!(token.is_ok(), jwt.is_string());

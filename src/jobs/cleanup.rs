@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join_all;
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -61,7 +61,7 @@ pub(crate) struct CleanupReport {
     pub due: usize,
     /// Sandboxes deleted.
     pub deleted: usize,
-    /// Sandboxes that CSP refuses to delete, or without attempts left: now `deletion_failed`.
+    /// Sandboxes that CSP refuses to delete for ever, or without attempts left: now `deletion_failed`.
     pub failed: usize,
     /// Sandboxes deferred to a later run.
     pub deferred: usize,
@@ -111,6 +111,50 @@ struct Attempt {
     result: Result<(), CspError>,
 }
 
+/// The results of a batch.
+#[derive(Default)]
+struct Batch {
+    /// The number of attempts.
+    attempts: usize,
+    /// Whether CSP failed.
+    has_outage: bool,
+    /// The longest pause that CSP requested.
+    requested_pause: Option<Duration>,
+    /// Attempts that CSP denied (403). They are not recorded until it is known whether the accounts or the token is the
+    /// reason.
+    forbidden: Vec<Attempt>,
+    /// The error of a rejected token.
+    unauthorized: Option<CspError>,
+}
+
+impl Batch {
+    /// Adds the results of some attempts. Returns those that can be recorded.
+    fn add(&mut self, attempts: Vec<Attempt>) -> Vec<Attempt> {
+        self.attempts += attempts.len();
+        let mut settled = Vec::with_capacity(attempts.len());
+        for attempt in attempts {
+            match attempt.result {
+                // The token is the reason, not the sandbox.
+                Err(error @ CspError::Unauthorized { .. }) => {
+                    self.unauthorized = Some(error);
+                    continue;
+                }
+                Err(CspError::Forbidden) => {
+                    self.forbidden.push(attempt);
+                    continue;
+                }
+                Err(ref error) if error.is_outage() => {
+                    self.has_outage = true;
+                    self.requested_pause = self.requested_pause.max(error.retry_after());
+                }
+                _ => {}
+            }
+            settled.push(attempt);
+        }
+        settled
+    }
+}
+
 impl Job for CleanupJob {
     type Report = CleanupReport;
 
@@ -125,10 +169,14 @@ impl Job for CleanupJob {
             report.requeued = self.requeue(run).await?;
         }
         let context = run.context();
-        let due = context
+        let mut due = context
             .store
             .due_for_deletion(context.clock.now(), LONGEST_DEFERRAL)
             .await?;
+        // Sandboxes whose deletion keeps failing would open the breaker before any other is attempted, so they come last;
+        // those that fail for the first time come in any place.
+        due.shuffle(&mut rand::rng());
+        due.sort_by_key(|sandbox| sandbox.maintenance.deletion_retry_count);
         report.due = due.len();
         run.progress(&report);
         let ended = self.delete_all(run, due.into(), &mut report).await;
@@ -179,17 +227,16 @@ impl CleanupJob {
                     break;
                 }
             };
-            let item_delay = lock(&context.pace).item_delay();
-            let batch = queue.drain(..size.min(queue.len()));
-            let attempts = join_all(batch.enumerate().map(|(at, sandbox)| {
-                let delay = item_delay * u32::try_from(at).unwrap_or(u32::MAX);
-                self.attempt(run, session.as_ref(), sandbox, delay)
-            }))
-            .await;
-            let attempts = attempts.into_iter().flatten().collect();
-            let requested_pause = self.record_attempts(run, attempts, report).await?;
-            run.progress(report);
-            if requested_pause.is_some_and(|pause| pause > LONGEST_PAUSE) {
+            let batch = self
+                .delete_batch(run, session.as_ref(), &mut queue, size, report)
+                .await?;
+            if let Some(error) = batch.unauthorized {
+                return Err(error.into());
+            }
+            if batch
+                .requested_pause
+                .is_some_and(|pause| pause > LONGEST_PAUSE)
+            {
                 report.stopped =
                     Some("CSP requests a longer pause than a run waits for".to_owned());
                 break;
@@ -197,7 +244,7 @@ impl CleanupJob {
             // An open breaker ends the run in the next iteration, without a pause.
             if !queue.is_empty() && !context.csp_breaker.is_open() {
                 let delay = lock(&context.pace).delay();
-                run.pause(delay.max(requested_pause.unwrap_or_default()))
+                run.pause(delay.max(batch.requested_pause.unwrap_or_default()))
                     .await;
             }
         }
@@ -205,20 +252,61 @@ impl CleanupJob {
         Ok(())
     }
 
-    /// Deletes one sandbox after `delay`. Returns `None` if the breaker opened, or the run was stopped, in the
-    /// meantime.
-    async fn attempt(
+    /// Deletes up to `size` sandboxes of the queue at the same time, and records each outcome.
+    async fn delete_batch(
         &self,
         run: &Run<CleanupReport>,
         session: Option<&Session>,
-        sandbox: Sandbox,
-        delay: Duration,
-    ) -> Option<Attempt> {
+        queue: &mut VecDeque<Sandbox>,
+        size: usize,
+        report: &mut CleanupReport,
+    ) -> Result<Batch, JobError> {
         let context = run.context();
-        run.pause(delay).await;
-        if !delay.is_zero() && (run.is_stopped() || context.csp_breaker.is_open()) {
-            return None;
+        let mut batch = Batch::default();
+        let mut left = size.min(queue.len());
+        while left > 0 {
+            let group = queue.drain(..left);
+            left -= group.len();
+            let attempts =
+                join_all(group.map(|sandbox| self.attempt(context, session, sandbox))).await;
+            let settled = batch.add(attempts);
+            self.record_attempts(run, settled, report).await?;
+            if left == 0 || batch.unauthorized.is_some() || batch.requested_pause.is_some() {
+                break;
+            }
+            let delay = lock(&context.pace).item_delay();
+            run.pause(delay).await;
+            if run.is_stopped() || context.csp_breaker.is_open() {
+                break;
+            }
         }
+        // If CSP denies everything, the token may be the reason.
+        if batch.unauthorized.is_none()
+            && batch.attempts == batch.forbidden.len()
+            && let Err(error @ CspError::Unauthorized { .. }) = context.csp.check_token().await
+        {
+            batch.unauthorized = Some(error);
+        }
+        if batch.unauthorized.is_none() {
+            let forbidden = std::mem::take(&mut batch.forbidden);
+            self.record_attempts(run, forbidden, report).await?;
+            let mut pace = lock(&context.pace);
+            if batch.has_outage {
+                pace.slow_down();
+            } else {
+                pace.speed_up();
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Deletes one sandbox.
+    async fn attempt(
+        &self,
+        context: &JobContext,
+        session: Option<&Session>,
+        sandbox: Sandbox,
+    ) -> Attempt {
         let niosxaas = match session {
             Some(session) if sandbox.maintenance.niosxaas_cleaned_at.is_none() => {
                 Some(clean_services(context, session, &sandbox).await)
@@ -232,29 +320,26 @@ impl CleanupJob {
         match &result {
             // The token or the id is at fault, not CSP.
             Err(CspError::Unauthorized { .. } | CspError::InvalidId { .. }) => {}
-            Err(error) if error.is_transient() => {
-                context.csp_breaker.failed(error.retry_after());
-            }
+            Err(error) if error.is_outage() => context.csp_breaker.failed(error.retry_after()),
             _ => context.csp_breaker.succeeded(),
         }
-        Some(Attempt {
+        Attempt {
             sandbox,
             niosxaas,
             result,
-        })
+        }
     }
 
-    /// Writes the results of a batch. Returns the longest pause that CSP requested.
+    /// Writes the results of attempts.
     async fn record_attempts(
         &self,
         run: &Run<CleanupReport>,
         attempts: Vec<Attempt>,
         report: &mut CleanupReport,
-    ) -> Result<Option<Duration>, JobError> {
+    ) -> Result<(), JobError> {
         let context = run.context();
         let now = context.clock.now();
         let mut changes = Vec::with_capacity(attempts.len());
-        let (mut transient_failures, mut requested_pause, mut unauthorized) = (0_usize, None, None);
         for Attempt {
             sandbox,
             niosxaas,
@@ -278,14 +363,7 @@ impl CleanupJob {
             }
             let outcome = match result {
                 Ok(()) => DeletionOutcome::Deleted,
-                // The token is at fault, not the sandbox.
-                Err(error @ CspError::Unauthorized { .. }) => {
-                    unauthorized = Some(error);
-                    continue;
-                }
-                Err(error) if error.is_transient() => {
-                    transient_failures += 1;
-                    requested_pause = requested_pause.max(error.retry_after());
+                Err(error) if error.is_transient() || matches!(error, CspError::Forbidden) => {
                     defer_or_give_up(&sandbox, &error, context.jobs.deletion_max_attempts, now)
                 }
                 Err(error) => DeletionOutcome::GivenUp {
@@ -293,11 +371,6 @@ impl CleanupJob {
                 },
             };
             changes.push(Change::Deletion(Box::new(sandbox), outcome, niosxaas));
-        }
-        match transient_failures {
-            0 if unauthorized.is_none() => lock(&context.pace).speed_up(),
-            0 => {}
-            _ => lock(&context.pace).slow_down(),
         }
         let made = context
             .store
@@ -318,7 +391,8 @@ impl CleanupJob {
                 _ => {}
             }
         }
-        unauthorized.map_or(Ok(requested_pause), |error| Err(error.into()))
+        run.progress(report);
+        Ok(())
     }
 }
 
@@ -345,11 +419,18 @@ async fn clean_services(
                 reason: format!("shadow mode: {services} service(s) would be deleted"),
             }
         }
+        Ok(Cleaned::NoAccount) => {
+            breaker.succeeded();
+            NiosxaasOutcome::Skipped {
+                reason: "the account no longer exists".to_owned(),
+            }
+        }
         Err(error) => {
-            match error {
+            if error.is_outage() || matches!(error, CspError::Unauthorized { .. }) {
+                breaker.failed(error.retry_after());
+            } else {
                 // The fault concerns this account only.
-                CspError::Rejected { .. } | CspError::InvalidId { .. } => breaker.succeeded(),
-                _ => breaker.failed(error.retry_after()),
+                breaker.succeeded();
             }
             NiosxaasOutcome::Failed {
                 reason: reason(&error),

@@ -43,7 +43,7 @@ pub(crate) struct SyncJob {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
-    "skipped": 0, "duplicates": 0, "unreadable": 0, "duration_ms": 412
+    "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "duration_ms": 412
 }))]
 pub(crate) struct SyncReport {
     /// The status of the run.
@@ -60,10 +60,12 @@ pub(crate) struct SyncReport {
     pub marked_stale: usize,
     /// Deleted sandboxes that CSP still lists after an hour, now `pending_deletion` again.
     pub reinstated: usize,
-    /// Entries of CSP's list that are unreadable.
+    /// Entries of CSP's list that are unreadable, or whose deletion would be impossible.
     pub skipped: usize,
     /// Entries of CSP's list that repeat an id.
     pub duplicates: usize,
+    /// Entries of CSP's list without a `csp_id` above 0: accounts that CSP is still creating.
+    pub unnumbered: usize,
     /// Items of the table that are unreadable.
     pub unreadable: usize,
     /// Why nothing was marked stale although sandboxes are missing from CSP's list.
@@ -127,14 +129,19 @@ impl Job for SyncJob {
         let mut report = SyncReport {
             synced: list.accounts.len(),
             skipped: list.skipped,
-            duplicates: list.duplicates,
+            unnumbered: list.unnumbered,
             ..SyncReport::default()
         };
         run.progress(&report);
+        let incomplete = list.incomplete.clone();
         let mut difference = compare(context, list, now, &mut report).await?;
-        if let Some(reason) = guard(report.synced, &difference, context.sync.max_stale_fraction)
-            .filter(|_| !self.force)
-        {
+        let reason = match incomplete {
+            Some(reason) => Some(format!(
+                "{reason}; to mark missing ones stale anyway, run sync with force=true"
+            )),
+            None => guard(report.synced, &difference, context.sync.max_stale_fraction),
+        };
+        if let Some(reason) = reason.filter(|_| !self.force) {
             tracing::warn!(
                 missing = difference.missing.len(),
                 available = difference.available,
@@ -189,6 +196,8 @@ async fn compare(
         .into_iter()
         .map(|account| (account.sandbox_id.clone(), account))
         .collect();
+    report.duplicates = report.synced - listed.len();
+    report.synced = listed.len();
     let mut tombstones: HashMap<String, Tombstone> = HashMap::new();
     let mut difference = Difference::default();
     let mut pages = context.store.sandbox_pages();
@@ -201,7 +210,7 @@ async fn compare(
         }
         for sandbox in page.sandboxes {
             let account = listed.remove(sandbox.id());
-            let is_listed = account.is_some() || list.broken.contains(sandbox.id());
+            let is_listed = account.is_some() || list.other_ids.contains(sandbox.id());
             difference.add(sandbox, account, is_listed);
         }
         tombstones.extend(

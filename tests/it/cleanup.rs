@@ -191,17 +191,17 @@ async fn permanent_rejection_fails_only_its_own_sandbox() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_token_stops_the_run_without_counting_attempts() {
-    for code in [401, 403] {
+    for (on, code, calls) in [(Call::Delete, 401, 10), (Call::Any, 403, 10)] {
         let (pool, simulator, broker) = broker_with_csp(30, &[]).await;
         used(&broker, 30).await;
         let before = simulator.calls().delete;
-        simulator.inject([fault_on(Call::Delete, FaultKind::Status { code })]);
+        simulator.inject([fault_on(on, FaultKind::Status { code })]);
         let answer = broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
         assert_eq!(
             (answer.status.as_u16(), answer.code().as_str()),
             (502, "CSP_ERROR")
         );
-        assert!(simulator.calls().delete - before <= 10, "at most one batch");
+        assert_eq!(simulator.calls().delete - before, calls, "HTTP {code}");
         for sandbox in pool.sandboxes().await {
             assert_eq!(
                 (sandbox.status, sandbox.maintenance.deletion_retry_count),
@@ -211,6 +211,86 @@ async fn rejected_token_stops_the_run_without_counting_attempts() {
         simulator.inject([]);
         assert_eq!(broker.client.job("cleanup").await["deleted"], 30);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_that_csp_refuses_to_delete_delays_no_other() {
+    let (pool, simulator, broker) = broker_with_csp(40, &[]).await;
+    let ids = used(&broker, 40).await;
+    let refused: Vec<u64> = ids[..10].iter().map(|id| id.parse().unwrap()).collect();
+    let fault = |code| Fault {
+        accounts: refused.clone(),
+        ..fault_on(Call::Delete, FaultKind::Status { code })
+    };
+    simulator.inject([fault(403)]);
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["deleted"], &report["deferred"], &report["failed"]),
+        (&30.into(), &10.into(), &0.into())
+    );
+    for (attempts, code) in (2..).zip([409, 423, 425, 403, 403, 403]) {
+        broker.clock.advance(Duration::from_mins(90));
+        simulator.inject([fault(code)]);
+        let report = broker.client.job("cleanup").await;
+        assert_eq!(
+            (&report["due"], &report["deferred"], &report["stopped"]),
+            (&10.into(), &10.into(), &Value::Null),
+            "HTTP {code}"
+        );
+        let sandbox = shown(&broker, &ids[0]).await;
+        assert_eq!(sandbox["deletion_retry_count"], attempts);
+        let error = sandbox["deletion_error"].as_str().unwrap();
+        assert!(error.contains(&code.to_string()), "{error}");
+    }
+    broker.clock.advance(Duration::from_mins(90));
+    assert_eq!(broker.client.job("cleanup").await["failed"], 10);
+    simulator.inject([]);
+    let report = broker.client.job("cleanup?retry_failed=true").await;
+    assert_eq!(
+        (&report["requeued"], &report["deleted"]),
+        (&10.into(), &10.into())
+    );
+    assert!(pool.sandboxes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_without_the_right_to_delete_counts_attempts() {
+    let (_pool, simulator, broker) = broker_with_csp(10, &[]).await;
+    used(&broker, 10).await;
+    simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 403 })]);
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["status"], &report["deferred"]),
+        (&"completed".into(), &10.into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_whose_deletion_keeps_failing_do_not_starve_the_others() {
+    let (_pool, simulator, broker) = broker_with_csp(40, &[]).await;
+    let ids = used(&broker, 40).await;
+    simulator.inject([Fault {
+        accounts: ids[..10].iter().map(|id| id.parse().unwrap()).collect(),
+        ..fault_on(Call::Delete, FaultKind::Status { code: 500 })
+    }]);
+    let mut deleted = 0;
+    // A run every five minutes, for half an hour.
+    for _ in 0..6 {
+        deleted += broker.client.job("cleanup").await["deleted"]
+            .as_u64()
+            .unwrap();
+        broker.clock.advance(Duration::from_mins(5));
+    }
+    assert_eq!(deleted, 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_that_is_gone_counts_as_deleted() {
+    let (pool, simulator, broker) = broker_with_csp(3, &[]).await;
+    used(&broker, 3).await;
+    simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 410 })]);
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 3);
+    assert!(pool.sandboxes().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -458,6 +538,67 @@ async fn failing_niosxaas_never_prevents_the_deletion_of_an_account() {
             "the circuit breaker opened: {outcomes:?}"
         );
         assert!(simulator.calls().niosxaas <= 20, "{:?}", simulator.calls());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_that_is_gone_is_no_failed_cleanup_of_services() {
+    let (pool, simulator, broker) = with_services(&[("CIRCUIT_BREAKER_THRESHOLD", "2")]).await;
+    for id in used(&broker, 20).await {
+        simulator.remove_account(id.parse().unwrap()).unwrap();
+    }
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["deleted"], &report["niosxaas_failed"]),
+        (&20.into(), &0.into()),
+        "{report}"
+    );
+    assert_eq!(records(&pool).await, vec!["skipped"; 20]);
+    let shown = broker.client.admin(Method::GET, "/v1/admin/niosxaas").await;
+    assert_eq!(
+        shown.json()["records"][0]["detail"],
+        "the account no longer exists"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_account_does_not_stop_the_cleanup_of_other_services() {
+    let (_pool, simulator, broker) = with_services(&[("CIRCUIT_BREAKER_THRESHOLD", "2")]).await;
+    used(&broker, 20).await;
+    // After the sign-in, the switches to five accounts are denied.
+    simulator.inject([
+        Fault {
+            times: Some(1),
+            ..fault_on(Call::Niosxaas, FaultKind::Slow { delay_ms: 0 })
+        },
+        Fault {
+            times: Some(5),
+            ..fault_on(Call::Niosxaas, FaultKind::Status { code: 403 })
+        },
+    ]);
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(
+        (&report["niosxaas_failed"], &report["niosxaas_cleaned"]),
+        (&5.into(), &15.into()),
+        "{report}"
+    );
+    assert_eq!(simulator.calls().sign_ins, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_niosxaas_user_is_named_and_not_signed_in_again_for_each_account() {
+    for code in [400, 401, 403, 404] {
+        let (_pool, simulator, broker) = with_services(&[]).await;
+        used(&broker, 20).await;
+        simulator.inject([fault_on(Call::Niosxaas, FaultKind::Status { code })]);
+        let report = broker.client.job("cleanup").await;
+        assert_eq!(
+            (&report["deleted"], &report["niosxaas_failed"]),
+            (&20.into(), &5.into()),
+            "HTTP {code}: {report}"
+        );
+        let shown = broker.client.admin(Method::GET, "/v1/admin/niosxaas").await;
+        assert!(!shown.text.contains("CSP_API_TOKEN"), "{}", shown.text);
     }
 }
 

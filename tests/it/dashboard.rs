@@ -113,7 +113,7 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         let id = broker.client.allocate(&caller).await.sandbox_id();
         broker.client.release(&id, &caller).await;
     }
-    let rejection = FaultKind::Status { code: 403 };
+    let rejection = FaultKind::Status { code: 401 };
     simulator.inject([Fault {
         on: Call::Delete,
         ..Fault::always(rejection)

@@ -8,7 +8,7 @@ use sandbox_broker::{
     domain::{SandboxId, Status},
     store::{Change, tombstone_key},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Pool, Proxy, START, TestBroker, simulated_csp};
 
@@ -278,6 +278,141 @@ async fn invalid_and_duplicate_entries_are_skipped_and_counted() {
         (&20.into(), &20.into(), &0.into())
     );
     assert_eq!(by_status(&pool).await, [("available", 20)].into());
+}
+
+/// An entry of CSP's list.
+fn entry(csp_id: impl Into<Value>, uuid: &str) -> Value {
+    json!({
+        "id": format!("identity/accounts/{uuid}"), "name": format!("lab-{uuid}"), "csp_id": csp_id.into(),
+        "account_type": "sandbox", "state": "active",
+    })
+}
+
+async fn sync_with(broker: &TestBroker, simulator: &Simulator, body: Value) -> Value {
+    simulator.inject([Fault::always(FaultKind::Answer { body })]);
+    sync(broker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_not_unicode_costs_no_account() {
+    let (pool, simulator, broker) = broker_with_csp(20).await;
+    simulator.inject([Fault::always(FaultKind::Garbled)]);
+    let report = sync(&broker).await;
+    assert_eq!(
+        (&report["inserted"], &report["skipped"]),
+        (&20.into(), &0.into())
+    );
+    let sandboxes = pool.sandboxes().await;
+    let mended = sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.account.name == "lab \u{fffd}");
+    assert_eq!(mended.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn optional_attribute_of_another_type_costs_no_account() {
+    let (_pool, simulator, broker) = broker_with_csp(0).await;
+    let mut accounts = [entry(1, "a"), entry(2, "b")];
+    accounts[0]["sfdc_account_id"] = json!(123);
+    accounts[1]["created_at"] = json!(1_774_000_000);
+    let report = sync_with(&broker, &simulator, json!({ "results": accounts })).await;
+    assert_eq!(
+        (&report["inserted"], &report["skipped"]),
+        (&2.into(), &0.into()),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn list_may_be_bare_and_an_absent_one_is_empty() {
+    let (pool, simulator, broker) = broker_with_csp(0).await;
+    let accounts = [entry(1, "a"), entry(2, "b")];
+    for list in [json!(accounts), json!({ "result": accounts })] {
+        assert_eq!(sync_with(&broker, &simulator, list).await["synced"], 2);
+    }
+    for empty in [json!(null), json!({}), json!({ "results": null })] {
+        let report = sync_with(&broker, &simulator, empty).await;
+        assert_eq!(
+            (&report["synced"], &report["marked_stale"]),
+            (&0.into(), &0.into())
+        );
+        assert!(report["stale_guard"].is_string(), "{report}");
+    }
+    assert_eq!(by_status(&pool).await, [("available", 2)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_is_pooled_once_it_has_a_positive_csp_id() {
+    let (pool, simulator, broker) = broker_with_csp(0).await;
+    let mut without = entry(1, "d");
+    without.as_object_mut().unwrap().remove("csp_id");
+    let list =
+        json!({ "results": [entry(0, "a"), entry(-1, "b"), entry(json!(null), "c"), without] });
+    let report = sync_with(&broker, &simulator, list).await;
+    assert_eq!(
+        (
+            &report["synced"],
+            &report["inserted"],
+            &report["unnumbered"]
+        ),
+        (&0.into(), &0.into(), &4.into())
+    );
+    let list = json!({ "results": [entry(1, "a"), entry(2, "x/"), entry(3, "x?y")] });
+    let report = sync_with(&broker, &simulator, list).await;
+    assert_eq!(
+        (&report["inserted"], &report["skipped"]),
+        (&1.into(), &2.into()),
+        "an account that cannot be deleted is not pooled"
+    );
+    assert_eq!(by_status(&pool).await, [("available", 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paged_list_is_read_to_the_end() {
+    let (pool, simulator, broker) = broker_with_csp(25).await;
+    simulator.inject([Fault::always(FaultKind::Paged { size: 10 })]);
+    for inserted in [25, 0] {
+        let report = sync(&broker).await;
+        assert_eq!(
+            (
+                &report["synced"],
+                &report["inserted"],
+                &report["marked_stale"]
+            ),
+            (&25.into(), &inserted.into(), &0.into())
+        );
+        assert!(report["stale_guard"].is_null(), "{report}");
+    }
+    assert_eq!(simulator.calls().list, 6);
+    assert_eq!(by_status(&pool).await, [("available", 25)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn incomplete_list_marks_nothing_stale_unless_forced() {
+    let (pool, simulator, broker) = broker_with_csp(12).await;
+    sync(&broker).await;
+    simulator.add_accounts(1).unwrap();
+    let first_page = Fault::always(FaultKind::FirstPage { size: 10 });
+    let no_second_page = [
+        Fault {
+            times: Some(1),
+            ..first_page.clone()
+        },
+        Fault::always(FaultKind::Status { code: 400 }),
+    ];
+    for faults in [vec![first_page.clone()], no_second_page.into()] {
+        simulator.inject(faults);
+        let report = sync(&broker).await;
+        assert_eq!(report["marked_stale"], 0);
+        assert!(
+            report["stale_guard"].as_str().unwrap().contains("10 of 13"),
+            "{report}"
+        );
+    }
+    assert_eq!(by_status(&pool).await, [("available", 12)].into());
+    simulator.inject([first_page]);
+    let forced = broker.client.job("sync?force=true").await;
+    assert_eq!(forced["marked_stale"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

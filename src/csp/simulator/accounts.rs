@@ -141,6 +141,13 @@ impl Accounts {
             .filter(|account| !self.hidden.contains(&account.csp_id))
     }
 
+    /// Returns the `csp_id` of the visible account with this UUID.
+    pub(super) fn find(&self, uuid: &str) -> Option<u64> {
+        self.visible()
+            .find(|account| account.id.strip_prefix(ID_PREFIX) == Some(uuid))
+            .map(|account| account.csp_id)
+    }
+
     /// Creates `count` more accounts.
     pub(super) fn add(&mut self, count: u64) -> io::Result<()> {
         let created = self.saved.created;

@@ -45,6 +45,18 @@ pub enum FaultKind {
     Empty,
     /// Lists every second account.
     Halved,
+    /// Lists the first account with half a surrogate pair in its name, and the second with a byte that is not UTF-8.
+    Garbled,
+    /// Lists at most `size` accounts in an answer, with the number of all, and continues at `_offset`.
+    Paged {
+        /// The size of a page.
+        size: usize,
+    },
+    /// Lists the first `size` accounts with the number of all, whatever the `_offset`.
+    FirstPage {
+        /// The size of the page.
+        size: usize,
+    },
 }
 
 /// The calls to which a fault applies.
@@ -71,6 +83,9 @@ pub struct Fault {
     /// Its kind.
     #[serde(flatten)]
     pub kind: FaultKind,
+    /// The `csp_id`s of the accounts to whose deletions it applies; empty for all accounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<u64>,
     /// The number of calls after which it ends; `None` for no end.
     pub times: Option<u64>,
     /// Makes the fault periodic: of each group of `every` calls, it applies to the first `burst`.
@@ -88,6 +103,7 @@ impl Fault {
         Self {
             on: Call::Any,
             kind,
+            accounts: Vec::new(),
             times: None,
             every: None,
             burst: None,
@@ -109,10 +125,13 @@ impl ActiveFaults {
         self.0.iter().map(|(fault, _)| fault.clone()).collect()
     }
 
-    /// Returns the kind of the first fault that applies to this call, and counts the call.
-    pub(super) fn next(&mut self, call: Call) -> Option<FaultKind> {
+    /// Returns the kind of the first fault that applies to this call, and counts the call. `deleted` is the account that
+    /// the call deletes.
+    pub(super) fn next(&mut self, call: Call, deleted: Option<u64>) -> Option<FaultKind> {
         for (fault, seen) in &mut self.0 {
-            if fault.on != Call::Any && fault.on != call {
+            let is_concerned = fault.accounts.is_empty()
+                || deleted.is_some_and(|deleted| fault.accounts.contains(&deleted));
+            if !is_concerned || (fault.on != Call::Any && fault.on != call) {
                 continue;
             }
             let in_burst = fault
@@ -146,7 +165,9 @@ mod tests {
             burst: Some(2),
             ..Fault::always(FaultKind::Html)
         });
-        let applied: Vec<_> = (0..10).map(|_| faults.next(Call::List).is_some()).collect();
+        let applied: Vec<_> = (0..10)
+            .map(|_| faults.next(Call::List, None).is_some())
+            .collect();
         assert_eq!(
             applied,
             [
@@ -162,8 +183,20 @@ mod tests {
             times: Some(1),
             ..Fault::always(FaultKind::Hang)
         });
-        assert_eq!(faults.next(Call::Delete), None);
-        assert_eq!(faults.next(Call::List), Some(FaultKind::Hang));
-        assert_eq!(faults.next(Call::List), None);
+        assert_eq!(faults.next(Call::Delete, Some(1)), None);
+        assert_eq!(faults.next(Call::List, None), Some(FaultKind::Hang));
+        assert_eq!(faults.next(Call::List, None), None);
+    }
+
+    #[test]
+    fn fault_of_an_account_applies_to_its_deletion_only() {
+        let mut faults = active(Fault {
+            accounts: vec![7],
+            ..Fault::always(FaultKind::Html)
+        });
+        let mut applies = |call, deleted| faults.next(call, deleted).is_some();
+        assert!(applies(Call::Delete, Some(7)));
+        assert!(!applies(Call::Delete, Some(8)));
+        assert!(!applies(Call::List, None));
     }
 }

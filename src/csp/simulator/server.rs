@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path as UrlPath, Request, State},
+    extract::{Path as UrlPath, Query, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -108,12 +108,15 @@ impl Simulator {
     ) -> Response {
         let fault = {
             let mut inner = self.lock();
+            let deleted = (call == Call::Delete)
+                .then(|| inner.accounts.find(last_segment(&request)))
+                .flatten();
             match call {
                 Call::Delete => inner.calls.delete += 1,
                 Call::Niosxaas => inner.calls.niosxaas += 1,
                 Call::List | Call::Any => inner.calls.list += 1,
             }
-            let fault = inner.faults.next(call);
+            let fault = inner.faults.next(call, deleted);
             inner.calls.faulty += u64::from(fault.is_some());
             fault
         };
@@ -158,7 +161,10 @@ impl Simulator {
                 list_fault @ (FaultKind::Duplicates
                 | FaultKind::Broken
                 | FaultKind::Empty
-                | FaultKind::Halved),
+                | FaultKind::Halved
+                | FaultKind::Garbled
+                | FaultKind::Paged { .. }
+                | FaultKind::FirstPage { .. }),
             ) => {
                 request.extensions_mut().insert(list_fault);
                 next.run(request).await
@@ -187,7 +193,7 @@ async fn authorize(
         );
     }
     let call = if request.method() == Method::DELETE {
-        let uuid = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let uuid = last_segment(&request);
         if let Some(requests) = &mut simulator.lock().deletion_requests {
             requests.push((Instant::now(), format!("{ID_PREFIX}{uuid}")));
         }
@@ -198,14 +204,32 @@ async fn authorize(
     simulator.serve_call(call, request, next).await
 }
 
-async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> Json<Value> {
+fn last_segment(request: &Request) -> &str {
+    let path = request.uri().path();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// The query of a list.
+#[derive(Default, Deserialize)]
+struct Paging {
+    #[serde(rename = "_limit")]
+    limit: Option<usize>,
+    #[serde(default, rename = "_offset")]
+    offset: usize,
+}
+
+async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> Response {
     let accounts: Vec<Value> = simulator
         .lock()
         .accounts
         .visible()
         .map(|account| json!(account))
         .collect();
-    let results = match request.extensions().get() {
+    let fault = request.extensions().get();
+    let mut paging = Query::try_from_uri(request.uri())
+        .map(|Query(paging): Query<Paging>| paging)
+        .unwrap_or_default();
+    let results: Vec<Value> = match fault {
         Some(FaultKind::Duplicates) => accounts
             .iter()
             .flat_map(|account| [account.clone(), account.clone()])
@@ -227,7 +251,43 @@ async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> 
         Some(FaultKind::Halved) => accounts.into_iter().step_by(2).collect(),
         _ => accounts,
     };
-    Json(json!({ "results": results }))
+    match fault {
+        Some(FaultKind::Garbled) => return garbled(results),
+        Some(FaultKind::Paged { size }) => {
+            paging.limit = Some(paging.limit.map_or(*size, |limit| limit.min(*size)));
+        }
+        Some(FaultKind::FirstPage { size }) => {
+            paging = Paging {
+                limit: Some(*size),
+                offset: 0,
+            };
+        }
+        _ => {}
+    }
+    let total = results.len();
+    let Some(limit) = paging.limit else {
+        return Json(json!({ "results": results })).into_response();
+    };
+    let page: Vec<_> = results
+        .into_iter()
+        .skip(paging.offset)
+        .take(limit)
+        .collect();
+    // CSP sends 64-bit numbers as text.
+    Json(json!({ "results": page, "page": { "total_size": total.to_string() } })).into_response()
+}
+
+/// Answers a list whose first two names are not valid text.
+fn garbled(mut accounts: Vec<Value>) -> Response {
+    const MARKS: [&str; 2] = ["<half a surrogate pair>", "<not UTF-8>"];
+    for (account, mark) in accounts.iter_mut().zip(MARKS) {
+        account["name"] = json!(format!("lab {mark}"));
+    }
+    let list = json!({ "results": accounts }).to_string();
+    let (before, after) = list.split_once(MARKS[1]).unwrap_or((&list, ""));
+    let before = before.replace(MARKS[0], r"\ud83d");
+    let body = [before.as_bytes(), b"\xff", after.as_bytes()].concat();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn delete_account(
@@ -235,11 +295,7 @@ async fn delete_account(
     UrlPath(uuid): UrlPath<String>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let found = inner
-        .accounts
-        .visible()
-        .find(|account| !uuid.is_empty() && account.id.ends_with(&uuid))
-        .map(|account| account.csp_id);
+    let found = inner.accounts.find(&uuid);
     match found.map(|csp_id| inner.accounts.delete(csp_id)) {
         None => error(StatusCode::NOT_FOUND, "no such account"),
         Some(Ok(_)) => StatusCode::NO_CONTENT.into_response(),
@@ -284,6 +340,8 @@ async fn show_calls(State(simulator): State<Simulator>) -> Json<Calls> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::to_bytes;
+
     use super::*;
 
     #[tokio::test]
@@ -292,8 +350,9 @@ mod tests {
         let account = simulator.accounts()[0].clone();
         let uuid = account.id.rsplit('/').next().unwrap().to_owned();
         let listed = async || {
-            let Json(list) = list_accounts(State(simulator.clone()), Request::default()).await;
-            list["results"].clone()
+            let list = list_accounts(State(simulator.clone()), Request::default()).await;
+            let list = to_bytes(list.into_body(), usize::MAX).await.unwrap();
+            serde_json::from_slice::<Value>(&list).unwrap()["results"].clone()
         };
         let delete = async || delete_account(State(simulator.clone()), UrlPath(uuid.clone())).await;
         assert!(simulator.rename(account.csp_id, "renamed"));

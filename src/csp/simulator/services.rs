@@ -177,6 +177,8 @@ async fn list(State(simulator): State<Simulator>, headers: HeaderMap) -> Respons
         .iter()
         .map(|service| json!({ "id": service.id, "name": service.name }))
         .collect();
+    // As CSP answers an empty list.
+    let results = (!results.is_empty()).then_some(results);
     Json(json!({ "results": results })).into_response()
 }
 

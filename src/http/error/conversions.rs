@@ -57,10 +57,11 @@ impl From<CspError> for ApiError {
                 retry_after: Some(pause.max(Duration::from_secs(1)).as_secs()),
                 ..Self::caused(ErrorCode::CspUnavailable, error)
             },
-            CspError::RateLimited { .. } | CspError::Unavailable { .. } => {
-                Self::caused(ErrorCode::CspUnavailable, error)
-            }
+            CspError::RateLimited { .. }
+            | CspError::Unavailable { .. }
+            | CspError::Conflict { .. } => Self::caused(ErrorCode::CspUnavailable, error),
             CspError::Unauthorized { .. }
+            | CspError::Forbidden
             | CspError::Rejected { .. }
             | CspError::InvalidId { .. } => Self::caused(ErrorCode::CspError, error),
         }
