@@ -67,6 +67,8 @@ pub struct JobsConfig {
     pub stale_grace: Duration,
     /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
     pub pace: PaceConfig,
+    /// `CLEANUP_CONCURRENCY`: how many sandboxes of a batch are deleted at the same time.
+    pub cleanup_concurrency: usize,
     /// `POOL_LOW_THRESHOLD`: the dashboard warns when fewer sandboxes are available.
     pub pool_low_below: u64,
     /// `DELETION_RETRY_MAX_ATTEMPTS`.

@@ -319,6 +319,7 @@ async fn variables(
         ("RUN_JOBS", "false".to_owned()),
         // Without pauses: the pace is a setting, not a property of the broker.
         ("CLEANUP_BATCH_SIZE", "25".to_owned()),
+        ("CLEANUP_CONCURRENCY", "25".to_owned()),
         ("CLEANUP_BATCH_DELAY_SEC", "0".to_owned()),
     ];
     match endpoint {

@@ -48,7 +48,7 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
             Duration::from_hours,
         ),
         pace: PaceConfig {
-            batch: reader.number("CLEANUP_BATCH_SIZE", 10, 1..=25),
+            batch: reader.number("CLEANUP_BATCH_SIZE", 10, 1..=10_000),
             batch_delay: Duration::from_secs_f64(reader.number(
                 "CLEANUP_BATCH_DELAY_SEC",
                 2.0,
@@ -60,6 +60,7 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
                 0.0..=60.0,
             )),
         },
+        cleanup_concurrency: reader.number("CLEANUP_CONCURRENCY", 1, 1..=25),
         pool_low_below: reader.number("POOL_LOW_THRESHOLD", 20, 0..=1_000_000),
         deletion_max_attempts: reader.number("DELETION_RETRY_MAX_ATTEMPTS", 8, 1..=100),
         breaker: BreakerConfig {

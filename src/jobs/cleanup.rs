@@ -252,7 +252,7 @@ impl CleanupJob {
         Ok(())
     }
 
-    /// Deletes up to `size` sandboxes of the queue at the same time, and records each outcome.
+    /// Deletes up to `size` sandboxes of the queue, `CLEANUP_CONCURRENCY` at a time, and records each outcome.
     async fn delete_batch(
         &self,
         run: &Run<CleanupReport>,
@@ -265,7 +265,7 @@ impl CleanupJob {
         let mut batch = Batch::default();
         let mut left = size.min(queue.len());
         while left > 0 {
-            let group = queue.drain(..left);
+            let group = queue.drain(..context.jobs.cleanup_concurrency.min(left));
             left -= group.len();
             let attempts =
                 join_all(group.map(|sandbox| self.attempt(context, session, sandbox))).await;

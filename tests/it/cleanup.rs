@@ -191,7 +191,7 @@ async fn permanent_rejection_fails_only_its_own_sandbox() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_token_stops_the_run_without_counting_attempts() {
-    for (on, code, calls) in [(Call::Delete, 401, 10), (Call::Any, 403, 10)] {
+    for (on, code, calls) in [(Call::Delete, 401, 1), (Call::Any, 403, 10)] {
         let (pool, simulator, broker) = broker_with_csp(30, &[]).await;
         used(&broker, 30).await;
         let before = simulator.calls().delete;
@@ -291,6 +291,42 @@ async fn account_that_is_gone_counts_as_deleted() {
     simulator.inject([fault_on(Call::Delete, FaultKind::Status { code: 410 })]);
     assert_eq!(broker.client.job("cleanup").await["deleted"], 3);
     assert!(pool.sandboxes().await.is_empty());
+}
+
+/// Returns the largest number of deletions that CSP serves at the same time during a cleanup of 12 sandboxes.
+async fn concurrent_deletions(more: &[(&str, &str)]) -> usize {
+    let (_pool, simulator, broker) = broker_with_csp(12, more).await;
+    used(&broker, 12).await;
+    simulator.inject([fault_on(Call::Delete, FaultKind::Slow { delay_ms: 50 })]);
+    let before = simulator.accounts().len();
+    let _ = simulator.take_deletion_requests();
+    let mut most = 0;
+    let mut started = 0;
+    let cleanup = broker.client.job("cleanup");
+    tokio::pin!(cleanup);
+    loop {
+        tokio::select! {
+            report = &mut cleanup => {
+                assert_eq!(report["deleted"], 12);
+                return most;
+            }
+            () = tokio::time::sleep(Duration::from_millis(2)) => {
+                started += simulator.take_deletion_requests().len();
+                let finished = before - simulator.accounts().len();
+                most = most.max(started.saturating_sub(finished));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_follow_each_other_unless_concurrency_is_configured() {
+    assert_eq!(
+        concurrent_deletions(&[("CLEANUP_BATCH_SIZE", "50")]).await,
+        1
+    );
+    let most = concurrent_deletions(&[("CLEANUP_CONCURRENCY", "4")]).await;
+    assert!((2..=4).contains(&most), "{most}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,11 @@ use std::time::Duration;
 /// The maximum pace of deletions.
 #[derive(Clone, Copy, Debug)]
 pub struct PaceConfig {
-    /// The size of a batch, whose deletions run concurrently.
+    /// The size of a batch.
     pub batch: usize,
     /// The pause after a batch.
     pub batch_delay: Duration,
-    /// The pause between the starts of two deletions of a batch.
+    /// The pause between two deletions of a batch.
     pub item_delay: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Pace {
         ((self.config.batch as f64 * self.share) as usize).max(1)
     }
 
-    /// Returns the pause between the starts of two deletions of a batch.
+    /// Returns the pause between two deletions of a batch.
     #[must_use]
     pub const fn item_delay(&self) -> Duration {
         self.config.item_delay
