@@ -3,16 +3,16 @@
 //! It writes differences only, each on the condition that the sandbox has not changed since it was read. It does not
 //! change sandboxes that have, or had, a holder.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+mod comparison;
+
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use self::comparison::{Comparison, Difference};
 use super::{
     JobContext, JobError,
     run::{Job, Report, ReportStatus, Run, elapsed_ms},
@@ -20,8 +20,8 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     csp::{AccountList, CspError},
-    domain::{Account, Candidate, JobName, Sandbox, SandboxId, Status},
-    store::{Change, StoreError, Tombstone},
+    domain::{Candidate, JobName},
+    store::{Change, StoreError},
     telemetry::metrics::Metrics,
 };
 
@@ -56,13 +56,13 @@ pub(crate) struct SyncReport {
     pub updated: usize,
     /// Stale sandboxes that CSP lists again, now `available`.
     pub restored: usize,
-    /// Available sandboxes that CSP no longer lists, now `stale`.
+    /// Available sandboxes that CSP no longer lists, or whose account has another sandbox: now `stale`.
     pub marked_stale: usize,
     /// Deleted sandboxes that CSP still lists after an hour, now `pending_deletion` again.
     pub reinstated: usize,
     /// Entries of CSP's list that are unreadable, or whose deletion would be impossible.
     pub skipped: usize,
-    /// Entries of CSP's list that repeat an id.
+    /// Entries of CSP's list, and sandboxes, that repeat an account or an id.
     pub duplicates: usize,
     /// Entries of CSP's list without a `csp_id` above 0: accounts that CSP is still creating.
     pub unnumbered: usize,
@@ -98,22 +98,6 @@ impl Report for SyncReport {
     }
 }
 
-/// The differences between CSP and the pool.
-#[derive(Debug, Default)]
-struct Difference {
-    new: Vec<Account>,
-    /// Available, with other attributes in CSP.
-    changed: Vec<Account>,
-    /// Stale, but listed by CSP again.
-    restored: Vec<Account>,
-    /// Available, but no longer listed by CSP.
-    missing: Vec<SandboxId>,
-    /// Deleted, but still listed by CSP.
-    resurfaced: Vec<(Tombstone, Account)>,
-    /// The number of available sandboxes in the table.
-    available: usize,
-}
-
 impl Job for SyncJob {
     type Report = SyncReport;
 
@@ -135,11 +119,13 @@ impl Job for SyncJob {
         run.progress(&report);
         let incomplete = list.incomplete.clone();
         let mut difference = compare(context, list, now, &mut report).await?;
+        report.synced = difference.listed;
+        report.duplicates = difference.duplicates;
         let reason = match incomplete {
             Some(reason) => Some(format!(
                 "{reason}; to mark missing ones stale anyway, run sync with force=true"
             )),
-            None => guard(report.synced, &difference, context.sync.max_stale_fraction),
+            None => guard(&difference, context.sync.max_stale_fraction),
         };
         if let Some(reason) = reason.filter(|_| !self.force) {
             tracing::warn!(
@@ -191,54 +177,21 @@ async fn compare(
     now: UnixSeconds,
     report: &mut SyncReport,
 ) -> Result<Difference, StoreError> {
-    let mut listed: HashMap<SandboxId, Account> = list
-        .accounts
-        .into_iter()
-        .map(|account| (account.sandbox_id.clone(), account))
-        .collect();
-    report.duplicates = report.synced - listed.len();
-    report.synced = listed.len();
-    let mut tombstones: HashMap<String, Tombstone> = HashMap::new();
-    let mut difference = Difference::default();
+    let mut comparison = Comparison::new(list);
     let mut pages = context.store.sandbox_pages();
     while let Some(page) = pages.next().await {
         let page = page?;
         report.unreadable += page.unreadable.len();
-        for id in page.unreadable {
-            // The sandbox exists, so it must not be inserted.
-            listed.remove(id.as_str());
-        }
-        for sandbox in page.sandboxes {
-            let account = listed.remove(sandbox.id());
-            let is_listed = account.is_some() || list.other_ids.contains(sandbox.id());
-            difference.add(sandbox, account, is_listed);
-        }
-        tombstones.extend(
-            page.tombstones
-                .into_iter()
-                .map(|tombstone| (tombstone.sandbox_id.clone(), tombstone)),
-        );
+        comparison.add(page);
     }
-    let retry_after = context.sync.tombstone_retry;
-    for account in listed.into_values() {
-        match tombstones.remove(account.sandbox_id.as_str()) {
-            None => difference.new.push(account),
-            // CSP may list a deleted account for a while.
-            Some(tombstone)
-                if UnixSeconds(tombstone.deleted_at)
-                    .if_credible(now)
-                    .is_some_and(|deleted_at| deleted_at + retry_after > now) => {}
-            Some(tombstone) => difference.resurfaced.push((tombstone, account)),
-        }
-    }
-    Ok(difference)
+    Ok(comparison.finish(now, context.sync.tombstone_retry))
 }
 
 /// Returns the reason not to mark missing sandboxes stale, if there is one: an empty or halved list is more likely a
 /// fault of CSP than the deletion of that many accounts.
-fn guard(listed: usize, difference: &Difference, max_stale_fraction: f64) -> Option<String> {
+fn guard(difference: &Difference, max_stale_fraction: f64) -> Option<String> {
     let (missing, available) = (difference.missing.len(), difference.available);
-    if listed == 0 && missing > 0 {
+    if difference.listed == 0 && missing > 0 {
         return Some(
             "CSP lists no accounts; if they are really deleted, run sync with force=true"
                 .to_owned(),
@@ -270,10 +223,12 @@ async fn write_all(
         changed,
         restored,
         missing,
+        repeated,
         resurfaced,
         ..
     } = difference;
-    let changes: Vec<Change> = (new.into_iter().map(Change::Insert))
+    let changes: Vec<Change> = (repeated.into_iter().map(Change::MarkStale))
+        .chain(new.into_iter().map(Change::Insert))
         .chain(restored.into_iter().map(Change::Restore))
         .chain(changed.into_iter().map(Change::Update))
         .chain(missing.into_iter().map(Change::MarkStale))
@@ -324,32 +279,4 @@ fn record<'a>(
     let candidates = context.refresher.candidates();
     candidates.remove(&outdated);
     candidates.add(available);
-}
-
-impl Difference {
-    fn add(&mut self, sandbox: Sandbox, account: Option<Account>, is_listed: bool) {
-        match (sandbox.status, account) {
-            (Status::Available, account) => {
-                self.available += 1;
-                match account {
-                    Some(account) if differs(&sandbox.account, &account) => {
-                        self.changed.push(account);
-                    }
-                    None if !is_listed => self.missing.push(sandbox.account.sandbox_id),
-                    _ => {}
-                }
-            }
-            (Status::Stale, Some(account))
-                if sandbox.expires_at().is_none() && sandbox.holder.is_none() =>
-            {
-                self.restored.push(account);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn differs(known: &Account, listed: &Account) -> bool {
-    (&known.name, &known.external_id, &known.sfdc_account_id)
-        != (&listed.name, &listed.external_id, &listed.sfdc_account_id)
 }

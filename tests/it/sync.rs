@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, FaultKind, Simulator},
-    domain::{SandboxId, Status},
+    domain::{Account, SandboxId, Status},
     store::{Change, tombstone_key},
 };
 use serde_json::{Value, json};
@@ -342,6 +342,33 @@ async fn list_may_be_bare_and_an_absent_one_is_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn account_under_two_ids_is_one_sandbox() {
+    let (pool, simulator, broker) = broker_with_csp(0).await;
+    let list = json!({ "results": [entry(1, "a"), entry(2, "a"), entry(3, "b")] });
+    let report = sync_with(&broker, &simulator, list).await;
+    assert_eq!(
+        (
+            &report["synced"],
+            &report["inserted"],
+            &report["duplicates"]
+        ),
+        (&2.into(), &2.into(), &1.into())
+    );
+    for n in 0..2 {
+        let answer = broker.client.allocate(&format!("play-{n}")).await;
+        assert_eq!(answer.status, 201);
+    }
+    let renumbered = json!({ "results": [entry(8, "a"), entry(9, "b")] });
+    let report = sync_with(&broker, &simulator, renumbered).await;
+    assert_eq!(report["inserted"], 0);
+    assert_eq!(by_status(&pool).await, [("allocated", 2)].into());
+    assert_eq!(
+        broker.client.allocate("play-2").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn account_is_pooled_once_it_has_a_positive_csp_id() {
     let (pool, simulator, broker) = broker_with_csp(0).await;
     let mut without = entry(1, "d");
@@ -365,6 +392,31 @@ async fn account_is_pooled_once_it_has_a_positive_csp_id() {
         "an account that cannot be deleted is not pooled"
     );
     assert_eq!(by_status(&pool).await, [("available", 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_sandbox_of_an_account_in_the_table_becomes_stale() {
+    let (pool, simulator, broker) = broker_with_csp(0).await;
+    // As earlier versions, and the FastAPI service, have inserted them.
+    for id in ["0", "7"] {
+        let account = Account {
+            external_id: "identity/accounts/a".to_owned(),
+            ..crate::support::account(id)
+        };
+        pool.apply(vec![Change::Insert(account)]).await;
+    }
+    let list = json!({ "results": [entry(7, "a")] });
+    let report = sync_with(&broker, &simulator, list.clone()).await;
+    assert_eq!(
+        (&report["marked_stale"], &report["duplicates"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(sync_with(&broker, &simulator, list).await["restored"], 0);
+    assert_eq!(broker.client.allocate("play-1").await.sandbox_id(), "7");
+    assert_eq!(
+        broker.client.allocate("play-2").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

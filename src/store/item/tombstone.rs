@@ -15,7 +15,8 @@ pub struct Tombstone {
     pub sandbox_id: String,
     /// Time of the deletion, in Unix seconds.
     pub deleted_at: i64,
-    external_id: String,
+    /// CSP's resource id of the account.
+    pub external_id: String,
     pub(super) allocated_at: i64,
     pub(super) lab_duration_hours: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
