@@ -140,8 +140,8 @@ mod tests {
 
     fn values(answer: &str) -> Vec<Value> {
         let page = Page::parse(answer).unwrap();
-        let parse = |entry: &Box<RawValue>| serde_json::from_str(entry.get()).unwrap();
-        page.entries.iter().map(parse).collect()
+        let parse = |entry: &RawValue| serde_json::from_str(entry.get()).unwrap();
+        page.entries.iter().map(|entry| parse(entry)).collect()
     }
 
     #[test]
