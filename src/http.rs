@@ -6,6 +6,7 @@ mod dashboard;
 pub(crate) mod error;
 mod headers;
 pub(crate) mod middleware;
+mod network;
 mod request_context;
 pub mod server;
 mod state;

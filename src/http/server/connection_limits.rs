@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
-use crate::shared::lock;
+use crate::{http::network, shared::lock};
 
 /// File descriptors reserved for the database, CSP and the log.
 const RESERVED_FILES: u64 = 512;
@@ -43,7 +43,7 @@ fn connection_limit() -> usize {
 pub struct ConnectionLimits {
     /// In total.
     pub(super) connections: usize,
-    /// From one address.
+    /// From one address; of IPv6, from one /64 network.
     pub(super) per_address: usize,
 }
 
@@ -72,16 +72,16 @@ impl ConnectionLimits {
     }
 }
 
-/// Counts the connections of each address. Its size is bounded by the number of connections.
+/// Counts the connections of each client network. Its size is bounded by the number of connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimiter {
     limit: usize,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// A permit for one connection of an address, which no longer counts when the permit is dropped.
+/// A permit for one connection of a network, which no longer counts when the permit is dropped.
 pub(super) struct ConnectionPermit {
-    address: IpAddr,
+    network: IpAddr,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -93,16 +93,17 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Counts a connection of the address. Returns `None` if the address has reached its limit.
+    /// Counts a connection from the address. Returns `None` if its network has reached the limit.
     pub(super) fn acquire(&self, address: IpAddr) -> Option<ConnectionPermit> {
+        let network = network::of_client(address);
         let mut counts = lock(&self.counts);
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(network).or_default();
         if *count >= self.limit {
             return None;
         }
         *count += 1;
         Some(ConnectionPermit {
-            address,
+            network,
             counts: Arc::clone(&self.counts),
         })
     }
@@ -111,11 +112,31 @@ impl ConnectionLimiter {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = lock(&self.counts);
-        if let Some(count) = counts.get_mut(&self.address) {
+        if let Some(count) = counts.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.remove(&self.network);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_the_connections_that_one_address_may_have() {
+        let limiter = ConnectionLimiter::new(2);
+        let acquire = |text: &str| limiter.acquire(text.parse().unwrap());
+        let open = [acquire("2001:db8::1"), acquire("2001:db8::2")];
+        assert!(open.iter().all(Option::is_some));
+        assert!(acquire("2001:db8::3").is_none(), "the same /64 network");
+        assert!(acquire("2001:db8:0:1::1").is_some());
+        drop(open);
+        assert!(acquire("2001:db8::3").is_some());
+        // The same client over IPv4 and over an IPv6 socket.
+        let _open = [acquire("198.51.100.7"), acquire("::ffff:198.51.100.7")];
+        assert!(acquire("198.51.100.7").is_none());
     }
 }
