@@ -258,7 +258,11 @@ impl App {
             broker: Arc::new(broker),
             runner,
             auth: targets.auth.clone(),
-            readiness: Arc::new(Readiness::new(store.clone())),
+            readiness: Arc::new(Readiness::new(
+                store.clone(),
+                config.store.engine,
+                Arc::clone(&clock),
+            )),
             clock,
             tasks,
             base_path: config.http.base_path.as_str().into(),

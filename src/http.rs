@@ -32,7 +32,9 @@ pub struct HttpConfig {
     pub metrics_port: Option<u16>,
     /// `KEEP_ALIVE_SEC`: how long a connection may be idle.
     pub keep_alive: Duration,
-    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may continue after SIGTERM.
+    /// `SHUTDOWN_DELAY_SEC`: how long the broker still accepts requests after SIGTERM, while `/readyz` is 503.
+    pub shutdown_delay: Duration,
+    /// `SHUTDOWN_TIMEOUT_SEC`: how long running requests may continue after that.
     pub shutdown_timeout: Duration,
     /// The limits of admission.
     pub edge: EdgeConfig,

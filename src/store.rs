@@ -16,6 +16,7 @@ mod list;
 mod migration;
 mod observe;
 mod page_reads;
+mod probe;
 mod read;
 mod retire;
 mod runs;

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 use super::{App, StartError};
 use crate::{
@@ -24,6 +27,7 @@ pub struct RunningBroker {
     address: SocketAddr,
     server: server::ServerHandle,
     metrics: Option<MetricsServer>,
+    shutdown_delay: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -56,6 +60,7 @@ impl RunningBroker {
             address,
             server,
             metrics,
+            shutdown_delay: config.http.shutdown_delay,
             shutdown_timeout: config.http.shutdown_timeout,
         })
     }
@@ -78,15 +83,18 @@ impl RunningBroker {
         &self.app
     }
 
-    /// Stops accepting, and finishes running requests and the current items of jobs, within the shutdown time-out.
+    /// Is not ready, but serves for the shutdown delay, so that load balancers notice. Then stops accepting, and finishes
+    /// running requests and the current items of jobs, within the shutdown time-out.
     pub async fn stop(self) {
+        self.app.state.readiness.announce_stop();
+        sleep(self.shutdown_delay).await;
         let deadline = Instant::now() + self.shutdown_timeout;
         // Requests that wait for a job end with the job.
         self.app.interrupt();
-        self.server.stop(deadline).await;
-        if let Some(metrics) = self.metrics {
-            metrics.server.stop(deadline).await;
-        }
+        tokio::join!(
+            self.server.stop(deadline),
+            MetricsServer::stop(self.metrics, deadline)
+        );
         self.app.stop(deadline).await;
         tracing::info!("stopped");
     }
@@ -136,6 +144,12 @@ impl MetricsServer {
             ),
         }
     }
+
+    async fn stop(metrics: Option<Self>, deadline: Instant) {
+        if let Some(metrics) = metrics {
+            metrics.server.stop(deadline).await;
+        }
+    }
 }
 
 /// A running worker: the jobs on their intervals, without the API.
@@ -172,9 +186,7 @@ impl RunningWorker {
     pub async fn stop(self) {
         let deadline = Instant::now() + self.shutdown_timeout;
         self.app.interrupt();
-        if let Some(metrics) = self.metrics {
-            metrics.server.stop(deadline).await;
-        }
+        MetricsServer::stop(self.metrics, deadline).await;
         self.app.stop(deadline).await;
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
         }),
         // Longer than the 60 s of a load balancer, so that the load balancer closes idle connections first.
         keep_alive: reader.duration("KEEP_ALIVE_SEC", 75, 1..=3600, Duration::from_secs),
+        shutdown_delay: reader.duration("SHUTDOWN_DELAY_SEC", 0, 0..=600, Duration::from_secs),
         shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT_SEC", 25, 1..=600, Duration::from_secs),
         edge: EdgeConfig {
             trusted_hops: reader.number("TRUSTED_PROXY_HOPS", 0, 0..=10),

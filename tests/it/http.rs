@@ -1,8 +1,12 @@
 //! Requests and answers of the API: headers, tokens, routes, bodies, request ids and the base path.
 
-use reqwest::{Method, header::HeaderValue};
+use std::{process::Command, time::Duration};
 
-use crate::support::{ADMIN, Answer, BrokerClient, Pool, TRACK};
+use reqwest::{Method, header::HeaderValue};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
+
+use crate::support::{ADMIN, Answer, BINARY, BrokerClient, BrokerProcess, Pool, TRACK};
 
 /// Headers, the code of the error, and a part of its message.
 type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str, &'a str);
@@ -373,6 +377,44 @@ async fn health_readiness_and_root_require_no_token() {
         (&root["service"], &root["docs"]),
         (&"sandbox-broker".into(), &"/v1/docs".into())
     );
+}
+
+/// Waits until `/readyz` answers with a status, and returns its checks.
+async fn checks_when_ready_is(client: &BrokerClient, status: u16) -> Value {
+    loop {
+        let answer = client.plain("/readyz").await;
+        if answer.status == status {
+            break answer.json()["checks"].take();
+        }
+        // The broker writes only now and then, however often it is asked.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_that_cannot_write_its_embedded_database_is_not_ready() {
+    let data = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("/bin/sh");
+    // The signal that comes with a write beyond the limit below would end the broker.
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" serve", BINARY]);
+    shell.env_clear().env("DATA_DIR", data.path());
+    shell.envs([("PORT", "0"), ("LOG_FORMAT", "json")]);
+    let broker = BrokerProcess::spawn(&mut shell, "listening");
+    let client = &broker.client;
+    assert_eq!(checks_when_ready_is(client, 200).await["disk"], "ok");
+    // As on a full disk, every write to a file fails.
+    let unlimited = getrlimit(Resource::Fsize);
+    let full = Rlimit {
+        current: Some(0),
+        ..unlimited
+    };
+    prlimit(Some(broker.id()), Resource::Fsize, full).unwrap();
+    let checks = checks_when_ready_is(client, 503).await;
+    assert_eq!(checks["dynamodb"], "ok", "the database can still be read");
+    let text = checks["disk"].as_str().unwrap();
+    assert!(text.contains("DATA_DIR cannot be written"), "{text}");
+    prlimit(Some(broker.id()), Resource::Fsize, unlimited).unwrap();
+    assert_eq!(checks_when_ready_is(client, 200).await["disk"], "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]

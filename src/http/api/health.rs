@@ -45,7 +45,8 @@ pub(crate) struct ReadyBody {
     pub status: &'static str,
     /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
-    /// The result of each check: `ok`, or the error.
+    /// The result of each check: `ok`, or the error. `dynamodb`: the table can be read. `disk`: the embedded database
+    /// can be written. `shutdown`: the broker is about to stop.
     pub checks: BTreeMap<&'static str, String>,
 }
 
@@ -91,14 +92,17 @@ async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
     ),
 )]
 async fn readyz(State(state): State<AppState>) -> Response {
-    let check = Arc::clone(&state.readiness).check().await;
-    let is_ready = check.is_ok();
+    let checks = Arc::clone(&state.readiness).check().await;
+    let is_ready = checks.iter().all(|(_, result)| result.is_ok());
     let (code, status) = if is_ready {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    let checks = BTreeMap::from([("dynamodb", check.err().unwrap_or_else(|| "ok".to_owned()))]);
+    let checks = checks
+        .into_iter()
+        .map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned())))
+        .collect();
     let body = ReadyBody {
         status,
         timestamp: state.clock.now(),

@@ -17,7 +17,7 @@ pub use self::{
     client::{Answer, BrokerClient},
     csp::simulated_csp,
     pool::{Pool, account, assert_each_has_one},
-    process::{BrokerProcess, Signal, command},
+    process::{BINARY, BrokerProcess, Signal, command},
     proxy::Proxy,
 };
 

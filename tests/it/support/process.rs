@@ -61,9 +61,14 @@ impl BrokerProcess {
         } else {
             "info"
         };
-        let mut child = command(directory, variables)
-            .arg(name)
-            .env("LOG_LEVEL", level)
+        let mut command = command(directory, variables);
+        command.arg(name).env("LOG_LEVEL", level);
+        Self::spawn(&mut command, ready)
+    }
+
+    /// Runs a command that starts the binary, and waits until it logs `ready`.
+    pub fn spawn(command: &mut Command, ready: &str) -> Self {
+        let mut child = command
             .env("PORT", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -126,8 +131,12 @@ impl BrokerProcess {
         ports
     }
 
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.id(), signal).unwrap();
     }
 
     /// Sends SIGKILL and waits for the end.
