@@ -80,13 +80,14 @@ pub fn serve(
     tasks: &TaskTracker,
 ) -> ServerHandle {
     let stop = CancellationToken::new();
-    let acceptor = Acceptor::new(router, timeouts, limits, tasks.clone());
-    let task = tasks.spawn(acceptor.run(listener, stop.clone()));
+    let acceptor = Acceptor::new(router, timeouts, limits, tasks.clone(), stop.clone());
+    let task = tasks.spawn(acceptor.run(listener));
     ServerHandle { stop, task }
 }
 
 impl ServerHandle {
-    /// Stops accepting and waits for the requests in progress, at most until `deadline`.
+    /// Answers the clients that have connected and stops accepting further ones; waits for the end at most until
+    /// `deadline`.
     pub async fn stop(mut self, deadline: Instant) {
         self.stop.cancel();
         if tokio::time::timeout_at(deadline, &mut self.task)
@@ -118,6 +119,13 @@ mod tests {
         let large = "x".repeat(32 << 20);
         let router = Router::new()
             .route("/", get(async || "hello"))
+            .route(
+                "/slow",
+                get(async || {
+                    tokio::time::sleep(SHORT).await;
+                    "hello"
+                }),
+            )
             .route("/large", get(async || large));
         (
             address,
@@ -219,6 +227,68 @@ mod tests {
         server.stop(Instant::now() + LONG).await;
         assert!(read_to_end(&mut stream).await.contains("hello"));
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn client_that_closes_its_sending_side_is_answered() {
+        let (address, _server) = serve_with(timeouts(LONG, LONG, LONG));
+        for (path, requests) in [("/", 1), ("/slow", 1), ("/", 3)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream
+                .write_all(request.repeat(requests).as_bytes())
+                .await
+                .unwrap();
+            stream.shutdown().await.unwrap();
+            let answers = read_to_end(&mut stream).await;
+            assert_eq!(
+                answers.matches("hello").count(),
+                requests,
+                "{path}: {answers}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn incomplete_request_of_a_client_that_is_gone_ends_the_connection() {
+        let (address, server) = serve_with(timeouts(LONG, LONG, LONG));
+        for head in ["", "GET / HTTP/1.1\r\nHo", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            read_to_end(&mut stream).await;
+        }
+        let began = Instant::now();
+        server.stop(began + LONG).await;
+        assert!(began.elapsed() < LONG / 2);
+    }
+
+    #[tokio::test]
+    async fn stopped_server_answers_connections_in_its_queue_and_requests_on_their_way() {
+        let (address, server) = serve_with(timeouts(LONG, LONG, LONG));
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(request).await.unwrap();
+        let mut first = [0; 1];
+        idle.read_exact(&mut first).await.unwrap();
+        // Connections that the system has accepted, but not yet the server: the test's only thread is busy here.
+        let mut queued: Vec<_> = (0..2)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let stop = TaskTracker::new().spawn(server.stop(Instant::now() + LONG));
+        tokio::task::yield_now().await;
+        idle.write_all(request).await.unwrap();
+        let answers = read_to_end(&mut idle).await;
+        assert_eq!(answers.matches("hello").count(), 2, "{answers}");
+        assert!(answers.contains("connection: close"), "{answers}");
+        for stream in &mut queued {
+            std::io::Write::write_all(stream, request).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
+            let answer = read_to_end(&mut stream).await;
+            assert!(answer.contains("hello"), "{answer}");
+        }
+        stop.await.unwrap();
     }
 
     #[tokio::test]

@@ -34,6 +34,7 @@ mod reads;
 mod refresher;
 mod release;
 mod secrets;
+mod shutdown;
 mod support;
 mod sync;
 mod together;

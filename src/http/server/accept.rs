@@ -2,7 +2,12 @@
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -10,7 +15,8 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -27,6 +33,11 @@ use super::{
 const MAX_HEADERS: usize = 32 * 1024;
 /// The pause after a failure to accept for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A server that stops considers a client that has sent nothing for this long to be idle. It covers the way of a request
+/// that the client had sent when it could not know of the end.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a server that stops accepts further connections, if they keep coming.
+const MAX_DRAIN: Duration = Duration::from_millis(500);
 
 /// Accepts the connections of one listener.
 pub(super) struct Acceptor {
@@ -36,15 +47,27 @@ pub(super) struct Acceptor {
     open: GracefulShutdown,
     slots: Arc<Semaphore>,
     limiter: ConnectionLimiter,
+    stop: CancellationToken,
+    /// Notified of every request.
+    requests: Arc<Notify>,
+}
+
+/// The throttled logs of the accept loop.
+#[derive(Debug, Default)]
+struct AcceptLogs {
+    full: LogThrottle,
+    failing: LogThrottle,
+    over_limit: LogThrottle,
 }
 
 impl Acceptor {
-    /// Creates an acceptor whose connections run on `tasks`.
+    /// Creates an acceptor whose connections run on `tasks`, until `stop`.
     pub(super) fn new(
         router: Router,
         timeouts: ConnectionTimeouts,
         limits: ConnectionLimits,
         tasks: TaskTracker,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             router,
@@ -53,45 +76,64 @@ impl Acceptor {
             open: GracefulShutdown::new(),
             slots: Arc::new(Semaphore::new(limits.connections)),
             limiter: ConnectionLimiter::new(limits.per_address),
+            stop,
+            requests: Arc::default(),
         }
     }
 
-    /// Accepts until `stop`, then closes the listener and waits for the open connections.
-    pub(super) async fn run(self, listener: TcpListener, stop: CancellationToken) {
-        stop.run_until_cancelled(self.accept_all(&listener)).await;
+    /// Accepts until `stop`, then answers the requests of all connections that clients have opened, and closes them.
+    ///
+    /// From `stop` on every answer is the last one of its connection. The listener closes when no connection has come for
+    /// [`QUIET`]: closing it resets those in its queue. Connections without a request close when no request has come for
+    /// [`QUIET`]: closing them resets a request on its way.
+    pub(super) async fn run(self, listener: TcpListener) {
+        let mut logs = AcceptLogs::default();
+        let accept_all = async {
+            loop {
+                self.accept(&listener, &mut logs).await;
+            }
+        };
+        self.stop.run_until_cancelled(accept_all).await;
+        let drain = async {
+            while timeout(QUIET, self.accept(&listener, &mut logs))
+                .await
+                .is_ok()
+            {}
+        };
+        // Further clients get no connection, and so know that nothing was done for them.
+        let _ = timeout(MAX_DRAIN, drain).await;
         drop(listener);
+        while timeout(QUIET, self.requests.notified()).await.is_ok() {}
         self.open.shutdown().await;
     }
 
-    async fn accept_all(&self, listener: &TcpListener) {
-        let (mut full, mut failing, mut over_limit) =
-            <(LogThrottle, LogThrottle, LogThrottle)>::default();
-        loop {
-            if self.slots.available_permits() == 0 {
-                full.log(|| tracing::warn!("connection limit reached"));
+    /// Accepts one connection, within the limits.
+    async fn accept(&self, listener: &TcpListener, logs: &mut AcceptLogs) {
+        if self.slots.available_permits() == 0 {
+            logs.full.log(|| tracing::warn!("connection limit reached"));
+        }
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            // The semaphore is never closed.
+            pending().await
+        };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Some(permit) = self.limiter.acquire(peer.ip()) else {
+                    logs.over_limit
+                        .log(|| tracing::warn!(%peer, "connection limit per address reached"));
+                    return;
+                };
+                let connection = self.connection(stream, peer);
+                self.tasks.spawn(async move {
+                    connection.await;
+                    drop((slot, permit));
+                });
             }
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-                // The semaphore is never closed.
-                pending().await
-            };
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let Some(permit) = self.limiter.acquire(peer.ip()) else {
-                        over_limit
-                            .log(|| tracing::warn!(%peer, "connection limit per address reached"));
-                        continue;
-                    };
-                    let connection = self.connection(stream, peer);
-                    self.tasks.spawn(async move {
-                        connection.await;
-                        drop((slot, permit));
-                    });
-                }
-                Err(error) if is_client_disconnect(&error) => {}
-                Err(error) => {
-                    failing.log(|| tracing::warn!(%error, "cannot accept connections"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            Err(error) if is_client_disconnect(&error) => {}
+            Err(error) => {
+                logs.failing
+                    .log(|| tracing::warn!(%error, "cannot accept connections"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -107,13 +149,21 @@ impl Acceptor {
         }
         let detector = SlowClientDetector::new();
         let (router, in_service) = (self.router.clone(), detector.clone());
+        let (stop, requests) = (self.stop.clone(), Arc::clone(&self.requests));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             in_service.request_started();
+            requests.notify_one();
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(PeerAddress(peer));
-            let (router, in_service) = (router.clone(), in_service.clone());
+            let (router, in_service, stop) = (router.clone(), in_service.clone(), stop.clone());
             async move {
-                let answer = router.oneshot(request).await;
+                let answer = router.oneshot(request).await.map(|mut answer| {
+                    if stop.is_cancelled() {
+                        let close = HeaderValue::from_static("close");
+                        answer.headers_mut().insert(CONNECTION, close);
+                    }
+                    answer
+                });
                 in_service.request_done();
                 answer
             }
@@ -121,6 +171,9 @@ impl Acceptor {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .max_buf_size(MAX_HEADERS)
+            // A client may close its sending side after its request. One that is gone looks the same; its request ends
+            // with its own time limit.
+            .half_close(true)
             // Also runs between requests, so it bounds idle connections; `detector` bounds headers that have begun.
             .header_read_timeout(self.timeouts.idle)
             .serve_connection(
