@@ -101,7 +101,7 @@ async fn class_behind_one_address_is_not_rate_limited() {
 }
 
 #[tokio::test]
-async fn token_guesses_are_slow_and_valid_tokens_are_admitted() {
+async fn wrong_tokens_are_limited_and_a_right_one_is_admitted_whatever_others_guess() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("TRUSTED_PROXY_HOPS", "1")]).await;
     let client = &broker.client;
@@ -141,13 +141,9 @@ async fn token_guesses_are_slow_and_valid_tokens_are_admitted() {
         }
     }
     assert!(checked <= 12, "{checked} guesses in 2 s");
-    // There, even a valid token is rejected like a guess, because the address has not used it before.
-    assert_eq!(guess("198.51.100.2", TRACK).await.status, 429);
-    // Where it was used before, guesses do not block it.
-    for n in 0..100 {
-        guess("198.51.100.1", &format!("guess-{n}")).await;
-    }
-    assert_eq!(guess("198.51.100.1", TRACK).await.status, 200);
+    // A valid token is admitted there, although the address has not used it before.
+    assert_eq!(guess("198.51.100.2", TRACK).await.status, 200);
+    assert_eq!(guess("198.51.100.2", "one-more").await.status, 429);
     // Other addresses are not affected.
     let mut statuses = Vec::new();
     for _ in 0..3 {
@@ -156,6 +152,64 @@ async fn token_guesses_are_slow_and_valid_tokens_are_admitted() {
     assert_eq!(statuses, [200, 200, 200]);
     let metrics = client.plain("/metrics").await.text;
     assert!(!metrics.contains("broker_rate_limited_total{limit=\"address\"} 0\n"));
+}
+
+/// The number of wrong tokens that the clients of the next test send.
+const GUESSES: usize = 5_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_is_admitted_directly_after_a_start_while_its_address_guesses() {
+    let _alone = run_alone().await;
+    let pool = Pool::of(50).await;
+    // Behind a proxy that is not trusted: all clients have one address.
+    let broker = pool.broker_with(&[("TRUSTED_PROXY_HOPS", "0")]).await;
+    let client = &broker.client;
+    let guess = |n: usize| {
+        client
+            .request(Method::POST, "/v1/allocate")
+            .bearer_auth(format!("guess-{n}"))
+            .header("X-Instruqt-Sandbox-ID", "guesser")
+    };
+    let guesses = burst(GUESSES, guess, client);
+    let class = async {
+        let mut answers = Vec::new();
+        for n in 0..50 {
+            answers.push(client.allocate(&format!("play-{n}")).await.status.as_u16());
+        }
+        answers
+    };
+    let (guesses, class) = tokio::join!(guesses, class);
+    assert_eq!(class, [201; 50]);
+    let checked = guesses.iter().filter(|answer| answer.status == 401).count();
+    assert!(
+        checked < GUESSES / 10,
+        "{checked} of {GUESSES} guesses were checked"
+    );
+    assert!(
+        guesses
+            .iter()
+            .all(|answer| matches!(answer.status.as_u16(), 401 | 429))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxy_that_is_not_trusted_is_logged_once() {
+    let pool = Pool::of(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut broker = crate::support::BrokerProcess::serve(directory.path(), &pool.variables(&[]));
+    for _ in 0..3 {
+        let request = broker.client.request(Method::GET, "/healthz");
+        let request = request.header("X-Forwarded-For", "198.51.100.7");
+        broker.client.send(request).await;
+    }
+    broker.signal(crate::support::Signal::TERM);
+    let events = broker.events_until(|event| event["message"] == "stopped");
+    assert!(broker.wait().success());
+    let warnings = events.iter().filter(|event| {
+        let text = event["message"].as_str().unwrap();
+        event["level"] == "WARN" && text.contains("TRUSTED_PROXY_HOPS is 0")
+    });
+    assert_eq!(warnings.count(), 1, "{events:?}");
 }
 
 #[tokio::test]

@@ -26,7 +26,9 @@ use crate::{
         headers::CSP_MODE,
         middleware::{
             admission::{self, Admission},
-            body, cors,
+            body,
+            client::TrustedProxies,
+            cors,
             overload::InFlightLimit,
             rate_limit::{self, RateLimits},
             request_log::{self, RequestLog},
@@ -42,7 +44,7 @@ use crate::{
 /// routes that require a token: admission and, except for jobs, the time limit. The layers are few and added in one
 /// call, because for each `layer` axum boxes the service of a router and clones it in every request.
 pub(crate) fn build(state: AppState) -> Router {
-    let limits = RateLimits::new(&state.edge, state.metrics.clone());
+    let limits = RateLimits::new(&state.edge, state.auth.clone(), state.metrics.clone());
     let timed = OpenApiRouter::new()
         .merge(allocations::routes())
         .merge(sandboxes::routes())
@@ -82,7 +84,7 @@ pub(crate) fn build(state: AppState) -> Router {
     let request_log = RequestLog {
         actions: openapi::actions(&mut document),
         metrics: instruments,
-        trusted_hops: edge.trusted_hops,
+        proxies: TrustedProxies::new(edge.trusted_hops),
         base_path: Arc::clone(&base_path),
     };
     let document_path = format!("{base_path}/openapi.json");

@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{auth, body, overload::InFlightLimit, rate_limit::RateLimits};
-use crate::{auth::Authenticator, http::error::ApiError};
+use crate::{auth::Authenticator, domain::Roles, http::error::ApiError};
 
 /// The state of the layer.
 #[derive(Debug)]
@@ -27,15 +27,20 @@ pub(crate) struct Admission {
     pub in_flight: InFlightLimit,
 }
 
-/// The layer that admits a request to its handler, or answers it with an error.
+/// The layer that admits a request to its handler, or answers it with an error. [`Roles`] in the extensions of the
+/// request are those of its token, which the limit by address has found valid already.
 pub(crate) async fn admit(
     State(admission): State<Arc<Admission>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let roles = match auth::authenticate(&admission.auth, request.headers()).await {
-        Ok(roles) => roles,
-        Err(error) => return error.into_response(),
+    let known: Option<Roles> = request.extensions().get().copied();
+    let roles = match known {
+        Some(roles) => roles,
+        None => match auth::roles_after_refresh(&admission.auth, request.headers()).await {
+            Ok(roles) => roles,
+            Err(error) => return error.into_response(),
+        },
     };
     request.extensions_mut().insert(roles);
     match admission.limits.check_caller(&request, roles) {

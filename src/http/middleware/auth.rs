@@ -9,28 +9,42 @@ use crate::{
     url::is_loopback_url,
 };
 
-/// Returns the roles of the token in the `Authorization` header.
+/// Returns the roles of the token in the `Authorization` header, if it is known to be valid.
+#[must_use]
+pub(crate) fn known_roles(auth: &Authenticator, headers: &HeaderMap) -> Option<Roles> {
+    let token = bearer_token(headers).ok()?;
+    let roles = auth.roles_of(token);
+    (!roles.is_empty() && is_accepted_here(token, headers)).then_some(roles)
+}
+
+/// Returns the roles of a token that was not known to be valid when the request came. A rotation may just have made it
+/// valid, so the tokens are refreshed first.
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`].
-pub(crate) async fn authenticate(
+pub(crate) async fn roles_after_refresh(
     auth: &Authenticator,
     headers: &HeaderMap,
 ) -> Result<Roles, ApiError> {
     let token = bearer_token(headers)?;
-    if is_public(token) && !is_for_this_machine(headers) {
+    if !is_accepted_here(token, headers) {
         return Err(unauthorized(
             "A token that everybody knows is valid at http://localhost and http://127.0.0.1 only, and not for pages of \
              other origins. Set BROKER_API_TOKEN and BROKER_ADMIN_TOKEN to tokens of your own.",
         ));
     }
-    let roles = auth.authenticate(token).await;
+    let roles = auth.roles_after_refresh(token).await;
     if roles.is_empty() {
         return Err(unauthorized(
             "The token is not valid; ask the operator for a current one.",
         ));
     }
     Ok(roles)
+}
+
+/// Returns whether a token, if it is valid, is accepted in a request with these headers.
+fn is_accepted_here(token: &str, headers: &HeaderMap) -> bool {
+    !is_public(token) || is_for_this_machine(headers)
 }
 
 /// Returns whether a request is addressed to a loopback address and, if a web page sent it, the page is from one too.

@@ -1,6 +1,9 @@
 //! The address of the client of a request.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Once},
+};
 
 use axum::{extract::Request, http::HeaderMap};
 
@@ -18,15 +21,43 @@ impl ClientAddress {
     }
 }
 
-/// Determines the address of the client through `trusted_hops` proxies, and adds it to the extensions of the request.
-pub(crate) fn identify(request: &mut Request, trusted_hops: usize) -> ClientAddress {
-    let peer = request
-        .extensions()
-        .get::<PeerAddress>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let address = ClientAddress(forwarded_for(request.headers(), trusted_hops).unwrap_or(peer));
-    request.extensions_mut().insert(address);
-    address
+/// The proxies in front of the broker. Clones share the warning.
+#[derive(Clone, Debug)]
+pub(crate) struct TrustedProxies {
+    hops: usize,
+    /// The warning of a proxy that is not trusted.
+    warning: Arc<Once>,
+}
+
+impl TrustedProxies {
+    /// Trusts the `hops` proxies next to the broker (`TRUSTED_PROXY_HOPS`).
+    #[must_use]
+    pub(crate) fn new(hops: usize) -> Self {
+        Self {
+            hops,
+            warning: Arc::new(Once::new()),
+        }
+    }
+
+    /// Determines the address of the client, and adds it to the extensions of the request.
+    pub(crate) fn identify(&self, request: &mut Request) -> ClientAddress {
+        let peer = request
+            .extensions()
+            .get::<PeerAddress>()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+        let address = ClientAddress(forwarded_for(request.headers(), self.hops).unwrap_or(peer));
+        if self.hops == 0 && request.headers().contains_key(X_FORWARDED_FOR) {
+            self.warning.call_once(|| {
+                tracing::warn!(
+                    %peer,
+                    "X-Forwarded-For is ignored, because TRUSTED_PROXY_HOPS is 0: if a proxy is in front of the broker, \
+                     set it, because now all clients of the proxy share the limits of one address"
+                );
+            });
+        }
+        request.extensions_mut().insert(address);
+        address
+    }
 }
 
 /// Returns the address that the outermost trusted proxy received the request from. Each proxy appends an address, so

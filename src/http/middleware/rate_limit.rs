@@ -1,4 +1,4 @@
-//! Rate limits: per client address before authentication, per caller after it.
+//! Rate limits: by address for requests without a valid token, by caller for the others.
 
 mod limiter;
 mod token_history;
@@ -7,17 +7,18 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use self::{
     limiter::{Decision, Limiter},
-    token_history::{TokenCell, TokenHistory, TokenRecord},
+    token_history::TokenHistory,
 };
-use super::client::ClientAddress;
+use super::{auth, client::ClientAddress};
 use crate::{
+    auth::Authenticator,
     domain::{Role, Roles},
     http::{
         EdgeConfig,
@@ -39,9 +40,8 @@ pub struct Quota {
 /// The number of cells of a limiter or history, 8 bytes each. With as many active keys as a broker has, two rarely
 /// share a cell.
 const CELLS: usize = 1 << 16;
-/// A request with a token that its address has not used lately counts as this many requests against the quota of the
-/// address.
-const UNKNOWN_TOKEN_COST: u32 = 200;
+/// A wrong token that its address has not used lately counts as this many requests against the quota of the address.
+const GUESS_COST: u32 = 200;
 
 /// Paths without a limit: load balancers and Prometheus must always get an answer.
 const EXEMPT: [&str; 4] = ["/", "/healthz", "/readyz", "/metrics"];
@@ -54,23 +54,25 @@ pub(crate) struct RateLimits(Arc<Limits>);
 struct Limits {
     callers: Limiter,
     addresses: Limiter,
-    unknown_tokens: Limiter,
+    guesses: Limiter,
     token_history: TokenHistory,
+    auth: Authenticator,
     metrics: Metrics,
 }
 
 impl RateLimits {
-    /// Creates the limits of `config`.
+    /// Creates the limits of `config`. Tokens that `auth` knows to be valid have no limit by address.
     #[must_use]
-    pub(crate) fn new(config: &EdgeConfig, metrics: Metrics) -> Self {
+    pub(crate) fn new(config: &EdgeConfig, auth: Authenticator, metrics: Metrics) -> Self {
         Self(Arc::new(Limits {
             callers: Limiter::new(config.per_caller),
             addresses: Limiter::new(config.per_address),
-            unknown_tokens: Limiter::new(Quota {
-                per_second: (config.per_address.per_second / UNKNOWN_TOKEN_COST).max(1),
-                burst: (config.per_address.burst / UNKNOWN_TOKEN_COST).max(1),
+            guesses: Limiter::new(Quota {
+                per_second: (config.per_address.per_second / GUESS_COST).max(1),
+                burst: (config.per_address.burst / GUESS_COST).max(1),
             }),
             token_history: TokenHistory::new(),
+            auth,
             metrics,
         }))
     }
@@ -119,14 +121,15 @@ impl RateLimits {
     }
 }
 
-/// The layer before authentication.
+/// The layer in front of all others that cost something.
 ///
-/// A token that was valid from this address before is admitted, so that other clients at the address cannot block a
-/// class there. Any other token that the address has not used lately is a guess, valid or not, and admitted at a low
-/// rate before it is checked. A script that repeats one invalid token makes no further guesses.
+/// A request with a valid token is admitted, whatever other clients at its address do: the check costs less than the
+/// limit. All others have the limit of their address. A wrong token that the address has not used lately is a guess, of
+/// which only few are admitted, because each may wait for a refresh of the tokens. A script that repeats one wrong token
+/// makes no further guesses, so it gets an answer that says so.
 pub(crate) async fn limit_addresses(
     State(limits): State<RateLimits>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let Some(address) = client(&request).map(ClientAddress::network) else {
@@ -136,23 +139,20 @@ pub(crate) async fn limit_addresses(
         return next.run(request).await;
     }
     let RateLimits(inner) = &limits;
-    let token = request
+    if let Some(roles) = auth::known_roles(&inner.auth, request.headers()) {
+        request.extensions_mut().insert(roles);
+        return next.run(request).await;
+    }
+    let guess = request
         .headers()
         .get(header::AUTHORIZATION)
-        .map(|value| inner.token_history.cell(address, value.as_bytes()));
-    let record = token.as_ref().map_or(TokenRecord::Invalid, TokenCell::read);
-    if record == TokenRecord::Valid {
-        let response = next.run(request).await;
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some(token) = &token
-        {
-            token.write(false);
-        }
-        return response;
-    }
-    if record == TokenRecord::Unknown {
-        let decision = inner.unknown_tokens.check(address);
+        .map(|value| inner.token_history.cell(address, value.as_bytes()))
+        .filter(|token| !token.is_recorded());
+    if guess.is_some() {
+        let decision = inner.guesses.check(address);
         if !decision.is_allowed {
+            // A rotation may just have made the token valid. The client repeats its request after the refresh.
+            inner.auth.request_refresh();
             return limits.reject("address", decision);
         }
     }
@@ -160,17 +160,13 @@ pub(crate) async fn limit_addresses(
     if !decision.is_allowed {
         return limits.reject("address", decision);
     }
-    if let Some(token) = token.as_ref().filter(|_| record == TokenRecord::Unknown) {
+    if let Some(token) = guess {
         // Before the token is checked, so that a burst of requests with the same token counts as one guess.
-        token.write(false);
+        token.record();
     }
     let mut response = next.run(request).await;
-    let is_authenticated = response.extensions().get::<Authenticated>().is_some();
-    if let Some(token) = token.filter(|_| is_authenticated) {
-        token.write(true);
-    }
     // An authenticated answer has the headers of the caller's limit.
-    if !is_authenticated {
+    if response.extensions().get::<Authenticated>().is_none() {
         insert_headers(&mut response, decision);
     }
     response

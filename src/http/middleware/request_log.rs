@@ -11,7 +11,7 @@ use axum::{
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
 
-use super::client::{self, ClientAddress};
+use super::client::{ClientAddress, TrustedProxies};
 use crate::{
     domain::{CallerId, LabId, SandboxId},
     http::{
@@ -66,8 +66,8 @@ pub(crate) struct RequestLog {
     pub actions: Actions,
     /// The instruments that count requests.
     pub metrics: Metrics,
-    /// The number of trusted proxies.
-    pub trusted_hops: usize,
+    /// The proxies whose `X-Forwarded-For` counts.
+    pub proxies: TrustedProxies,
     /// The path of the API.
     pub base_path: Arc<str>,
 }
@@ -77,13 +77,13 @@ pub(crate) async fn log_request(
     State(RequestLog {
         actions,
         metrics,
-        trusted_hops,
+        proxies,
         base_path,
     }): State<RequestLog>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let client = client::identify(&mut request, trusted_hops);
+    let client = proxies.identify(&mut request);
     let _in_flight = InFlight::enter(&metrics.requests_in_flight);
     let id = request
         .headers()

@@ -1,4 +1,4 @@
-//! The history of tokens by client address.
+//! The history of wrong tokens by client address.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -7,24 +7,13 @@ use std::{
 
 use super::CELLS;
 
-/// Records which tokens an address has used lately, and which of them were valid. An address learns nothing from a
-/// token that it repeats, so only tokens without a record count as guesses.
+/// Records which wrong tokens an address has used lately. An address learns nothing from a token that it repeats, so only
+/// tokens without a record count as guesses.
 #[derive(Debug)]
 pub(super) struct TokenHistory {
     hasher: RandomState,
-    /// For each token a hash, whose last bit says whether the token was valid. 0 in an unused cell.
+    /// The hashes of tokens; 0 in an unused cell.
     cells: Box<[AtomicU64]>,
-}
-
-/// The record of a token from an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenRecord {
-    /// The token was valid.
-    Valid,
-    /// The token was not valid, or is being checked for the first time.
-    Invalid,
-    /// The address has not used the token, or not lately.
-    Unknown,
 }
 
 /// The place of a token's record.
@@ -43,25 +32,20 @@ impl TokenHistory {
 
     /// Returns the place of the record of `credentials` from `address`.
     pub(super) fn cell(&self, address: impl Hash, credentials: &[u8]) -> TokenCell<'_> {
-        let hash = self.hasher.hash_one((address, credentials)) & !1;
+        let hash = self.hasher.hash_one((address, credentials));
         // The remainder is smaller than the number of cells.
-        let cell = &self.cells[usize::try_from((hash >> 1) % CELLS as u64).unwrap_or(0)];
+        let cell = &self.cells[usize::try_from(hash % CELLS as u64).unwrap_or(0)];
         TokenCell { cell, hash }
     }
 }
 
 impl TokenCell<'_> {
-    pub(super) fn read(&self) -> TokenRecord {
-        match self.cell.load(Ordering::Relaxed) ^ self.hash {
-            0 => TokenRecord::Invalid,
-            1 => TokenRecord::Valid,
-            _ => TokenRecord::Unknown,
-        }
+    pub(super) fn is_recorded(&self) -> bool {
+        self.cell.load(Ordering::Relaxed) == self.hash
     }
 
-    pub(super) fn write(&self, is_valid: bool) {
-        self.cell
-            .store(self.hash | u64::from(is_valid), Ordering::Relaxed);
+    pub(super) fn record(&self) {
+        self.cell.store(self.hash, Ordering::Relaxed);
     }
 }
 
@@ -72,13 +56,10 @@ mod tests {
     #[test]
     fn record_of_a_token_holds_for_the_address_that_used_it() {
         let history = TokenHistory::new();
-        let cell = history.cell(1, b"Bearer old");
-        assert_eq!(cell.read(), TokenRecord::Unknown);
-        cell.write(false);
-        assert_eq!(history.cell(1, b"Bearer old").read(), TokenRecord::Invalid);
-        cell.write(true);
-        assert_eq!(history.cell(1, b"Bearer old").read(), TokenRecord::Valid);
-        assert_eq!(history.cell(1, b"Bearer new").read(), TokenRecord::Unknown);
-        assert_eq!(history.cell(2, b"Bearer old").read(), TokenRecord::Unknown);
+        assert!(!history.cell(1, b"Bearer old").is_recorded());
+        history.cell(1, b"Bearer old").record();
+        assert!(history.cell(1, b"Bearer old").is_recorded());
+        assert!(!history.cell(1, b"Bearer new").is_recorded());
+        assert!(!history.cell(2, b"Bearer old").is_recorded());
     }
 }
