@@ -36,7 +36,8 @@ use crate::{
 /// The limits of allocation under contention.
 #[derive(Clone, Copy, Debug)]
 pub struct AllocationConfig {
-    /// `ALLOCATE_TIMEOUT_MS`: the time after which a request gives up with [`BrokerError::Contended`].
+    /// `ALLOCATE_TIMEOUT_MS`: the time after which a request gives up, with [`BrokerError::Contended`] if it has lost its
+    /// attempts to others, or with [`BrokerError::Store`] if the database has not answered.
     pub timeout: Duration,
     /// `CANDIDATE_INDEX_CAPACITY`.
     pub index_capacity: usize,
@@ -50,7 +51,7 @@ pub enum BrokerError {
     /// No sandbox with the prefix is available.
     #[error("no matching sandbox is available")]
     NoSandboxes,
-    /// Every attempt of the request ended in a conflict until its time-out.
+    /// The request has lost every attempt to others until its time-out.
     #[error("the pool is contended")]
     Contended,
     /// The sandbox does not exist.

@@ -1,5 +1,7 @@
 //! Allocation: the loop over candidates, and the resolution of claims.
 
+use std::{sync::Mutex, time::Duration};
+
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
@@ -9,8 +11,12 @@ use super::{
 };
 use crate::{
     domain::{Candidate, Holder, NamePrefix, Sandbox, SandboxId, Status},
-    store::{ClaimOutcome, ClaimPrecondition, StoredClaim},
+    shared::lock,
+    store::{ClaimOutcome, ClaimPrecondition, StoreError, StoredClaim},
 };
+
+/// A call to the database that is outstanding for this long is the reason of a time-out. Usual ones take milliseconds.
+const SLOW_CALL: Duration = Duration::from_secs(1);
 
 /// A request for a sandbox.
 #[derive(Clone, Debug)]
@@ -38,6 +44,43 @@ enum ResolvedClaim {
     Free(ClaimPrecondition),
 }
 
+/// What a request waits for: the reason of its time-out.
+#[derive(Debug, Default)]
+struct Progress(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Since when a call to the database, or a slot for one, is outstanding.
+    for_store_since: Option<Instant>,
+    /// Whether the last attempt was lost to another request.
+    is_contended: bool,
+}
+
+impl Progress {
+    /// Awaits an answer of the database.
+    async fn of_store<T>(&self, call: impl Future<Output = T>) -> T {
+        lock(&self.0).for_store_since = Some(Instant::now());
+        let answer = call.await;
+        lock(&self.0).for_store_since = None;
+        answer
+    }
+
+    fn attempt_ended(&self, was_lost: bool) {
+        lock(&self.0).is_contended = was_lost;
+    }
+
+    /// Returns the error of a request whose time is over.
+    fn timed_out(&self, timeout: Duration) -> BrokerError {
+        let waiting = lock(&self.0);
+        let is_slow = |since: Instant| since.elapsed() >= SLOW_CALL.min(timeout / 2);
+        if waiting.is_contended && !waiting.for_store_since.is_some_and(is_slow) {
+            BrokerError::Contended
+        } else {
+            StoreError::timed_out("allocation").into()
+        }
+    }
+}
+
 impl Broker {
     /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
     ///
@@ -45,13 +88,14 @@ impl Broker {
     /// [`BrokerError::NoSandboxes`], [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller
     /// may hold a sandbox nevertheless; repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
-        let began = Instant::now();
+        let (began, timeout) = (Instant::now(), self.allocation.timeout);
+        let progress = Progress::default();
         let allocation = timeout_at(
-            began + self.allocation.timeout,
-            self.allocate_without_timeout(request),
+            began + timeout,
+            self.allocate_without_timeout(request, &progress),
         )
         .await
-        .unwrap_or(Err(BrokerError::Contended));
+        .unwrap_or_else(|_| Err(progress.timed_out(timeout)));
         let outcome = match &allocation {
             Ok(Allocation::New(_)) => "success",
             Ok(Allocation::Replayed(_)) => {
@@ -72,40 +116,45 @@ impl Broker {
     async fn allocate_without_timeout(
         &self,
         request: &AllocateRequest,
+        progress: &Progress,
     ) -> Result<Allocation, BrokerError> {
         let AllocateRequest { holder, prefix } = request;
         let mut precondition = ClaimPrecondition::New;
         let mut conflicts = 0;
         let mut found = None;
         loop {
-            let slot = self.store.slot().await;
+            let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
             let reservation = found
                 .take()
                 .or_else(|| self.refresher.reserve(prefix.as_ref()));
             let Some(reservation) = reservation else {
                 drop(slot);
-                match self.refresher.refresh(prefix.as_ref()).await? {
+                let refresh = self.refresher.refresh(prefix.as_ref());
+                match progress.of_store(refresh).await? {
                     // Reserved before the wait for a slot, because other requests waited for the same page.
                     Refreshed::Found => found = self.refresher.reserve(prefix.as_ref()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
-                    Refreshed::Empty => return self.replay_or_reject(holder).await,
+                    Refreshed::Empty => {
+                        return progress.of_store(self.replay_or_reject(holder)).await;
+                    }
                 }
                 continue;
             };
-            let attempt = slot
-                .claim(
-                    reservation.candidate(),
-                    holder,
-                    &precondition,
-                    self.terms,
-                    self.clock.now(),
-                )
-                .await?;
-            if matches!(
+            let claim = slot.claim(
+                reservation.candidate(),
+                holder,
+                &precondition,
+                self.terms,
+                self.clock.now(),
+            );
+            let attempt = progress.of_store(claim).await?;
+            let was_lost = matches!(
                 attempt,
                 ClaimOutcome::Lost(_) | ClaimOutcome::Contended | ClaimOutcome::Conflict
-            ) {
+            );
+            progress.attempt_ended(was_lost);
+            if was_lost {
                 self.metrics.allocate_conflicts.inc();
             }
             match attempt {
@@ -118,13 +167,13 @@ impl Broker {
                     reservation.end(Outcome::Contended);
                     self.pause(&mut conflicts).await;
                 }
-                ClaimOutcome::Conflict => {
+                ClaimOutcome::Conflict | ClaimOutcome::Busy => {
                     reservation.end(Outcome::Unused);
                     self.pause(&mut conflicts).await;
                 }
                 ClaimOutcome::Held(claim) => {
                     reservation.end(Outcome::Unused);
-                    match self.resolve(holder, claim).await? {
+                    match progress.of_store(self.resolve(holder, claim)).await? {
                         ResolvedClaim::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
                         ResolvedClaim::Free(next) => {
                             // It failed before: another request is changing the claim, or the claim is unreadable.

@@ -149,8 +149,7 @@ impl PoolMonitor {
         // Before the poll: failed polls count too, so that scrapes do not add load to a failing database.
         state.polled_at = Some(Instant::now());
         let polled = timeout(POLL_TIMEOUT, self.poll(&mut state)).await;
-        let polled =
-            polled.unwrap_or_else(|_| Err(StoreError::unexpected("Query", "no answer in time")));
+        let polled = polled.unwrap_or_else(|_| Err(StoreError::timed_out("Query")));
         if let Err(error) = &polled {
             tracing::warn!(cause = chain(error), "pool count failed");
         }

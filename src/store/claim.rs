@@ -41,8 +41,10 @@ pub enum ClaimOutcome {
     Lost(Option<Sandbox>),
     /// Another transaction is writing the sandbox. Nothing was written.
     Contended,
-    /// Another transaction is writing the claim, or the database throttles. Nothing was written.
+    /// Another transaction is writing the claim. Nothing was written.
     Conflict,
+    /// The database throttles, or still executes an earlier attempt of the same call.
+    Busy,
 }
 
 impl Slot<'_> {
@@ -102,7 +104,7 @@ impl Slot<'_> {
                         Ok,
                     ),
                 TransactWriteItemsError::TransactionInProgressException(_) => {
-                    Ok(ClaimOutcome::Conflict)
+                    Ok(ClaimOutcome::Busy)
                 }
                 _ => Err(StoreError::from_sdk(
                     OPERATION,
@@ -201,11 +203,15 @@ impl PoolStore {
                     .and_then(|item| self.read_or_skip(item)),
             ));
         }
+        let is_conflict =
+            |reason: &CancellationReason| reason.code() == Some("TransactionConflict");
         reasons.iter().all(is_transient_reason).then(|| {
-            if sandbox.code() == Some("TransactionConflict") {
+            if is_conflict(sandbox) {
                 ClaimOutcome::Contended
-            } else {
+            } else if is_conflict(claim) {
                 ClaimOutcome::Conflict
+            } else {
+                ClaimOutcome::Busy
             }
         })
     }

@@ -107,6 +107,14 @@ impl StoreError {
         }
     }
 
+    /// Creates the error for a request whose time was over before the database had answered.
+    pub(crate) fn timed_out(operation: &'static str) -> Self {
+        Self::Unavailable {
+            operation,
+            source: "no answer within the time limit of the request".into(),
+        }
+    }
+
     /// Creates the error for requests that shared the result of another request's call, which failed.
     pub(crate) fn shared(operation: &'static str) -> Self {
         Self::Unavailable {

@@ -37,6 +37,7 @@ mod secrets;
 mod shutdown;
 mod support;
 mod sync;
+mod timeouts;
 mod together;
 #[cfg(feature = "otlp")]
 mod traces;

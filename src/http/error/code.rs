@@ -44,11 +44,11 @@ pub(crate) enum ErrorCode {
     CspError,
     /// CSP is unavailable, or limits the rate.
     CspUnavailable,
-    /// Sandboxes are available, but too many requests compete for them.
+    /// Sandboxes are available, but the request has lost every attempt to others.
     PoolContended,
-    /// The database is unavailable.
+    /// The database is unavailable, or did not answer in time.
     StoreUnavailable,
-    /// The request took too long.
+    /// The client took too long to send the request.
     RequestTimeout,
     /// Another run has taken over from this one.
     JobInterrupted,
@@ -184,8 +184,12 @@ impl ErrorCode {
             Self::PoolContended => {
                 "Sandboxes are available, but too many requests compete for them; repeat the request."
             }
-            Self::StoreUnavailable => "The database is unavailable; repeat the request.",
-            Self::RequestTimeout => "The request took too long; repeat it.",
+            Self::StoreUnavailable => {
+                "The database is unavailable, or did not answer in time; repeat the request."
+            }
+            Self::RequestTimeout => {
+                "The body of the request did not arrive within 10 s; repeat the request."
+            }
             Self::RateLimitExceeded => {
                 "Too many requests; wait as long as Retry-After says, then repeat the request."
             }

@@ -10,7 +10,10 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use crate::http::error::{ApiError, ErrorCode};
+use crate::{
+    http::error::{ApiError, ErrorCode},
+    store::StoreError,
+};
 
 /// The largest request body, in bytes. No endpoint needs one at all.
 const MAX_BODY: usize = 16 * 1024;
@@ -31,12 +34,21 @@ pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, A
     let read = timeout(limit, to_bytes(body, MAX_BODY));
     let bytes = read
         .await
-        .map_err(|_| ErrorCode::RequestTimeout)?
+        .map_err(|_| slow_body(limit))?
         .map_err(|_| ErrorCode::PayloadTooLarge)?;
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// The layer that answers with [`ErrorCode::RequestTimeout`] when a request takes too long.
+fn slow_body(limit: Duration) -> ApiError {
+    let seconds = limit.as_secs();
+    ApiError::new(
+        ErrorCode::RequestTimeout,
+        format!("The body of the request did not arrive within {seconds} s; repeat the request."),
+    )
+}
+
+/// The layer that answers with [`ErrorCode::StoreUnavailable`] when a request takes too long: its handler waits for
+/// nothing but the database.
 pub(crate) async fn limit_time(
     State(limit): State<Duration>,
     request: Request,
@@ -44,7 +56,7 @@ pub(crate) async fn limit_time(
 ) -> Response {
     timeout(limit, next.run(request))
         .await
-        .unwrap_or_else(|_| ApiError::from(ErrorCode::RequestTimeout).into_response())
+        .unwrap_or_else(|_| ApiError::from(StoreError::timed_out("request")).into_response())
 }
 
 #[cfg(test)]
@@ -63,6 +75,9 @@ mod tests {
             .layer(from_fn_with_state(SHORT, limit_time));
         let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = to_bytes(answer.into_body(), MAX_BODY).await.unwrap();
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("STORE_UNAVAILABLE"), "{text}");
     }
 
     #[tokio::test]
