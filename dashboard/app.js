@@ -7,7 +7,7 @@ import { session } from "./shell/session.js";
 import { signInForm } from "./shell/sign-in.js";
 import { startTheme } from "./shell/theme.js";
 
-const base = document.documentElement.dataset.api; // The broker writes its API path into index.html.
+const base = document.documentElement.dataset.api; // The broker writes its API path, relative to the page, into index.html.
 const page = Object.fromEntries(
   ["main", "title", "view", "nav", "alerts", "freshness", "announcer", "theme", "sign-out", "foot"]
     .map((id) => [id, document.getElementById(id)]),

@@ -17,15 +17,18 @@ use super::error::{ApiError, ErrorCode};
 struct Files;
 
 const PAGE: &str = "index.html";
-/// The attribute of the page with the path of the API.
-const API_PATH_ATTRIBUTE: &str = r#"data-api="/v1""#;
+/// The attribute of the page with the path of the API, relative to the page: a proxy may strip the beginning of the path.
+const API_PATH_ATTRIBUTE: &str = r#"data-api="./v1""#;
+const PATH: &str = "/dashboard";
+/// The path that redirects to the page, whose relative links need the path without a slash.
+pub(super) const WITH_SLASH: &str = "/dashboard/";
 
 /// The page and its files, for the API at `base_path`.
 pub(super) fn router(base_path: &str) -> Router {
     let page = Files::get(PAGE).map(|file| page_for(&file, base_path));
     Router::new()
         .route(
-            "/dashboard",
+            PATH,
             get(async move |headers: HeaderMap| match &page {
                 Some((text, tag)) => {
                     answer(&headers, "text/html; charset=utf-8", tag, text.clone())
@@ -34,15 +37,15 @@ pub(super) fn router(base_path: &str) -> Router {
             }),
         )
         .route(
-            "/dashboard/",
-            get(async || Redirect::permanent("/dashboard")),
+            WITH_SLASH,
+            get(async || Redirect::permanent("../dashboard")),
         )
         .route("/dashboard/{*file}", get(file))
 }
 
 fn page_for(file: &EmbeddedFile, base_path: &str) -> (Bytes, HeaderValue) {
     let text = String::from_utf8_lossy(&file.data);
-    let text = text.replace(API_PATH_ATTRIBUTE, &format!(r#"data-api="{base_path}""#));
+    let text = text.replace(API_PATH_ATTRIBUTE, &format!(r#"data-api=".{base_path}""#));
     // The path of the API is part of the page, and so of its tag.
     let tag = etag(file, base_path);
     (text.into(), tag)

@@ -9,3 +9,4 @@ pub(crate) mod overload;
 pub(crate) mod rate_limit;
 pub(crate) mod request_log;
 pub(crate) mod security_headers;
+pub(crate) mod trailing_slash;

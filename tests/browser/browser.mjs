@@ -26,9 +26,9 @@ after(async () => {
 
 /**
  * Opens a page. `assertNoErrors` fails if the page has logged an error that no `expectErrors(pattern)` has removed, or
- * has sent a request to another host.
+ * has sent a request to a URL that does not begin with `root`.
  */
-export async function openPage() {
+export async function openPage(root = base) {
   const page = await context.newPage();
   let errors = [];
   const foreignUrls = [];
@@ -36,14 +36,14 @@ export async function openPage() {
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("request", (request) => {
     const url = request.url();
-    if (!url.startsWith(base) && !url.startsWith("data:") && !url.startsWith("blob:")) foreignUrls.push(url);
+    if (!url.startsWith(root) && !url.startsWith("data:") && !url.startsWith("blob:")) foreignUrls.push(url);
   });
   const expectErrors = (pattern) => {
     errors = errors.filter((text) => !pattern.test(text));
   };
   const assertNoErrors = () => {
     assert.deepEqual(errors, [], "the page logged errors, or the Content-Security-Policy blocked something");
-    assert.deepEqual(foreignUrls, [], "the page sent requests to other hosts");
+    assert.deepEqual(foreignUrls, [], "the page sent requests to other places");
   };
   return { page, expectErrors, assertNoErrors };
 }

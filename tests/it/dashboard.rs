@@ -40,13 +40,18 @@ async fn page_and_files_have_a_policy_and_tags() {
         policy.contains("script-src 'self';") && !policy.contains("unsafe"),
         "{policy}"
     );
-    assert!(page.text.contains(r#"data-api="/api/v2""#), "{}", page.text);
+    assert!(
+        page.text.contains(r#"data-api="./api/v2""#),
+        "{}",
+        page.text
+    );
     let mut files = 0;
     for file in page
         .text
         .split('"')
-        .filter(|text| text.starts_with("/dashboard/"))
+        .filter(|text| text.starts_with("dashboard/"))
     {
+        let file = &format!("/{file}");
         let answer = broker.client.plain(file).await;
         assert_eq!(answer.status, 200, "{file}");
         let kind = answer.header("content-type").unwrap();

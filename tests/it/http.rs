@@ -327,6 +327,54 @@ async fn body_is_limited_with_and_without_a_declared_length() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn trailing_slash_finds_its_route_without_a_redirect() {
+    let (_pool, broker) = broker().await;
+    let client = &broker.client;
+    let request = client
+        .request(Method::POST, "/v1/allocate/")
+        .bearer_auth(TRACK)
+        .header("X-Track-ID", "play-1");
+    let allocated = client.send(request).await;
+    assert_eq!(allocated.status, 201);
+    let release = format!(
+        "/v1/sandboxes/{}/mark-for-deletion/",
+        allocated.sandbox_id()
+    );
+    let request = client
+        .request(Method::POST, &release)
+        .bearer_auth(TRACK)
+        .header("X-Track-ID", "play-1");
+    assert_eq!(client.send(request).await.status, 200);
+    let stats = client.admin(Method::GET, "/v1/admin/stats/").await;
+    assert_eq!(stats.json()["pending_deletion"], 1);
+    let list = client
+        .admin(Method::GET, "/v1/admin/sandboxes/?status=available&limit=2")
+        .await;
+    assert_eq!(list.json()["sandboxes"].as_array().unwrap().len(), 2);
+    for path in [
+        "/healthz/",
+        "/readyz/",
+        "/metrics/",
+        "/v1/openapi.json/",
+        "/dashboard/",
+    ] {
+        assert_eq!(client.plain(path).await.status, 200, "{path}");
+    }
+    let wrong_method = client.admin(Method::DELETE, "/v1/admin/stats/").await;
+    assert_eq!(error(&wrong_method), (405, "METHOD_NOT_ALLOWED".into()));
+    assert_eq!(client.plain("/nope/").await.status, 404);
+    let metrics = client.plain("/metrics").await.text;
+    assert!(
+        metrics.contains(r#"endpoint="/v1/allocate""#),
+        "its own route"
+    );
+    assert!(
+        !metrics.contains(r#"endpoint="/v1/allocate/""#),
+        "{metrics}"
+    );
+}
+
 async fn raw(client: &BrokerClient, request: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = client.base.trim_start_matches("http://");
@@ -448,6 +496,8 @@ async fn api_and_its_texts_move_with_the_base_path() {
             format!("{path}/docs")
         );
         assert!(!document.to_string().contains("base_path"));
+        let to_root = "../".repeat(path.matches('/').count());
+        assert_eq!(document["servers"][0]["url"], format!("./{to_root}"));
         let run = format!("{path}/admin/jobs/sync-1-2");
         for (answer, link) in [
             (broker.client.plain("/nowhere").await, "docs"),

@@ -5,7 +5,7 @@ use utoipa::{
     OpenApi,
     openapi::{
         Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
-        RefOr,
+        RefOr, Server,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
@@ -115,8 +115,13 @@ const RATE_LIMIT: [(&str, &str); 3] = [
     ),
 ];
 
-/// Adds the headers that every answer has.
-pub(crate) fn complete(document: &mut Document) {
+/// Adds the server, and the headers that every answer has.
+///
+/// The server is relative to the document, which is at `base_path`, so that it is right behind a proxy that strips the
+/// beginning of the path.
+pub(crate) fn complete(document: &mut Document, base_path: &str) {
+    let to_root = "../".repeat(base_path.matches('/').count());
+    document.servers = Some(vec![Server::new(format!("./{to_root}"))]);
     for (_, _, operation) in operations(document) {
         let is_limited = operation.security.is_some();
         for response in operation.responses.responses.values_mut() {

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     http::{HeaderValue, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -32,7 +32,7 @@ use crate::{
             overload::InFlightLimit,
             rate_limit::{self, RateLimits},
             request_log::{self, RequestLog},
-            security_headers,
+            security_headers, trailing_slash,
         },
         request_context,
     },
@@ -80,7 +80,7 @@ pub(crate) fn build(state: AppState) -> Router {
         open.nest(&base_path, protected)
     };
     let (router, mut document) = all.with_state(state).split_for_parts();
-    openapi::complete(&mut document);
+    openapi::complete(&mut document, &base_path);
     let request_log = RequestLog {
         actions: openapi::actions(&mut document),
         metrics: instruments,
@@ -88,11 +88,14 @@ pub(crate) fn build(state: AppState) -> Router {
         base_path: Arc::clone(&base_path),
     };
     let document_path = format!("{base_path}/openapi.json");
-    let swagger = SwaggerUi::new(format!("{base_path}/docs")).config(
-        SwaggerConfig::new([document_path.clone()])
+    let docs_path = format!("{base_path}/docs");
+    // Relative to the page: a proxy may strip the beginning of the path.
+    let swagger = SwaggerUi::new(docs_path.clone()).config(
+        SwaggerConfig::new(["../openapi.json"])
             .try_it_out_enabled(true)
             .persist_authorization(false),
     );
+    let swagger = Router::from(swagger).layer(map_response(redirect_to_docs));
     // Serialised once: the document is large, and no token is required to read it.
     let text = document.to_json().unwrap_or_default();
     let text = Bytes::from(base_path::fill(&text, &base_path));
@@ -100,8 +103,8 @@ pub(crate) fn build(state: AppState) -> Router {
         &document_path,
         get(async move || ([(header::CONTENT_TYPE, "application/json")], text)),
     );
-    router
-        .merge(security_headers::for_docs(swagger.into()))
+    let router = router
+        .merge(security_headers::for_docs(swagger))
         .merge(security_headers::for_dashboard(dashboard::router(
             &base_path,
         )))
@@ -115,7 +118,19 @@ pub(crate) fn build(state: AppState) -> Router {
                 .option_layer(cors::allow_origins(&edge.cors))
                 .layer(from_fn_with_state(limits, rate_limit::limit_addresses))
                 .layer(CatchPanicLayer::custom(answer_panic)),
-        )
+        );
+    trailing_slash::trim(
+        router,
+        vec![format!("{docs_path}/"), dashboard::WITH_SLASH.to_owned()],
+    )
+}
+
+/// Makes the redirect from the Swagger page's path to the one with a slash relative to it.
+async fn redirect_to_docs(mut answer: Response) -> Response {
+    if let Some(location) = answer.headers_mut().get_mut(header::LOCATION) {
+        *location = HeaderValue::from_static("docs/");
+    }
+    answer
 }
 
 #[expect(
