@@ -3,7 +3,7 @@
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { fill, h, scrollRegion, setText, table } from "./dom.js";
 import { clockTime, dateTime, number } from "./format.js";
-import { columnsOf, hourly, stacked, withGaps } from "./time-series.js";
+import { columnsOf, hourly, stacked, timeRange, withGaps } from "./time-series.js";
 
 const HEIGHT = 230;
 
@@ -57,7 +57,10 @@ export function createChart({ label, series, isStacked = false, summary }) {
       height: HEIGHT,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.05)] } },
+      scales: {
+        x: { range: (_, first, last) => timeRange(first, last) },
+        y: { range: (_, __, max) => [0, Math.max(1, max * 1.05)] },
+      },
       axes: [
         {
           stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: 28,

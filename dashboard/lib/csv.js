@@ -1,8 +1,9 @@
 // Writes a CSV file (RFC 4180) that is safe to open in a spreadsheet, and offers it as a download.
 
 const BOM = "\uFEFF"; // Without it Excel reads the file in the machine's code page.
-// Many spreadsheets separate by semicolons or tabs, so a formula may begin after those too.
-const FORMULA = /(^|[;\t\r\n])(?=[=+\-@\t\r])/g;
+// Many spreadsheets separate by semicolons or tabs, so a formula may begin after those too. Some read the full-width and
+// the small forms of the characters (U+FF1D, U+FE66, …) as the characters themselves.
+const FORMULA = /(^|[;\t\r\n])(?=[=+\-@\t\r\uFF1D\uFF0B\uFF0D\uFF20\uFE66\uFE62\uFE63\uFE6B\u2212])/g;
 const SPECIAL = /[",\r\n]/;
 
 /** Returns one field. An apostrophe is put before text that a spreadsheet would evaluate as a formula. */

@@ -11,6 +11,17 @@ export function withGaps(samples, intervalSeconds) {
   return result;
 }
 
+/** The shortest time that a chart shows, in seconds. */
+const MIN_SPAN = 3600;
+
+/**
+ * Returns the range of a chart's time axis, for its first and its last sample. A shorter one has no distinct labels: its
+ * labels have minutes, and a single sample has no range at all.
+ */
+export function timeRange(first, last) {
+  return last - first < MIN_SPAN ? [last - MIN_SPAN, last] : [first, last];
+}
+
 /** Returns one array for the times and one for each key, as uPlot wants them; missing values are null. */
 export function columnsOf(samples, keys) {
   return [samples.map(({ at }) => at), ...keys.map((key) => samples.map((sample) => sample[key] ?? null))];

@@ -89,6 +89,30 @@ test("the figures match the API, and a failed refresh is shown", { timeout }, as
   expectErrors(/status of 503/);
 });
 
+test("a chart of a single sample has distinct times on its axis", { timeout }, async () => {
+  await page.addInitScript(() => {
+    window.drawn = [];
+    const { fillText } = CanvasRenderingContext2D.prototype;
+    CanvasRenderingContext2D.prototype.fillText = function draw(text, ...rest) {
+      window.drawn.push(text);
+      return fillText.call(this, text, ...rest);
+    };
+  });
+  const sample = {
+    at: 1_774_000_000, available: 3, allocated: 1, pending_deletion: 0, stale: 0, deletion_failed: 0, allocations: 1, releases: 0,
+  };
+  await page.route("**/admin/samples?*", (route) => route.fulfill({ json: { every_seconds: 300, samples: [sample] } }));
+  await page.reload();
+  await signIn();
+  await page.getByText("Each point covers 5 min.").waitFor();
+  await page.waitForFunction(() => window.drawn.some((text) => /^\d\d:\d\d$/.test(text)));
+  const times = (await page.evaluate(() => window.drawn)).filter((text) => /^\d\d:\d\d$/.test(text));
+  // Both charts have the same axis, and each time that one is drawn it has every label once.
+  const distinct = [...new Set(times)];
+  const counts = distinct.map((time) => times.filter((other) => other === time).length);
+  assert.ok(distinct.length >= 3 && counts.every((count) => count === counts[0]), times.join(" "));
+});
+
 test("sandboxes can be filtered, searched, sorted, paged and opened", { timeout }, async () => {
   const all = await allSandboxes();
   await signIn();

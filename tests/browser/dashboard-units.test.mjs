@@ -11,7 +11,7 @@ const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await 
 const { FIELDS, niosxaasOutcome } = await load("sandboxes/fields");
 const format = await load("lib/format");
 const { backoffMs, createPoll } = await load("lib/poll");
-const { hourly, stacked, withGaps } = await load("lib/time-series")
+const { hourly, stacked, timeRange, withGaps } = await load("lib/time-series")
 const { countByLab, countByTimeLeft } = await load("overview/allocation-counts");
 const { countsText, notesOf, progressOf } = await load("jobs/run-text");
 
@@ -40,6 +40,13 @@ describe("csv", () => {
     assert.equal(csvField("a=1"), "a=1");
     assert.equal(csvField("x;=1+1;y"), "x;'=1+1;y");
     assert.equal(csvField("x\t-1"), "x\t'-1");
+    for (const character of "\uFF1D\uFF0B\uFF0D\uFF20\uFE66\uFE62\uFE63\uFE6B\u2212") {
+      assert.equal(csvField(`${character}1+1`), `'${character}1+1`);
+      assert.equal(csvField(`x;${character}1`), `x;'${character}1`);
+      assert.equal(csvField(`a${character}1`), `a${character}1`);
+    }
+    assert.equal(csvField("\n=1"), '"\n\'=1"');
+    assert.equal(csvField("a\r\nb"), '"a\r\nb"');
   });
 
   test("a file has a byte order mark, a header and a line for each row", () => {
@@ -317,6 +324,12 @@ describe("charts", () => {
     const samples = [{ at: 0, n: 1 }, { at: 300, n: 1 }, { at: 1200, n: 1 }];
     assert.deepEqual(withGaps(samples, 300).map(({ at, n }) => [at, n]), [[0, 1], [300, 1], [600, undefined], [1200, 1]]);
     assert.deepEqual(stacked([[0, 1], [1, null], [2, null]]), [[0, 1], [1, null], [3, null]]);
+  });
+
+  test("the time axis covers an hour at least, so that its labels differ", () => {
+    assert.deepEqual(timeRange(9000, 9000), [5400, 9000]);
+    assert.deepEqual(timeRange(8700, 9000), [5400, 9000]);
+    assert.deepEqual(timeRange(0, 86_400), [0, 86_400]);
   });
 
   test("an hour has its last state and the sums of its events", () => {
