@@ -9,13 +9,13 @@ use secrecy::SecretString;
 use crate::{
     auth::{TOKENS, parse_tokens},
     secrets::{is_one_line, secret_in},
+    url::redact,
 };
+
+pub use crate::url::REDACTED;
 
 /// The environment variables that the broker reads.
 pub type Variables = BTreeMap<String, String>;
-
-/// Shown in place of every secret.
-pub const REDACTED: &str = "[redacted]";
 
 /// One variable with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
         let value = match text.map(parse) {
             Some(Some(value)) => value,
             Some(None) => {
-                let got = format!("{:?}", text.unwrap_or_default());
+                let got = shown(variable, text.unwrap_or_default());
                 self.refuse(variable, got, takes.as_str());
                 default
             }
@@ -355,6 +355,15 @@ fn without_fraction(text: &str) -> &str {
             whole
         }
         _ => text,
+    }
+}
+
+/// Shows a refused value. That of any variable may be a URL with a password, and that of the name of a secret the secret.
+fn shown(variable: &str, text: &str) -> String {
+    if variable.ends_with("_SECRET_ID") {
+        REDACTED.to_owned()
+    } else {
+        format!("{:?}", redact(text))
     }
 }
 

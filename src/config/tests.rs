@@ -77,6 +77,36 @@ fn all_faults_are_reported_together_with_the_accepted_values() {
 }
 
 #[test]
+fn refused_values_are_shown_without_their_secrets() {
+    for (variable, value) in [
+        ("CSP_BASE_URL", "https://me:hunter2@csp.example.com/v2"),
+        ("CSP_BASE_URL", "me:hunter2@csp.example.com"),
+        ("NIOSXAAS_BASE_URL", "https://csp.example.com/?key=hunter2"),
+        ("DDB_ENDPOINT_URL", "http://me:hunter2@127.0.0.1:8000"),
+        ("SECRETS_ENDPOINT_URL", "http://127.0.0.1:8000#hunter2"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://me:hunter2@collector:4318",
+        ),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://a.example.com,https://me:hunter2@b.example.com",
+        ),
+        ("HOST", "http://me:hunter2@127.0.0.1"),
+        ("STORE", "dynamodb://me:hunter2@table"),
+        ("BROKER_API_TOKEN_SECRET_ID", "hunter2 hunter2"),
+        ("BROKER_API_TOKEN", "hunter2 hunter2"),
+        ("CSP_API_TOKEN", "hunter2\nhunter2"),
+    ] {
+        let error = Config::from_variables(&variables(&[(variable, value)])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(variable), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains(REDACTED), "{text}");
+    }
+}
+
+#[test]
 fn shared_pool_requires_own_tokens_of_each_role() {
     assert!(production_with(&[]).is_empty());
     for (variable, value) in [
