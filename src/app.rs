@@ -15,10 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::csp_endpoint::{CspEndpoint, niosxaas_user};
 pub use self::running::{RunningBroker, RunningWorker};
 #[cfg(feature = "embedded")]
-use crate::store::{
-    Engine,
-    embedded::{EmbeddedEngine, EmbeddedError},
-};
+use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
 use crate::{
     auth::Authenticator,
     backoff::Backoff,
@@ -40,7 +37,7 @@ use crate::{
     },
     secrets::{CredentialTargets, SecretError, SecretsRefresher},
     shared::Shared,
-    store::{PoolStore, SCHEMA_VERSION, StoreError},
+    store::{Engine, PoolStore, SCHEMA_VERSION, StoreError},
     telemetry::metrics::Metrics,
     tls::{NoAuthorities, check_authorities},
 };
@@ -84,6 +81,15 @@ pub enum StartError {
         table: String,
         /// Its schema version.
         found: u32,
+    },
+    /// Brokers of an earlier build may be using the table.
+    #[error(
+        "the table {table} has the layout of an earlier build of this broker, whose brokers must not run beside this one; \
+         stop all of them and their jobs, and then run `sandbox-broker table migrate`"
+    )]
+    EarlierLayout {
+        /// The table's name.
+        table: String,
     },
     /// A secret cannot be used.
     #[error("a secret cannot be used")]
@@ -359,7 +365,8 @@ impl App {
     }
 }
 
-/// Migrates the table if it was written by the FastAPI service, which wrote no claims.
+/// Migrates the table if it was written by the FastAPI service, which wrote no claims. The layout of an earlier build is
+/// migrated only where no other process can use the table.
 async fn migrate_once(
     config: &Config,
     store: &PoolStore,
@@ -375,6 +382,16 @@ async fn migrate_once(
             found,
         }),
         Some(_) => Ok(()),
+        None if config.store.engine != Engine::Embedded
+            && store
+                .has_earlier_layout()
+                .await
+                .map_err(|source| unusable(config, source))? =>
+        {
+            Err(StartError::EarlierLayout {
+                table: config.store.table.name.clone(),
+            })
+        }
         None => {
             let migration = store
                 .migrate(config.terms, clock.now())
@@ -383,6 +400,7 @@ async fn migrate_once(
             tracing::info!(
                 allocated = migration.allocated,
                 claims_written = migration.claims_written,
+                moved = migration.moved,
                 duplicates = migration.duplicates,
                 "table migrated"
             );

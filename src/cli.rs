@@ -88,7 +88,8 @@ pub enum Job {
 pub enum Table {
     /// Create the table, its indexes and its TTL, as far as they do not exist.
     Create,
-    /// Migrate a table of the FastAPI service: write the missing claim of every allocated sandbox. Safe to repeat.
+    /// Migrate a table of the FastAPI service or of an earlier build: write the missing claim of every allocated sandbox,
+    /// and move other items to the companion table. Safe to repeat.
     Migrate,
 }
 

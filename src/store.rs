@@ -7,6 +7,7 @@ mod change;
 mod claim;
 mod csp_state;
 mod cursor;
+mod earlier_layout;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;

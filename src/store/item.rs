@@ -14,7 +14,7 @@ use thiserror::Error;
 
 pub(super) use self::{
     claim::claim_item,
-    niosxaas::{niosxaas_record, read_niosxaas_record},
+    niosxaas::{as_sandbox, niosxaas_record, read_niosxaas_record, upgraded_niosxaas_record},
     sandbox::{new_sandbox, reinstated_sandbox},
     tombstone::tombstone,
 };

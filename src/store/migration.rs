@@ -1,4 +1,4 @@
-//! The schema version, and the migration of a table that the FastAPI service wrote.
+//! The schema version, and the migration of tables that the FastAPI service or an earlier build of this broker wrote.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{
     ClaimTarget, PoolStore, StoreError, StoredClaim,
     error::is_failed_condition,
-    item::{self, number, schema_key, string},
+    item::{self, Item, number, schema_key, string},
 };
 use crate::{
     clock::UnixSeconds,
@@ -27,6 +27,8 @@ pub struct Migration {
     pub allocated: usize,
     /// The number of claims written for them. The others had a claim already.
     pub claims_written: usize,
+    /// The number of items of an earlier layout that were moved to the companion table or converted.
+    pub moved: usize,
     /// The number of allocated sandboxes without a claim because the same (caller, key) pair holds a newer one.
     pub duplicates: usize,
 }
@@ -38,10 +40,14 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn schema_version(&self) -> Result<Option<u32>, StoreError> {
+        self.schema_version_in(&self.table.companion).await
+    }
+
+    pub(super) async fn schema_version_in(&self, table: &str) -> Result<Option<u32>, StoreError> {
         let answer = self
             .client
             .get_item()
-            .table_name(&self.table.companion)
+            .table_name(table)
             .set_key(Some(schema_key()))
             .send()
             .await
@@ -58,9 +64,9 @@ impl PoolStore {
         })
     }
 
-    /// Writes a claim for every allocated sandbox that lacks one, so that a retry of its holder is answered with it,
-    /// and then the schema item. It may run again at any time, also concurrently with allocations: it never overwrites
-    /// a claim whose sandbox is still held.
+    /// Moves what an earlier build of this broker wrote into the pool's table, writes a claim for every allocated
+    /// sandbox that lacks one, so that a retry of its holder is answered with it, and then the schema item. It may run
+    /// again at any time, also concurrently with allocations: it never overwrites a claim whose sandbox is still held.
     ///
     /// # Errors
     /// [`StoreError`]. Written claims remain, and another run continues.
@@ -69,6 +75,7 @@ impl PoolStore {
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Migration, StoreError> {
+        let moved = self.move_earlier_items(now).await?;
         let mut newest: HashMap<_, (Holder, Sandbox)> = HashMap::new();
         let mut allocated = 0;
         let mut pages = self.sandbox_pages();
@@ -99,10 +106,12 @@ impl PoolStore {
             .buffer_unordered(MIGRATE_CONCURRENCY)
             .try_fold(0, async |written, new| Ok(written + usize::from(new)))
             .await?;
-        self.put_schema(now).await?;
+        self.put_schema(&self.table.companion, schema_key(), now)
+            .await?;
         Ok(Migration {
             allocated,
             claims_written,
+            moved,
             duplicates,
         })
     }
@@ -121,13 +130,7 @@ impl PoolStore {
             ..terms
         };
         let item = item::claim_item(sandbox.id(), holder, terms, sandbox.allocated_at);
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table.companion)
-            .set_item(Some(item));
-        let new = put.clone().condition_expression("attribute_not_exists(PK)");
-        if self.put_if(new).await? {
+        if self.put_new_companion_item(item.clone()).await? {
             return Ok(true);
         }
         let StoredClaim::Readable(target) = self.find_claim(&holder.caller, &holder.key).await?
@@ -137,7 +140,8 @@ impl PoolStore {
         if self.is_held(&target, holder).await? {
             return Ok(false);
         }
-        let replacement = put
+        let replacement = self
+            .put_companion_item(item)
             .condition_expression("sandbox_id = :sandbox AND allocated_at = :allocated_at")
             .expression_attribute_values(":sandbox", string(target.sandbox_id))
             .expression_attribute_values(":allocated_at", number(target.allocated_at));
@@ -156,6 +160,20 @@ impl PoolStore {
         }))
     }
 
+    fn put_companion_item(&self, item: Item) -> PutItemFluentBuilder {
+        self.client
+            .put_item()
+            .table_name(&self.table.companion)
+            .set_item(Some(item))
+    }
+
+    /// Inserts an item into the companion table, unless there is one with its key. Returns whether it was inserted.
+    pub(super) async fn put_new_companion_item(&self, item: Item) -> Result<bool, StoreError> {
+        let put = self.put_companion_item(item);
+        self.put_if(put.condition_expression("attribute_not_exists(PK)"))
+            .await
+    }
+
     /// Sends a conditional put. Returns whether its condition held.
     async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
         match put.send().await {
@@ -165,13 +183,18 @@ impl PoolStore {
         }
     }
 
-    async fn put_schema(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        let mut item = schema_key();
+    /// Writes a schema item with the version of this broker.
+    pub(super) async fn put_schema(
+        &self,
+        table: &str,
+        mut item: Item,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
         item.insert("version".to_owned(), number(SCHEMA_VERSION));
         item.insert("updated_at".to_owned(), number(now.0));
         self.client
             .put_item()
-            .table_name(&self.table.companion)
+            .table_name(table)
             .set_item(Some(item))
             .send()
             .await

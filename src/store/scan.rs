@@ -170,7 +170,7 @@ impl PoolStore {
     }
 
     /// Reads the pages of a scan.
-    fn scan_pages(
+    pub(super) fn scan_pages(
         &self,
         scan: ScanFluentBuilder,
     ) -> impl Stream<Item = Result<Vec<Item>, StoreError>> + use<> {

@@ -9,7 +9,7 @@ use sandbox_broker::{
 };
 use serde_json::Value;
 
-use crate::support::{Pool, Proxy, START, TestBroker, simulated_csp};
+use crate::support::{Pool, Proxy, START, TestBroker, fastapi, simulated_csp};
 
 /// Settings that remove the pauses meant for the real CSP.
 const FAST: [(&str, &str); 3] = [
@@ -455,11 +455,10 @@ async fn with_services(more: &[(&'static str, &'static str)]) -> (Pool, Simulato
 
 async fn records(pool: &Pool) -> Vec<String> {
     let items = pool.items_of(&pool.table).await;
-    let records = items
+    let mut outcomes: Vec<_> = items
         .iter()
-        .filter(|item| item["PK"].as_s().unwrap().starts_with("NIOSXAAS#"));
-    let mut outcomes: Vec<_> = records
-        .map(|item| item["outcome"].as_s().unwrap().clone())
+        .filter_map(fastapi::niosxaas_outcome)
+        .map(str::to_owned)
         .collect();
     outcomes.sort();
     outcomes

@@ -13,6 +13,7 @@
 
 mod admin;
 mod allocation;
+mod beside_fastapi;
 mod capacity;
 mod cleanup;
 mod clocks;

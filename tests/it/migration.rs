@@ -3,9 +3,15 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue::{N, Null, S};
-use sandbox_broker::{clock::Clock, domain::LeaseTerms};
+use reqwest::Method;
+use sandbox_broker::{
+    clock::Clock,
+    csp::simulator::{Call, Fault, FaultKind},
+    domain::LeaseTerms,
+    store::Item,
+};
 
-use crate::support::{Pool, START};
+use crate::support::{Pool, START, fastapi, simulated_csp};
 
 /// A sandbox item as the FastAPI service writes it: no claim, and NULL for what is not set.
 async fn put_as_fastapi(
@@ -223,4 +229,123 @@ async fn concurrent_sync_of_the_fastapi_service_can_make_a_held_sandbox_availabl
         (allocated.status.as_u16(), allocated.sandbox_id()),
         (201, "only".to_owned())
     );
+}
+
+fn text(item: &Item, name: &str) -> String {
+    item[name].as_s().unwrap().clone()
+}
+
+/// Brings the tables into the layout of an earlier build: all items in the pool's table.
+async fn make_earlier(pool: &Pool) {
+    for mut item in pool.items_of(&pool.companion).await {
+        let key = |item: &Item| {
+            let key = ["PK", "SK"].map(|name| (name.to_owned(), item[name].clone()));
+            Some(key.into())
+        };
+        let delete = pool.client.delete_item().table_name(&pool.companion);
+        delete.set_key(key(&item)).send().await.unwrap();
+        if text(&item, "PK").starts_with("TOMBSTONES#") {
+            let id = text(&item, "SK");
+            item.insert("PK".to_owned(), S(format!("GONE#{id}")));
+            item.insert("SK".to_owned(), S("GONE".to_owned()));
+        }
+        if text(&item, "PK") == "SCHEMA" {
+            item.insert("version".to_owned(), N("1".to_owned()));
+        }
+        put(pool, &pool.table, item).await;
+    }
+    let record = [
+        ("PK", S("NIOSXAAS#4711".to_owned())),
+        ("SK", S("CLEANUP".to_owned())),
+        ("sandbox_id", S("4711".to_owned())),
+        ("outcome", S("failed".to_owned())),
+        ("detail", S("timed out".to_owned())),
+        ("deleted_at", N(START.0.to_string())),
+    ];
+    let record = record.map(|(name, value)| (name.to_owned(), value));
+    put(pool, &pool.table, record.into()).await;
+}
+
+async fn put(pool: &Pool, table: &str, item: Item) {
+    let put = pool.client.put_item().table_name(table);
+    put.set_item(Some(item)).send().await.unwrap();
+}
+
+/// Returns all items in the order of their keys.
+async fn sorted(pool: &Pool) -> Vec<Item> {
+    let mut items = pool.items().await;
+    items.sort_by_key(|item| (text(item, "PK"), text(item, "SK")));
+    items
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_an_earlier_build_are_migrated_when_nothing_of_it_runs() {
+    let pool = Pool::new().await;
+    let (simulator, base_url) = simulated_csp(10).await;
+    let variables = [("CSP_BASE_URL", base_url.as_str())];
+    let broker = pool.broker_with(&variables).await;
+    broker.client.job("sync").await;
+    let held = broker.client.allocate("holder").await.sandbox_id();
+    let gone = broker.client.allocate("gone").await.sandbox_id();
+    broker.client.release(&gone, "gone").await;
+    simulator.inject([Fault {
+        on: Call::Delete,
+        ..Fault::always(FaultKind::Forget)
+    }]);
+    assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
+    drop(broker);
+    let before = pool.items_of(&pool.companion).await.len();
+    make_earlier(&pool).await;
+
+    // A broker does not know whether others of the earlier build are running.
+    let config = sandbox_broker::config::Config::from_variables(&pool.variables(&variables));
+    let clock = std::sync::Arc::new(sandbox_broker::clock::ManualClock::new(START));
+    let refused = sandbox_broker::app::RunningBroker::start(&config.unwrap(), clock, 1).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("table migrate"), "{error}");
+
+    // A migration that was interrupted after a write has left an item in both tables.
+    let items = pool.items_of(&pool.table).await;
+    let claim = items
+        .iter()
+        .find(|item| text(item, "PK").starts_with("CLAIM#"));
+    put(&pool, &pool.companion, claim.unwrap().clone()).await;
+
+    let terms = LeaseTerms {
+        lab_duration_hours: 4,
+        grace: std::time::Duration::ZERO,
+    };
+    let migration = pool.store.migrate(terms, START).await.unwrap();
+    // The schema item is written anew, and the NIOSXaaS record is converted.
+    assert_eq!((migration.moved, migration.claims_written), (before, 0));
+    let migrated = sorted(&pool).await;
+    let repeated = pool.store.migrate(terms, START).await.unwrap();
+    assert_eq!((repeated.moved, repeated.claims_written), (0, 0));
+    assert_eq!(sorted(&pool).await, migrated);
+    assert_eq!(pool.items_of(&pool.companion).await.len(), before);
+    for item in pool.items_of(&pool.table).await {
+        fastapi::read(&item);
+        if text(&item, "PK") == "SCHEMA" {
+            assert_eq!(
+                item["version"],
+                N("2".to_owned()),
+                "earlier builds refuse to start"
+            );
+        }
+    }
+
+    let broker = pool.broker_with(&variables).await;
+    assert_eq!(broker.client.allocate("holder").await.sandbox_id(), held);
+    let report = broker.client.job("sync").await;
+    assert_eq!(
+        (&report["inserted"], &report["unreadable"]),
+        (&0.into(), &0.into())
+    );
+    let shown = broker.client.admin(Method::GET, "/v1/admin/niosxaas").await;
+    assert_eq!(shown.json()["records"][0]["detail"], "timed out");
+    let runs = broker
+        .client
+        .admin(Method::GET, "/v1/admin/runs?job=cleanup")
+        .await;
+    assert_eq!(runs.json()["runs"].as_array().unwrap().len(), 1, "{runs:?}");
 }

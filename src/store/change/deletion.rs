@@ -47,7 +47,7 @@ impl PoolStore {
             }
         };
         if let Some(outcome) = niosxaas {
-            let record = item::niosxaas_record(sandbox.id(), outcome, now, now + RECORD_TTL);
+            let record = item::niosxaas_record(sandbox, outcome, now, now + RECORD_TTL);
             actions.push(put(&self.table.name, record)?);
         }
         Ok(actions)

@@ -7,6 +7,7 @@ mod client;
 mod csp;
 mod engine;
 mod engine_server;
+pub mod fastapi;
 mod pool;
 mod process;
 pub mod proxy;

@@ -4,11 +4,11 @@ use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
     domain::{CspState, JobName, RunId, RunRecord, RunState},
-    store::{Acquired, Fence, RunEnd, RunOutcome, StoreError},
+    store::{Acquired, Fence, RunEnd, RunOutcome, StoreError, tombstone_key},
 };
 
 use super::stage::{
-    HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, must, number, scenario, text,
+    HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, key, must, number, scenario, text,
 };
 use crate::support::{START, proxy::Call};
 
@@ -34,6 +34,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         }),
         scenario("a migration overwrites no claim", |stage| {
             migrated(stage).boxed()
+        }),
+        scenario("a migration overwrites no newer tombstone", |stage| {
+            moved(stage).boxed()
         }),
         scenario(
             "a migration overwrites no claim that got another sandbox meanwhile",
@@ -180,6 +183,24 @@ async fn migrated(stage: Stage) -> Outcome {
     let before = pointer(&stage).await;
     stage.store.migrate(TERMS, START + HOUR).await.unwrap();
     must(pointer(&stage).await == before, "the claim was overwritten")
+}
+
+async fn moved(stage: Stage) -> Outcome {
+    let deleted_at = |at: UnixSeconds| [("deleted_at", Some(number(at.0)))];
+    stage
+        .rewrite_companion(tombstone_key(&id("gone")), &deleted_at(START))
+        .await;
+    let earlier = key("GONE#gone", "GONE");
+    stage.rewrite_pool(earlier, &deleted_at(START - HOUR)).await;
+    let before = stage.pool.items_of(&stage.pool.companion).await;
+    stage.store.migrate(TERMS, START).await.unwrap();
+    let mut after = stage.pool.items_of(&stage.pool.companion).await;
+    after.retain(|item| item["PK"] != text("SCHEMA"));
+    must(before == after, "the tombstone was overwritten")?;
+    must(
+        stage.pool.items_of(&stage.pool.table).await.is_empty(),
+        "it was left behind",
+    )
 }
 
 /// Changes a leftover claim between the migration's read and its write.

@@ -190,6 +190,15 @@ impl Stage {
         attributes: &[(&str, Option<AttributeValue>)],
     ) {
         let key = key(&format!("SBX#{name}"), "META");
+        self.rewrite_pool(key, attributes).await;
+    }
+
+    /// Sets or removes attributes of an item of the pool's table unconditionally.
+    pub(super) async fn rewrite_pool(
+        &self,
+        key: Item,
+        attributes: &[(&str, Option<AttributeValue>)],
+    ) {
         self.rewrite(&self.pool.table, key, attributes).await;
     }
 
