@@ -402,6 +402,8 @@ async fn migrate_once(
                 claims_written = migration.claims_written,
                 moved = migration.moved,
                 duplicates = migration.duplicates,
+                inherited = migration.inherited,
+                unreadable = migration.unreadable,
                 "table migrated"
             );
             Ok(())

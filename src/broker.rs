@@ -140,7 +140,7 @@ impl Broker {
             Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),
             Ok(Release::Repeated(sandbox)) => ("idempotent", Ok(sandbox)),
             Ok(Release::Expired(sandbox)) => {
-                let expires_at = sandbox.expires_at();
+                let expires_at = sandbox.expires_at;
                 ("expired", Err(BrokerError::Expired { expires_at }))
             }
             Ok(Release::NotOwner) => ("not_owner", Err(BrokerError::NotOwner)),

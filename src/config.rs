@@ -103,11 +103,11 @@ impl Config {
     pub fn from_variables(variables: &Variables) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(variables);
         let http = read_http(&mut reader);
-        let store = read_store(&mut reader);
+        let terms = read_terms(&mut reader);
+        let store = read_store(&mut reader, terms);
         let secrets = read_secrets(&mut reader);
         let auth = read_auth(&mut reader, &secrets);
         let csp = read_csp(&mut reader, &store);
-        let terms = read_terms(&mut reader);
         let allocation = read_allocation(&mut reader);
         let sync = read_sync(&mut reader);
         let jobs = read_jobs(&mut reader, store.engine);

@@ -17,9 +17,13 @@ pub use self::{
     candidate::Candidate,
     csp_state::{CspState, ServiceState},
     job::{JobName, JobState, RunId, RunRecord, RunState},
-    lease_terms::{LeaseTerms, lab_duration},
+    lease_terms::{
+        FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS, lab_duration,
+    },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
-    pool::{Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    pool::{
+        Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
+    },
     principal::{Role, Roles},
     sandbox::{Account, Holder, Maintenance, Sandbox},
     status::{Status, Transition, UnknownStatus},

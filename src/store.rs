@@ -24,6 +24,7 @@ mod runs;
 mod samples;
 mod scan;
 mod table;
+mod unreadable;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,13 +52,14 @@ pub use self::{
     error::StoreError,
     item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox, tombstone_key},
     lease::{Acquired, Fence, LEASE, RunEnd, RunOutcome},
-    list::Listing,
-    migration::{Migration, SCHEMA_VERSION},
+    list::{Listed, Listing},
+    migration::{ASSUMED_DURATION, Holders, Migration, SCHEMA_VERSION},
     page_reads::Reader,
     read::{AvailablePage, PageSize},
     retire::Release,
-    scan::SandboxPage,
+    scan::{SandboxPage, Selection},
     table::Creation,
+    unreadable::UnreadableItem,
 };
 use self::{observe::Observer, page_reads::PageReads};
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
@@ -95,6 +97,8 @@ pub struct StoreConfig {
     pub endpoint: Option<String>,
     /// `AWS_REGION`.
     pub region: String,
+    /// The duration of the allocations that the FastAPI service made, in hours.
+    pub inherited_hours: u32,
 }
 
 /// The names of the tables and indexes.
@@ -128,6 +132,7 @@ impl TableNames {
 pub struct PoolStore {
     client: Client,
     table: Arc<TableNames>,
+    inherited_hours: u32,
     slots: Arc<Semaphore>,
     reads: PageReads,
 }
@@ -189,6 +194,7 @@ impl PoolStore {
         Self {
             client: Client::from_conf(client_config.build()),
             table: Arc::new(config.table.clone()),
+            inherited_hours: config.inherited_hours,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
             reads: PageReads::new(largest_page),
         }
@@ -212,16 +218,17 @@ impl PoolStore {
         }
     }
 
+    /// Converts a sandbox item. An unreadable one is logged.
+    fn read(&self, item: &Item) -> Result<Sandbox, ItemFault> {
+        read_sandbox(item, self.inherited_hours).inspect_err(|fault| {
+            let key = item::partition_of(item);
+            tracing::warn!(key, %fault, table = self.table.name, "unreadable sandbox skipped");
+        })
+    }
+
     /// Converts a sandbox item. An unreadable one is logged and skipped.
-    fn read_or_skip(&self, item: Item) -> Option<Sandbox> {
-        let key = item::partition_of(&item).cloned();
-        match read_sandbox(item) {
-            Ok(sandbox) => Some(sandbox),
-            Err(fault) => {
-                tracing::warn!(key, %fault, table = self.table.name, "unreadable sandbox skipped");
-                None
-            }
-        }
+    fn read_or_skip(&self, item: &Item) -> Option<Sandbox> {
+        self.read(item).ok()
     }
 
     /// Reads an item of a table, strongly consistent.

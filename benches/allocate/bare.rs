@@ -242,7 +242,7 @@ impl Caller {
             .key("SK", string("META"))
             .update_expression(
                 "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
-                 allocated_at = :now, lab_duration_hours = :hours, updated_at = :now",
+                 allocated_at = :now, expires_at = :end, lab_duration_hours = :hours, updated_at = :now",
             )
             .condition_expression(
                 "#status = :from AND #name = :name AND external_id = :external_id \
@@ -255,6 +255,7 @@ impl Caller {
             .expression_attribute_values(":caller", string(caller))
             .expression_attribute_values(":key", string(caller))
             .expression_attribute_values(":now", now.clone())
+            .expression_attribute_values(":end", number(1_795_014_400))
             .expression_attribute_values(":hours", number(4))
             .expression_attribute_values(":name", string(name(sandbox)))
             .expression_attribute_values(":external_id", string(external_id(sandbox)))

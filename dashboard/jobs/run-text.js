@@ -21,6 +21,7 @@ const COUNT_NAMES = {
   duplicates: "duplicates",
   unnumbered: "without a number yet",
   unreadable: "unreadable",
+  claims_written: "claims written",
 };
 
 // These counts are shown even if they are 0.

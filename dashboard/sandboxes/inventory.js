@@ -8,11 +8,11 @@ const PUBLISH_INTERVAL_MS = 500; // Sorting 100,000 rows after every page would 
 const MAX_ATTEMPTS = 3;
 
 /**
- * `onChange` is called with `{rows, loaded, isLoading, isComplete, loadedAt}` whenever one of them changes. The first
+ * `onChange` is called with `{rows, unreadable, loaded, isLoading, isComplete, loadedAt}` whenever one of them changes. The first
  * load publishes its rows as they arrive; a later one replaces them when it is complete.
  */
 export function createInventory({ api, params = {}, now, onChange }) {
-  const state = { rows: [], loaded: 0, isLoading: false, isComplete: false, loadedAt: null };
+  const state = { rows: [], unreadable: [], loaded: 0, isLoading: false, isComplete: false, loadedAt: null };
   let publishedAt = 0;
 
   function publish(rows) {
@@ -34,11 +34,13 @@ export function createInventory({ api, params = {}, now, onChange }) {
 
   async function loadPages() {
     const byId = new Map(); // A sandbox whose status changes during the load may occur on two pages.
+    const unreadable = [];
     let cursor = null;
     do {
       const limit = byId.size === 0 ? FIRST_PAGE_SIZE : PAGE_SIZE;
       const page = await withRetries(() => api.get("/admin/sandboxes", { ...params, limit, cursor }));
       for (const row of page.sandboxes) byId.set(row.sandbox_id, row);
+      unreadable.push(...(page.unreadable ?? [])); // A broker of an older version, during a deployment, has none.
       cursor = page.cursor;
       state.loaded = byId.size;
       const isFirst = state.rows.length === 0;
@@ -48,6 +50,7 @@ export function createInventory({ api, params = {}, now, onChange }) {
       onChange(state);
     } while (cursor);
     publish([...byId.values()]);
+    state.unreadable = unreadable;
     state.isComplete = true;
     state.loadedAt = now();
   }

@@ -12,6 +12,7 @@ import { createInventory } from "./inventory.js";
 import { createSelection, pageOf } from "./rows.js";
 import { showSandbox } from "./sandbox-details.js";
 import { createTableBody } from "./table-body.js";
+import { createUnreadableList } from "./unreadable-list.js";
 
 const INTERVAL_MS = 60_000;
 
@@ -39,12 +40,14 @@ export function sandboxesView({ api, overview, clock }) {
   const matchCount = h("p", { class: "found", role: "status" });
   const progress = h("p", { class: "muted" });
   const error = errorLine();
+  const unreadableList = createUnreadableList();
   const reload = h("button", { type: "button", onclick: () => inventory.state.isLoading || poll.refresh() }, "Reload");
   const exportButton = h("button", { type: "button", disabled: true, onclick: exportCsv }, "Export CSV");
   const node = h("div", { class: "card" },
     filters.node,
     h("div", { class: "bar-line" }, matchCount, progress, reload, exportButton),
     error,
+    unreadableList.node,
     choice.node,
     scrollRegion("Sandboxes", h("table", { class: "sandboxes" },
       h("caption", { class: "hidden" }, "Sandboxes"), h("thead", {}, head), body)),
@@ -61,7 +64,8 @@ export function sandboxesView({ api, overview, clock }) {
       setText(error, `Loading failed: ${message} Next attempt in ${Math.round(waitMs / 1000)} s.`),
   });
 
-  function update({ rows, loaded, isLoading, isComplete, loadedAt }) {
+  function update({ rows, unreadable, loaded, isLoading, isComplete, loadedAt }) {
+    unreadableList.show(unreadable);
     if (rows !== loadedRows) {
       loadedRows = rows;
       filters.offerLabs(rows);

@@ -243,9 +243,7 @@ impl Broker {
             StoredClaim::Readable(pointer) => pointer,
         };
         let leftover = ResolvedClaim::Free(ClaimPrecondition::Leftover(pointer.sandbox_id.clone()));
-        let Ok(id) = SandboxId::parse(&pointer.sandbox_id) else {
-            return Ok(leftover);
-        };
+        let id = SandboxId::stored(pointer.sandbox_id);
         let Some(sandbox) = self.store.get(&id).await? else {
             return Ok(leftover);
         };

@@ -2,21 +2,26 @@
 
 use super::{Broker, BrokerError};
 use crate::{
-    domain::{LabId, PoolCounts, Sandbox, Status},
-    store::{Listing, Position},
+    domain::{LabId, PoolSnapshot, Sandbox, Status},
+    store::{Listed, Listing, Position, UnreadableItem},
 };
 
 impl Broker {
-    /// Returns the number of sandboxes in each status.
+    /// Returns the number of sandboxes in each status, and of unreadable items.
     ///
     /// # Errors
     /// [`BrokerError::Store`].
-    pub async fn stats(&self) -> Result<PoolCounts, BrokerError> {
-        Ok(self.store.counts().await?)
+    pub async fn stats(&self) -> Result<PoolSnapshot, BrokerError> {
+        let (counts, unreadable) = tokio::try_join!(self.store.counts(), self.store.unreadable())?;
+        Ok(PoolSnapshot {
+            counts,
+            unreadable,
+            at: self.clock.now(),
+        })
     }
 
-    /// Returns a page of at most `limit` sandboxes from `start` on: those in `status` whose id, name, lab or caller
-    /// contains `text`, which must be in lower case.
+    /// Returns a page of at most `limit` items from `start` on: the sandboxes in `status` whose id, name, lab or caller
+    /// contains `text`, which must be in lower case, and the unreadable items that contain it anywhere.
     ///
     /// # Errors
     /// [`BrokerError::Store`].
@@ -27,10 +32,20 @@ impl Broker {
         start: Option<Position>,
         text: Option<String>,
     ) -> Result<Listing, BrokerError> {
-        let search = text.map(|text| move |sandbox: &Sandbox| contains(sandbox, &text));
+        let search = text.map(|text| {
+            move |listed: &Listed| match listed {
+                Ok(sandbox) => contains(sandbox, &text),
+                Err(item) => contains_anywhere(item, &text),
+            }
+        });
         let _reader = self.store.admit_reader()?;
         Ok(self.store.list(status, limit, start, search).await?)
     }
+}
+
+fn contains_anywhere(item: &UnreadableItem, text: &str) -> bool {
+    let attributes = serde_json::Value::from(item.attributes.clone());
+    attributes.to_string().to_lowercase().contains(text)
 }
 
 fn contains(sandbox: &Sandbox, text: &str) -> bool {

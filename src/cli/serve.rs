@@ -39,8 +39,8 @@ async fn banner(config: &Config, running: &RunningBroker) -> String {
     let pool = match tokio::time::timeout(BANNER_TIMEOUT, count).await {
         Ok(Ok(stats)) => format!(
             "{} of {} sandboxes available",
-            stats.available,
-            stats.total()
+            stats.counts.available,
+            stats.counts.total()
         ),
         Ok(Err(_)) | Err(_) => "the pool could not be counted".to_owned(),
     };

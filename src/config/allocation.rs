@@ -3,11 +3,23 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use crate::{backoff::BackoffConfig, broker::AllocationConfig, domain::LeaseTerms};
+use crate::{
+    backoff::BackoffConfig,
+    broker::AllocationConfig,
+    domain::{FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS},
+};
 
 pub(super) fn read_terms(reader: &mut Reader<'_>) -> LeaseTerms {
+    const LAB_DURATION: &str = "LAB_DURATION_HOURS";
+    let lab_duration_hours = reader.number(LAB_DURATION, 4, SHORTEST_LAB_DURATION_HOURS..=720);
+    let is_set = reader.raw(LAB_DURATION).is_some();
     LeaseTerms {
-        lab_duration_hours: reader.number("LAB_DURATION_HOURS", 4, 1..=720),
+        lab_duration_hours,
+        inherited_hours: if is_set {
+            lab_duration_hours
+        } else {
+            FASTAPI_LAB_DURATION_HOURS
+        },
         grace: reader.duration("GRACE_PERIOD_MINUTES", 30, 0..=10_080, Duration::from_mins),
     }
 }

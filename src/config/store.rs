@@ -1,9 +1,12 @@
 //! The settings of the database and its table.
 
 use super::{URL, parse_url, reader::Reader};
-use crate::store::{Engine, StoreConfig, TableNames};
+use crate::{
+    domain::LeaseTerms,
+    store::{Engine, StoreConfig, TableNames},
+};
 
-pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
+pub(super) fn read_store(reader: &mut Reader<'_>, terms: LeaseTerms) -> StoreConfig {
     StoreConfig {
         engine: reader.choice(
             "STORE",
@@ -35,6 +38,7 @@ pub(super) fn read_store(reader: &mut Reader<'_>) -> StoreConfig {
             "the name of an AWS region, such as eu-west-1",
             parse_region,
         ),
+        inherited_hours: terms.inherited_hours,
     }
 }
 

@@ -2,13 +2,38 @@
 
 use std::time::Duration;
 
-/// The duration and grace period of new allocations.
+use crate::clock::UnixSeconds;
+
+/// The shortest duration of an allocation, in hours.
+pub const SHORTEST_LAB_DURATION_HOURS: u32 = 1;
+
+/// The duration of the FastAPI service's allocations, in hours, where its `LAB_DURATION_HOURS` is not set.
+pub const FASTAPI_LAB_DURATION_HOURS: u32 = 48;
+
+/// The durations of allocations, and their grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// Duration, in hours.
+    /// The duration of new allocations, in hours.
     pub lab_duration_hours: u32,
+    /// The duration of inherited allocations, in hours: those that the FastAPI service made, which state no end.
+    pub inherited_hours: u32,
     /// How long after the end of the duration the holder may still release the sandbox.
     pub grace: Duration,
+}
+
+impl LeaseTerms {
+    /// Returns the end of a new allocation, without its grace period.
+    #[must_use]
+    pub fn end(self, allocated_at: UnixSeconds) -> UnixSeconds {
+        allocated_at + lab_duration(self.lab_duration_hours)
+    }
+
+    /// Returns whether the duration of inherited allocations is that service's default, because `LAB_DURATION_HOURS` is
+    /// not set. Otherwise, all allocations have the same duration.
+    #[must_use]
+    pub const fn is_inherited_duration_assumed(self) -> bool {
+        self.inherited_hours != self.lab_duration_hours
+    }
 }
 
 /// Converts the duration of an allocation from hours.

@@ -32,6 +32,25 @@ impl PoolCounts {
 pub struct PoolSnapshot {
     /// The number of sandboxes by status.
     pub counts: PoolCounts,
+    /// The number of unreadable items, which only a scan of the whole table counts; `None` if there was none yet.
+    pub unreadable: Option<UnreadableCount>,
+    /// When the sandboxes were counted.
+    pub at: UnixSeconds,
+}
+
+impl PoolSnapshot {
+    /// Returns the number of unreadable items, as far as it is known.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.map_or(0, |unreadable| unreadable.count)
+    }
+}
+
+/// The number of the pool's items that are no valid sandboxes, as counted by the last scan of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadableCount {
+    /// The number of items.
+    pub count: u64,
     /// When they were counted.
     pub at: UnixSeconds,
 }

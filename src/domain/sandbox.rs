@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CallerId, IdempotencyKey, LabId, SandboxId, Status, lab_duration};
+use super::{CallerId, IdempotencyKey, LabId, SandboxId, Status};
 use crate::clock::UnixSeconds;
 
 /// The account behind a sandbox, as CSP describes it.
@@ -38,10 +38,15 @@ pub struct Sandbox {
     pub account: Account,
     /// Its status.
     pub status: Status,
-    /// Its holder, or its last holder once the allocation is retired.
+    /// Its holder, or its last holder once the allocation is retired. An allocated sandbox whose item names nobody has
+    /// none; it can only expire.
     pub holder: Option<Holder>,
     /// Start of the allocation; 0 if the sandbox was never allocated.
     pub allocated_at: UnixSeconds,
+    /// End of the allocation, without the grace period; `None` if the sandbox was never allocated.
+    pub expires_at: Option<UnixSeconds>,
+    /// Whether the FastAPI service made the allocation. The end is then computed from the configured duration.
+    pub is_inherited: bool,
     /// Duration of the allocation, in hours.
     pub lab_duration_hours: u32,
     /// Time of the release or expiry.
@@ -78,12 +83,6 @@ impl Sandbox {
         &self.account.sandbox_id
     }
 
-    /// Returns the end of the allocation, without the grace period; `None` if the sandbox was never allocated.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<UnixSeconds> {
-        (self.allocated_at.0 > 0).then(|| self.allocated_at + lab_duration(self.lab_duration_hours))
-    }
-
     /// Returns whether `caller` is the current or last holder.
     #[must_use]
     pub fn belongs_to(&self, caller: &CallerId) -> bool {
@@ -104,7 +103,7 @@ impl Sandbox {
     /// as overdue.
     #[must_use]
     pub fn is_overdue(&self, now: UnixSeconds, grace: Duration) -> bool {
-        self.expires_at()
+        self.expires_at
             .is_none_or(|expires_at| now > expires_at + grace)
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct CleanupJob {
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "status": "completed", "due": 200, "deleted": 180, "failed": 0, "deferred": 20, "requeued": 0,
+    "status": "completed", "due": 200, "deleted": 180, "failed": 0, "deferred": 20, "requeued": 0, "unreadable": 0,
     "niosxaas_cleaned": 0, "niosxaas_failed": 0,
     "stopped": "CSP is unavailable; deletions resume after 1774000060", "duration_ms": 41200
 }))]
@@ -67,6 +67,8 @@ pub(crate) struct CleanupReport {
     pub deferred: usize,
     /// `deletion_failed` sandboxes returned to `pending_deletion` at the start.
     pub requeued: usize,
+    /// Items of the table due for deletion that are unreadable, and left as they are.
+    pub unreadable: usize,
     /// Sandboxes whose NIOSXaaS services were deleted.
     pub niosxaas_cleaned: usize,
     /// Sandboxes whose NIOSXaaS services could not be deleted.
@@ -175,11 +177,15 @@ impl Job for CleanupJob {
             .await?;
         // Sandboxes whose deletion keeps failing would open the breaker before any other is attempted, so they come last;
         // those that fail for the first time come in any place.
-        due.shuffle(&mut rand::rng());
-        due.sort_by_key(|sandbox| sandbox.maintenance.deletion_retry_count);
-        report.due = due.len();
+        due.sandboxes.shuffle(&mut rand::rng());
+        due.sandboxes
+            .sort_by_key(|sandbox| sandbox.maintenance.deletion_retry_count);
+        report.due = due.sandboxes.len();
+        report.unreadable = due.unreadable;
         run.progress(&report);
-        let ended = self.delete_all(run, due.into(), &mut report).await;
+        let ended = self
+            .delete_all(run, due.sandboxes.into(), &mut report)
+            .await;
         report.deferred = report.due - report.deleted - report.failed;
         report.duration_ms = elapsed_ms(began);
         run.progress(&report);
@@ -193,6 +199,7 @@ impl CleanupJob {
         let context = run.context();
         let failed = context.store.in_status(Status::DeletionFailed).await?;
         let changes: Vec<_> = failed
+            .sandboxes
             .into_iter()
             .map(|sandbox| Change::RetryDeletion(sandbox.account.sandbox_id))
             .collect();

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, Status, lab_duration},
-    store::{Change, StoreError},
+    domain::{JobName, SHORTEST_LAB_DURATION_HOURS, Status, lab_duration},
+    store::{ASSUMED_DURATION, Change, StoreError},
     telemetry::metrics::Metrics,
 };
 
@@ -39,7 +39,8 @@ pub(crate) struct ExpiryJob {
 
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "deferred": 0, "duration_ms": 21 }))]
+#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "deferred": 0, "unreadable": 0,
+    "duration_ms": 21 }))]
 pub(crate) struct ExpiryReport {
     /// The status of the run.
     pub status: ReportStatus,
@@ -47,6 +48,8 @@ pub(crate) struct ExpiryReport {
     pub expired: usize,
     /// Overdue allocations.
     pub due: usize,
+    /// Allocated items of the table that are unreadable, and do not expire.
+    pub unreadable: usize,
     /// Overdue allocations left to a later run, because they are more than `MAX_EXPIRE_FRACTION` of all.
     pub deferred: usize,
     /// Since when runs have deferred them.
@@ -93,24 +96,30 @@ impl Job for ExpiryJob {
         JobName::AutoExpire
     }
 
-    /// An allocation made under a shorter `LAB_DURATION_HOURS` than the current one is found only when the current
-    /// duration is over, because the query is a range of allocation times.
+    /// The query is a range of allocation times, so it leaves out only the allocations that cannot be over, whatever
+    /// duration they started with.
     async fn run_once(&self, run: &Run<ExpiryReport>) -> Result<ExpiryReport, JobError> {
         let began = Instant::now();
         let context = run.context();
         let terms = context.terms;
         let now = context.clock.now();
-        let latest = now - lab_duration(terms.lab_duration_hours) - terms.grace;
-        let overdue: Vec<_> = context
-            .store
-            .allocated_until(latest)
-            .await?
+        let latest = now - lab_duration(SHORTEST_LAB_DURATION_HOURS) - terms.grace;
+        let allocated = context.store.allocated_until(latest).await?;
+        let inherited = allocated.sandboxes.iter();
+        let inherited = inherited.filter(|sandbox| sandbox.is_inherited).count();
+        if inherited > 0 && terms.is_inherited_duration_assumed() {
+            let hours = terms.inherited_hours;
+            tracing::warn!(inherited, hours, "{ASSUMED_DURATION}");
+        }
+        let overdue: Vec<_> = allocated
+            .sandboxes
             .into_iter()
             .filter(|sandbox| sandbox.is_overdue(now, terms.grace))
             .map(|sandbox| Change::Expire(sandbox.account.sandbox_id, sandbox.allocated_at))
             .collect();
         let mut report = ExpiryReport {
             due: overdue.len(),
+            unreadable: allocated.unreadable,
             ..ExpiryReport::default()
         };
         if !self.force

@@ -42,6 +42,7 @@ impl NiosxaasReport {
             is_enabled,
             is_shadow: client.is_some_and(NiosxaasClient::is_shadow),
             pending: pending
+                .sandboxes
                 .iter()
                 .filter(|sandbox| is_enabled && is_pending(sandbox))
                 .count(),

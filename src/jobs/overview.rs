@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 use super::JobContext;
 use crate::{
     clock::UnixSeconds,
-    domain::{Flow, JobName, PoolCounts, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample},
+    domain::{
+        Flow, JobName, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample, UnreadableCount,
+    },
     store::StoreError,
 };
 
@@ -81,6 +83,8 @@ pub enum WarningCode {
     JobFailed,
     /// The deletion of sandboxes failed.
     DeletionsFailed,
+    /// Items of the pool are no valid sandboxes.
+    ItemsUnreadable,
     /// The last cleanup ended before every deletion was attempted.
     DeletionsStopped,
     /// A circuit breaker is open.
@@ -119,7 +123,7 @@ impl Overview {
             pool_low_below: low_below,
             last_hour,
             lasts_for: lasts_for(counted.counts.available, &samples, at),
-            warnings: warnings(&counted.counts, low_below, &jobs, at)
+            warnings: warnings(&counted, low_below, &jobs, at)
                 .into_iter()
                 .chain(warnings_of_services(&breakers, &rejected))
                 .map(|(code, message)| Warning { code, message })
@@ -177,11 +181,12 @@ fn lasts_for(available: u64, samples: &[Sample], now: UnixSeconds) -> Option<Dur
 }
 
 fn warnings(
-    counts: &PoolCounts,
+    counted: &PoolSnapshot,
     low_below: u64,
     jobs: &[JobOverview],
     now: UnixSeconds,
 ) -> Vec<(WarningCode, String)> {
+    let counts = &counted.counts;
     let available = counts.available;
     let pool = if available == 0 {
         Some((
@@ -205,7 +210,20 @@ fn warnings(
         );
         (WarningCode::DeletionsFailed, message)
     });
-    pool.into_iter().chain(failed).chain(of_jobs).collect()
+    let unreadable = counted.unreadable.filter(|unreadable| unreadable.count > 0);
+    let unreadable = unreadable.map(|UnreadableCount { count, at }| {
+        let (items, have) = if count == 1 { ("item", "has") } else { ("items", "have") };
+        let message = format!(
+            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the table: no job \
+             changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
+        );
+        (WarningCode::ItemsUnreadable, message)
+    });
+    pool.into_iter()
+        .chain(failed)
+        .chain(unreadable)
+        .chain(of_jobs)
+        .collect()
 }
 
 fn warnings_of_services(
@@ -280,6 +298,7 @@ fn warnings_of_job(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PoolCounts;
 
     fn sample(at: i64, allocations: u64) -> Sample {
         Sample {

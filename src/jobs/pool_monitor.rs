@@ -159,7 +159,8 @@ impl PoolMonitor {
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
         let (store, now) = (&self.context.store, self.context.clock.now());
         let states = try_join_all(JobName::ALL.map(|job| store.job_state(job)));
-        let (counts, states) = tokio::try_join!(store.counts(), states)?;
+        let (counts, unreadable, states) =
+            tokio::try_join!(store.counts(), store.unreadable(), states)?;
         let PoolCounts {
             available,
             allocated,
@@ -174,6 +175,12 @@ impl PoolMonitor {
         metrics.pool_stale.set(gauge(stale));
         metrics.pool_deletion_failed.set(gauge(deletion_failed));
         metrics.pool_total.set(gauge(counts.total()));
+        let snapshot = PoolSnapshot {
+            counts,
+            unreadable,
+            at: now,
+        };
+        metrics.pool_unreadable.set(gauge(snapshot.unreadable()));
         metrics.pool_counted.set(now.0);
         for (job, state) in JobName::ALL.into_iter().zip(states) {
             self.set_job_state(job, &state, now);
@@ -185,10 +192,11 @@ impl PoolMonitor {
             pending_deletion,
             stale,
             deletion_failed,
+            unreadable = snapshot.unreadable(),
             total = counts.total(),
             "pool counted"
         );
-        state.last_count = Some(PoolSnapshot { counts, at: now });
+        state.last_count = Some(snapshot);
         if let Err(error) = self.add_sample(state, counts, now).await {
             tracing::warn!(cause = chain(&error), "pool sample could not be written");
         }

@@ -83,6 +83,7 @@ impl Job for RemovalJob {
             .store
             .in_status(status)
             .await?
+            .sandboxes
             .into_iter()
             .filter(|sandbox| grace.is_none_or(|grace| is_stale_for(sandbox, grace, now)))
             .map(|sandbox| Change::Remove(Box::new(sandbox)))

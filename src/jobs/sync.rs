@@ -20,8 +20,8 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     csp::{AccountList, CspError},
-    domain::{Candidate, JobName},
-    store::{Change, StoreError},
+    domain::{Candidate, JobName, Status},
+    store::{Change, Holders, StoreError},
     telemetry::metrics::Metrics,
 };
 
@@ -43,7 +43,8 @@ pub(crate) struct SyncJob {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
-    "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "duration_ms": 412
+    "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "claims_written": 0,
+    "duration_ms": 412
 }))]
 pub(crate) struct SyncReport {
     /// The status of the run.
@@ -68,6 +69,8 @@ pub(crate) struct SyncReport {
     pub unnumbered: usize,
     /// Items of the table that are unreadable.
     pub unreadable: usize,
+    /// Claims written for allocations of the FastAPI service, so that a retry of their holder returns the same sandbox.
+    pub claims_written: usize,
     /// Why nothing was marked stale although sandboxes are missing from CSP's list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_guard: Option<String>,
@@ -178,12 +181,26 @@ async fn compare(
     report: &mut SyncReport,
 ) -> Result<Difference, StoreError> {
     let mut comparison = Comparison::new(list);
+    let mut inherited = Holders::default();
     let mut pages = context.store.sandbox_pages();
     while let Some(page) = pages.next().await {
         let page = page?;
         report.unreadable += page.unreadable.len();
+        for sandbox in &page.sandboxes {
+            if sandbox.is_inherited && sandbox.status == Status::Allocated {
+                inherited.add(sandbox.clone());
+            }
+        }
         comparison.add(page);
     }
+    context
+        .store
+        .record_unreadable(report.unreadable, now)
+        .await?;
+    report.claims_written = context
+        .store
+        .write_missing_claims(inherited, context.terms)
+        .await?;
     Ok(comparison.finish(now, context.sync.tombstone_retry))
 }
 

@@ -87,6 +87,8 @@ impl Slot<'_> {
                 status: Transition::Allocate.to(),
                 holder: Some(holder.clone()),
                 allocated_at: now,
+                expires_at: Some(terms.end(now)),
+                is_inherited: false,
                 lab_duration_hours: terms.lab_duration_hours,
                 deletion_requested_at: None,
                 maintenance: Maintenance::default(),
@@ -127,7 +129,8 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Update, aws_sdk_dynamodb::error::BuildError> {
         const SET: &str = "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
-                           allocated_at = :now, lab_duration_hours = :hours, updated_at = :now";
+                           allocated_at = :now, expires_at = :end, lab_duration_hours = :hours, \
+                           updated_at = :now";
         let update = match &holder.lab {
             Some(lab) => Update::builder()
                 .update_expression(format!("{SET}, track_name = :lab"))
@@ -152,6 +155,7 @@ impl PoolStore {
             .expression_attribute_values(":caller", string(holder.caller.as_str()))
             .expression_attribute_values(":key", string(holder.key.as_str()))
             .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":end", number(terms.end(now).0))
             .expression_attribute_values(":hours", number(terms.lab_duration_hours))
             .expression_attribute_values(":name", string(&*candidate.name))
             .expression_attribute_values(":external_id", string(&*candidate.external_id))
@@ -169,7 +173,12 @@ impl PoolStore {
     ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
         let put = Put::builder()
             .table_name(&self.table.companion)
-            .set_item(Some(item::claim_item(&candidate.id, holder, terms, now)))
+            .set_item(Some(item::claim_item(
+                &candidate.id,
+                holder,
+                now,
+                terms.end(now) + terms.grace,
+            )))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match precondition {
             ClaimPrecondition::New => put.condition_expression("attribute_not_exists(PK)"),
@@ -197,10 +206,7 @@ impl PoolStore {
         }
         if is_failed_check(sandbox) {
             return Some(ClaimOutcome::Lost(
-                sandbox
-                    .item()
-                    .cloned()
-                    .and_then(|item| self.read_or_skip(item)),
+                sandbox.item().and_then(|item| self.read_or_skip(item)),
             ));
         }
         let is_conflict =

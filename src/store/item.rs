@@ -87,7 +87,7 @@ pub(super) fn tombstone_partition(number: u8) -> String {
 }
 
 /// Returns the primary key of the claim of a (caller, key) pair. The pair is hashed to bound the length of the key.
-/// The zero byte between the two texts, which neither can contain, keeps different pairs apart.
+/// The zero byte between the two texts, which no header can contain, keeps different pairs apart.
 pub(super) fn claim_key(caller: &CallerId, idempotency_key: &IdempotencyKey) -> Item {
     let digest = Sha256::new()
         .chain_update(caller.as_str())

@@ -1,7 +1,7 @@
 //! Listings of sandboxes for admins, with cursors.
 
 use super::{
-    PoolStore, Position, StoreError,
+    PoolStore, Position, StoreError, UnreadableItem,
     item::{Item, SANDBOX_PREFIX, SANDBOX_SORT, string},
     scan::ITEMS_PER_PAGE,
 };
@@ -12,9 +12,20 @@ use crate::domain::{Sandbox, Status};
 pub struct Listing {
     /// The sandboxes on the page.
     pub sandboxes: Vec<Sandbox>,
+    /// The unreadable items on the page.
+    pub unreadable: Vec<UnreadableItem>,
     /// Start of the next page; `None` at the end of the listing.
     pub next: Option<Position>,
 }
+
+impl Listing {
+    fn len(&self) -> usize {
+        self.sandboxes.len() + self.unreadable.len()
+    }
+}
+
+/// An item of a listing: a sandbox, or an unreadable item.
+pub type Listed = Result<Sandbox, UnreadableItem>;
 
 /// The maximum number of table pages read for one page of a listing without a search. The cursor continues after them.
 const TABLE_PAGES_PER_PAGE: i32 = 8;
@@ -22,7 +33,7 @@ const TABLE_PAGES_PER_PAGE: i32 = 8;
 const ITEMS_PER_SEARCH: i32 = 32 * 1024;
 
 impl PoolStore {
-    /// Returns a page of at most `limit` sandboxes from `start` on, filtered by `search`. A page may be shorter
+    /// Returns a page of at most `limit` items from `start` on, filtered by `search`. A page may be shorter
     /// although there are more sandboxes; the listing ends only with a page without [`next`](Listing::next).
     ///
     /// # Errors
@@ -32,7 +43,7 @@ impl PoolStore {
         status: Option<Status>,
         limit: usize,
         start: Option<Position>,
-        search: Option<impl Fn(&Sandbox) -> bool + Send + Sync>,
+        search: Option<impl Fn(&Listed) -> bool + Send + Sync>,
     ) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         let mut start = start.map(Position::into_key);
@@ -47,15 +58,18 @@ impl PoolStore {
         for _ in 0..pages {
             let (items, next) = self.list_page(status, page_size, start.take()).await?;
             for item in items {
-                if listing.sandboxes.len() == limit {
+                if listing.len() == limit {
                     return Ok(listing);
                 }
                 let position = Position::of(&item, status);
-                if let Some(sandbox) = self
-                    .read_or_skip(item)
-                    .filter(|sandbox| search.as_ref().is_none_or(|search| search(sandbox)))
-                {
-                    listing.sandboxes.push(sandbox);
+                let listed: Listed = self
+                    .read(&item)
+                    .map_err(|fault| UnreadableItem::new(item, &fault));
+                if search.as_ref().is_none_or(|search| search(&listed)) {
+                    match listed {
+                        Ok(sandbox) => listing.sandboxes.push(sandbox),
+                        Err(item) => listing.unreadable.push(item),
+                    }
                     listing.next = position;
                 }
             }
@@ -64,7 +78,7 @@ impl PoolStore {
                 break;
             }
             start = next;
-            if listing.sandboxes.len() == limit {
+            if listing.len() == limit {
                 break;
             }
         }

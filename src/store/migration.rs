@@ -12,13 +12,17 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Holder, LeaseTerms, Sandbox, SandboxId, Status},
+    domain::{CallerId, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId, Status},
 };
 
 /// The version of the layout of the tables that this broker writes. In version 1 all items were in the pool's table.
 pub const SCHEMA_VERSION: u32 = 2;
 
-const MIGRATE_CONCURRENCY: usize = 16;
+const CLAIM_CONCURRENCY: usize = 16;
+
+/// The warning about the duration of inherited allocations where `LAB_DURATION_HOURS` is not set.
+pub const ASSUMED_DURATION: &str =
+    "LAB_DURATION_HOURS is not set: allocations of the FastAPI service last for its default";
 
 /// The result of `table migrate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -31,6 +35,40 @@ pub struct Migration {
     pub moved: usize,
     /// The number of allocated sandboxes without a claim because the same (caller, key) pair holds a newer one.
     pub duplicates: usize,
+    /// The number of allocated sandboxes that the FastAPI service allocated.
+    pub inherited: usize,
+    /// The number of items that are no valid sandboxes. They are left as they are.
+    pub unreadable: usize,
+}
+
+/// The holders of allocated sandboxes. A pair has one sandbox: the newest, if the FastAPI service allocated several.
+#[derive(Debug, Default)]
+pub struct Holders {
+    newest: HashMap<(CallerId, IdempotencyKey), (Holder, Sandbox)>,
+    sandboxes: usize,
+}
+
+impl Holders {
+    /// Adds the holder of `sandbox`, if it is allocated to somebody.
+    pub fn add(&mut self, sandbox: Sandbox) {
+        let is_allocated = sandbox.status == Status::Allocated;
+        let Some(holder) = sandbox.holder.clone().filter(|_| is_allocated) else {
+            return;
+        };
+        self.sandboxes += 1;
+        let pair = (holder.caller.clone(), holder.key.clone());
+        let is_newest = self
+            .newest
+            .get(&pair)
+            .is_none_or(|(_, other)| other.allocated_at < sandbox.allocated_at);
+        if is_newest {
+            self.newest.insert(pair, (holder, sandbox));
+        }
+    }
+
+    fn duplicates(&self) -> usize {
+        self.sandboxes - self.newest.len()
+    }
 }
 
 impl PoolStore {
@@ -76,36 +114,24 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Migration, StoreError> {
         let moved = self.move_earlier_items(now).await?;
-        let mut newest: HashMap<_, (Holder, Sandbox)> = HashMap::new();
-        let mut allocated = 0;
+        let (mut holders, mut inherited, mut unreadable) = (Holders::default(), 0, 0);
         let mut pages = self.sandbox_pages();
         while let Some(page) = pages.next().await {
-            for sandbox in page?.sandboxes {
-                let Some(holder) = sandbox
-                    .holder
-                    .clone()
-                    .filter(|_| sandbox.status == Status::Allocated)
-                else {
-                    continue;
-                };
-                allocated += 1;
-                let pair = (holder.caller.clone(), holder.key.clone());
-                if newest
-                    .get(&pair)
-                    .is_none_or(|(_, other)| other.allocated_at < sandbox.allocated_at)
-                {
-                    newest.insert(pair, (holder, sandbox));
-                }
+            let page = page?;
+            unreadable += page.unreadable.len();
+            for sandbox in page.sandboxes {
+                let is_allocated = sandbox.status == Status::Allocated;
+                inherited += usize::from(is_allocated && sandbox.is_inherited);
+                holders.add(sandbox);
             }
         }
-        let duplicates = allocated - newest.len();
-        let claims_written = stream::iter(newest.into_values())
-            .map(|(holder, sandbox)| async move {
-                self.put_missing_claim(&sandbox, &holder, terms).await
-            })
-            .buffer_unordered(MIGRATE_CONCURRENCY)
-            .try_fold(0, async |written, new| Ok(written + usize::from(new)))
-            .await?;
+        self.record_unreadable(unreadable, now).await?;
+        if inherited > 0 && terms.is_inherited_duration_assumed() {
+            let hours = terms.inherited_hours;
+            tracing::warn!(inherited, hours, "{ASSUMED_DURATION}");
+        }
+        let (allocated, duplicates) = (holders.sandboxes, holders.duplicates());
+        let claims_written = self.write_missing_claims(holders, terms).await?;
         self.put_schema(&self.table.companion, schema_key(), now)
             .await?;
         Ok(Migration {
@@ -113,7 +139,27 @@ impl PoolStore {
             claims_written,
             moved,
             duplicates,
+            inherited,
+            unreadable,
         })
+    }
+
+    /// Writes the claims that `holders` lack, as [`migrate`](Self::migrate) does. Returns their number.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Written claims remain.
+    pub async fn write_missing_claims(
+        &self,
+        holders: Holders,
+        terms: LeaseTerms,
+    ) -> Result<usize, StoreError> {
+        stream::iter(holders.newest.into_values())
+            .map(|(holder, sandbox)| async move {
+                self.put_missing_claim(&sandbox, &holder, terms).await
+            })
+            .buffer_unordered(CLAIM_CONCURRENCY)
+            .try_fold(0, async |written, new| Ok(written + usize::from(new)))
+            .await
     }
 
     /// Writes the claim of an allocation, unless the pair has a claim for a sandbox that it still holds. A claim for a
@@ -125,11 +171,8 @@ impl PoolStore {
         holder: &Holder,
         terms: LeaseTerms,
     ) -> Result<bool, StoreError> {
-        let terms = LeaseTerms {
-            lab_duration_hours: sandbox.lab_duration_hours,
-            ..terms
-        };
-        let item = item::claim_item(sandbox.id(), holder, terms, sandbox.allocated_at);
+        let end = sandbox.expires_at.unwrap_or(sandbox.allocated_at) + terms.grace;
+        let item = item::claim_item(sandbox.id(), holder, sandbox.allocated_at, end);
         if self.put_new_companion_item(item.clone()).await? {
             return Ok(true);
         }
@@ -149,9 +192,7 @@ impl PoolStore {
     }
 
     async fn is_held(&self, target: &ClaimTarget, holder: &Holder) -> Result<bool, StoreError> {
-        let Ok(id) = SandboxId::parse(&target.sandbox_id) else {
-            return Ok(false);
-        };
+        let id = SandboxId::stored(target.sandbox_id.as_str());
         let sandbox = self.get(&id).await?;
         Ok(sandbox.is_some_and(|sandbox| {
             sandbox.status == Status::Allocated

@@ -52,7 +52,7 @@ impl PoolStore {
         let item = self
             .get_item(&self.table.name, item::sandbox_key(id))
             .await?;
-        Ok(item.and_then(|item| self.read_or_skip(item)))
+        Ok(item.and_then(|item| self.read_or_skip(&item)))
     }
 
     /// Reads the claim of a (caller, key) pair, strongly consistent.
@@ -94,7 +94,9 @@ impl PoolStore {
         let page = self
             .by_status(Status::Available)
             .limit(self.reads.page_of(size))
-            .projection_expression("PK, sandbox_id, #name, external_id, sfdc_account_id, #status")
+            .projection_expression(
+                "PK, sandbox_id, #name, external_id, sfdc_account_id, #status, allocated_at",
+            )
             .expression_attribute_names("#name", "name")
             .set_exclusive_start_key(position)
             .send()
@@ -104,7 +106,7 @@ impl PoolStore {
             .items
             .unwrap_or_default()
             .into_iter()
-            .filter_map(|item| self.read_or_skip(item));
+            .filter_map(|item| self.read_or_skip(&item));
         let candidates = sandboxes
             .map(|sandbox| Candidate::from(&sandbox.account))
             .collect();
@@ -140,9 +142,8 @@ impl PoolStore {
             .send();
         let mut held = Vec::new();
         while let Some(item) = items.next().await {
-            held.extend(
-                self.read_or_skip(item.map_err(|error| StoreError::from_sdk("Query", error))?),
-            );
+            let item = item.map_err(|error| StoreError::from_sdk("Query", error))?;
+            held.extend(self.read_or_skip(&item));
         }
         Ok(held)
     }

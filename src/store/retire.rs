@@ -8,11 +8,10 @@ use aws_sdk_dynamodb::{
 use super::{
     PoolStore, StoreError,
     item::{self, number, string},
-    read_sandbox,
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{CallerId, LeaseTerms, Sandbox, SandboxId, Status, Transition, lab_duration},
+    domain::{CallerId, LeaseTerms, Sandbox, SandboxId, Status, Transition},
 };
 
 /// The update expression of every retirement.
@@ -38,7 +37,8 @@ pub enum Release {
 }
 
 impl PoolStore {
-    /// Releases a sandbox. This takes one conditional write if the allocation has the configured duration, two if not.
+    /// Releases a sandbox. This takes one conditional write if the item states the end of the allocation, two if the
+    /// FastAPI service made it.
     ///
     /// # Errors
     /// [`StoreError`]. Whether the sandbox was released is then unknown; a retry is safe.
@@ -49,16 +49,13 @@ impl PoolStore {
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Release, StoreError> {
-        let oldest = now - lab_duration(terms.lab_duration_hours) - terms.grace;
         let mut attempt = self
             .retirement(id, now)
             .condition_expression(
-                "#status = :from AND allocated_to_track = :caller AND lab_duration_hours = :hours \
-                 AND allocated_at >= :oldest",
+                "#status = :from AND allocated_to_track = :caller AND expires_at >= :earliest",
             )
             .expression_attribute_values(":caller", string(caller.as_str()))
-            .expression_attribute_values(":hours", number(terms.lab_duration_hours))
-            .expression_attribute_values(":oldest", number(oldest.0));
+            .expression_attribute_values(":earliest", number((now - terms.grace).0));
         for is_last in [false, true] {
             let sandbox = match self.retire(attempt).await? {
                 Retirement::Done(sandbox) => return Ok(Release::Released(sandbox)),
@@ -72,8 +69,8 @@ impl PoolStore {
                     Release::Expired(sandbox)
                 }
                 Status::Allocated if !is_last => {
-                    // The allocation has another duration than the configured one and is not overdue: the second
-                    // attempt names this allocation by its start.
+                    // The item does not state the end of the allocation, which is not overdue: the second attempt
+                    // names this allocation by its start.
                     attempt = self
                         .retirement(id, now)
                         .condition_expression(
@@ -129,19 +126,15 @@ impl PoolStore {
         const OPERATION: &str = "UpdateItem";
         match self.update_item(update).await {
             Ok(answer) => {
-                let sandbox = read_sandbox(answer.attributes.unwrap_or_default())
+                let sandbox = self
+                    .read(&answer.attributes.unwrap_or_default())
                     .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
                 Ok(Retirement::Done(sandbox))
             }
             Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(Retirement::Refused(
-                        refusal
-                            .item()
-                            .cloned()
-                            .and_then(|item| self.read_or_skip(item)),
-                    ))
-                }
+                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => Ok(
+                    Retirement::Refused(refusal.item().and_then(|item| self.read_or_skip(item))),
+                ),
                 _ => Err(StoreError::from_sdk(OPERATION, error)),
             },
         }

@@ -29,6 +29,15 @@ pub struct SandboxPage {
     pub unreadable: Vec<String>,
 }
 
+/// The sandboxes that a query selects.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// The sandboxes.
+    pub sandboxes: Vec<Sandbox>,
+    /// The number of unreadable sandbox items among those selected.
+    pub unreadable: usize,
+}
+
 /// The page limit of scans and queries on DynamoDB: a page of sandboxes is decoded in a few milliseconds. The 1 MB that
 /// DynamoDB reads per call at most would hold four times as many.
 pub(super) const ITEMS_PER_PAGE: i32 = 1000;
@@ -53,7 +62,7 @@ impl PoolStore {
             let mut page = SandboxPage::default();
             for item in items? {
                 let key = item::partition_of(&item).cloned().unwrap_or_default();
-                match store.read_or_skip(item) {
+                match store.read_or_skip(&item) {
                     Some(sandbox) => page.sandboxes.push(sandbox),
                     None => page
                         .unreadable
@@ -122,35 +131,34 @@ impl PoolStore {
         &self,
         now: UnixSeconds,
         longest: Duration,
-    ) -> Result<Vec<Sandbox>, StoreError> {
+    ) -> Result<Selection, StoreError> {
         let query = self
             .by_status(Status::PendingDeletion)
-            .filter_expression(
-                "attribute_not_exists(next_deletion_at) OR next_deletion_at <= :now OR next_deletion_at > :absurd",
-            )
+            // Due as well if it has no such time, or a value that is no number.
+            .filter_expression("NOT (next_deletion_at > :now AND next_deletion_at <= :absurd)")
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":absurd", number((now + longest + MAX_CLOCK_SKEW).0));
-        self.sandboxes_of(query).await
+        self.select(query).await
     }
 
     /// Reads every allocation that started at `latest` or before. The key condition excludes all other sandboxes.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn allocated_until(&self, latest: UnixSeconds) -> Result<Vec<Sandbox>, StoreError> {
+    pub async fn allocated_until(&self, latest: UnixSeconds) -> Result<Selection, StoreError> {
         let query = self
             .by_status(Status::Allocated)
             .key_condition_expression("#status = :status AND allocated_at <= :latest")
             .expression_attribute_values(":latest", number(latest.0));
-        self.sandboxes_of(query).await
+        self.select(query).await
     }
 
     /// Reads every sandbox in a status.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn in_status(&self, status: Status) -> Result<Vec<Sandbox>, StoreError> {
-        self.sandboxes_of(self.by_status(status)).await
+    pub async fn in_status(&self, status: Status) -> Result<Selection, StoreError> {
+        self.select(self.by_status(status)).await
     }
 
     /// Returns the query for the sandboxes in a status, on an index that is eventually consistent.
@@ -165,8 +173,16 @@ impl PoolStore {
             .expression_attribute_values(":status", string(status.as_str()))
     }
 
-    async fn sandboxes_of(&self, query: QueryFluentBuilder) -> Result<Vec<Sandbox>, StoreError> {
-        self.collect(query, |item| self.read_or_skip(item)).await
+    async fn select(&self, query: QueryFluentBuilder) -> Result<Selection, StoreError> {
+        let items = self
+            .collect(query, |item| Some(self.read_or_skip(&item)))
+            .await?;
+        let count = items.len();
+        let sandboxes: Vec<_> = items.into_iter().flatten().collect();
+        Ok(Selection {
+            unreadable: count - sandboxes.len(),
+            sandboxes,
+        })
     }
 
     /// Reads the pages of a scan.

@@ -155,6 +155,8 @@ instruments! {
     pool_stale: IntGauge = "broker_pool_stale";
     /// Sandboxes in the table whose deletion was abandoned.
     pool_deletion_failed: IntGauge = "broker_pool_deletion_failed";
+    /// Items of the pool that are no valid sandboxes, as counted by the last sync.
+    pool_unreadable: IntGauge = "broker_pool_unreadable";
     /// All sandboxes in the table.
     pool_total: IntGauge = "broker_pool_total";
     /// Time of the last count of the pool, in Unix seconds.

@@ -24,6 +24,7 @@ mod faults;
 mod history;
 mod hostile;
 mod http;
+mod inherited;
 mod isolation;
 mod job_state;
 mod jobs;
@@ -42,3 +43,4 @@ mod timeouts;
 mod together;
 #[cfg(feature = "otlp")]
 mod traces;
+mod unreadable;

@@ -77,7 +77,7 @@ async fn holders_in_a_fastapi_table_keep_their_sandboxes() {
             (answer.status.as_u16(), answer.sandbox_id()),
             (200, format!("held-{n}"))
         );
-        assert_eq!(answer.json()["expires_at"], START.0 - 60 + 4 * 3600);
+        assert_eq!(answer.json()["expires_at"], START.0 - 60 + 48 * 3600);
     }
     assert_eq!(broker.client.allocate("newcomer").await.status, 201);
     assert_eq!(broker.client.release("held-3", "play-3").await.status, 200);
@@ -89,6 +89,7 @@ async fn second_migration_changes_nothing() {
     put_as_fastapi(&pool, "held", Some("play-1"), Some("key-1"), START.0).await;
     let terms = LeaseTerms {
         lab_duration_hours: 4,
+        inherited_hours: 48,
         grace: std::time::Duration::ZERO,
     };
     let first = pool.store.migrate(terms, START).await.unwrap();
@@ -164,7 +165,7 @@ async fn item_without_a_duration_can_be_released_and_expires() {
     }
     let broker = pool.broker().await;
     assert_eq!(broker.client.release("one", "play-1").await.status, 200);
-    broker.clock.advance(std::time::Duration::from_hours(5));
+    broker.clock.advance(std::time::Duration::from_hours(49));
     assert_eq!(
         broker.client.release("two", "play-2").await.code(),
         "ALLOCATION_EXPIRED"
@@ -193,6 +194,7 @@ async fn allocations_of_a_concurrent_fastapi_service_are_replayed_after_a_migrat
     let held_here = client.allocate("here").await.sandbox_id();
     let terms = LeaseTerms {
         lab_duration_hours: 4,
+        inherited_hours: 48,
         grace: std::time::Duration::ZERO,
     };
     let migration = pool.store.migrate(terms, START).await.unwrap();

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{PoolCounts, Sandbox, Status},
+    domain::{PoolSnapshot, Sandbox, Status},
     http::{
         AppState,
         error::{ApiError, ErrorCode},
     },
-    store::Position,
+    store::{Position, UnreadableItem},
 };
 
 error_set! {
@@ -44,10 +44,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// The number of sandboxes by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0
+    "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "unreadable": 0
 }))]
 pub(crate) struct StatsBody {
-    /// All sandboxes.
+    /// All sandboxes in these five statuses.
     pub total: u64,
     /// Available for allocation.
     pub available: u64,
@@ -59,11 +60,16 @@ pub(crate) struct StatsBody {
     pub stale: u64,
     /// Deletion from CSP given up.
     pub deletion_failed: u64,
+    /// Items of the pool that are no valid sandboxes, as of the last sync. Those with a known status are among the
+    /// other counts too. The list of sandboxes shows them.
+    pub unreadable: u64,
 }
 
-impl From<PoolCounts> for StatsBody {
-    fn from(counts: PoolCounts) -> Self {
+impl From<PoolSnapshot> for StatsBody {
+    fn from(snapshot: PoolSnapshot) -> Self {
+        let counts = snapshot.counts;
         Self {
+            unreadable: snapshot.unreadable(),
             total: counts.total(),
             available: counts.available,
             allocated: counts.allocated,
@@ -133,12 +139,13 @@ pub(crate) struct AdminSandboxBody {
 
 impl From<Sandbox> for AdminSandboxBody {
     fn from(sandbox: Sandbox) -> Self {
-        let expires_at = sandbox.expires_at();
         let Sandbox {
             account,
             status,
             holder,
             allocated_at,
+            expires_at,
+            is_inherited: _,
             lab_duration_hours,
             deletion_requested_at,
             maintenance,
@@ -172,14 +179,41 @@ impl From<Sandbox> for AdminSandboxBody {
     }
 }
 
+/// An item of the pool that is no valid sandbox. Jobs leave it as it is; repair or remove it in the table.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = UnreadableItem, example = json!({
+    "key": "SBX#2009521", "fault": "status: unknown status \"deleted\"",
+    "attributes": { "PK": "SBX#2009521", "SK": "META", "sandbox_id": "2009521", "status": "deleted", "allocated_at": 0 }
+}))]
+pub(crate) struct UnreadableBody {
+    /// Its partition key in the table.
+    pub key: String,
+    /// Why it is unreadable.
+    pub fault: String,
+    /// Its attributes as stored.
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+impl From<UnreadableItem> for UnreadableBody {
+    fn from(item: UnreadableItem) -> Self {
+        Self {
+            key: item.key,
+            fault: item.fault,
+            attributes: item.attributes,
+        }
+    }
+}
+
 /// A page of sandboxes.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "sandboxes": [], "count": 0, "cursor": null }))]
+#[schema(example = json!({ "sandboxes": [], "count": 0, "unreadable": [], "cursor": null }))]
 pub(crate) struct AdminSandboxesBody {
     /// The sandboxes.
     pub sandboxes: Vec<AdminSandboxBody>,
     /// The number of sandboxes on this page.
     pub count: usize,
+    /// The items on this page that are no valid sandboxes.
+    pub unreadable: Vec<UnreadableBody>,
     /// The cursor of the next page; `null` on the last page. A page that is short, or empty, may have a next page.
     pub cursor: Option<String>,
 }
@@ -191,7 +225,7 @@ pub(super) struct ListParams {
     /// Only sandboxes with this status.
     #[param(required = false)]
     status: Option<Status>,
-    /// The number of sandboxes on a page: 1 to 1000, 50 if absent.
+    /// The number of items on a page: 1 to 1000, 50 if absent.
     #[param(required = false, minimum = 1, maximum = 1000, example = 50)]
     limit: Option<usize>,
     /// The cursor of the previous page.
@@ -249,13 +283,14 @@ async fn list_all(
     Ok(Json(AdminSandboxesBody {
         count: sandboxes.len(),
         sandboxes,
+        unreadable: listing.unreadable.into_iter().map(Into::into).collect(),
         cursor: listing.next.as_ref().map(Position::to_cursor),
     }))
 }
 
 /// Count the sandboxes
 ///
-/// Exact for any size of the pool; the most recent changes may be missing.
+/// Exact for any size of the pool; the most recent changes may be missing. `unreadable` is as of the last sync.
 #[utoipa::path(
     get,
     path = "/admin/stats",

@@ -57,7 +57,7 @@ pub(crate) struct AllocationBody {
 impl From<Sandbox> for AllocationBody {
     fn from(sandbox: Sandbox) -> Self {
         Self {
-            expires_at: sandbox.expires_at(),
+            expires_at: sandbox.expires_at,
             sandbox_id: sandbox.account.sandbox_id.to_string(),
             name: sandbox.account.name,
             external_id: sandbox.account.external_id,

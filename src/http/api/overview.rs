@@ -47,7 +47,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
-    "counts": { "total": 200, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0 },
+    "counts": { "total": 200, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+        "unreadable": 0 },
     "allocations_last_hour": 90, "releases_last_hour": 4, "lasts_for_seconds": 480,
     "jobs": [{
         "job": "bulk-delete", "interval_seconds": null, "next_due_at": null, "is_overdue": false,
@@ -137,7 +138,7 @@ impl From<Overview> for OverviewBody {
         Self {
             at,
             counted_at: counted.at,
-            counts: counted.counts.into(),
+            counts: counted.into(),
             pool_low_below,
             allocations_last_hour: last_hour.allocations,
             releases_last_hour: last_hour.releases,

@@ -67,12 +67,11 @@ pub(crate) struct SandboxBody {
 
 impl From<Sandbox> for SandboxBody {
     fn from(sandbox: Sandbox) -> Self {
-        let expires_at = sandbox.expires_at();
         let (caller, lab) = sandbox
             .holder
             .map_or((None, None), |holder| (Some(holder.caller), holder.lab));
         Self {
-            expires_at,
+            expires_at: sandbox.expires_at,
             sandbox_id: sandbox.account.sandbox_id.to_string(),
             name: sandbox.account.name,
             external_id: sandbox.account.external_id,

@@ -111,7 +111,7 @@ impl Comparison {
     }
 
     fn add_sandbox(&mut self, sandbox: Sandbox) {
-        let was_never_held = sandbox.expires_at().is_none() && sandbox.holder.is_none();
+        let was_never_held = sandbox.expires_at.is_none() && sandbox.holder.is_none();
         let standing = match sandbox.status {
             Status::Available => Standing::Available,
             Status::Stale if was_never_held => Standing::Restorable,
@@ -331,6 +331,8 @@ mod tests {
                 lab: None,
             }),
             allocated_at: UnixSeconds(if is_held { NOW.0 - 60 } else { 0 }),
+            expires_at: is_held.then_some(NOW),
+            is_inherited: false,
             lab_duration_hours: 4,
             deletion_requested_at: None,
             maintenance: Maintenance::default(),

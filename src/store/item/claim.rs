@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Item, claim_key, number, partition_of, string};
 use crate::{
     clock::UnixSeconds,
-    domain::{Holder, LeaseTerms, SandboxId, lab_duration},
+    domain::{Holder, SandboxId},
 };
 
 /// How long a claim outlives its allocation before the table's TTL may remove it. Only if expiry does not run for this
@@ -49,14 +49,13 @@ impl StoredClaim {
     }
 }
 
-/// Builds the claim of an allocation that starts at `at`.
+/// Builds the claim of an allocation from `at` until `expires_at`, the end of its grace period.
 pub(in crate::store) fn claim_item(
     sandbox: &SandboxId,
     holder: &Holder,
-    terms: LeaseTerms,
     at: UnixSeconds,
+    expires_at: UnixSeconds,
 ) -> Item {
-    let expires_at = at + lab_duration(terms.lab_duration_hours) + terms.grace;
     let mut claim = claim_key(&holder.caller, &holder.key);
     claim.extend([
         ("caller".to_owned(), string(holder.caller.as_str())),
@@ -86,14 +85,14 @@ mod tests {
             sandbox in "[!-~]{1,256}", caller in "[!-~]{1,256}", key in "[!-~]{1,256}", at in any::<i64>(),
         ) {
             let sandbox = SandboxId::parse(sandbox).unwrap();
-            let item = claim_item(&sandbox, &holder(&caller, &key), TERMS, UnixSeconds(at));
+            let item = claim_item(&sandbox, &holder(&caller, &key), UnixSeconds(at), UnixSeconds(2));
             let target = ClaimTarget { sandbox_id: sandbox.to_string(), allocated_at: at };
             prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Readable(target));
         }
 
         #[test]
         fn any_item_is_a_valid_claim_or_unreadable(item in corrupted(claim_item(
-            &SandboxId::parse("1").unwrap(), &holder("play-1", "key-1"), TERMS, UnixSeconds(1)
+            &SandboxId::parse("1").unwrap(), &holder("play-1", "key-1"), UnixSeconds(1), UnixSeconds(2)
         ))) {
             let is_claim = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
                 && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
@@ -101,15 +100,10 @@ mod tests {
         }
     }
 
-    const TERMS: LeaseTerms = LeaseTerms {
-        lab_duration_hours: 4,
-        grace: std::time::Duration::from_mins(30),
-    };
-
     fn holder(caller: &str, key: &str) -> Holder {
         Holder {
-            caller: CallerId::parse(caller).unwrap(),
-            key: IdempotencyKey::parse(key).unwrap(),
+            caller: CallerId::stored(caller),
+            key: IdempotencyKey::stored(key),
             lab: None,
         }
     }

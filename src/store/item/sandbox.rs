@@ -1,225 +1,206 @@
 //! Sandbox items.
 
-use std::fmt::Display;
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::Serialize;
 
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
-
-use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, partition_of, sandbox_key};
+use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, sandbox_key};
 use crate::{
     clock::UnixSeconds,
     domain::{
         Account, CallerId, Holder, IdempotencyKey, LabId, Maintenance, Sandbox, SandboxId, Status,
+        lab_duration,
     },
 };
 
-/// The FastAPI service's `LAB_DURATION_HOURS`, for items it wrote without a duration.
+/// The `lab_duration_hours` that the FastAPI service writes to every item, and does not use itself.
 const DEFAULT_LAB_DURATION_HOURS: u32 = 4;
 
-/// The attributes of a sandbox item. Attributes that are only informative are read leniently: an unexpected value,
-/// which another service may write, does not make the sandbox unreadable.
-#[derive(Debug, Serialize, Deserialize)]
+/// The attributes of a sandbox item that the broker writes.
+#[derive(Debug, Serialize)]
 struct Row {
     sandbox_id: String,
     name: String,
     external_id: String,
     status: String,
-    #[serde(default)]
     allocated_at: i64,
-    #[serde(default = "default_lab_duration_hours")]
     lab_duration_hours: u32,
-    #[serde(default, deserialize_with = "lenient_or_default")]
     deletion_retry_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allocated_to_track: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<String>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     track_name: Option<String>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     deletion_requested_at: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sfdc_account_id: Option<String>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_synced: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    next_deletion_at: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    deletion_error: Option<String>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    niosxaas_cleaned_at: Option<i64>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    niosxaas_cleanup_skipped: Option<Reason>,
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    niosxaas_cleanup_failed_reason: Option<String>,
 }
 
-/// A reason. The FastAPI service writes a boolean instead of a text.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Reason {
-    Text(String),
-    Flag(bool),
-}
+/// The attributes of a stored item. Only those that identify a sandbox and its state can make it unreadable; any other
+/// may be of another type than expected, because another service may write it, and then counts as absent. NULL, which
+/// boto3 writes for None, counts as absent too.
+#[derive(Clone, Copy, Debug)]
+struct Attributes<'a>(&'a Item);
 
-impl Reason {
-    fn into_text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Flag(true) => Some("skipped".to_owned()),
-            Self::Flag(false) => None,
+impl<'a> Attributes<'a> {
+    fn get(self, name: &str) -> Option<&'a AttributeValue> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name)?.as_s().ok().map(String::as_str)
+    }
+
+    fn owned_text(self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    /// Returns a whole number, which may be stored as text.
+    fn whole(self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            AttributeValue::N(text) | AttributeValue::S(text) => whole(text),
+            _ => None,
+        }
+    }
+
+    /// Returns a whole number that is stored as one. Writes that require an attribute to be as it was read compare
+    /// numbers.
+    fn number(self, name: &str) -> Option<i64> {
+        whole(self.get(name)?.as_n().ok()?)
+    }
+
+    fn time(self, name: &str) -> Option<UnixSeconds> {
+        self.whole(name).map(UnixSeconds)
+    }
+
+    fn required<T>(self, name: &'static str, value: Option<T>, kind: &str) -> Result<T, ItemFault> {
+        value.ok_or_else(|| match self.get(name) {
+            None => ItemFault::value(name, "is missing"),
+            Some(_) => ItemFault::value(name, format_args!("is not a {kind}")),
+        })
+    }
+
+    fn required_text(self, name: &'static str) -> Result<&'a str, ItemFault> {
+        self.required(name, self.text(name), "text")
+    }
+
+    /// Returns the id in the primary key, which the attribute must repeat if it is present.
+    fn sandbox_id(self) -> Result<SandboxId, ItemFault> {
+        let id = self.required_text("PK")?.strip_prefix(SANDBOX_PREFIX);
+        let id = id.filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| ItemFault::value("PK", "is not the key of a sandbox"))?;
+        let repeated = match self.get("sandbox_id") {
+            None => true,
+            Some(AttributeValue::S(text) | AttributeValue::N(text)) => text == id,
+            Some(_) => false,
+        };
+        if repeated {
+            Ok(SandboxId::stored(id))
+        } else {
+            let fault = "does not match the item's primary key";
+            Err(ItemFault::value("sandbox_id", fault))
+        }
+    }
+
+    fn holder(self) -> Option<Holder> {
+        let caller = CallerId::stored(self.text("allocated_to_track")?);
+        let key = self
+            .text("idempotency_key")
+            .map_or_else(|| IdempotencyKey::from(&caller), IdempotencyKey::stored);
+        let lab = self.text("track_name").filter(|lab| !lab.is_empty());
+        Some(Holder {
+            caller,
+            key,
+            lab: lab.map(LabId::stored),
+        })
+    }
+
+    /// Returns a reason. The FastAPI service writes a boolean instead of a text.
+    fn reason(self, name: &str) -> Option<String> {
+        match self.get(name)? {
+            AttributeValue::S(text) => Some(text.clone()),
+            AttributeValue::Bool(true) => Some("skipped".to_owned()),
+            _ => None,
         }
     }
 }
 
-/// A value that may be of another type than expected.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Readable(T),
-    Other(IgnoredAny),
+/// Parses a whole number. Python writes a whole Decimal with a fraction of zeros.
+fn whole(text: &str) -> Option<i64> {
+    let (whole, zeros) = text.split_once('.').unwrap_or((text, ""));
+    let is_whole = zeros.bytes().all(|digit| digit == b'0');
+    whole.parse().ok().filter(|_| is_whole)
 }
 
-fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Ok(match Lenient::deserialize(deserializer)? {
-        Lenient::Readable(value) => Some(value),
-        Lenient::Other(IgnoredAny) => None,
-    })
-}
-
-fn lenient_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    lenient(deserializer).map(Option::unwrap_or_default)
-}
-
-const fn default_lab_duration_hours() -> u32 {
-    DEFAULT_LAB_DURATION_HOURS
-}
-
-/// Converts a sandbox item.
+/// Converts a sandbox item. Whatever is stored is read: the rules for identifiers hold for input only. An allocation
+/// without an end was made by the FastAPI service, and lasts for `inherited_hours`.
 ///
 /// # Errors
-/// [`ItemFault`] if the item is not a valid sandbox; callers skip such items.
-pub fn read_sandbox(item: Item) -> Result<Sandbox, ItemFault> {
-    // boto3 writes None as NULL, which serde rejects for attributes with a default.
-    let present: Item = item
-        .into_iter()
-        .filter(|(_, value)| !value.is_null())
-        .collect();
-    let partition = partition_of(&present).cloned();
-    let row: Row = serde_dynamo::aws_sdk_dynamodb_1::from_item(present)?;
-    if partition.is_some_and(|key| key.strip_prefix(SANDBOX_PREFIX) != Some(&row.sandbox_id)) {
-        return Err(ItemFault::value(
-            "sandbox_id",
-            "does not match the item's primary key",
-        ));
-    }
-    let status: Status = parsed("status", row.status.parse())?;
-    let holder = match row.allocated_to_track {
-        Some(caller) => Some(read_holder(&caller, row.idempotency_key, row.track_name)?),
-        None if status == Status::Allocated => {
-            return Err(ItemFault::value(
-                "allocated_to_track",
-                "is missing from an allocated sandbox",
-            ));
-        }
-        None => None,
+/// [`ItemFault`] if the item has no status, start of the allocation, name or account, or another id than its key.
+pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFault> {
+    let attributes = Attributes(item);
+    let sandbox_id = attributes.sandbox_id()?;
+    let status: Status = attributes
+        .required_text("status")?
+        .parse()
+        .map_err(|fault| ItemFault::value("status", fault))?;
+    // An item without it is in no index, so no job finds it.
+    let allocated_at = attributes.number("allocated_at");
+    let allocated_at = attributes.required("allocated_at", allocated_at, "whole number")?;
+    let was_allocated = allocated_at > 0;
+    // The end of an earlier allocation would be before the start of this one.
+    let stated_end = attributes
+        .whole("expires_at")
+        .filter(|end| was_allocated && *end > allocated_at);
+    let is_inherited = was_allocated && stated_end.is_none();
+    let lab_duration_hours = if is_inherited {
+        inherited_hours
+    } else {
+        let hours = attributes.whole("lab_duration_hours");
+        hours
+            .and_then(|hours| u32::try_from(hours).ok())
+            .unwrap_or(DEFAULT_LAB_DURATION_HOURS)
     };
+    let allocated_at = UnixSeconds(allocated_at);
+    let inherited_end = is_inherited.then(|| allocated_at + lab_duration(inherited_hours));
+    let deletion_retry_count = attributes.number("deletion_retry_count");
     Ok(Sandbox {
         account: Account {
-            sandbox_id: parsed("sandbox_id", SandboxId::parse(row.sandbox_id))?,
-            name: row.name,
-            external_id: row.external_id,
-            sfdc_account_id: row.sfdc_account_id,
-            created_at: row.created_at.map(UnixSeconds),
+            sandbox_id,
+            name: attributes.required_text("name")?.to_owned(),
+            external_id: attributes.required_text("external_id")?.to_owned(),
+            sfdc_account_id: attributes.owned_text("sfdc_account_id"),
+            created_at: attributes.time("created_at"),
         },
         status,
-        holder,
-        allocated_at: UnixSeconds(row.allocated_at),
-        lab_duration_hours: row.lab_duration_hours,
-        deletion_requested_at: row.deletion_requested_at.map(UnixSeconds),
+        holder: attributes.holder(),
+        allocated_at,
+        expires_at: stated_end.map(UnixSeconds).or(inherited_end),
+        is_inherited,
+        lab_duration_hours,
+        deletion_requested_at: attributes.time("deletion_requested_at"),
         maintenance: Maintenance {
-            deletion_retry_count: row.deletion_retry_count,
-            next_deletion_at: row.next_deletion_at.map(UnixSeconds),
-            deletion_error: row.deletion_error,
-            last_synced: row.last_synced.map(UnixSeconds),
-            updated_at: row.updated_at.map(UnixSeconds),
-            niosxaas_cleaned_at: row.niosxaas_cleaned_at.map(UnixSeconds),
-            niosxaas_cleanup_skipped: row.niosxaas_cleanup_skipped.and_then(Reason::into_text),
-            niosxaas_cleanup_failed_reason: row.niosxaas_cleanup_failed_reason,
+            deletion_retry_count: deletion_retry_count
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or_default(),
+            next_deletion_at: attributes.time("next_deletion_at"),
+            deletion_error: attributes.owned_text("deletion_error"),
+            last_synced: attributes.time("last_synced"),
+            updated_at: attributes.number("updated_at").map(UnixSeconds),
+            niosxaas_cleaned_at: attributes.time("niosxaas_cleaned_at"),
+            niosxaas_cleanup_skipped: attributes.reason("niosxaas_cleanup_skipped"),
+            niosxaas_cleanup_failed_reason: attributes.owned_text("niosxaas_cleanup_failed_reason"),
         },
     })
-}
-
-fn read_holder(
-    caller: &str,
-    key: Option<String>,
-    lab: Option<String>,
-) -> Result<Holder, ItemFault> {
-    let caller: CallerId = parsed("allocated_to_track", CallerId::parse(caller))?;
-    let key = match key {
-        Some(key) => parsed("idempotency_key", IdempotencyKey::parse(key))?,
-        None => IdempotencyKey::from(&caller),
-    };
-    // The lab is informative: an id that the API would reject does not make the sandbox unreadable.
-    let lab = lab.and_then(|lab| LabId::parse(lab).ok());
-    Ok(Holder { caller, key, lab })
-}
-
-fn parsed<T, E: Display>(attribute: &'static str, value: Result<T, E>) -> Result<T, ItemFault> {
-    value.map_err(|fault| ItemFault::value(attribute, fault))
 }
 
 /// Returns the row of a sandbox that was never allocated.
@@ -232,6 +213,7 @@ fn row(account: &Account, status: Status, lab_duration_hours: u32, now: UnixSeco
         allocated_at: 0,
         lab_duration_hours,
         deletion_retry_count: 0,
+        expires_at: None,
         allocated_to_track: None,
         idempotency_key: None,
         track_name: None,
@@ -240,11 +222,6 @@ fn row(account: &Account, status: Status, lab_duration_hours: u32, now: UnixSeco
         created_at: account.created_at.map(|at| at.0),
         updated_at: Some(now.0),
         last_synced: Some(now.0),
-        next_deletion_at: None,
-        deletion_error: None,
-        niosxaas_cleaned_at: None,
-        niosxaas_cleanup_skipped: None,
-        niosxaas_cleanup_failed_reason: None,
     }
 }
 
@@ -274,6 +251,7 @@ pub(in crate::store) fn reinstated_sandbox(
 ) -> Result<Item, ItemFault> {
     let row = Row {
         allocated_at: tombstone.allocated_at,
+        expires_at: tombstone.expires_at,
         allocated_to_track: tombstone.last_caller.clone(),
         idempotency_key: tombstone.last_key.clone(),
         track_name: tombstone.last_lab.clone(),
@@ -290,7 +268,6 @@ pub(in crate::store) fn reinstated_sandbox(
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::AttributeValue;
     use proptest::prelude::*;
 
     use super::{
@@ -298,6 +275,12 @@ mod tests {
         *,
     };
     use crate::arbitrary::{attribute, corrupted};
+
+    const INHERITED_HOURS: u32 = 48;
+
+    fn read(item: Item) -> Result<Sandbox, ItemFault> {
+        read_sandbox(&item, INHERITED_HOURS)
+    }
 
     fn available() -> Item {
         let account = Account {
@@ -312,10 +295,10 @@ mod tests {
 
     #[test]
     fn new_sandbox_reads_back() {
-        let sandbox = read_sandbox(available()).unwrap();
+        let sandbox = read(available()).unwrap();
         assert_eq!(sandbox.id().as_str(), "2009521");
         assert_eq!(sandbox.status, Status::Available);
-        assert_eq!(sandbox.expires_at(), None);
+        assert_eq!(sandbox.expires_at, None);
         assert_eq!(sandbox.account.created_at, Some(UnixSeconds(1_743_094_427)));
     }
 
@@ -325,12 +308,13 @@ mod tests {
         for name in [
             "sfdc_account_id",
             "allocated_to_track",
-            "allocated_at",
             "lab_duration_hours",
+            "deletion_retry_count",
+            "expires_at",
         ] {
             item.insert(name.to_owned(), AttributeValue::Null(true));
         }
-        let sandbox = read_sandbox(item).unwrap();
+        let sandbox = read(item).unwrap();
         assert_eq!(
             (sandbox.allocated_at, sandbox.lab_duration_hours),
             (UnixSeconds(0), 4)
@@ -340,24 +324,81 @@ mod tests {
     #[test]
     fn invalid_item_is_a_fault_that_names_the_attribute() {
         for (name, value) in [
+            ("PK", string("SBX#")),
             ("status", string("lost")),
-            ("status", string("allocated")),
             ("sandbox_id", string("a b")),
             ("name", number(1)),
-            ("allocated_at", string("yesterday")),
+            ("external_id", AttributeValue::Bool(true)),
+            ("allocated_at", string("1774000000")),
+            ("allocated_at", AttributeValue::N("1774000000.5".to_owned())),
         ] {
             let mut item = available();
             item.insert(name.to_owned(), value);
-            assert!(read_sandbox(item).is_err(), "{name}");
+            let fault = read(item).unwrap_err().to_string();
+            assert!(fault.starts_with(name), "{name}: {fault}");
         }
-        let mut item = available();
-        item.remove("external_id");
-        assert!(
-            read_sandbox(item)
-                .unwrap_err()
-                .to_string()
-                .contains("external_id")
-        );
+        for name in ["PK", "status", "name", "external_id", "allocated_at"] {
+            let mut item = available();
+            item.remove(name);
+            let fault = read(item).unwrap_err().to_string();
+            assert_eq!(fault, format!("{name}: is missing"));
+        }
+    }
+
+    #[test]
+    fn clear_meaning_is_read_whatever_its_type() {
+        let mut item = used();
+        for (name, value) in [
+            ("sandbox_id", number(2_009_521)),
+            ("allocated_at", AttributeValue::N("1774000000.0".to_owned())),
+            ("expires_at", string("1774003600")),
+            ("created_at", AttributeValue::N("1743094427.00".to_owned())),
+            ("lab_duration_hours", string("4")),
+            ("niosxaas_cleanup_skipped", AttributeValue::Bool(true)),
+        ] {
+            item.insert(name.to_owned(), value);
+        }
+        item.remove("idempotency_key");
+        let sandbox = read(item).unwrap();
+        assert_eq!(sandbox.id().as_str(), "2009521");
+        assert_eq!(sandbox.allocated_at, UnixSeconds(1_774_000_000));
+        assert_eq!(sandbox.expires_at, Some(UnixSeconds(1_774_003_600)));
+        assert_eq!(sandbox.account.created_at, Some(UnixSeconds(1_743_094_427)));
+        assert_eq!(sandbox.holder.unwrap().key.as_str(), "play-1");
+        let skipped = sandbox.maintenance.niosxaas_cleanup_skipped;
+        assert_eq!(skipped.as_deref(), Some("skipped"));
+    }
+
+    #[test]
+    fn allocation_without_a_credible_end_is_inherited() {
+        let start = 1_774_000_000;
+        let inherited = start + 48 * 3600;
+        for (stated, end) in [
+            (None, inherited),
+            (Some(AttributeValue::Null(true)), inherited),
+            (Some(string("soon")), inherited),
+            // The end of an earlier allocation.
+            (Some(number(start - 1)), inherited),
+            (Some(number(start + 60)), start + 60),
+        ] {
+            let mut item = used();
+            item.remove("expires_at");
+            item.extend(stated.map(|end| ("expires_at".to_owned(), end)));
+            let sandbox = read(item).unwrap();
+            assert_eq!(sandbox.expires_at, Some(UnixSeconds(end)));
+            assert_eq!(sandbox.is_inherited, end == inherited);
+            let hours = if sandbox.is_inherited { 48 } else { 4 };
+            assert_eq!(sandbox.lab_duration_hours, hours);
+        }
+    }
+
+    #[test]
+    fn allocated_sandbox_of_nobody_can_expire() {
+        let mut item = used();
+        item.remove("allocated_to_track");
+        let sandbox = read(item).unwrap();
+        assert_eq!((sandbox.status, sandbox.holder), (Status::Allocated, None));
+        assert!(sandbox.expires_at.is_some());
     }
 
     fn account() -> impl Strategy<Value = Account> {
@@ -389,6 +430,7 @@ mod tests {
             ("idempotency_key", string("key-1")),
             ("track_name", string("lab-1")),
             ("allocated_at", number(1_774_000_000)),
+            ("expires_at", number(1_774_014_400)),
             ("deletion_requested_at", number(1_774_000_001)),
             ("next_deletion_at", number(1_774_000_002)),
             ("niosxaas_cleanup_skipped", string("why")),
@@ -401,11 +443,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_item_is_a_consistent_sandbox_or_a_fault(item in corrupted(used())) {
-            if let Ok(sandbox) = read_sandbox(item.clone()) {
-                prop_assert!(sandbox.status != Status::Allocated || sandbox.holder.is_some());
-                if let Some(key) = item.get("PK").and_then(|key| key.as_s().ok()) {
-                    prop_assert_eq!(key, &format!("{SANDBOX_PREFIX}{}", sandbox.id()));
-                }
+            if let Ok(sandbox) = read(item.clone()) {
+                prop_assert_eq!(item["PK"].as_s().unwrap(), &format!("{SANDBOX_PREFIX}{}", sandbox.id()));
+                prop_assert_eq!(sandbox.expires_at.is_some(), sandbox.allocated_at.0 > 0);
+                prop_assert!(sandbox.expires_at.is_none_or(|end| end > sandbox.allocated_at));
                 // No arithmetic on the stored numbers overflows.
                 let grace = std::time::Duration::MAX;
                 let _ = sandbox.is_overdue(UnixSeconds(i64::MAX), grace);
@@ -416,16 +457,28 @@ mod tests {
         fn informative_attribute_never_makes_a_sandbox_unreadable(value in attribute(), name in proptest::sample::select(vec![
             "track_name", "deletion_requested_at", "sfdc_account_id", "created_at", "updated_at", "last_synced",
             "next_deletion_at", "deletion_error", "deletion_retry_count", "niosxaas_cleaned_at",
-            "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "unknown",
+            "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "expires_at", "lab_duration_hours",
+            "allocated_to_track", "idempotency_key", "unknown",
         ])) {
             let mut item = used();
             item.insert(name.to_owned(), value);
-            prop_assert!(read_sandbox(item).is_ok());
+            prop_assert!(read(item).is_ok());
+        }
+
+        #[test]
+        fn any_stored_holder_is_read(caller in ".{1,400}", key in ".{1,400}", lab in ".{1,400}") {
+            let mut item = used();
+            for (name, text) in [("allocated_to_track", &caller), ("idempotency_key", &key), ("track_name", &lab)] {
+                item.insert(name.to_owned(), string(text));
+            }
+            let holder = read(item).unwrap().holder.unwrap();
+            prop_assert_eq!((holder.caller.as_str(), holder.key.as_str()), (caller.as_str(), key.as_str()));
+            prop_assert_eq!(holder.lab, Some(LabId::stored(lab)));
         }
 
         #[test]
         fn any_new_sandbox_reads_back(account in account(), hours in 1_u32..=720, now in any::<i64>()) {
-            let sandbox = read_sandbox(new_sandbox(&account, hours, UnixSeconds(now)).unwrap()).unwrap();
+            let sandbox = read(new_sandbox(&account, hours, UnixSeconds(now)).unwrap()).unwrap();
             prop_assert_eq!(&sandbox.account, &account);
             prop_assert_eq!((sandbox.status, sandbox.lab_duration_hours), (Status::Available, hours));
             prop_assert_eq!((sandbox.holder, sandbox.allocated_at.0), (None, 0));
@@ -434,28 +487,30 @@ mod tests {
         #[test]
         fn reinstated_sandbox_keeps_its_last_holder(
             account in account(), caller in "[!-~]{1,256}", key in "[!-~]{1,256}", lab in proptest::option::of("[!-~]{1,256}"),
-            allocated_at in 1..i64::MAX, now in any::<i64>(),
+            allocated_at in 1..i64::MAX - 60, now in any::<i64>(),
         ) {
             let holder = Holder {
-                caller: CallerId::parse(caller).unwrap(),
-                key: IdempotencyKey::parse(key).unwrap(),
-                lab: lab.map(|lab| LabId::parse(lab).unwrap()),
+                caller: CallerId::stored(caller),
+                key: IdempotencyKey::stored(key),
+                lab: lab.map(LabId::stored),
             };
-            let mut sandbox = read_sandbox(available()).unwrap();
+            let mut sandbox = read(available()).unwrap();
             sandbox.account = account.clone();
             sandbox.holder = Some(holder.clone());
             sandbox.allocated_at = UnixSeconds(allocated_at);
+            sandbox.expires_at = Some(UnixSeconds(allocated_at.saturating_add(60)));
             let item = tombstone(&sandbox, UnixSeconds(now), UnixSeconds(now)).unwrap();
             let tombstone: Tombstone = serde_dynamo::aws_sdk_dynamodb_1::from_item(item).unwrap();
             prop_assert_eq!(tombstone.deleted_at, now);
-            let back = read_sandbox(reinstated_sandbox(&tombstone, &account, UnixSeconds(now)).unwrap()).unwrap();
+            let back = read(reinstated_sandbox(&tombstone, &account, UnixSeconds(now)).unwrap()).unwrap();
             prop_assert_eq!(back.holder, Some(holder));
             prop_assert_eq!((back.status, back.allocated_at.0), (Status::PendingDeletion, allocated_at));
+            prop_assert_eq!(back.expires_at, sandbox.expires_at);
         }
 
         #[test]
         fn any_tombstone_is_readable_or_a_fault(item in corrupted(
-            tombstone(&read_sandbox(used()).unwrap(), UnixSeconds(1), UnixSeconds(2)).unwrap()
+            tombstone(&read(used()).unwrap(), UnixSeconds(1), UnixSeconds(2)).unwrap()
         )) {
             let _: Result<Tombstone, _> = serde_dynamo::aws_sdk_dynamodb_1::from_item(item);
         }

@@ -20,6 +20,8 @@ pub struct Tombstone {
     pub(super) allocated_at: i64,
     pub(super) lab_duration_hours: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_key: Option<String>,
@@ -41,6 +43,7 @@ pub(in crate::store) fn tombstone(
         external_id: sandbox.account.external_id.clone(),
         allocated_at: sandbox.allocated_at.0,
         lab_duration_hours: sandbox.lab_duration_hours,
+        expires_at: sandbox.expires_at.map(|end| end.0),
         last_caller: holder.map(|holder| holder.caller.to_string()),
         last_key: holder.map(|holder| holder.key.to_string()),
         last_lab: holder

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::{
 };
 use sandbox_broker::{
     config::{Config, Variables},
-    domain::{Account, Sandbox, SandboxId, Status},
+    domain::{Account, FASTAPI_LAB_DURATION_HOURS, Sandbox, SandboxId, Status},
     store::{Change, Item, PoolStore, read_sandbox},
     telemetry::metrics::Metrics,
 };
@@ -132,7 +132,7 @@ impl Pool {
             .await
             .into_iter()
             .filter(|item| item["PK"].as_s().unwrap().starts_with("SBX#"))
-            .map(|item| read_sandbox(item).unwrap())
+            .map(|item| read_sandbox(&item, FASTAPI_LAB_DURATION_HOURS).unwrap())
             .collect()
     }
 

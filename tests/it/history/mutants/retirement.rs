@@ -87,10 +87,11 @@ async fn over(stage: Stage) -> Outcome {
     Ok(())
 }
 
-/// Changes the sandbox between the two writes of a release. A release has two if the allocation is not of the configured
-/// length.
+/// Changes the sandbox between the two writes of a release. A release has two if the item does not state the end of the
+/// allocation, as after one by the FastAPI service.
 async fn meanwhile(stage: Stage, texts: &'static [(&str, &str)], allocated_at: i64) -> Outcome {
     stage.allocated("long", "play", START, 8).await;
+    stage.rewrite_sandbox("long", &[("expires_at", None)]).await;
     let is_second_write = |call: &Call| {
         call.operation == "UpdateItem"
             && call.json()["ConditionExpression"]

@@ -28,6 +28,7 @@ pub(super) type Scenario = (&'static str, fn(Stage) -> BoxFuture<'static, Outcom
 
 pub(super) const TERMS: LeaseTerms = LeaseTerms {
     lab_duration_hours: 4,
+    inherited_hours: 48,
     grace: Duration::from_mins(30),
 };
 pub(super) const HOUR: Duration = Duration::from_hours(1);
