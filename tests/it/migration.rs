@@ -315,6 +315,7 @@ async fn tables_of_an_earlier_build_are_migrated_when_nothing_of_it_runs() {
 
     let terms = LeaseTerms {
         lab_duration_hours: 4,
+        inherited_hours: 48,
         grace: std::time::Duration::ZERO,
     };
     let migration = pool.store.migrate(terms, START).await.unwrap();

@@ -278,6 +278,7 @@ mod tests {
 
     const INHERITED_HOURS: u32 = 48;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the tests are done with it")]
     fn read(item: Item) -> Result<Sandbox, ItemFault> {
         read_sandbox(&item, INHERITED_HOURS)
     }
