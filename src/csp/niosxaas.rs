@@ -151,20 +151,25 @@ impl NiosxaasClient {
             "email": user.email,
             "password": user.password.expose_secret(),
         });
-        let request = self.request(Method::POST, "/v2/session/users/sign_in");
-        let answer = self
-            .send("niosxaas_sign_in", request.json(&body), read_token)
-            .await
-            .and_then(|token| token.ok_or(CspError::Rejected { status: 404 }))
-            // No account is at fault.
-            .map_err(
-                |error| match error.without_account(Credentials::NiosxaasUser) {
-                    CspError::Rejected { status } => CspError::unavailable(format!(
-                        "NIOSXaaS rejects the sign-in (HTTP {status})"
-                    )),
-                    error => error,
-                },
-            );
+        let request = self
+            .request(Method::POST, "/v2/session/users/sign_in")
+            .json(&body)
+            .headers(trace_headers());
+        let answer = observed(&self.metrics, "niosxaas_sign_in", async {
+            let answer = checked(request.send().await?, Credentials::NiosxaasUser);
+            // The call concerns no account.
+            let answer =
+                answer.map_err(
+                    |error| match error.without_account(Credentials::NiosxaasUser) {
+                        CspError::Rejected { status } => CspError::unavailable(format!(
+                            "NIOSXaaS rejects the sign-in (HTTP {status})"
+                        )),
+                        error => error,
+                    },
+                )?;
+            read_token(answer).await
+        })
+        .await;
         let outcome = if answer.is_ok() { "success" } else { "error" };
         self.metrics
             .niosxaas_auth

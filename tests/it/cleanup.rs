@@ -622,7 +622,7 @@ async fn denied_account_does_not_stop_the_cleanup_of_other_services() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_niosxaas_user_is_named_and_not_signed_in_again_for_each_account() {
-    for code in [400, 401, 403, 404] {
+    for code in [400_u16, 401, 403, 404] {
         let (_pool, simulator, broker) = with_services(&[]).await;
         used(&broker, 20).await;
         simulator.inject([fault_on(Call::Niosxaas, FaultKind::Status { code })]);
@@ -634,6 +634,15 @@ async fn rejected_niosxaas_user_is_named_and_not_signed_in_again_for_each_accoun
         );
         let shown = broker.client.admin(Method::GET, "/v1/admin/niosxaas").await;
         assert!(!shown.text.contains("CSP_API_TOKEN"), "{}", shown.text);
+        let outcome = match code {
+            401 | 403 => "unauthorized",
+            _ => "unavailable",
+        };
+        let metrics = broker.client.plain("/metrics").await.text;
+        let signed_in = format!(
+            r#"broker_csp_calls_total{{operation="niosxaas_sign_in",outcome="{outcome}"}} 5"#
+        );
+        assert!(metrics.contains(&signed_in), "HTTP {code}: {metrics}");
     }
 }
 
