@@ -75,10 +75,9 @@ pub(super) struct Comparison {
     difference: Difference,
 }
 
-/// Returns the identity of an account.
-fn identity(external_id: &str) -> &str {
-    // A damaged id in the table identifies its own sandbox only.
-    uuid_of(external_id).unwrap_or(external_id)
+/// Returns the identity of an account; `None` if the external id is damaged.
+fn identity(external_id: &str) -> Option<&str> {
+    uuid_of(external_id).ok()
 }
 
 impl Comparison {
@@ -120,7 +119,7 @@ impl Comparison {
         self.difference.available += usize::from(standing == Standing::Available);
         let account = sandbox.account;
         let id = account.sandbox_id.clone();
-        let key = identity(&account.external_id).to_owned();
+        let key = self.account_of(id.as_str(), &account.external_id);
         let is_listed = self.list.other_ids.contains(&id)
             || self.list.other_external_ids.contains(&account.external_id);
         let known = Known {
@@ -129,6 +128,9 @@ impl Comparison {
             is_listed,
         };
         self.sandboxes.insert(id.clone(), known);
+        let Some(key) = key else {
+            return;
+        };
         let Some(other) = self.owners.insert(key.clone(), id.clone()) else {
             return;
         };
@@ -142,6 +144,14 @@ impl Comparison {
         self.exclude(&loser);
     }
 
+    /// Returns the identity of the account of an item. If its external id is damaged, the account is the one that CSP
+    /// lists under its id.
+    fn account_of(&self, id: &str, external_id: &str) -> Option<String> {
+        identity(external_id)
+            .or_else(|| identity(self.listed_ids.get(id)?))
+            .map(ToOwned::to_owned)
+    }
+
     /// Returns the order of the sandboxes of one account: those with a holder, then the one with the id that CSP lists.
     fn rank<'a>(&self, id: &'a SandboxId) -> (Option<Standing>, bool, &'a SandboxId) {
         let known = self.sandboxes.get(id);
@@ -151,7 +161,10 @@ impl Comparison {
     }
 
     fn add_tombstone(&mut self, tombstone: Tombstone) {
-        let key = identity(&tombstone.external_id).to_owned();
+        self.deleted_ids.insert(tombstone.sandbox_id.clone());
+        let Some(key) = self.account_of(&tombstone.sandbox_id, &tombstone.external_id) else {
+            return;
+        };
         // A sandbox in another status is being deleted again.
         if let Some(owner) = self.owners.get(&key).cloned()
             && self.sandboxes[&owner].standing != Standing::Untouchable
@@ -159,7 +172,6 @@ impl Comparison {
             self.difference.duplicates += 1;
             self.exclude(&owner);
         }
-        self.deleted_ids.insert(tombstone.sandbox_id.clone());
         let time = |one: &Tombstone| (one.deleted_at, one.sandbox_id.clone());
         match self.tombstones.get(&key) {
             Some(other) if time(other) > time(&tombstone) => {}
@@ -190,7 +202,7 @@ impl Comparison {
         let mut accounts = std::mem::take(&mut self.list.accounts);
         // An account that is known comes before others with its id, and its known id before others.
         accounts.sort_by_cached_key(|account| {
-            let key = identity(&account.external_id);
+            let key = identity(&account.external_id).unwrap_or_default();
             match self.owners.get(key) {
                 Some(owner) if *owner == account.sandbox_id => 0,
                 Some(_) => 1,
@@ -200,7 +212,10 @@ impl Comparison {
         });
         let (mut seen_ids, mut seen_accounts) = (HashSet::new(), HashSet::new());
         for account in accounts {
-            let key = identity(&account.external_id).to_owned();
+            // The list contains no damaged ids.
+            let key = identity(&account.external_id)
+                .unwrap_or_default()
+                .to_owned();
             if seen_ids.contains(&account.sandbox_id) || seen_accounts.contains(&key) {
                 self.difference.duplicates += 1;
                 log_duplicate(&account);
@@ -499,6 +514,37 @@ mod tests {
         ));
         let difference = comparison.finish(NOW, RETRY_AFTER);
         assert_eq!(difference.missing, [SandboxId::parse("3").unwrap()]);
+    }
+
+    #[test]
+    fn damaged_external_id_identifies_no_account() {
+        let damaged = |id, status| Sandbox {
+            account: Account {
+                external_id: String::new(),
+                ..account(id, "a")
+            },
+            ..sandbox(id, "a", status)
+        };
+        let mut damaged_tombstone = tombstone("3", "c", 7200);
+        damaged_tombstone.external_id.clear();
+        let difference = compare(
+            vec![account("1", "a"), account("3", "c")],
+            SandboxPage {
+                tombstones: vec![damaged_tombstone],
+                ..page(vec![
+                    damaged("1", Status::Available),
+                    damaged("2", Status::Available),
+                ])
+            },
+        );
+        assert!(difference.repeated.is_empty() && difference.new.is_empty());
+        assert_eq!(
+            ids(&difference.changed),
+            ["1"],
+            "its external id is repaired"
+        );
+        assert_eq!(difference.missing, [SandboxId::parse("2").unwrap()]);
+        assert_eq!(difference.resurfaced.len(), 1);
     }
 
     /// Returns the sandboxes that may be allocated after the differences were written, with their accounts.
