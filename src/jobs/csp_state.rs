@@ -3,7 +3,7 @@
 //! Runs may be processes of their own, so a run reads the state when it begins, and writes it when it has changed: with its
 //! heartbeats and at its end. Writes are conditional on the version that was read; where two processes have changed the
 //! state, their changes are merged. If the table cannot be read or written, the run goes on with the state of its own
-//! process ([decision 0022](../../docs/decisions/00NN-jobs-share-the-state-of-csp.md)).
+//! process (`docs/jobs.md`).
 
 use tokio::sync::Mutex;
 

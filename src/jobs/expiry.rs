@@ -3,8 +3,7 @@
 //! A broker whose clock is ahead finds every allocation overdue. A run that would retire most of them therefore retires
 //! none; the job's lease records since when runs have found this, and a run after [`CONFIRM_AFTER`] retires them. Runs
 //! follow each other under the lease, so a run in between that finds less overdue, under a clock that is right, removes
-//! the record, whatever the times of the two clocks ([decision
-//! 0021](../../docs/decisions/00NN-second-run-confirms-mass-expiry.md)).
+//! the record, whatever the times of the two clocks (`docs/jobs.md`).
 
 use std::time::Duration;
 
