@@ -196,7 +196,7 @@ mod tests {
             with(entry(3), "name", json!("  ")),
             with(entry(4), "state", json!(7)),
             entry(json!({"no": "id"})),
-            entry("an id with spaces"),
+            entry("an id with a\ttab"),
         ]);
         assert_eq!((list.accounts.len(), list.skipped), (1, 7));
         assert_eq!(sorted(&list.other_ids), ["2", "3", "4"]);
