@@ -57,7 +57,7 @@ pub use self::{
     page_reads::Reader,
     read::{AvailablePage, PageSize},
     retire::Release,
-    scan::{SandboxPage, Selection},
+    scan::{SandboxPage, Selection, UnreadableSandbox},
     table::Creation,
     unreadable::UnreadableItem,
 };

@@ -25,8 +25,17 @@ pub struct SandboxPage {
     pub sandboxes: Vec<Sandbox>,
     /// The tombstones on it.
     pub tombstones: Vec<Tombstone>,
-    /// The ids of unreadable sandbox items.
-    pub unreadable: Vec<String>,
+    /// The unreadable sandbox items.
+    pub unreadable: Vec<UnreadableSandbox>,
+}
+
+/// What is known of an unreadable sandbox item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableSandbox {
+    /// The id in its key.
+    pub id: String,
+    /// The external id of its account, if that is a text.
+    pub external_id: Option<String>,
 }
 
 /// The sandboxes that a query selects.
@@ -64,9 +73,13 @@ impl PoolStore {
                 let key = item::partition_of(&item).cloned().unwrap_or_default();
                 match store.read_or_skip(&item) {
                     Some(sandbox) => page.sandboxes.push(sandbox),
-                    None => page
-                        .unreadable
-                        .push(key.trim_start_matches(SANDBOX_PREFIX).to_owned()),
+                    None => page.unreadable.push(UnreadableSandbox {
+                        id: key.trim_start_matches(SANDBOX_PREFIX).to_owned(),
+                        external_id: item
+                            .get("external_id")
+                            .and_then(|value| value.as_s().ok())
+                            .cloned(),
+                    }),
                 }
             }
             Ok(page)

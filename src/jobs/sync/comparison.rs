@@ -12,7 +12,7 @@ use crate::{
     clock::UnixSeconds,
     csp::{AccountList, uuid_of},
     domain::{Account, Sandbox, SandboxId, Status},
-    store::{SandboxPage, Tombstone},
+    store::{SandboxPage, Tombstone, UnreadableSandbox},
 };
 
 /// The differences between CSP and the pool.
@@ -41,7 +41,7 @@ pub(super) struct Difference {
 /// What sync may do with a sandbox. Of several sandboxes of one account, the first in this order is its sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// It has, or had, a holder, or it is not the sandbox of its account: nothing.
+    /// It has, or had, a holder, is unreadable, or is not the sandbox of its account: nothing.
     Untouchable,
     /// Available: update it, or mark it stale.
     Available,
@@ -70,8 +70,6 @@ pub(super) struct Comparison {
     tombstones: HashMap<String, Tombstone>,
     /// The ids of tombstones.
     deleted_ids: HashSet<String>,
-    /// The ids of sandboxes that exist but are unreadable.
-    unreadable: HashSet<String>,
     difference: Difference,
 }
 
@@ -92,7 +90,6 @@ impl Comparison {
             owners: HashMap::new(),
             tombstones: HashMap::new(),
             deleted_ids: HashSet::new(),
-            unreadable: HashSet::new(),
             difference: Difference::default(),
         }
     }
@@ -100,7 +97,9 @@ impl Comparison {
     /// Adds a page of the table. Sandboxes have to be read before tombstones, so that a sandbox that is deleted meanwhile
     /// is not missed.
     pub(super) fn add(&mut self, page: SandboxPage) {
-        self.unreadable.extend(page.unreadable);
+        for item in page.unreadable {
+            self.add_unreadable(item);
+        }
         for sandbox in page.sandboxes {
             self.add_sandbox(sandbox);
         }
@@ -117,7 +116,25 @@ impl Comparison {
             _ => Standing::Untouchable,
         };
         self.difference.available += usize::from(standing == Standing::Available);
-        let account = sandbox.account;
+        self.add_known(sandbox.account, standing);
+    }
+
+    /// Adds a sandbox that exists, so that its account is not inserted again, but cannot be changed.
+    fn add_unreadable(&mut self, item: UnreadableSandbox) {
+        // CSP lists no id that is not valid.
+        if let Ok(sandbox_id) = SandboxId::parse(item.id) {
+            let account = Account {
+                sandbox_id,
+                name: String::new(),
+                external_id: item.external_id.unwrap_or_default(),
+                sfdc_account_id: None,
+                created_at: None,
+            };
+            self.add_known(account, Standing::Untouchable);
+        }
+    }
+
+    fn add_known(&mut self, account: Account, standing: Standing) {
         let id = account.sandbox_id.clone();
         let key = self.account_of(id.as_str(), &account.external_id);
         let is_listed = self.list.other_ids.contains(&id)
@@ -259,8 +276,6 @@ impl Comparison {
                 };
                 self.difference.resurfaced.push((tombstone, account));
             }
-        } else if self.unreadable.contains(account.sandbox_id.as_str()) {
-            // Most likely the same account, and its item cannot be changed.
         } else if let Some(known) = self.sandboxes.get(&account.sandbox_id) {
             if known.is_listed || known.standing == Standing::Untouchable {
                 self.difference.duplicates += 1;
@@ -514,6 +529,25 @@ mod tests {
         ));
         let difference = comparison.finish(NOW, RETRY_AFTER);
         assert_eq!(difference.missing, [SandboxId::parse("3").unwrap()]);
+    }
+
+    #[test]
+    fn account_of_an_unreadable_sandbox_has_no_other() {
+        for (external_id, listed) in [(Some("identity/accounts/a"), "7"), (None, "1")] {
+            let unreadable = UnreadableSandbox {
+                id: "1".to_owned(),
+                external_id: external_id.map(ToOwned::to_owned),
+            };
+            let known = |sandboxes| SandboxPage {
+                unreadable: vec![unreadable.clone()],
+                ..page(sandboxes)
+            };
+            let difference = compare(vec![account(listed, "a")], known(vec![]));
+            assert!(difference.new.is_empty(), "{external_id:?}");
+            let other = sandbox("7", "a", Status::Available);
+            let difference = compare(vec![account(listed, "a")], known(vec![other]));
+            assert_eq!(difference.repeated.len(), 1, "{external_id:?}");
+        }
     }
 
     #[test]
