@@ -25,17 +25,14 @@ pub(super) fn read_terms(reader: &mut Reader<'_>) -> LeaseTerms {
 }
 
 pub(super) fn read_allocation(reader: &mut Reader<'_>) -> AllocationConfig {
-    let backoff = BackoffConfig {
+    let mut backoff = BackoffConfig {
         base: reader.duration("BACKOFF_BASE_MS", 25, 1..=10_000, Duration::from_millis),
         max: reader.duration("BACKOFF_MAX_MS", 1_000, 1..=60_000, Duration::from_millis),
     };
     if backoff.base > backoff.max {
-        let got = format!("{} ms, more than BACKOFF_MAX_MS", backoff.base.as_millis());
-        reader.refuse(
-            "BACKOFF_BASE_MS",
-            got,
-            format!("at most {} ms", backoff.max.as_millis()),
-        );
+        // Taken by the FastAPI service, in which the maximum bounded every pause as well.
+        reader.warn("BACKOFF_BASE_MS is more than BACKOFF_MAX_MS, which bounds every pause");
+        backoff.base = backoff.max;
     }
     AllocationConfig {
         timeout: reader.duration(

@@ -57,7 +57,7 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
             item_delay: Duration::from_secs_f64(reader.number(
                 "CLEANUP_PER_SANDBOX_DELAY_SEC",
                 0.0,
-                0.0..=60.0,
+                0.0..=600.0,
             )),
         },
         cleanup_concurrency: reader.number("CLEANUP_CONCURRENCY", 1, 1..=25),

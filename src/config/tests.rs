@@ -326,6 +326,8 @@ fn values_that_the_fastapi_service_took_are_taken() {
         ("CLEANUP_BATCH_DELAY_SEC", "2.0"),
         ("SYNC_INTERVAL_SEC", "600.0"),
         ("LAB_DURATION_HOURS", "+4"),
+        ("BACKOFF_BASE_MS", "9000"),
+        ("CLEANUP_PER_SANDBOX_DELAY_SEC", "120"),
         ("BROKER_ADMIN_TOKEN", "track-2"),
     ] {
         assert!(
@@ -439,6 +441,14 @@ fn variables_without_effect_cause_one_warning_each() {
         (
             ("API_BASE_PATH", ""),
             "API_BASE_PATH is empty, so it is /v1",
+        ),
+        (
+            ("AWS_PROFILE", "production"),
+            "AWS_REGION is not set; the region of AWS_PROFILE is not used",
+        ),
+        (
+            ("BACKOFF_MAX_MS", "10"),
+            "BACKOFF_BASE_MS is more than BACKOFF_MAX_MS",
         ),
     ] {
         let config = production_config(&[pair]);

@@ -51,6 +51,12 @@ pub(super) fn warn_of_unused(reader: &mut Reader<'_>, engine: Engine, mode: CspM
             .filter(|(name, _)| reader.raw(name).is_some())
             .map(|(name, reason)| format!("{name} has no effect with {reason}")),
     );
+    let has_region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .iter()
+        .any(|name| reader.raw(name).is_some());
+    if engine == Engine::DynamoDb && !has_region && reader.raw("AWS_PROFILE").is_some() {
+        warnings.push("AWS_REGION is not set; the region of AWS_PROFILE is not used".to_owned());
+    }
     let known: Vec<_> = reader
         .known()
         .chain(RETIRED.map(|(name, _)| name))
