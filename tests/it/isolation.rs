@@ -32,7 +32,11 @@ fn port_of(base: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_engine_has_no_port() {
     let directory = tempfile::tempdir().unwrap();
-    let live = [("CSP_MODE", "live"), ("CSP_API_TOKEN", "token")];
+    let live = [
+        ("CSP_MODE", "live"),
+        ("CSP_BASE_URL", "http://127.0.0.1:9/v2"),
+        ("CSP_API_TOKEN", "token"),
+    ];
     let broker = BrokerProcess::serve(directory.path(), &laptop(directory.path(), &live));
     let port = port_of(&broker.client.base);
     assert_eq!(broker.listening_ports(), BTreeSet::from([port]));
