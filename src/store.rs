@@ -61,13 +61,21 @@ pub use self::{
     table::Creation,
     unreadable::UnreadableItem,
 };
-use self::{observe::Observer, page_reads::PageReads};
+use self::{
+    observe::Observer,
+    page_reads::{PageLimits, PageReads},
+};
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
 
 /// The maximum number of concurrent calls, except for [reads of many items](page_reads). Further calls wait here,
 /// because in the database's queue they would time out. It also bounds how many attempts two brokers lose when they
 /// conflict over the same sandboxes.
 const CONCURRENCY: usize = 64;
+/// Reads of many items on DynamoDB, whose pages have at most 1 MB.
+const PAGES: PageLimits = PageLimits {
+    concurrent: 4,
+    items: i32::MAX,
+};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -158,7 +166,7 @@ impl PoolStore {
         if endpoint.is_some_and(is_loopback_url) {
             settings = settings.credentials_provider(local_credentials());
         }
-        Self::build(config, settings, i32::MAX, metrics).await
+        Self::build(config, settings, PAGES, metrics).await
     }
 
     /// Creates a client of the table that `config` names in the embedded engine.
@@ -168,13 +176,13 @@ impl PoolStore {
         let settings = aws::settings(&config.region, Some("http://embedded-engine"))
             .http_client(engine.http_client())
             .credentials_provider(local_credentials());
-        Self::build(config, settings, embedded::LARGEST_PAGE, metrics).await
+        Self::build(config, settings, embedded::PAGES, metrics).await
     }
 
     async fn build(
         config: &StoreConfig,
         settings: ConfigLoader,
-        largest_page: i32,
+        pages: PageLimits,
         metrics: Metrics,
     ) -> Self {
         let settings = settings
@@ -196,7 +204,7 @@ impl PoolStore {
             table: Arc::new(config.table.clone()),
             inherited_hours: config.inherited_hours,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
-            reads: PageReads::new(largest_page),
+            reads: PageReads::new(pages),
         }
     }
 

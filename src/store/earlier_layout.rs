@@ -44,7 +44,7 @@ impl PoolStore {
             .client
             .scan()
             .table_name(&self.table.name)
-            .limit(ITEMS_PER_PAGE)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
             .consistent_read(true)
             .filter_expression("NOT begins_with(PK, :sandbox)")
             .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX));

@@ -12,8 +12,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::StoreError;
 
-/// The maximum number of pages that are read at the same time.
-const CONCURRENT_PAGES: usize = 4;
+/// What an engine bears of reads of many items beside other calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLimits {
+    /// The maximum number of pages that are read and decoded at the same time.
+    pub(super) concurrent: usize,
+    /// The largest page.
+    pub(super) items: i32,
+}
+
 /// The maximum number of reads for people in progress. A read of 20,000 sandboxes takes about 0.3 s alone, so that with
 /// this many the last one still ends within the time limit of requests.
 const CONCURRENT_READERS: usize = 32;
@@ -21,8 +28,7 @@ const CONCURRENT_READERS: usize = 32;
 /// The permits of a store, shared by its clones.
 #[derive(Clone, Debug)]
 pub(super) struct PageReads {
-    /// The largest page that the engine reads without delaying other calls.
-    largest: i32,
+    limits: PageLimits,
     pages: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
@@ -32,17 +38,17 @@ pub(super) struct PageReads {
 pub struct Reader(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
 
 impl PageReads {
-    pub(super) fn new(largest: i32) -> Self {
+    pub(super) fn new(limits: PageLimits) -> Self {
         Self {
-            largest,
-            pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
+            limits,
+            pages: Arc::new(Semaphore::new(limits.concurrent)),
             readers: Arc::new(Semaphore::new(CONCURRENT_READERS)),
         }
     }
 
     /// Returns the limit of a page that should have `wanted` items.
     pub(super) fn page_of(&self, wanted: i32) -> i32 {
-        wanted.min(self.largest)
+        wanted.min(self.limits.items)
     }
 
     /// Admits a read for people.
@@ -88,9 +94,14 @@ impl PageReads {
 mod tests {
     use super::*;
 
+    const LIMITS: PageLimits = PageLimits {
+        concurrent: 2,
+        items: 10,
+    };
+
     #[test]
     fn reads_for_people_are_refused_beyond_their_bound() {
-        let reads = PageReads::new(10);
+        let reads = PageReads::new(LIMITS);
         let mut admitted: Vec<_> = (0..CONCURRENT_READERS)
             .map(|_| reads.admit().unwrap())
             .collect();
@@ -101,9 +112,9 @@ mod tests {
 
     #[tokio::test]
     async fn pages_take_turns_beyond_their_bound() {
-        let reads = PageReads::new(10);
+        let reads = PageReads::new(LIMITS);
         let turns: Vec<_> =
-            futures_util::future::join_all((0..CONCURRENT_PAGES).map(|_| reads.turn())).await;
+            futures_util::future::join_all((0..LIMITS.concurrent).map(|_| reads.turn())).await;
         let next = reads.turn();
         tokio::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending());
