@@ -72,6 +72,14 @@ pub enum StartError {
         /// The cause.
         source: StoreError,
     },
+    /// A table differs from what the broker needs.
+    #[error("the table {table} or its companion cannot be used: {}", differences.join("; "))]
+    Tables {
+        /// The table's name.
+        table: String,
+        /// What differs, and what to do.
+        differences: Vec<String>,
+    },
     /// The table was written by a newer broker.
     #[error(
         "the table {table} has schema version {found}; this broker knows up to {SCHEMA_VERSION}, so upgrade it"
@@ -199,6 +207,7 @@ impl App {
         let metrics = Metrics::new();
         let storage = Storage::open(config, metrics.clone()).await?;
         let store = storage.store.clone();
+        check_tables(config, &store).await?;
         migrate_once(config, &store, &*clock).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
@@ -363,6 +372,31 @@ impl App {
             let _ = tokio::task::spawn_blocking(|| engine.stop()).await;
         }
     }
+}
+
+/// Compares the tables with what the broker needs. Without the permission to describe them, they are used as they are.
+async fn check_tables(config: &Config, store: &PoolStore) -> Result<(), StartError> {
+    let differences = match store.compare_tables().await {
+        Ok(differences) => differences,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "tables not compared with what the broker needs");
+            return Ok(());
+        }
+    };
+    let (fatal, tolerable): (Vec<_>, Vec<_>) = differences
+        .iter()
+        .partition(|difference| difference.is_fatal);
+    for difference in tolerable {
+        tracing::warn!(%difference, "table differs from what the broker needs");
+    }
+    if fatal.is_empty() {
+        return Ok(());
+    }
+    Err(StartError::Tables {
+        table: config.store.table.name.clone(),
+        differences: fatal.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Migrates the table if it was written by the FastAPI service, which wrote no claims. The layout of an earlier build is

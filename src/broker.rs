@@ -15,6 +15,7 @@ pub mod candidates;
 mod listing;
 mod readiness;
 pub mod refresher;
+mod table_check;
 
 use std::{sync::Arc, time::Duration};
 

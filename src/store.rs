@@ -58,7 +58,7 @@ pub use self::{
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::{SandboxPage, Selection, UnreadableSandbox},
-    table::Creation,
+    table::{Creation, TableDifference},
     unreadable::UnreadableItem,
 };
 use self::{

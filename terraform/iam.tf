@@ -10,6 +10,8 @@ locals {
     on_table = [
       "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
+      "dynamodb:DescribeTable",
+      "dynamodb:DescribeTimeToLive",
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",

@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::table_check::TableCheck;
 use crate::{
     clock::Clock,
     store::{Engine, PoolStore, StoreError},
@@ -35,6 +36,7 @@ pub struct Readiness {
     clock: Arc<dyn Clock>,
     read: CachedCheck,
     write: CachedCheck,
+    tables: TableCheck,
     is_stopping: AtomicBool,
 }
 
@@ -43,6 +45,7 @@ impl Readiness {
     #[must_use]
     pub fn new(store: PoolStore, engine: Engine, clock: Arc<dyn Clock>) -> Self {
         Self {
+            tables: TableCheck::new(store.clone()),
             store,
             engine,
             clock,
@@ -60,7 +63,10 @@ impl Readiness {
     /// Returns the result of each check.
     pub async fn check(self: Arc<Self>) -> Vec<Check> {
         let read = async { self.store.schema_version().await.map(drop) };
-        let mut checks = vec![("dynamodb", self.read.result(read).await)];
+        let mut checks = vec![
+            ("dynamodb", self.read.result(read).await),
+            ("tables", self.tables.result().await),
+        ];
         // DynamoDB has no disk that could be full; the writes would cost money and show nothing.
         if self.engine == Engine::Embedded {
             let write = self.store.probe_write(self.clock.now());

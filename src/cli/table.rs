@@ -1,8 +1,8 @@
-//! `table`: creates or migrates the table.
+//! `table`: creates or migrates the tables.
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{Table, print};
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Creates or migrates the table of `config`, and prints the result as one line of JSON.
+/// Creates or migrates the tables of `config`, and prints the result as one line of JSON.
 ///
 /// # Errors
-/// If the table cannot be reached or changed.
+/// If the tables cannot be reached or changed, or if an existing one differs from what the broker needs.
 pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
     let storage = Storage::open(config, Metrics::new()).await?;
     let name = &config.store.table.name;
@@ -26,6 +26,15 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
                 .create_tables()
                 .await
                 .with_context(|| format!("table {name}"))?;
+            let differences = storage
+                .store
+                .compare_tables()
+                .await
+                .with_context(|| format!("table {name}"))?;
+            if !differences.is_empty() {
+                let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
+                bail!("table {name}: {}", differences.join("; "));
+            }
             print(serde_json::json!({ "table": name, "result": creation }));
         }
         Table::Migrate => {

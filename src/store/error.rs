@@ -25,7 +25,8 @@ pub enum StoreError {
     },
     /// The table or one of its indexes does not exist.
     #[error(
-        "{operation}: the table or one of its indexes does not exist; create them with `sandbox-broker table create`"
+        "{operation}: the table or one of its indexes does not exist; `sandbox-broker table create` creates the tables, or \
+         says what an existing one lacks"
     )]
     TableMissing {
         /// The DynamoDB operation.

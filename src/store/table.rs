@@ -1,4 +1,6 @@
-//! Creation of the tables.
+//! Creation of the tables, and their comparison with what the broker needs.
+
+mod comparison;
 
 use std::time::Duration;
 
@@ -8,12 +10,16 @@ use aws_sdk_dynamodb::{
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement,
         KeyType, Projection, ProjectionType, ScalarAttributeType, TableDescription, TableStatus,
-        TimeToLiveSpecification, TimeToLiveStatus,
+        TimeToLiveDescription, TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
 
+pub use self::comparison::TableDifference;
 use super::{PoolStore, StoreError};
 
+const TTL_ATTRIBUTE: &str = "ttl";
+/// The sort key of every index.
+const INDEX_SORT_KEY: &str = "allocated_at";
 const CREATE_DEADLINE: Duration = Duration::from_mins(5);
 const CREATE_POLL: Duration = Duration::from_millis(200);
 
@@ -29,7 +35,8 @@ pub enum Creation {
 
 impl PoolStore {
     /// Creates the pool's table and the companion table, enables TTL, and waits until both are ready. An existing table
-    /// is not changed, except that its TTL is enabled.
+    /// is not changed, except that its TTL is enabled if its key is right; see
+    /// [`compare_tables`](Self::compare_tables).
     ///
     /// # Errors
     /// [`StoreError`], also if a table is not ready after five minutes.
@@ -57,19 +64,19 @@ impl PoolStore {
             Err(error) => return Err(StoreError::from_sdk(OPERATION, error)),
         };
         let ready = async {
-            while !self
-                .describe_table(name)
-                .await?
-                .is_some_and(|table| is_active(&table))
-            {
-                tokio::time::sleep(CREATE_POLL).await;
+            loop {
+                match self.describe_table(name).await? {
+                    Some(table) if is_active(&table) => return Ok::<_, StoreError>(table),
+                    _ => tokio::time::sleep(CREATE_POLL).await,
+                }
             }
-            Ok::<_, StoreError>(())
         };
-        tokio::time::timeout(CREATE_DEADLINE, ready)
+        let table = tokio::time::timeout(CREATE_DEADLINE, ready)
             .await
             .map_err(|elapsed| StoreError::unexpected(OPERATION, elapsed))??;
-        self.enable_ttl(name).await?;
+        if comparison::has_our_key(&table) {
+            self.enable_ttl(name).await?;
+        }
         Ok(creation)
     }
 
@@ -89,7 +96,7 @@ impl PoolStore {
             .attribute_definitions(attribute("SK", ScalarAttributeType::S)?);
         if !indexes.is_empty() {
             request =
-                request.attribute_definitions(attribute("allocated_at", ScalarAttributeType::N)?);
+                request.attribute_definitions(attribute(INDEX_SORT_KEY, ScalarAttributeType::N)?);
         }
         for &(name, hash) in indexes {
             request = request
@@ -98,7 +105,7 @@ impl PoolStore {
                     GlobalSecondaryIndex::builder()
                         .index_name(name)
                         .key_schema(key(hash, KeyType::Hash)?)
-                        .key_schema(key("allocated_at", KeyType::Range)?)
+                        .key_schema(key(INDEX_SORT_KEY, KeyType::Range)?)
                         .projection(
                             Projection::builder()
                                 .projection_type(ProjectionType::All)
@@ -123,25 +130,26 @@ impl PoolStore {
         }
     }
 
-    async fn enable_ttl(&self, name: &str) -> Result<(), StoreError> {
-        let current = self
-            .client
-            .describe_time_to_live()
-            .table_name(name)
+    async fn describe_ttl(&self, name: &str) -> Result<Option<TimeToLiveDescription>, StoreError> {
+        let call = self.client.describe_time_to_live().table_name(name);
+        let answer = call
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("DescribeTimeToLive", error))?;
+        Ok(answer.time_to_live_description)
+    }
+
+    /// Enables TTL, unless it is enabled, on whichever attribute, or is being disabled.
+    async fn enable_ttl(&self, name: &str) -> Result<(), StoreError> {
+        let current = self.describe_ttl(name).await?;
         let status = current
-            .time_to_live_description()
-            .and_then(|ttl| ttl.time_to_live_status());
-        if matches!(
-            status,
-            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
-        ) {
+            .as_ref()
+            .and_then(TimeToLiveDescription::time_to_live_status);
+        if !matches!(status, None | Some(TimeToLiveStatus::Disabled)) {
             return Ok(());
         }
         let specification = TimeToLiveSpecification::builder()
-            .attribute_name("ttl")
+            .attribute_name(TTL_ATTRIBUTE)
             .enabled(true)
             .build()
             .map_err(|fault| StoreError::unexpected("UpdateTimeToLive", fault))?;

@@ -39,6 +39,7 @@ mod secrets;
 mod shutdown;
 mod support;
 mod sync;
+mod tables;
 mod timeouts;
 mod together;
 #[cfg(feature = "otlp")]

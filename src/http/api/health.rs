@@ -39,14 +39,15 @@ pub(crate) struct HealthBody {
 
 /// Whether the broker can serve requests.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "ready", "timestamp": 1_774_000_000, "checks": { "dynamodb": "ok" } }))]
+#[schema(example = json!({ "status": "ready", "timestamp": 1_774_000_000, "checks": { "dynamodb": "ok", "tables": "ok" } }))]
 pub(crate) struct ReadyBody {
     /// `ready` or `not_ready`.
     pub status: &'static str,
     /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
-    /// The result of each check: `ok`, or the error. `dynamodb`: the table can be read. `disk`: the embedded database
-    /// can be written. `shutdown`: the broker is about to stop.
+    /// The result of each check: `ok`, or the error. `dynamodb`: the table can be read. `tables`: both tables have the
+    /// keys, indexes and TTL that the broker needs, compared at the start and every 10 minutes. `disk`: the embedded
+    /// database can be written. `shutdown`: the broker is about to stop.
     pub checks: BTreeMap<&'static str, String>,
 }
 
@@ -87,7 +88,7 @@ async fn healthz(State(state): State<AppState>) -> Json<HealthBody> {
         (status = 503, description = "The broker cannot serve requests; `checks` has the reason", body = ReadyBody,
          example = json!({
              "status": "not_ready", "timestamp": 1_774_000_000,
-             "checks": { "dynamodb": "GetItem: the database is unavailable" }
+             "checks": { "dynamodb": "GetItem: the database is unavailable", "tables": "ok" }
          })),
     ),
 )]
