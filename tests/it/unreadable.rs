@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Pool, START, TestBroker, simulated_csp};
 
+/// An attribute to set, or to remove.
+type Attribute = (&'static str, Option<AttributeValue>);
+
 /// Sets or removes attributes of a sandbox.
-async fn rewrite(pool: &Pool, id: &str, attributes: &[(&str, Option<AttributeValue>)]) {
+async fn rewrite(pool: &Pool, id: &str, attributes: &[Attribute]) {
     let key = S(format!("SBX#{id}"));
     let get = pool.client.get_item().table_name(&pool.table);
     let get = get.key("PK", key.clone()).key("SK", S("META".to_owned()));
@@ -94,7 +97,7 @@ async fn stored_holder_outside_of_the_rules_for_input_is_treated_as_any_other() 
 
 /// Adds one item for each way to be unreadable to a pool with two sandboxes, and returns their number.
 async fn spoil(pool: &Pool) -> u64 {
-    let spoiled: [(&str, &[(&str, Option<AttributeValue>)]); 6] = [
+    let spoiled: [(&str, &[Attribute]); 6] = [
         ("no-status", &[("status", None)]),
         (
             "unknown-status",
