@@ -58,7 +58,7 @@ export function createChart({ label, series, isStacked = false, summary }) {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
       scales: {
-        x: { range: (_, first, last) => timeRange(first, last) },
+        x: { range: () => timeRange(times[0], times.at(-1)) }, // uPlot's own one is a day for a single sample.
         y: { range: (_, __, max) => [0, Math.max(1, max * 1.05)] },
       },
       axes: [
