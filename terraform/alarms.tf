@@ -36,11 +36,12 @@ resource "aws_sns_topic_subscription" "email" {
 }
 
 locals {
+  services                = concat([aws_ecs_service.broker.name], aws_ecs_service.worker[*].name)
   alb_dimensions          = { LoadBalancer = aws_lb.main.arn_suffix }
   target_group_dimensions = { LoadBalancer = aws_lb.main.arn_suffix, TargetGroup = aws_lb_target_group.broker.arn_suffix }
 
   # One alarm per entry. It fires when the statistic breaches the threshold in `periods` consecutive periods of `period`
-  # seconds. missing: how a period without data is treated.
+  # seconds. missing: how a period without data is treated. notify: whether it notifies, true by default.
   alarms = merge(
     {
       pool-low = {
@@ -97,17 +98,39 @@ locals {
         statistic   = "p99", period = 300, periods = 2
         comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.allocate_p99_ms, missing = "notBreaching"
       }
+      pool-not-counted = {
+        description = "No broker has counted the pool for ten minutes: DynamoDB does not answer, or no broker runs."
+        namespace   = local.cloudwatch_metrics, metric = "PoolTotal", dimensions = {}
+        statistic   = "SampleCount", period = 300, periods = 2
+        comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
+      }
       unhealthy-targets = {
-        description = "A broker task fails its readiness check."
+        description = "A broker task fails its health check."
         namespace   = "AWS/ApplicationELB", metric = "UnHealthyHostCount", dimensions = local.target_group_dimensions
         statistic   = "Maximum", period = 60, periods = 5
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
       no-healthy-target = {
-        description = "No broker task passes its readiness check."
+        description = "No broker task passes its health check."
         namespace   = "AWS/ApplicationELB", metric = "HealthyHostCount", dimensions = local.target_group_dimensions
         statistic   = "Maximum", period = 60, periods = 2
         comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
+      }
+    },
+    {
+      for service in local.services : "${service}-cpu" => {
+        description = "The tasks of the service ${service} lack CPU. Autoscaling adds brokers from 70 % on: they are at their maximum, or one request after another is expensive."
+        namespace   = "AWS/ECS", metric = "CPUUtilization", dimensions = { ClusterName = aws_ecs_cluster.main.name, ServiceName = service }
+        statistic   = "Average", period = 60, periods = 15
+        comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.cpu_percent, missing = "notBreaching"
+      }
+    },
+    {
+      for service in local.services : "${service}-memory" => {
+        description = "A task of the service ${service} is about to run out of memory, at which ECS kills it."
+        namespace   = "AWS/ECS", metric = "MemoryUtilization", dimensions = { ClusterName = aws_ecs_cluster.main.name, ServiceName = service }
+        statistic   = "Maximum", period = 60, periods = 5
+        comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.memory_percent, missing = "notBreaching"
       }
     },
     {
@@ -120,13 +143,15 @@ locals {
       }
     },
     {
-      # While the schedules are disabled, the jobs run outside this deployment.
+      # No run in the past is an overdue one, so these alarms are in ALARM before the jobs are enabled. They notify nobody
+      # until then, and CloudWatch notifies on changes of the state only: the first message is the OK of the first run.
       for job, settings in local.jobs : "job-overdue-${job}" => {
         description = "The job ${job} has not completed a run for ${settings.overdue_after} intervals."
         namespace   = local.cloudwatch_metrics, metric = "JobsDone", dimensions = { Job = job }
         statistic   = "Sum", period = settings.interval_sec, periods = settings.overdue_after
         comparison  = "LessThanThreshold", threshold = 1, missing = "breaching"
-      } if var.schedules_enabled
+        notify      = var.schedules_enabled
+      }
     },
     {
       for queue in aws_sqs_queue.dead_letters[*] : "dead-letters" => {
@@ -172,8 +197,12 @@ resource "aws_cloudwatch_metric_alarm" "main" {
   comparison_operator = each.value.comparison
   threshold           = each.value.threshold
   treat_missing_data  = each.value.missing
+  actions_enabled     = try(each.value.notify, true)
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
+
+  # An alarm that is created before the brokers serve would report that they do not.
+  depends_on = [aws_ecs_service.broker]
 }
 
 # One per table, because an alarm takes at most ten metrics.

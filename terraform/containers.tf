@@ -32,7 +32,7 @@ locals {
       SECRETS_REFRESH_SEC = tostring(var.secrets_refresh_sec)
       SECRETS_OVERLAP_SEC = tostring(var.secrets_overlap_sec)
     },
-    { for variable, secret in aws_secretsmanager_secret.broker : variable => secret.arn },
+    { for variable in local.secrets_in_use : variable => aws_secretsmanager_secret.broker[variable].arn },
     var.metrics_port == null ? {} : { METRICS_PORT = tostring(var.metrics_port) },
   )
 

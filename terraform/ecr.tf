@@ -19,15 +19,16 @@ resource "aws_ecr_lifecycle_policy" "broker" {
     rules = [
       {
         rulePriority = 1
-        description  = "Remove layers of failed and replaced builds"
+        description  = "Remove failed and replaced builds. Images of an index that is kept are kept with it"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
         action       = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "Keep the images that a rollback may need"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 30 }
-        action       = { type = "expire" }
+        # Only tagged images are versions: a release pushes an index with a tag, and an image per architecture without.
+        description = "Keep the versions that a rollback may need"
+        selection   = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.versions_kept }
+        action      = { type = "expire" }
       },
     ]
   })

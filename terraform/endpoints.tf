@@ -1,5 +1,6 @@
-# AWS services that the tasks reach without the NAT gateway. The gateway endpoints are free; the interface endpoints are
-# not.
+# AWS services that the tasks reach without the NAT gateway. The gateway endpoints are free; an interface endpoint costs
+# more a month than the traffic of this deployment through the NAT gateway. The default is the one whose absence matters:
+# with it, brokers read tokens that were rotated while the NAT gateway's zone is down.
 
 locals {
   ecr_actions = [
@@ -8,7 +9,8 @@ locals {
     "ecr:GetAuthorizationToken",
     "ecr:GetDownloadUrlForLayer",
   ]
-  interface_endpoints = {
+  # Actions of each endpoint in var.interface_endpoints.
+  interface_endpoint_actions = {
     "ecr.api"      = local.ecr_actions
     "ecr.dkr"      = local.ecr_actions
     logs           = ["logs:CreateLogStream", "logs:PutLogEvents"]
@@ -69,11 +71,11 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 data "aws_iam_policy_document" "interface_endpoint" {
-  for_each = local.interface_endpoints
+  for_each = var.interface_endpoints
 
   statement {
     # The roles restrict the secrets and log groups; this policy restricts the endpoint to principals of this account.
-    actions   = each.value
+    actions   = local.interface_endpoint_actions[each.key]
     resources = ["*"]
 
     principals {
@@ -89,7 +91,7 @@ data "aws_iam_policy_document" "interface_endpoint" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = var.interface_endpoints ? local.interface_endpoints : {}
+  for_each = var.interface_endpoints
 
   vpc_id              = aws_vpc.main.id
   service_name        = "com.amazonaws.${var.region}.${each.key}"

@@ -63,7 +63,7 @@ data "aws_iam_policy_document" "task" {
     # The broker reads the current and the previous version of each secret.
     sid       = "Secrets"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = values(aws_secretsmanager_secret.broker)[*].arn
+    resources = [for variable in local.secrets_in_use : aws_secretsmanager_secret.broker[variable].arn]
   }
 
   dynamic "statement" {

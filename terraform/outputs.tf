@@ -1,6 +1,10 @@
+locals {
+  url = "https://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+}
+
 output "url" {
   description = "The broker's base URL. Without domain_name it has the load balancer's own name, which matches no certificate; point a DNS record at it."
-  value       = "https://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+  value       = local.url
 }
 
 output "load_balancer_dns_name" {
@@ -14,7 +18,7 @@ output "repository_url" {
 }
 
 output "secret_arns" {
-  description = "ARNs of the secrets that need values, by the environment variable that names each to the broker."
+  description = "ARNs of the secrets, by the environment variable that names each to the broker. All need values, NIOSXAAS_SECRET_ID only if niosxaas_enabled."
   value       = { for variable, secret in aws_secretsmanager_secret.broker : variable => secret.arn }
 }
 
@@ -33,19 +37,26 @@ output "cluster_name" {
   value       = aws_ecs_cluster.main.name
 }
 
-output "jobs_task_definition" {
-  description = "The task definition for running a job manually with aws ecs run-task."
-  value       = aws_ecs_task_definition.jobs.arn
-}
-
-output "private_subnet_ids" {
-  description = "The subnets in which tasks run."
-  value       = aws_subnet.private[*].id
-}
-
-output "tasks_security_group_id" {
-  description = "The security group of the tasks."
-  value       = aws_security_group.tasks.id
+output "shell" {
+  description = "The variables of the commands in README.md and docs/operations.md: eval \"$(terraform output -raw shell)\"."
+  value = join("\n", [
+    for name, value in {
+      AWS_REGION    = var.region
+      NAME          = var.name
+      B             = local.url
+      LOAD_BALANCER = aws_lb.main.dns_name
+      CLUSTER       = aws_ecs_cluster.main.name
+      SERVICE       = aws_ecs_service.broker.name
+      JOBS_TASK     = aws_ecs_task_definition.jobs.arn
+      JOBS_NETWORK  = "awsvpcConfiguration={subnets=[${join(",", aws_subnet.private[*].id)}],securityGroups=[${aws_security_group.tasks.id}]}"
+      TABLE         = local.table_names.pool
+      COMPANION     = local.table_names.companion
+      LOG_GROUP     = aws_cloudwatch_log_group.main["broker"].name
+      JOBS_LOG      = aws_cloudwatch_log_group.main["jobs"].name
+      REPOSITORY    = aws_ecr_repository.broker.repository_url
+      ALB_LOGS      = aws_s3_bucket.alb_logs.id
+    } : "export ${name}='${value}'"
+  ])
 }
 
 output "nat_addresses" {

@@ -2,16 +2,15 @@
 # them.
 
 locals {
-  secrets = merge(
-    {
-      BROKER_API_TOKEN_SECRET_ID   = { name = "broker-api-token", description = "Track tokens, separated by commas" }
-      BROKER_ADMIN_TOKEN_SECRET_ID = { name = "broker-admin-token", description = "Admin tokens, separated by commas" }
-      CSP_API_TOKEN_SECRET_ID      = { name = "csp-api-token", description = "API token of CSP" }
-    },
-    var.niosxaas_enabled ? {
-      NIOSXAAS_SECRET_ID = { name = "niosxaas", description = "Credentials of the user that deletes NIOSXaaS services" }
-    } : {},
-  )
+  secrets = {
+    BROKER_API_TOKEN_SECRET_ID   = { name = "broker-api-token", description = "Track tokens, separated by commas" }
+    BROKER_ADMIN_TOKEN_SECRET_ID = { name = "broker-admin-token", description = "Admin tokens, separated by commas" }
+    CSP_API_TOKEN_SECRET_ID      = { name = "csp-api-token", description = "API token of CSP" }
+    # Exists before it is used: tasks do not start with a secret that has no value, so its value has to be set first.
+    NIOSXAAS_SECRET_ID = { name = "niosxaas", description = "Credentials of the user that deletes NIOSXaaS services, if niosxaas_enabled" }
+  }
+  # The secrets that the broker reads.
+  secrets_in_use = setsubtract(keys(local.secrets), var.niosxaas_enabled ? [] : ["NIOSXAAS_SECRET_ID"])
 }
 
 # Keyed by the environment variable that passes the secret's ARN to the broker.

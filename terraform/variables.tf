@@ -72,7 +72,7 @@ variable "availability_zones" {
 }
 
 variable "nat_gateways" {
-  description = "single: one NAT gateway for all zones. While its zone is down, CSP is unreachable; allocations continue, because DynamoDB has its own endpoint. per_az: one NAT gateway in every zone."
+  description = "single: one NAT gateway for all zones. While its zone is down, CSP is unreachable, and tasks start only if interface_endpoints has ecr.api, ecr.dkr and logs; allocations continue, because DynamoDB has its own endpoint. per_az: one NAT gateway in every zone."
   type        = string
   default     = "single"
 
@@ -83,9 +83,14 @@ variable "nat_gateways" {
 }
 
 variable "interface_endpoints" {
-  description = "Whether Secrets Manager, ECR and CloudWatch Logs are reached through endpoints in the VPC. Without them the traffic uses the NAT gateway, which is cheaper for small volumes."
-  type        = bool
-  default     = true
+  description = "The services that are reached through interface endpoints in the VPC: secretsmanager, ecr.api, ecr.dkr, logs. The traffic of all others uses the NAT gateway, which is cheaper for small volumes."
+  type        = set(string)
+  default     = ["secretsmanager"]
+
+  validation {
+    condition     = length(setsubtract(var.interface_endpoints, ["ecr.api", "ecr.dkr", "logs", "secretsmanager"])) == 0
+    error_message = "interface_endpoints has to be a set of secretsmanager, ecr.api, ecr.dkr and logs."
+  }
 }
 
 variable "flow_log_traffic" {
@@ -236,6 +241,17 @@ variable "image_tag" {
   }
 }
 
+variable "versions_kept" {
+  description = "The number of versions (image tags) that the repository keeps. A version is needed as long as a task definition may be started that names it."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.versions_kept >= 2 && floor(var.versions_kept) == var.versions_kept
+    error_message = "versions_kept has to be a whole number of at least 2: the running version, and the one before."
+  }
+}
+
 variable "cpu_architecture" {
   description = "The architecture for which the image was built: X86_64 or ARM64."
   type        = string
@@ -356,7 +372,7 @@ variable "log_level" {
 }
 
 variable "niosxaas_enabled" {
-  description = "NIOSXAAS_ENABLED: whether NIOSXaaS services are deleted before their account. Adds a secret for the credentials of the user that deletes them."
+  description = "NIOSXAAS_ENABLED: whether NIOSXaaS services are deleted before their account. Set the value of the secret niosxaas first."
   type        = bool
   default     = false
 }
@@ -553,11 +569,13 @@ variable "alarm_emails" {
 }
 
 variable "alarm_thresholds" {
-  description = "pool_available: alarm below this number of available sandboxes. errors_5xx: alarm above this number of 5xx answers in five minutes. allocate_p99_ms: alarm above this 99th percentile of the allocation latency, in milliseconds."
+  description = "pool_available: alarm below this number of available sandboxes. errors_5xx: alarm above this number of 5xx answers in five minutes. allocate_p99_ms: alarm above this 99th percentile of the allocation latency, in milliseconds. cpu_percent, memory_percent: alarm above this use of the tasks of a service."
   type = object({
     pool_available  = optional(number, 20)
     errors_5xx      = optional(number, 10)
     allocate_p99_ms = optional(number, 1000)
+    cpu_percent     = optional(number, 90)
+    memory_percent  = optional(number, 85)
   })
   default  = {}
   nullable = false

@@ -39,10 +39,12 @@ EVERYTHING = MINIMAL | {
     "create_table": False,
     "alarm_emails": ["broker-operators@example.com"],
     "tracing_enabled": True,
+    "interface_endpoints": ["ecr.api", "ecr.dkr", "logs", "secretsmanager"],
+    "schedules_enabled": True,
 }
 LEAST = MINIMAL | {
     "name": "sandbox-broker-with-long",
-    "interface_endpoints": False,
+    "interface_endpoints": [],
     "flow_log_traffic": "NONE",
     "schedules_enabled": True,
     "job_intervals_sec": {"sync": 60, "cleanup": 3540, "auto_expire": 86400},
@@ -72,6 +74,8 @@ REJECTED = [
     ({"jobs_runner": "cron"}, "scheduler or worker"),
     ({"job_intervals_sec": {"sync": 90}}, "multiple of 60"),
     ({"log_retention_days": 100}, "CloudWatch Logs offers"),
+    ({"interface_endpoints": ["dynamodb"]}, "set of secretsmanager, ecr.api"),
+    ({"versions_kept": 1}, "the running version, and the one before"),
     ({"companion_table_name": "SandboxPool"}, "and not table_name"),
     ({"table_name": "x" * 250}, "companion_table_name has to be 3 to 255"),
     ({"import_tables": ["StatusIndex"]}, "set of pool and companion"),
@@ -187,7 +191,8 @@ def check_limits(made):
             period, window = attributes["period"], attributes["period"] * attributes["evaluation_periods"]
             if window > (604_800 if period >= 3600 else 86_400):
                 fail(f"the alarm {attributes['alarm_name']} has too long a window: {window} s")
-        if kind == "aws_cloudwatch_metric_alarm" and sum(bool(query["metric"]) for query in attributes["metric_query"]) > 10:
+        # An alarm takes ten metrics, beside the expression over them.
+        if kind == "aws_cloudwatch_metric_alarm" and len(attributes["metric_query"]) > 11:
             fail(f"the alarm {attributes['alarm_name']} has more than ten metrics")
         if kind in ("aws_lb", "aws_s3_bucket"):
             label, most = attributes.get("bucket") or attributes["name"], 63 if kind == "aws_s3_bucket" else 32
@@ -253,12 +258,112 @@ def check_deployments():
         fail("the worker's task has no collector")
 
 
+def check_alarms(made):
+    """Checks what is watched, and that the alarms of a new deployment notify nobody without cause."""
+    alarms = {key[2]: alarm for key, alarm in made.items() if key[:2] == ("aws_cloudwatch_metric_alarm", "main")}
+    for name in ("broker-cpu", "broker-memory", "pool-not-counted"):
+        if name not in alarms:
+            fail(f"the alarm {name} is missing")
+    if "aws_ecs_service.broker" not in dependencies("aws_cloudwatch_metric_alarm", "main"):
+        fail("alarms are created before the brokers serve, and report that they do not")
+    return {name for name, alarm in alarms.items() if name.startswith("job-overdue-") and alarm["actions_enabled"]}
+
+
+def check_names_in_logs(made):
+    """Checks that the fields and messages in saved queries and metric filters are logged by the broker."""
+    sources = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.rs"))
+    of_every_event = {"message", "level", "timestamp"}
+    queries = [attributes for key, attributes in made.items() if key[0] == "aws_cloudwatch_query_definition"]
+    if len(queries) < 6:
+        fail("saved queries are missing")
+    for query in queries:
+        text = re.sub(r"^#.*$", "", query["query_string"], flags=re.M)
+        for quoted in set(re.findall(r'message (?:=|in) (.*)', text)):
+            for message in re.findall(r'"([^"]*)"', quoted.partition(" and ")[0]):
+                if f'"{message}"' not in sources:
+                    fail(f"no event has the message '{message}' of the query '{query['name']}'")
+        words = set(re.findall(r"(?<![\w@$])[a-z_]+\b(?!\()", re.sub(r'"[^"]*"', "", text)))
+        words -= set(re.findall(r"\bas (\w+)", text)) | of_every_event
+        words -= {"fields", "filter", "stats", "sort", "limit", "by", "and", "or", "in", "like", "as", "asc", "desc"}
+        for word in words:
+            if not re.search(rf"^\s*{word}(?: = .*)?,$", sources, re.M):
+                fail(f"no event has the field {word} of the query '{query['name']}'")
+
+
+def outputs():
+    _, text, _ = TerraformCommand.run("output", ["-json"], chdir=str(WORK))
+    return {name: output["value"] for name, output in json.loads(text).items()}
+
+
+def check_commands(shell):
+    """Checks that every variable in the commands of the guides is set by the output `shell` or by the guide itself."""
+    for line in shell.splitlines():
+        if not re.fullmatch(r"export [A-Z_]+='[^']+'", line):
+            fail(f"not an assignment: {line}")
+    given = set(re.findall(r"^export (\w+)=", shell, re.M))
+    for guide in (SOURCE / "README.md", ROOT / "docs" / "operations.md"):
+        text = guide.read_text()
+        if 'output -raw shell)"' not in text:
+            fail(f"{guide.name} does not say where its variables come from")
+        blocks = re.findall(r"^ *```(?:sh|bash)\n(.*?)^ *```", text, re.S | re.M)
+        commands = "\n".join(blocks + re.findall(r"`([^`\n]+)`", text))
+        # $ARGS is jq's.
+        used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", commands)) - {"ARGS"}
+        assigned = set(re.findall(r"(?:^|[\s;(])([A-Z][A-Z0-9_]*)=|read -rs (\w+)", commands, re.M))
+        assigned = {name for pair in assigned for name in pair}
+        if used - assigned - given:
+            fail(f"{guide.name} does not set {sorted(used - assigned - given)}")
+
+
+def check_walk():
+    """The steps of terraform/README.md, from the first apply to the last."""
+    STATE.unlink(missing_ok=True)
+    file = variables(MINIMAL)
+    targets = ["-target=aws_ecr_repository.broker", "-target=aws_secretsmanager_secret.broker"]
+    must("apply", "-auto-approve", "-input=false", "-no-color", "-lock=false", file, *targets)
+    early = outputs()
+    if not early.get("repository_url") or len(early.get("secret_arns", ())) != 4:
+        fail(f"after the first step the outputs are {early}")
+
+    made = apply(file, afresh=False)
+    check_commands(outputs()["shell"])
+    check_names_in_logs(made)
+    if check_alarms(made):
+        fail("alarms report jobs as overdue that are not enabled")
+    if "NIOSXAAS_SECRET_ID" in environment(made, "broker") or len(statement(made, "task", "Secrets")["Resource"]) != 3:
+        fail("the broker reads the secret of NIOSXaaS, which has no value yet")
+    rule = json.loads(made["aws_ecr_lifecycle_policy", "broker", None]["policy"])["rules"][1]["selection"]
+    if rule["tagStatus"] != "tagged":
+        fail("the repository counts the images of an architecture as versions")
+    if {key[2] for key in made if key[:2] == ("aws_vpc_endpoint", "interface")} != {"secretsmanager"}:
+        fail("the default has another interface endpoint than that of Secrets Manager")
+
+    made = apply(variables(MINIMAL | {"schedules_enabled": True, "niosxaas_enabled": True}), afresh=False)
+    if len(check_alarms(made)) != 4:
+        fail("no alarm notifies of jobs that are overdue")
+    if environment(made, "broker").get("NIOSXAAS_SECRET_ID") != outputs()["secret_arns"]["NIOSXAAS_SECRET_ID"]:
+        fail("the broker does not read the secret of NIOSXaaS")
+
+    must("state rm", "aws_dynamodb_table.pool[0]", "aws_dynamodb_table.companion")
+    must("destroy", "-auto-approve", "-input=false", "-no-color", "-lock=false", "-target=aws_lb.main", file)
+    must("destroy", "-auto-approve", "-input=false", "-no-color", "-lock=false", file)
+    if json.loads(STATE.read_text())["resources"]:
+        fail("the end leaves resources in the state")
+
+
+def dependencies(kind, name):
+    """Returns what all instances of a resource depend on, directly or not."""
+    return set.intersection(*(
+        set(instance["dependencies"])
+        for resource in json.loads(STATE.read_text())["resources"]
+        if (resource["type"], resource["name"]) == (kind, name)
+        for instance in resource["instances"]
+    ))
+
+
 def check_waits_for_broker(kind, name="job"):
-    for resource in json.loads(STATE.read_text())["resources"]:
-        if (resource["type"], resource["name"]) == (kind, name):
-            for instance in resource["instances"]:
-                if "aws_ecs_service.broker" not in instance["dependencies"]:
-                    fail(f"{kind}.{name} changes before the brokers of its version serve")
+    if "aws_ecs_service.broker" not in dependencies(kind, name):
+        fail(f"{kind}.{name} changes before the brokers of its version serve")
 
 
 def table(name, encrypted_with=None):
@@ -484,6 +589,8 @@ def main():
         [("aws_flow_log", "main"), ("aws_vpc_endpoint", "interface"), ("aws_route53_record", "broker")],
     )
 
+    step("the steps of terraform/README.md")
+    check_walk()
     step("deployments and jobs")
     check_deployments()
     step("the FastAPI service's table")
