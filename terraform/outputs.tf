@@ -59,6 +59,20 @@ output "shell" {
   ])
 }
 
+output "github_variables" {
+  description = "The variables of the workflows on GitHub; docs/github.md has the command that sets them."
+  value = {
+    for name, value in {
+      AWS_REGION         = var.region
+      AWS_PLAN_ROLE_ARN  = try(aws_iam_role.github["plan"].arn, null)
+      AWS_APPLY_ROLE_ARN = try(aws_iam_role.github["apply"].arn, null)
+      AWS_PUSH_ROLE_ARN  = try(aws_iam_role.github["push"].arn, null)
+      TF_PLAN_BUCKET     = one(local.github[*].state_bucket)
+      ECR_REPOSITORY     = aws_ecr_repository.broker.repository_url
+    } : name => value if length(local.github) > 0
+  }
+}
+
 output "nat_addresses" {
   description = "The public addresses from which the broker calls CSP."
   value       = aws_eip.nat[*].public_ip

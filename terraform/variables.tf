@@ -602,3 +602,26 @@ variable "collector_image" {
     error_message = "collector_image has to name a version or a digest."
   }
 }
+
+# Deployments from GitHub
+
+variable "github" {
+  description = "The repository whose workflows deploy.yml and release.yml may plan, apply and push. repository: OWNER/NAME. owner_id and repository_id: its ids, if its OIDC tokens have them, as those of repositories created since 2026-07-15 do; docs/github.md has the command that shows them. state_bucket: the bucket of backend.tf. oidc_provider_arn: the account's provider for GitHub, if it has one already. If null, there are no such roles."
+  type = object({
+    repository        = string
+    owner_id          = optional(number)
+    repository_id     = optional(number)
+    state_bucket      = string
+    oidc_provider_arn = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.github == null || can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.github.repository))
+    error_message = "github.repository has to be OWNER/NAME."
+  }
+  validation {
+    condition     = var.github == null || (try(var.github.owner_id, null) == null) == (try(var.github.repository_id, null) == null)
+    error_message = "github needs owner_id and repository_id, or neither of them."
+  }
+}

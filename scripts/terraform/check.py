@@ -75,6 +75,8 @@ REJECTED = [
     ({"job_intervals_sec": {"sync": 90}}, "multiple of 60"),
     ({"log_retention_days": 100}, "CloudWatch Logs offers"),
     ({"interface_endpoints": ["dynamodb"]}, "set of secretsmanager, ecr.api"),
+    ({"github": {"repository": "sandbox-broker", "state_bucket": "x"}}, "has to be OWNER/NAME"),
+    ({"github": {"repository": "a/b", "state_bucket": "x", "owner_id": 1}}, "or neither of them"),
     ({"versions_kept": 1}, "the running version, and the one before"),
     ({"companion_table_name": "SandboxPool"}, "and not table_name"),
     ({"table_name": "x" * 250}, "companion_table_name has to be 3 to 255"),
@@ -156,6 +158,8 @@ def check_policies(made):
         if kind != "aws_iam_role_policy":
             continue
         for statement in json.loads(attributes["policy"])["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             actions, resources = listed(statement["Action"]), listed(statement["Resource"])
             if any("*" in action for action in actions):
                 fail(f"the policy {name} allows {actions}")
@@ -349,6 +353,34 @@ def check_walk():
     must("destroy", "-auto-approve", "-input=false", "-no-color", "-lock=false", file)
     if json.loads(STATE.read_text())["resources"]:
         fail("the end leaves resources in the state")
+
+
+def check_github():
+    """Checks which runs of which repository the roles trust, for both forms of the subject of GitHub's tokens."""
+    repository = {"repository": "example/sandbox-broker", "state_bucket": "example-state"}
+    for ids, begin in (
+        ({}, "repo:example/sandbox-broker"),
+        ({"owner_id": 1234567890, "repository_id": 987654321}, "repo:example@1234567890/sandbox-broker@987654321"),
+    ):
+        made = apply(variables(MINIMAL | {"github": repository | ids}))
+        for role, runs in (
+            ("plan", ["pull_request", "ref:refs/heads/main"]),
+            ("apply", ["environment:production"]),
+            ("push", ["environment:release"]),
+        ):
+            trust = json.loads(made["aws_iam_role", "github", role]["assume_role_policy"])["Statement"]
+            wanted = {
+                "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+                "token.actions.githubusercontent.com:sub": [f"{begin}:{run}" for run in runs],
+            }
+            found = {key: value for each in trust for key, value in each["Condition"]["StringEquals"].items()}
+            if len(trust) != 1 or {key: listed(value) for key, value in found.items()} != {
+                key: listed(value) for key, value in wanted.items()
+            }:
+                fail(f"the role {role} trusts {trust}")
+        check_policies(made)
+        if len(outputs()["github_variables"]) != 6 or None in outputs()["github_variables"].values():
+            fail(f"the variables for GitHub are {outputs()['github_variables']}")
 
 
 def dependencies(kind, name):
@@ -591,6 +623,8 @@ def main():
 
     step("the steps of terraform/README.md")
     check_walk()
+    step("roles for GitHub")
+    check_github()
     step("deployments and jobs")
     check_deployments()
     step("the FastAPI service's table")
