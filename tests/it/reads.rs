@@ -17,9 +17,11 @@ const SANDBOXES: &str = "4000";
 /// How many people read the table at the same time.
 const READERS: usize = 16;
 const ALLOCATIONS: usize = 41;
-/// How much slower than usual the median allocation may be. On a release build on two idle cores it is below 2; before
-/// reads had a bound of their own it was several hundred.
+/// How much slower than usual the median allocation may be, where that is more than [`FAST_ENOUGH`]. On a release build
+/// on two idle cores it is about 2; before reads had a bound of their own it was 1,400.
 const SLOWER: u32 = 10;
+/// What other processes of a busy machine add, too.
+const FAST_ENOUGH: Duration = Duration::from_millis(300);
 
 async fn broker(directory: &tempfile::TempDir) -> TestBroker {
     let variables = [
@@ -106,7 +108,7 @@ async fn reads_of_the_whole_table_do_not_starve_allocations() {
         let served = load.stop().await;
         assert!(served > 0, "{name}: no read was served");
         assert!(
-            beside < usual * SLOWER,
+            beside < FAST_ENOUGH.max(usual * SLOWER),
             "{name}: {beside:?} instead of {usual:?}"
         );
         println!("{name}: {beside:?} instead of {usual:?}, {served} reads served");
