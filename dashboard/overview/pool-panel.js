@@ -4,7 +4,7 @@ import { fill, h, setText } from "../lib/dom.js";
 import { STATUSES, duration, number, plural, statusName } from "../lib/format.js";
 
 export function poolPanel() {
-  const values = Object.fromEntries([...STATUSES, "total"].map((key) => [key, h("dd", {}, "–")]));
+  const values = Object.fromEntries([...STATUSES, "unreadable", "total"].map((key) => [key, h("dd", {}, "–")]));
   const tiles = Object.entries(values).map(([key, value]) =>
     h("div", { class: `tile ${key}` }, h("dt", {}, statusName(key)), value));
   const outlook = h("p", { class: "lead" });
@@ -12,7 +12,8 @@ export function poolPanel() {
 
   function update(data) {
     const { counts } = data;
-    for (const [key, value] of Object.entries(values)) setText(value, number(counts[key]));
+    for (const [key, value] of Object.entries(values)) setText(value, number(counts[key] ?? 0));
+    values.unreadable.parentElement.hidden = !counts.unreadable; // Rare, and an alarm to those who see it.
     values.available.parentElement.classList.toggle("is-low", counts.available < data.pool_low_below);
     setText(outlook, outlookText(data));
     fill(breakers, "Circuit breakers:", data.breakers.map(({ name, state }) =>
