@@ -16,20 +16,45 @@ use rustix::{fs::OFlags, process::geteuid};
 
 #[cfg(feature = "embedded")]
 const DIRECTORY_MODE: u32 = 0o700;
+/// The mode of directories such as `/tmp`, in which every user has files.
+#[cfg(feature = "embedded")]
+const STICKY: u32 = 0o1000;
 const FILE_MODE: u32 = 0o600;
 
 /// Creates a directory if it does not exist, and makes it private. The path itself may be a symbolic link, which is the
 /// operator's choice.
 ///
+/// Other programs may use a directory that is shared, or that has files but none of `own`: it is not made private, which
+/// would shut them out.
+///
 /// # Errors
-/// It cannot be created, is no directory, or belongs to another user.
+/// It cannot be created, is no directory, belongs to another user, or may be used by other programs.
 #[cfg(feature = "embedded")]
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory(path: &Path, own: &[&str]) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
         .create(path)?;
-    make_private(path, &fs::metadata(path)?, DIRECTORY_MODE)
+    let metadata = fs::metadata(path)?;
+    check_owner(path, &metadata)?;
+    let mode = metadata.permissions().mode();
+    let is_private = mode & 0o777 & !DIRECTORY_MODE == 0;
+    if !is_private && (mode & STICKY != 0 || is_used_by_others(path, own)?) {
+        return Err(refusal(
+            path,
+            "is used by other programs, and other users have access; choose a directory of its own, or make it private",
+        ));
+    }
+    make_private(path, &metadata, DIRECTORY_MODE)
+}
+
+/// Returns whether a directory has files, and none of `own`.
+#[cfg(feature = "embedded")]
+fn is_used_by_others(directory: &Path, own: &[&str]) -> io::Result<bool> {
+    if own.iter().any(|name| directory.join(name).exists()) {
+        return Ok(false);
+    }
+    Ok(fs::read_dir(directory)?.next().is_some())
 }
 
 /// Opens a file for reading and writing, and makes it private. It is created if it does not exist.
@@ -88,13 +113,17 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-fn make_private(path: &Path, metadata: &Metadata, mode: u32) -> io::Result<()> {
-    let user = geteuid().as_raw();
-    if metadata.uid() != user {
-        let owner = metadata.uid();
-        let reason = format!("belongs to user {owner}, and the broker runs as user {user}");
-        return Err(refusal(path, &reason));
+fn check_owner(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    let (owner, user) = (metadata.uid(), geteuid().as_raw());
+    if owner == user {
+        return Ok(());
     }
+    let reason = format!("belongs to user {owner}, and the broker runs as user {user}");
+    Err(refusal(path, &reason))
+}
+
+fn make_private(path: &Path, metadata: &Metadata, mode: u32) -> io::Result<()> {
+    check_owner(path, metadata)?;
     let found = metadata.permissions().mode() & 0o777;
     if found == mode {
         return Ok(());
@@ -133,7 +162,7 @@ mod tests {
     fn new_directory_and_file_are_private() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("a/b");
-        create_directory(&directory).unwrap();
+        create_directory(&directory, &["file"]).unwrap();
         open_or_create(&directory.join("file")).unwrap();
         assert_eq!(mode(&directory), 0o700);
         assert_eq!(mode(&directory.join("file")), 0o600);
@@ -148,10 +177,30 @@ mod tests {
         let file = directory.join("file");
         fs::write(&file, "contents").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-        create_directory(&directory).unwrap();
+        create_directory(&directory, &["file"]).unwrap();
         open_or_create(&file).unwrap();
         assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
         assert_eq!(fs::read(&file).unwrap(), b"contents");
+    }
+
+    #[test]
+    fn directory_that_others_use_is_refused_and_left_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("shared");
+        fs::create_dir(&directory).unwrap();
+        for (mode_before, file) in [(0o1777, None), (0o755, Some("other-program.sock"))] {
+            fs::set_permissions(&directory, Permissions::from_mode(mode_before)).unwrap();
+            if let Some(file) = file {
+                fs::write(directory.join(file), "").unwrap();
+            }
+            let error = create_directory(&directory, &["file"])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("of its own"), "{error}");
+            assert_eq!(mode(&directory), mode_before & 0o777);
+        }
+        fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        create_directory(&directory, &["file"]).unwrap();
     }
 
     #[test]
@@ -185,7 +234,7 @@ mod tests {
         } else {
             (Path::new("/"), 0)
         };
-        let error = create_directory(path).unwrap_err().to_string();
+        let error = create_directory(path, &[]).unwrap_err().to_string();
         assert!(
             error.contains(&format!("belongs to user {owner}")),
             "{error}"

@@ -118,7 +118,7 @@ impl EmbeddedEngine {
             let path = path.to_owned();
             |source| EmbeddedError::DataDir { path, source }
         };
-        private_files::create_directory(data_dir).map_err(unusable(data_dir))?;
+        private_files::create_directory(data_dir, &[DATABASE_FILE]).map_err(unusable(data_dir))?;
         let lock_path = data_dir.join(LOCK_FILE);
         let lock = private_files::open_or_create(&lock_path).map_err(unusable(&lock_path))?;
         match lock.try_lock() {
