@@ -114,6 +114,13 @@ mod tests {
     const LONG: Duration = Duration::from_mins(1);
 
     fn serve_with(timeouts: ConnectionTimeouts) -> (SocketAddr, ServerHandle) {
+        serve_at_most(3, timeouts)
+    }
+
+    fn serve_at_most(
+        per_address: usize,
+        timeouts: ConnectionTimeouts,
+    ) -> (SocketAddr, ServerHandle) {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let large = "x".repeat(32 << 20);
@@ -135,7 +142,7 @@ mod tests {
                 timeouts,
                 ConnectionLimits {
                     connections: 100,
-                    per_address: 3,
+                    per_address,
                 },
                 &TaskTracker::new(),
             ),
@@ -289,6 +296,35 @@ mod tests {
             assert!(answer.contains("hello"), "{answer}");
         }
         stop.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn stopped_server_waits_no_longer_because_requests_keep_coming() {
+        let (address, server) = serve_at_most(100, timeouts(LONG, LONG, LONG));
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            let mut answer = [0; 1024];
+            assert!(stream.read(&mut answer).await.unwrap() > 0);
+            clients.push(stream);
+        }
+        // Each client sends one request more, and the next one before the server considers the others to be idle.
+        let load = TaskTracker::new().spawn(async move {
+            for stream in &mut clients {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let _ = stream.write_all(request).await;
+            }
+        });
+        let began = Instant::now();
+        server.stop(began + LONG).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            began.elapsed()
+        );
+        load.abort();
     }
 
     #[tokio::test]

@@ -38,6 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(100);
 /// How long a server that stops accepts further connections, if they keep coming.
 const MAX_DRAIN: Duration = Duration::from_millis(500);
+/// How long it waits for clients to be idle, if requests keep coming: long enough for those of a burst, and a small part
+/// of the time that the answers have.
+const MAX_WAIT_FOR_IDLE: Duration = Duration::from_secs(2);
 
 /// Accepts the connections of one listener.
 pub(super) struct Acceptor {
@@ -85,7 +88,7 @@ impl Acceptor {
     ///
     /// From `stop` on every answer is the last one of its connection. The listener closes when no connection has come for
     /// [`QUIET`]: closing it resets those in its queue. Connections without a request close when no request has come for
-    /// [`QUIET`]: closing them resets a request on its way.
+    /// [`QUIET`]: closing them resets a request on its way. Neither waits for clients that never pause.
     pub(super) async fn run(self, listener: TcpListener) {
         let mut logs = AcceptLogs::default();
         let accept_all = async {
@@ -103,7 +106,8 @@ impl Acceptor {
         // Further clients get no connection, and so know that nothing was done for them.
         let _ = timeout(MAX_DRAIN, drain).await;
         drop(listener);
-        while timeout(QUIET, self.requests.notified()).await.is_ok() {}
+        let until_idle = async { while timeout(QUIET, self.requests.notified()).await.is_ok() {} };
+        let _ = timeout(MAX_WAIT_FOR_IDLE, until_idle).await;
         self.open.shutdown().await;
     }
 
