@@ -61,7 +61,8 @@ impl BreakerState {
         if self == base {
             return theirs;
         }
-        let openings = theirs.openings + self.openings.saturating_sub(base.openings);
+        let own = self.openings.saturating_sub(base.openings);
+        let openings = theirs.openings.saturating_add(own);
         if theirs == base {
             return Self { openings, ..self };
         }
@@ -111,5 +112,11 @@ mod tests {
             open(7, 170, 4).merged(base, open(6, 160, 4)),
             open(7, 170, 5)
         );
+    }
+
+    #[test]
+    fn any_stored_number_of_openings_is_merged() {
+        let merged = open(7, 170, 4).merged(open(5, 100, 3), open(6, 160, u64::MAX));
+        assert_eq!(merged.openings, u64::MAX);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{BreakerState, CspState, ServiceState},
 };
 
-/// A state with the version of its item; 0 if there is no item.
+/// A state with the version of its item; 0 if there is no item, or none with a usable version.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VersionedCspState {
     /// Incremented by each write.
@@ -21,6 +21,9 @@ pub struct VersionedCspState {
     /// The state.
     pub state: CspState,
 }
+
+/// The largest version that can be incremented.
+const LAST_VERSION: i64 = i64::MAX - 1;
 
 /// The attributes of the item.
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ impl PoolStore {
         Ok(item.map(read).unwrap_or_default())
     }
 
-    /// Writes the state of CSP, unless the item has another version than `version`. Returns whether it did.
+    /// Writes the state of CSP, unless the item has another usable version than `version`. Returns whether it did.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -104,8 +107,11 @@ impl PoolStore {
             .put_item()
             .table_name(&self.table.companion)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(PK) OR version = :version")
+            // The second part also holds without an item.
+            .condition_expression("version = :version OR NOT (version BETWEEN :zero AND :last)")
             .expression_attribute_values(":version", number(version))
+            .expression_attribute_values(":zero", number(0))
+            .expression_attribute_values(":last", number(LAST_VERSION))
             .send()
             .await;
         match answer {
@@ -117,7 +123,9 @@ impl PoolStore {
 }
 
 fn read(item: Item) -> VersionedCspState {
-    let version = integer(Some(&item), "version").unwrap_or(0);
+    let version = integer(Some(&item), "version")
+        .filter(|version| (0..=LAST_VERSION).contains(version))
+        .unwrap_or(0);
     match serde_dynamo::aws_sdk_dynamodb_1::from_item::<Row>(item) {
         Ok(row) => VersionedCspState {
             version,

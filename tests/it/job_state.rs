@@ -242,3 +242,31 @@ async fn allocations_of_a_broker_that_stops_are_in_the_samples() {
     assert!(other.wait().success());
     assert_eq!(deployment.overview().await["allocations_last_hour"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_of_csp_without_a_usable_version_is_replaced() {
+    let pool = Pool::new().await;
+    for version in [
+        AttributeValue::S("3".to_owned()),
+        AttributeValue::Null(true),
+        AttributeValue::N("-1".to_owned()),
+        AttributeValue::N(i64::MAX.to_string()),
+        AttributeValue::N("9".repeat(30)),
+    ] {
+        let put = pool.client.put_item().table_name(&pool.companion);
+        put.item("PK", AttributeValue::S("CSP".to_owned()))
+            .item("SK", AttributeValue::S("STATE".to_owned()))
+            .item("version", version.clone())
+            .send()
+            .await
+            .unwrap();
+        let mut known = pool.store.csp_state().await.unwrap();
+        known.state.pace = 0.5;
+        let written = pool.store.put_csp_state(known.state, known.version).await;
+        assert!(written.unwrap(), "{version:?}");
+        let stored = pool.store.csp_state().await.unwrap();
+        assert_eq!(stored.state, known.state);
+        let repeated = pool.store.put_csp_state(known.state, known.version).await;
+        assert!(!repeated.unwrap(), "another process has written in between");
+    }
+}

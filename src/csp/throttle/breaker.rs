@@ -166,7 +166,7 @@ impl Breaker {
             if !opens {
                 return;
             }
-            state.openings += 1;
+            state.openings = state.openings.saturating_add(1);
             tracing::warn!(
                 service = self.name,
                 failures = state.failures,
