@@ -62,6 +62,7 @@ pub use self::{
     unreadable::UnreadableItem,
 };
 use self::{
+    error::is_conflict,
     observe::Observer,
     page_reads::{PageLimits, PageReads},
 };
@@ -143,6 +144,11 @@ pub struct PoolStore {
     inherited_hours: u32,
     slots: Arc<Semaphore>,
     reads: PageReads,
+}
+
+/// Returns the pause after an attempt that conflicted with a transaction, from 1.
+fn conflict_pause(attempt: u32) -> Duration {
+    CONFLICT_PAUSE * 2_u32.pow(attempt)
 }
 
 /// Returns credentials for an engine on this machine, which accepts any. The search for real ones takes seconds and may
@@ -265,16 +271,11 @@ impl PoolStore {
                 let _slot = self.slot().await;
                 Box::pin(request.clone().send()).await
             };
-            let is_conflict = answer.as_ref().is_err_and(|error| {
-                error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_transaction_conflict_exception)
-            });
             attempt += 1;
-            if !is_conflict || attempt == CONFLICT_ATTEMPTS {
+            if !answer.as_ref().is_err_and(is_conflict) || attempt == CONFLICT_ATTEMPTS {
                 return answer;
             }
-            tokio::time::sleep(CONFLICT_PAUSE * 2_u32.pow(attempt)).await;
+            tokio::time::sleep(conflict_pause(attempt)).await;
         }
     }
 }

@@ -149,6 +149,13 @@ pub(super) fn is_failed_condition<E: ProvideErrorMetadata, R>(error: &SdkError<E
         .is_some_and(|error| error.code() == Some("ConditionalCheckFailedException"))
 }
 
+/// Returns whether a write was rejected because a transaction writes the same item. Nothing was written.
+pub(super) fn is_conflict<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error
+        .as_service_error()
+        .is_some_and(|error| error.code() == Some("TransactionConflictException"))
+}
+
 /// Returns whether a transaction was cancelled because the condition of this reason's action did not hold.
 pub(super) fn is_failed_check(reason: &CancellationReason) -> bool {
     reason.code() == Some("ConditionalCheckFailed")

@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    ClaimTarget, PoolStore, StoreError, StoredClaim,
-    error::is_failed_condition,
+    CONFLICT_ATTEMPTS, ClaimTarget, PoolStore, StoreError, StoredClaim, conflict_pause,
+    error::{is_conflict, is_failed_condition},
     item::{self, Item, number, schema_key, string},
 };
 use crate::{
@@ -215,12 +215,20 @@ impl PoolStore {
             .await
     }
 
-    /// Sends a conditional put. Returns whether its condition held.
+    /// Sends a conditional put. Returns whether its condition held. An allocation may be writing the same claim, so a put
+    /// that conflicts with a transaction is retried.
     async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
-        match put.send().await {
-            Ok(_) => Ok(true),
-            Err(error) if is_failed_condition(&error) => Ok(false),
-            Err(error) => Err(StoreError::from_sdk("PutItem", error)),
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match put.clone().send().await {
+                Ok(_) => return Ok(true),
+                Err(error) if is_failed_condition(&error) => return Ok(false),
+                Err(error) if is_conflict(&error) && attempt < CONFLICT_ATTEMPTS => {
+                    tokio::time::sleep(conflict_pause(attempt)).await;
+                }
+                Err(error) => return Err(StoreError::from_sdk("PutItem", error)),
+            }
         }
     }
 

@@ -6,12 +6,14 @@ use aws_sdk_dynamodb::types::AttributeValue::{N, Null, S};
 use reqwest::Method;
 use sandbox_broker::{
     clock::Clock,
+    config::Config,
     csp::simulator::{Call, Fault, FaultKind},
     domain::LeaseTerms,
-    store::Item,
+    store::{Holders, Item, PoolStore},
+    telemetry::metrics::Metrics,
 };
 
-use crate::support::{Pool, START, fastapi, simulated_csp};
+use crate::support::{Pool, Proxy, START, fastapi, proxy, simulated_csp};
 
 /// A sandbox item as the FastAPI service writes it: no claim, and NULL for what is not set.
 async fn put_as_fastapi(
@@ -102,6 +104,25 @@ async fn second_migration_changes_nothing() {
         (second.allocated, second.claims_written, second.duplicates),
         (1, 0, 0)
     );
+}
+
+/// Its holder may repeat its setup at the same time: that transaction writes the same claim.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_claim_is_written_after_conflicts_with_an_allocation() {
+    let pool = Pool::new().await;
+    put_as_fastapi(&pool, "held", Some("play-1"), None, START.0 - 60).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let config = Config::from_variables(&pool.variables(&[])).unwrap();
+    let store = PoolStore::connect(&config.store, Some(&proxy.endpoint()), Metrics::new()).await;
+    let mut holders = Holders::default();
+    for sandbox in pool.sandboxes().await {
+        holders.add(sandbox);
+    }
+    for _ in 0..2 {
+        proxy.inject_once("PutItem", proxy::Fault::Conflict);
+    }
+    let written = store.write_missing_claims(holders, config.terms).await;
+    assert_eq!(written.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
