@@ -26,7 +26,7 @@ mod scan;
 mod table;
 mod unreadable;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::Deref, path::PathBuf, sync::Arc, time::Duration};
 
 use aws_config::{
     ConfigLoader, retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig,
@@ -54,7 +54,6 @@ pub use self::{
     lease::{Acquired, Fence, LEASE, RunEnd, RunOutcome},
     list::{Listed, Listing},
     migration::{ASSUMED_DURATION, Holders, Migration, SCHEMA_VERSION},
-    page_reads::Reader,
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::{SandboxPage, Selection, UnreadableSandbox},
@@ -64,7 +63,7 @@ pub use self::{
 use self::{
     error::is_conflict,
     observe::Observer,
-    page_reads::{PageLimits, PageReads},
+    page_reads::{PageLimits, PageReads, Place},
 };
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
 
@@ -157,6 +156,22 @@ fn local_credentials() -> Credentials {
     Credentials::new("local", "local", None, None, "loopback")
 }
 
+/// A client for a read of many items for people, with its place among them, which is released on drop. Reads for jobs do
+/// not wait behind it.
+#[derive(Debug)]
+pub struct Reader {
+    store: PoolStore,
+    _place: Place,
+}
+
+impl Deref for Reader {
+    type Target = PoolStore;
+
+    fn deref(&self) -> &PoolStore {
+        &self.store
+    }
+}
+
 /// A permit for one call to the database. Released on drop.
 #[derive(Debug)]
 pub struct Slot<'a> {
@@ -214,12 +229,25 @@ impl PoolStore {
         }
     }
 
-    /// Admits a read of many items for people, who repeat it if they are refused. It is held until the read is done.
+    /// Admits a read of many items for people, who repeat it if they are refused. The reader is held until the read is
+    /// done.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if too many are in progress.
     pub fn admit_reader(&self) -> Result<Reader, StoreError> {
-        self.reads.admit()
+        let place = self.reads.admit()?;
+        Ok(Reader {
+            store: self.for_people(),
+            _place: place,
+        })
+    }
+
+    /// Returns a client whose reads of many items are for people.
+    fn for_people(&self) -> Self {
+        Self {
+            reads: self.reads.for_people(),
+            ..self.clone()
+        }
     }
 
     /// Waits for one of the `CONCURRENCY` slots, each a permit for one call. The holder of a slot must not wait for a

@@ -12,7 +12,8 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Store`].
     pub async fn stats(&self) -> Result<PoolSnapshot, BrokerError> {
-        let (counts, unreadable) = tokio::try_join!(self.store.counts(), self.store.unreadable())?;
+        let store = self.store.admit_reader()?;
+        let (counts, unreadable) = tokio::try_join!(store.counts(), store.unreadable())?;
         Ok(PoolSnapshot {
             counts,
             unreadable,
@@ -38,8 +39,8 @@ impl Broker {
                 Err(item) => contains_anywhere(item, &text),
             }
         });
-        let _reader = self.store.admit_reader()?;
-        Ok(self.store.list(status, limit, start, search).await?)
+        let store = self.store.admit_reader()?;
+        Ok(store.list(status, limit, start, search).await?)
     }
 }
 

@@ -34,8 +34,8 @@ pub struct NiosxaasReport {
 impl NiosxaasReport {
     /// Reads the records of the whole table.
     pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
-        let _reader = context.store.admit_reader()?;
-        let pending = context.store.in_status(Status::PendingDeletion).await?;
+        let store = context.store.admit_reader()?;
+        let pending = store.in_status(Status::PendingDeletion).await?;
         let client = context.niosxaas.as_ref();
         let is_enabled = client.is_some();
         let mut report = Self {
@@ -48,7 +48,7 @@ impl NiosxaasReport {
                 .count(),
             ..Self::default()
         };
-        let mut pages = context.store.niosxaas_pages();
+        let mut pages = store.niosxaas_pages();
         while let Some(page) = pages.try_next().await? {
             report.add(page);
         }

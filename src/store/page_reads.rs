@@ -1,7 +1,8 @@
 //! Reads of many items, for people and jobs: page by page, and apart from the slots of single calls.
 //!
 //! Each page takes a permit, so reads of the whole table take turns among themselves, while allocations do not queue
-//! behind them. A page is small, because it is decoded in one piece on a thread that serves requests.
+//! behind them. Reads for people queue among themselves before that, so those of jobs do not queue behind them either. A
+//! page is small, because it is decoded in one piece on a thread that serves requests.
 
 use std::sync::Arc;
 
@@ -30,19 +31,42 @@ const CONCURRENT_READERS: usize = 32;
 pub(super) struct PageReads {
     limits: PageLimits,
     pages: Arc<Semaphore>,
+    /// As many as `pages`: a read for people takes one first, so the queue of `pages` has only reads for jobs.
+    pages_for_people: Arc<Semaphore>,
+    is_for_people: bool,
     readers: Arc<Semaphore>,
 }
 
 /// The place of a read for people. Released on drop.
 #[derive(Debug)]
-pub struct Reader(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+pub(super) struct Place(
+    #[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit,
+);
+
+/// The turn of one page. Released on drop.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held until it is dropped")]
+pub(super) struct Turn<'a> {
+    page: Option<SemaphorePermit<'a>>,
+    page_for_people: Option<SemaphorePermit<'a>>,
+}
 
 impl PageReads {
     pub(super) fn new(limits: PageLimits) -> Self {
         Self {
             limits,
             pages: Arc::new(Semaphore::new(limits.concurrent)),
+            pages_for_people: Arc::new(Semaphore::new(limits.concurrent)),
+            is_for_people: false,
             readers: Arc::new(Semaphore::new(CONCURRENT_READERS)),
+        }
+    }
+
+    /// Returns the permits for reads for people.
+    pub(super) fn for_people(&self) -> Self {
+        Self {
+            is_for_people: true,
+            ..self.clone()
         }
     }
 
@@ -55,15 +79,23 @@ impl PageReads {
     ///
     /// # Errors
     /// [`StoreError::Busy`] if too many are in progress.
-    pub(super) fn admit(&self) -> Result<Reader, StoreError> {
+    pub(super) fn admit(&self) -> Result<Place, StoreError> {
         let permit = Arc::clone(&self.readers).try_acquire_owned();
-        permit.map(Reader).map_err(|_| StoreError::Busy)
+        permit.map(Place).map_err(|_| StoreError::Busy)
     }
 
     /// Waits for the turn of one page.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // Fails only for a closed semaphore, and this one is never closed.
-        self.pages.acquire().await.ok()
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        // They fail only for a closed semaphore, and these are never closed.
+        let page_for_people = if self.is_for_people {
+            self.pages_for_people.acquire().await.ok()
+        } else {
+            None
+        };
+        Turn {
+            page: self.pages.acquire().await.ok(),
+            page_for_people,
+        }
     }
 
     /// Reads the pages of a paginator, waiting for a turn before each.
@@ -119,6 +151,28 @@ mod tests {
         tokio::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending());
         drop(turns);
-        assert!(next.await.is_some());
+        next.await;
+    }
+
+    #[tokio::test]
+    async fn page_for_a_job_comes_before_all_pages_for_people_that_wait() {
+        let reads = PageReads::new(LIMITS);
+        let people = reads.for_people();
+        let mut read: Vec<_> =
+            futures_util::future::join_all((0..LIMITS.concurrent).map(|_| people.turn())).await;
+        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(people.turn())).collect();
+        for turn in &mut waiting {
+            assert!(futures_util::poll!(turn).is_pending());
+        }
+        let job = reads.turn();
+        tokio::pin!(job);
+        assert!(futures_util::poll!(&mut job).is_pending());
+        read.pop();
+        let job = job.await;
+        for turn in &mut waiting {
+            assert!(futures_util::poll!(turn).is_pending());
+        }
+        drop(job);
+        assert!(futures_util::poll!(&mut waiting[0]).is_ready());
     }
 }

@@ -140,7 +140,8 @@ impl PoolStore {
         job: JobName,
         limit: i32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let _turn = self.reads.turn().await;
+        let reads = self.reads.for_people();
+        let _turn = reads.turn().await;
         let answer = self
             .client
             .query()

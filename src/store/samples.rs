@@ -156,7 +156,7 @@ impl PoolStore {
             .expression_attribute_values(":last", string(sort(now + MAX_CLOCK_SKEW)))
             .limit(self.reads.page_of(ITEMS_PER_PAGE));
         let mut samples: Vec<Sample> = Vec::new();
-        for row in self.collect(query, read_row).await? {
+        for row in self.for_people().collect(query, read_row).await? {
             let before = samples.last().map(|sample| sample.counts);
             samples.extend(sample(&row, before));
         }

@@ -122,22 +122,24 @@ async fn reads_for_people_are_bounded_and_leave_the_slots_of_allocations() {
     let broker = pool
         .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
         .await;
-    let gate = proxy.hold_operation("Scan");
-    let search = || {
-        broker
-            .client
-            .admin(Method::GET, "/v1/admin/sandboxes?q=zzzz")
-    };
-    // One more than are admitted. The others wait for the database.
-    let mut searches: FuturesUnordered<_> = (0..33).map(|_| search()).collect();
-    let refused = searches.next().await.unwrap();
-    assert_eq!(
-        (refused.status, refused.code()),
-        (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED".to_owned())
-    );
-    let allocated = broker.client.allocate("play-1").await;
-    assert_eq!(allocated.status, StatusCode::CREATED);
-    drop(gate);
-    let served: Vec<_> = searches.map(|answer| answer.status).collect().await;
-    assert_eq!(served, [StatusCode::OK; 32]);
+    for (operation, path) in [
+        ("Scan", "/v1/admin/sandboxes?q=zzzz"),
+        ("Query", "/v1/admin/stats"),
+    ] {
+        let gate = proxy.hold_operation(operation);
+        let read = || broker.client.admin(Method::GET, path);
+        // One more than are admitted. The others wait for the database.
+        let mut reads: FuturesUnordered<_> = (0..33).map(|_| read()).collect();
+        let refused = reads.next().await.unwrap();
+        assert_eq!(
+            (refused.status, refused.code()),
+            (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED".to_owned()),
+            "{path}"
+        );
+        let allocated = broker.client.allocate(path).await;
+        assert_eq!(allocated.status, StatusCode::CREATED);
+        drop(gate);
+        let served: Vec<_> = reads.map(|answer| answer.status).collect().await;
+        assert_eq!(served, [StatusCode::OK; 32], "{path}");
+    }
 }
