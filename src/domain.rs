@@ -1,4 +1,4 @@
-//! The domain model: sandboxes, their holders and states, jobs, and statistics of the pool. No I/O.
+//! The domain model: sandboxes, their holders and states, jobs, the state of CSP, and statistics of the pool. No I/O.
 
 mod breaker;
 mod candidate;

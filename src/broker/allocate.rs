@@ -15,7 +15,8 @@ use crate::{
     store::{ClaimOutcome, ClaimPrecondition, StoreError, StoredClaim},
 };
 
-/// A call to the database that is outstanding for this long is the reason of a time-out. Usual ones take milliseconds.
+/// A call to the database that is outstanding for this long counts as the reason for a time-out. Most calls take
+/// milliseconds.
 const SLOW_CALL: Duration = Duration::from_secs(1);
 
 /// A request for a sandbox.
@@ -44,7 +45,7 @@ enum ResolvedClaim {
     Free(ClaimPrecondition),
 }
 
-/// What a request waits for: the reason of its time-out.
+/// The progress of a request, from which the reason for its time-out is known.
 #[derive(Debug, Default)]
 struct Progress(Mutex<Waiting>);
 

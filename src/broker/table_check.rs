@@ -1,4 +1,4 @@
-//! The check that the tables are as the broker needs them, for the readiness.
+//! The readiness check that the tables have the schema that the broker requires.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const FRESH_FOR: Duration = Duration::from_mins(10);
 const FAULT_FRESH_FOR: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Compares the tables with what the broker needs, at most once in an interval.
+/// Compares the tables with the required schema, at most once in an interval.
 #[derive(Debug)]
 pub(super) struct TableCheck {
     store: PoolStore,
@@ -34,7 +34,7 @@ impl TableCheck {
     /// Returns the last result, or compares the tables again. If they cannot be compared, the last result remains.
     ///
     /// # Errors
-    /// What differs, and what to do.
+    /// The differences, and the remedy of each.
     pub(super) async fn result(&self) -> Result<(), String> {
         let mut last = self.last.lock().await;
         let (at, result) = &mut *last;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn result_is_kept_for_minutes_and_then_follows_the_tables() {
+    async fn result_is_cached_for_minutes_and_then_follows_the_tables() {
         let config = StoreConfig {
             engine: Engine::Embedded,
             data_dir: "unused".into(),

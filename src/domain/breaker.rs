@@ -1,4 +1,4 @@
-//! The state of a circuit breaker, as processes share it.
+//! The state of a circuit breaker, which processes share through the companion table.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct BreakerState {
     pub failures: u32,
     /// End of the open phase, after which probes are admitted; `None` if the breaker is closed.
     pub open_until: Option<UnixSeconds>,
-    /// How often the breaker has opened, in all processes.
+    /// The number of times that the breaker has opened, in all processes.
     pub openings: u64,
 }
 
@@ -54,8 +54,8 @@ impl BreakerState {
         }
     }
 
-    /// Combines this state with `theirs`, both changed from `base`. If both have failed since, the later end and the
-    /// higher count hold.
+    /// Combines this state with `theirs`, both changed from `base`. If both have changed, the later end and the
+    /// higher count are kept.
     #[must_use]
     pub fn merged(self, base: Self, theirs: Self) -> Self {
         if self == base {

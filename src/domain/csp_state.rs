@@ -1,4 +1,4 @@
-//! The state of CSP and `NIOSXaaS` as jobs find them, which all processes share.
+//! The state of CSP and `NIOSXaaS` as jobs observe it, which all processes share.
 
 use super::BreakerState;
 use crate::clock::UnixSeconds;
@@ -53,8 +53,8 @@ impl CspState {
         [("csp", &self.csp), ("niosxaas", &self.niosxaas)]
     }
 
-    /// Combines this state with `theirs`, both changed from `base`: the changes of both hold. Where both have changed the
-    /// same, the more cautious holds.
+    /// Combines this state with `theirs`, both changed from `base`: the changes of both are kept. Where both have
+    /// changed the same value, the more cautious one is kept.
     #[must_use]
     #[expect(clippy::float_cmp, reason = "a copy is equal")]
     pub fn merged(self, base: Self, theirs: Self) -> Self {

@@ -28,8 +28,8 @@ impl LeaseTerms {
         allocated_at + lab_duration(self.lab_duration_hours)
     }
 
-    /// Returns whether the duration of inherited allocations is that service's default, because `LAB_DURATION_HOURS` is
-    /// not set. Otherwise, all allocations have the same duration.
+    /// Returns whether the duration of inherited allocations is the FastAPI service's default, because
+    /// `LAB_DURATION_HOURS` is not set. Otherwise, all allocations have the same duration.
     #[must_use]
     pub const fn is_inherited_duration_assumed(self) -> bool {
         self.inherited_hours != self.lab_duration_hours

@@ -32,7 +32,8 @@ impl PoolCounts {
 pub struct PoolSnapshot {
     /// The number of sandboxes by status.
     pub counts: PoolCounts,
-    /// The number of unreadable items, which only a scan of the whole table counts; `None` if there was none yet.
+    /// The number of unreadable items, which only a scan of the whole pool's table counts; `None` before the first
+    /// scan.
     pub unreadable: Option<UnreadableCount>,
     /// When the sandboxes were counted.
     pub at: UnixSeconds,
@@ -46,7 +47,7 @@ impl PoolSnapshot {
     }
 }
 
-/// The number of the pool's items that are no valid sandboxes, as counted by the last scan of the table.
+/// The number of the pool's items that are no valid sandboxes, as counted by the last scan of the pool's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableCount {
     /// The number of items.

@@ -32,7 +32,7 @@ impl Roles {
         }
     }
 
-    /// Whether `role` is one of them.
+    /// Returns whether `role` is one of them.
     #[must_use]
     pub const fn include(self, role: Role) -> bool {
         match role {
@@ -41,7 +41,7 @@ impl Roles {
         }
     }
 
-    /// Whether there is none: the token is not valid.
+    /// Returns whether there is none: the token is not valid.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         !self.track && !self.admin

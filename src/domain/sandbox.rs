@@ -31,21 +31,22 @@ pub struct Holder {
     pub lab: Option<LabId>,
 }
 
-/// One sandbox, as stored in the table.
+/// One sandbox, as stored in the pool's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
     /// Its CSP account.
     pub account: Account,
     /// Its status.
     pub status: Status,
-    /// Its holder, or its last holder once the allocation is retired. An allocated sandbox whose item names nobody has
-    /// none; it can only expire.
+    /// Its holder, or its last holder once the allocation is retired. An allocated sandbox whose item names no caller
+    /// has none; it can only expire.
     pub holder: Option<Holder>,
     /// Start of the allocation; 0 if the sandbox was never allocated.
     pub allocated_at: UnixSeconds,
     /// End of the allocation, without the grace period; `None` if the sandbox was never allocated.
     pub expires_at: Option<UnixSeconds>,
-    /// Whether the FastAPI service made the allocation. The end is then computed from the configured duration.
+    /// Whether the allocation is inherited: made by the FastAPI service. Its end is computed from the configured
+    /// duration.
     pub is_inherited: bool,
     /// Duration of the allocation, in hours.
     pub lab_duration_hours: u32,

@@ -1,4 +1,4 @@
-//! Identifiers that arrive as text. Rules hold for input only: a stored text is taken as it is.
+//! Identifiers that arrive as text. Their rules hold for input only: a stored text is accepted as it is.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -82,7 +82,7 @@ fn is_printable(char: char) -> bool {
         && !matches!(char, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}')
 }
 
-/// Refuses a text that stands for a variable without a value, or for one that was not expanded.
+/// Rejects a placeholder: a text that stands for a variable without a value, or for one that was not expanded.
 fn not_a_placeholder(text: &str) -> Result<(), InvalidText> {
     let is_unset = UNSET.iter().any(|unset| text.eq_ignore_ascii_case(unset));
     let is_variable = |rest: &str| {
@@ -115,8 +115,7 @@ macro_rules! text {
                 Ok(Self(text.into()))
             }
 
-            /// Takes a text that is stored, whatever it is: another service, or another version, may have other rules
-            /// for input.
+            /// Accepts any stored text: another service, or another version, may have other rules for input.
             #[must_use]
             pub fn stored(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
@@ -156,8 +155,8 @@ text! {
     SandboxId
 }
 text! {
-    /// The id of a caller: one student's play of a lab. Only callers hold sandboxes. No placeholder, which a whole class
-    /// would share; in a key or a lab it does no harm, because the caller stands beside it.
+    /// The id of a caller: one student's play of a lab. Only callers hold sandboxes. A placeholder is rejected, because
+    /// a whole class would share it; in a key or a lab it does no harm, because the caller distinguishes the plays.
     CallerId, not_a_placeholder
 }
 text! {

@@ -61,13 +61,13 @@ pub(crate) struct CleanupReport {
     pub due: usize,
     /// Sandboxes deleted.
     pub deleted: usize,
-    /// Sandboxes that CSP refuses to delete for ever, or without attempts left: now `deletion_failed`.
+    /// Sandboxes that CSP permanently refuses to delete, or without attempts left: now `deletion_failed`.
     pub failed: usize,
     /// Sandboxes deferred to a later run.
     pub deferred: usize,
     /// `deletion_failed` sandboxes returned to `pending_deletion` at the start.
     pub requeued: usize,
-    /// Items of the table due for deletion that are unreadable, and left as they are.
+    /// Unreadable items that are due for deletion, and left as they are.
     pub unreadable: usize,
     /// Sandboxes whose NIOSXaaS services were deleted.
     pub niosxaas_cleaned: usize,
@@ -175,8 +175,8 @@ impl Job for CleanupJob {
             .store
             .due_for_deletion(context.clock.now(), LONGEST_DEFERRAL)
             .await?;
-        // Sandboxes whose deletion keeps failing would open the breaker before any other is attempted, so they come last;
-        // those that fail for the first time come in any place.
+        // Sandboxes whose deletion keeps failing would open the breaker before any other is attempted, so they come
+        // last; those that fail for the first time come in any place.
         due.sandboxes.shuffle(&mut rand::rng());
         due.sandboxes
             .sort_by_key(|sandbox| sandbox.maintenance.deletion_retry_count);

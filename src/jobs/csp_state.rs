@@ -1,9 +1,10 @@
-//! The state of CSP that jobs share through the table: circuit breakers, pace, and whether credentials are accepted.
+//! The state of CSP that jobs share through the companion table: circuit breakers, pace, and whether credentials are
+//! accepted.
 //!
-//! Runs may be processes of their own, so a run reads the state when it begins, and writes it when it has changed: with its
-//! heartbeats and at its end. Writes are conditional on the version that was read; where two processes have changed the
-//! state, their changes are merged. If the table cannot be read or written, the run goes on with the state of its own
-//! process (`docs/jobs.md`).
+//! Runs may be processes of their own, so a run reads the state when it begins, and writes it when it has changed: with
+//! its heartbeats and at its end. Writes are conditional on the version that was read; where two processes have changed
+//! the state, their changes are merged. If the table cannot be read or written, the run goes on with the state of its
+//! own process (`docs/jobs.md`).
 
 use tokio::sync::Mutex;
 
@@ -18,8 +19,8 @@ use crate::{
 
 /// Attempts to write the state while other processes write it.
 const ATTEMPTS: u32 = 3;
-/// The calls that show whether a service accepts the credentials. Other calls of `NIOSXaaS` are made in a session, which
-/// may have expired.
+/// The calls that show whether a service accepts the credentials. Other calls of `NIOSXaaS` are made in a session,
+/// which may have expired.
 const CSP_CALLS: &[&str] = &["list", "delete"];
 const NIOSXAAS_CALLS: &[&str] = &["niosxaas_sign_in"];
 
@@ -30,13 +31,13 @@ pub(crate) struct SharedCspState(Mutex<LastKnown>);
 #[derive(Debug, Default)]
 struct LastKnown {
     stored: VersionedCspState,
-    csp: Credentials,
-    niosxaas: Credentials,
+    csp: CredentialState,
+    niosxaas: CredentialState,
 }
 
-/// What this process has found out about the credentials for a service.
+/// Whether a service accepts the credentials, as far as this process has observed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Credentials {
+struct CredentialState {
     rejected_since: Option<UnixSeconds>,
     /// The calls counted so far: those with an answer, and those with rejected credentials.
     accepted: u64,
@@ -116,7 +117,7 @@ impl JobContext {
     }
 }
 
-impl Credentials {
+impl CredentialState {
     /// Takes the calls since the last update into account. Returns since when the credentials are rejected.
     fn update(
         &mut self,
@@ -134,7 +135,7 @@ impl Credentials {
         let (accepted, rejected) = (calls("success"), calls("unauthorized"));
         if rejected > self.rejected {
             self.rejected_since.get_or_insert(now);
-            // One event for each run that meets it: an alarm counts them.
+            // One event for each run that observes it: an alarm counts them.
             tracing::error!(service, "credentials rejected");
         } else if accepted > self.accepted {
             self.rejected_since = None;

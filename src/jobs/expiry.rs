@@ -2,8 +2,8 @@
 //!
 //! A broker whose clock is ahead finds every allocation overdue. A run that would retire most of them therefore retires
 //! none; the job's lease records since when runs have found this, and a run after [`CONFIRM_AFTER`] retires them. Runs
-//! follow each other under the lease, so a run in between that finds less overdue, under a clock that is right, removes
-//! the record, whatever the times of the two clocks (`docs/jobs.md`).
+//! follow each other under the lease, so a run in between with a correct clock, which finds fewer allocations overdue,
+//! removes the record. The difference between the two clocks does not matter (`docs/jobs.md`).
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(crate) struct ExpiryReport {
     pub expired: usize,
     /// Overdue allocations.
     pub due: usize,
-    /// Allocated items of the table that are unreadable, and do not expire.
+    /// Unreadable items that are allocated, and do not expire.
     pub unreadable: usize,
     /// Overdue allocations left to a later run, because they are more than `MAX_EXPIRE_FRACTION` of all.
     pub deferred: usize,
@@ -95,8 +95,8 @@ impl Job for ExpiryJob {
         JobName::AutoExpire
     }
 
-    /// The query is a range of allocation times, so it leaves out only the allocations that cannot be over, whatever
-    /// duration they started with.
+    /// The query is a range of allocation times, so it leaves out only the allocations that cannot be over with
+    /// any duration.
     async fn run_once(&self, run: &Run<ExpiryReport>) -> Result<ExpiryReport, JobError> {
         let began = Instant::now();
         let context = run.context();

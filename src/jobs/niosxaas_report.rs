@@ -32,7 +32,7 @@ pub struct NiosxaasReport {
 }
 
 impl NiosxaasReport {
-    /// Reads the records of the whole table.
+    /// Reads the records of the whole pool's table.
     pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
         let store = context.store.admit_reader()?;
         let pending = store.in_status(Status::PendingDeletion).await?;

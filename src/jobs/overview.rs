@@ -83,7 +83,7 @@ pub enum WarningCode {
     JobFailed,
     /// The deletion of sandboxes failed.
     DeletionsFailed,
-    /// Items of the pool are no valid sandboxes.
+    /// Items of the pool are unreadable.
     ItemsUnreadable,
     /// The last cleanup ended before every deletion was attempted.
     DeletionsStopped,
@@ -214,8 +214,8 @@ fn warnings(
     let unreadable = unreadable.map(|UnreadableCount { count, at }| {
         let (items, have) = if count == 1 { ("item", "has") } else { ("items", "have") };
         let message = format!(
-            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the table: no job \
-             changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
+            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the pool's table: no \
+             job changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
         );
         (WarningCode::ItemsUnreadable, message)
     });

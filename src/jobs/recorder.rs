@@ -126,14 +126,14 @@ impl RunRecorder {
         }
     }
 
-    /// Reads what earlier runs in other processes have found out about CSP, if the job calls it.
+    /// Reads the state of CSP that other processes have written, if the job calls CSP.
     pub(super) async fn load_csp_state(&self) {
         if self.id.job().calls_csp() {
             self.context.load_csp_state().await;
         }
     }
 
-    /// Passes what this run has found out about CSP on to other processes.
+    /// Writes the state of CSP for other processes, if the job calls CSP.
     async fn save_csp_state(&self) {
         if self.id.job().calls_csp() {
             self.context.save_csp_state().await;
@@ -222,8 +222,8 @@ impl RunRecorder {
         }
     }
 
-    /// Adds the allocations that the run ended to the samples. The broker whose samples count allocations may be another
-    /// process.
+    /// Adds the allocations that the run ended to the samples. The broker whose samples count allocations may be
+    /// another process.
     async fn add_flow(&self, expired: usize) {
         if expired == 0 {
             return;

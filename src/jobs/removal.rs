@@ -1,4 +1,4 @@
-//! Removal of sandboxes from the table without a call to CSP: the jobs auto-delete-stale and bulk-delete.
+//! Removal of sandboxes from the pool's table without a call to CSP: the jobs auto-delete-stale and bulk-delete.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ impl Job for RemovalJob {
     }
 }
 
-/// Returns whether a sandbox has been stale for `grace`. It became stale with its last write; a sandbox without a credible
-/// time of its last write counts as old.
+/// Returns whether a sandbox has been stale for `grace`. It became stale with its last write; a sandbox without a
+/// credible time of its last write counts as old.
 fn is_stale_for(sandbox: &Sandbox, grace: Duration, now: UnixSeconds) -> bool {
     sandbox
         .maintenance

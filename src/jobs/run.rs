@@ -114,7 +114,8 @@ impl<R: Report> Run<R> {
         &self.fence
     }
 
-    /// Since when the runs up to the last one that succeeded have deferred their work for a later run to confirm.
+    /// Returns since when the runs up to the last one that succeeded have deferred their work for a later run to
+    /// confirm.
     #[must_use]
     pub const fn deferred_since(&self) -> Option<UnixSeconds> {
         self.deferred_since

@@ -1,5 +1,5 @@
-//! The schedule: starts each job on its interval. Brokers share the schedule through the table, so that several of them
-//! make no more runs than one.
+//! The schedule: starts each job on its interval. Brokers share the schedule through the job leases, so that several
+//! of them make no more runs than one.
 
 use std::time::Duration;
 

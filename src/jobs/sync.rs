@@ -67,7 +67,7 @@ pub(crate) struct SyncReport {
     pub duplicates: usize,
     /// Entries of CSP's list without a `csp_id` above 0: accounts that CSP is still creating.
     pub unnumbered: usize,
-    /// Items of the table that are unreadable.
+    /// Unreadable items of the pool.
     pub unreadable: usize,
     /// Claims written for allocations of the FastAPI service, so that a retry of their holder returns the same sandbox.
     pub claims_written: usize,

@@ -53,7 +53,7 @@ pub(super) fn writer() -> (NonBlocking, WorkerGuard) {
     (writer, guard)
 }
 
-/// Stderr, except that output that nobody takes is no error: the writer's thread would report it on stderr.
+/// Stderr that reports no error for output that cannot be written: the writer's thread would report it on stderr.
 struct Stderr;
 
 impl Write for Stderr {

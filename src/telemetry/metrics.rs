@@ -131,33 +131,33 @@ instruments! {
     niosxaas_auth: IntCounterVec = "broker_niosxaas_auth_total" ["outcome"];
     /// Job runs in this process by job and outcome.
     job_runs: IntCounterVec = "broker_job_runs_total" ["job", "outcome"];
-    /// Finished runs of the job in all processes by outcome, read from the table.
+    /// Finished runs of the job in all processes by outcome, read from the companion table.
     job_finished: IntCounterVec = "broker_job_finished_total" ["job", "outcome"];
-    /// Sandboxes processed by finished runs of the job in all processes by result, read from the table.
+    /// Sandboxes processed by finished runs of the job in all processes by result, read from the companion table.
     job_sandboxes: IntCounterVec = "broker_job_sandboxes_total" ["job", "result"];
-    /// Sandboxes left to a later run by the job's last successful run in any process, read from the table.
+    /// Sandboxes left to a later run by the job's last successful run in any process, read from the companion table.
     job_deferred: IntGaugeVec = "broker_job_deferred" ["job"];
-    /// End of the job's last run in any process, in Unix seconds, read from the table.
+    /// End of the job's last run in any process, in Unix seconds, read from the companion table.
     job_last_end: IntGaugeVec = "broker_job_last_end_timestamp_seconds" ["job"];
-    /// End of the job's last failed run in any process, in Unix seconds, read from the table.
+    /// End of the job's last failed run in any process, in Unix seconds, read from the companion table.
     job_last_failure: IntGaugeVec = "broker_job_last_failure_timestamp_seconds" ["job"];
-    /// End of the job's last successful run in any process, in Unix seconds, read from the table.
+    /// End of the job's last successful run in any process, in Unix seconds, read from the companion table.
     job_last_success: IntGaugeVec = "broker_job_last_success_timestamp_seconds" ["job"];
     /// Configured interval between runs of the job, in seconds.
     job_interval: IntGaugeVec = "broker_job_interval_seconds" ["job"];
-    /// Available sandboxes in the table.
+    /// Available sandboxes in the pool's table.
     pool_available: IntGauge = "broker_pool_available";
-    /// Allocated sandboxes in the table.
+    /// Allocated sandboxes in the pool's table.
     pool_allocated: IntGauge = "broker_pool_allocated";
-    /// Sandboxes in the table that wait for their deletion from CSP.
+    /// Sandboxes in the pool's table that wait for their deletion from CSP.
     pool_pending_deletion: IntGauge = "broker_pool_pending_deletion";
-    /// Sandboxes in the table that CSP no longer lists.
+    /// Sandboxes in the pool's table that CSP no longer lists.
     pool_stale: IntGauge = "broker_pool_stale";
-    /// Sandboxes in the table whose deletion was abandoned.
+    /// Sandboxes in the pool's table whose deletion was abandoned.
     pool_deletion_failed: IntGauge = "broker_pool_deletion_failed";
     /// Items of the pool that are no valid sandboxes, as counted by the last sync.
     pool_unreadable: IntGauge = "broker_pool_unreadable";
-    /// All sandboxes in the table.
+    /// All sandboxes in the pool's table.
     pool_total: IntGauge = "broker_pool_total";
     /// Time of the last count of the pool, in Unix seconds.
     pool_counted: IntGauge = "broker_pool_counted_timestamp_seconds";
@@ -171,11 +171,11 @@ instruments! {
     csp_calls: IntCounterVec = "broker_csp_calls_total" ["operation", "outcome"];
     /// Duration of CSP calls in seconds.
     csp_call_duration: HistogramVec = "broker_csp_call_duration_seconds" ["operation", "outcome"];
-    /// Whether the service rejects the broker's credentials: 1 if it rejected the last ones, read from the table.
+    /// 1 if the service rejected the broker's credentials in the last call, else 0, read from the companion table.
     credentials_rejected: IntGaugeVec = "broker_credentials_rejected" ["service"];
-    /// Openings of the circuit breaker in all processes, read from the table.
+    /// Openings of the circuit breaker in all processes, read from the companion table.
     breaker_openings: IntCounterVec = "broker_breaker_openings_total" ["breaker"];
-    /// State of the circuit breaker, read from the table: 1 for the current state, 0 for the others.
+    /// State of the circuit breaker, read from the companion table: 1 for the current state, 0 for the others.
     breaker_state: IntGaugeVec = "broker_breaker_state" ["breaker", "state"];
     /// Duration of HTTP requests in seconds; the endpoint is the route, not the path.
     request_latency: HistogramVec = "broker_request_latency_seconds" ["method", "endpoint", "status"];
@@ -315,7 +315,8 @@ pub fn gauge(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// Raises a counter to a total that is counted elsewhere. A lower total, as after a restore of the table, resets it.
+/// Raises a counter to a total that is counted elsewhere. A lower total, as after a restore of the companion table,
+/// resets it.
 pub fn raise(counter: &IntCounter, total: u64) {
     if total < counter.get() {
         counter.reset();

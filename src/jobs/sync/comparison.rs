@@ -1,7 +1,7 @@
-//! The comparison of CSP's list with the table.
+//! The comparison of CSP's list with the sandboxes and tombstones of the tables.
 //!
 //! An account is identified by its external id, by which it is deleted. It has at most one sandbox that can be
-//! allocated, and none after it was used or deleted, whatever ids CSP lists it under.
+//! allocated, and none after it was used or deleted, even if CSP lists it under other ids.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,14 +34,15 @@ pub(super) struct Difference {
     pub(super) listed: usize,
     /// The number of entries and sandboxes that repeat an account or an id.
     pub(super) duplicates: usize,
-    /// The number of available sandboxes in the table.
+    /// The number of available sandboxes.
     pub(super) available: usize,
 }
 
-/// What sync may do with a sandbox. Of several sandboxes of one account, the first in this order is its sandbox.
+/// The changes that sync may make to a sandbox. Of several sandboxes of one account, the first in this order is its
+/// sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// It has, or had, a holder, is unreadable, or is not the sandbox of its account: nothing.
+    /// None, because it has, or had, a holder, is unreadable, or is not the sandbox of its account.
     Untouchable,
     /// Available: update it, or mark it stale.
     Available,
@@ -49,7 +50,7 @@ enum Standing {
     Restorable,
 }
 
-/// A sandbox of the table.
+/// A sandbox of the pool.
 #[derive(Debug)]
 struct Known {
     account: Account,
@@ -57,7 +58,7 @@ struct Known {
     is_listed: bool,
 }
 
-/// The comparison of a list with the table, which is read page by page.
+/// The comparison of a list with the tables, which are read page by page.
 #[derive(Debug)]
 pub(super) struct Comparison {
     list: AccountList,
@@ -94,8 +95,8 @@ impl Comparison {
         }
     }
 
-    /// Adds a page of the table. Sandboxes have to be read before tombstones, so that a sandbox that is deleted meanwhile
-    /// is not missed.
+    /// Adds a page of the tables. Sandboxes have to be read before tombstones, so that a sandbox that is deleted
+    /// meanwhile is not missed.
     pub(super) fn add(&mut self, page: SandboxPage) {
         for item in page.unreadable {
             self.add_unreadable(item);
@@ -121,7 +122,7 @@ impl Comparison {
 
     /// Adds a sandbox that exists, so that its account is not inserted again, but cannot be changed.
     fn add_unreadable(&mut self, item: UnreadableSandbox) {
-        // CSP lists no id that is not valid.
+        // An invalid id is not in CSP's list.
         if let Ok(sandbox_id) = SandboxId::parse(item.id) {
             let account = Account {
                 sandbox_id,
@@ -214,7 +215,7 @@ impl Comparison {
         known.standing = Standing::Untouchable;
     }
 
-    /// Returns the differences, after the whole table was added.
+    /// Returns the differences, after all pages were added.
     pub(super) fn finish(mut self, now: UnixSeconds, retry_after: Duration) -> Difference {
         let mut accounts = std::mem::take(&mut self.list.accounts);
         // An account that is known comes before others with its id, and its known id before others.
@@ -630,7 +631,7 @@ mod tests {
             }
             sandboxes.reverse();
             let again = compare(list, whole(&sandboxes));
-            prop_assert_eq!(allocatable(&sandboxes, &again), after, "the order of the table does not matter");
+            prop_assert_eq!(allocatable(&sandboxes, &again), after, "the order of the items does not matter");
         }
     }
 }
