@@ -3,7 +3,7 @@
 #![warn(
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "they panic if nobody takes the output; use cli::print"
+    reason = "they panic if the output cannot be written; use cli::print"
 )]
 
 use std::{io::ErrorKind, os::unix::process::CommandExt, process::ExitCode};

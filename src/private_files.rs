@@ -1,6 +1,6 @@
-//! Files and directories that only this user can read and write, whatever the umask.
+//! Files and directories that only this user can read and write, independent of the umask.
 //!
-//! Symbolic links are not followed, and what belongs to another user is not used: either would let that user choose which
+//! Symbolic links are not followed, and files of another user are not used: either would let another user choose which
 //! file the broker writes.
 
 #[cfg(feature = "embedded")]
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn directory_of_another_user_is_refused() {
-        // Only root can give a directory away; the root directory belongs to root.
+        // Only root can change the owner of a directory; the root directory belongs to root.
         let directory = tempfile::tempdir().unwrap();
         let (path, owner) = if geteuid().is_root() {
             chown(directory.path(), Some(4242), None).unwrap();

@@ -1,4 +1,4 @@
-//! Classification of URLs, and their secrets.
+//! Classification of URLs, and redaction of their secrets.
 
 use std::net::IpAddr;
 
@@ -20,8 +20,8 @@ pub(crate) fn is_loopback_url(url: &str) -> bool {
 /// Shown in place of secrets.
 pub const REDACTED: &str = "[redacted]";
 
-/// Returns `text`, which may be a URL or contain some, without the parts that may be secrets: user and password, query and
-/// fragment. The text need not be valid: a password may contain any character.
+/// Returns `text`, which may be a URL or contain some, without the parts that may be secrets: user and password, query
+/// and fragment. The text need not be valid: a password may contain any character.
 #[must_use]
 pub(crate) fn redact(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| {

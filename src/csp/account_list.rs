@@ -81,7 +81,7 @@ fn read_entry(entry: &Value) -> Result<Option<Account>, Fault> {
     }
     let sandbox_id = read_id(&entry["csp_id"])?;
     let external_id = required(entry, "id")?;
-    // Its deletion could not name it.
+    // An account with any other external id could not be deleted.
     uuid_of(external_id).map_err(|fault| Fault::Invalid(fault.to_string()))?;
     Ok(Some(Account {
         sandbox_id,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn account_that_a_deletion_could_not_name_is_skipped() {
+    fn account_with_an_external_id_that_is_no_path_segment_is_skipped() {
         for id in [
             "identity/accounts/",
             "a/..",

@@ -33,7 +33,7 @@ pub enum CspError {
     /// The request is not permitted for this account (HTTP 403), by credentials that are otherwise accepted.
     #[error("CSP denies access to this account (HTTP 403)")]
     Forbidden,
-    /// The state of this account prevents the request for now. Transient, but says nothing about CSP.
+    /// The state of this account prevents the request for now. Transient, but no sign that CSP fails.
     #[error("CSP cannot serve the request in the account's present state (HTTP {status})")]
     Conflict {
         /// 409, 423 or 425.

@@ -1,4 +1,4 @@
-//! JSON answers of CSP, read tolerantly: an invalid entry of a list costs that entry only.
+//! JSON answers of CSP, read tolerantly: an invalid entry of a list is skipped, and the others are read.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, value::RawValue};
 pub(super) struct Page {
     /// The entries, as they are in the answer.
     pub(super) entries: Vec<Box<RawValue>>,
-    /// The number of entries on all pages, if the answer tells it.
+    /// The number of entries on all pages, if the answer contains it.
     pub(super) total: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ fn total_size(page: &RawValue) -> Option<usize> {
     }
 }
 
-/// Converts the body of an answer to text that a JSON parser accepts, whatever its strings contain: bytes that are not
+/// Converts the body of an answer to text that a JSON parser accepts: in its strings, bytes that are not
 /// UTF-8 and halves of a surrogate pair become U+FFFD, control characters become spaces.
 pub(super) fn mended(body: Vec<u8>) -> String {
     let mut text = String::from_utf8(body)

@@ -287,7 +287,7 @@ impl Session {
         if self.client.config.shadow_mode {
             return Ok(Cleaned::Shadow(services.len()));
         }
-        // A service that cannot be deleted does not keep the others.
+        // A service that cannot be deleted does not prevent the deletion of the others.
         let mut outcome = Ok(Cleaned::Deleted(services.len()));
         for service in &services {
             match self.client.delete(&token, service).await {

@@ -52,7 +52,7 @@ pub enum FaultKind {
         /// The size of a page.
         size: usize,
     },
-    /// Lists the first `size` accounts with the number of all, whatever the `_offset`.
+    /// Lists the first `size` accounts with the number of all, and ignores `_offset`.
     FirstPage {
         /// The size of the page.
         size: usize,
@@ -125,8 +125,8 @@ impl ActiveFaults {
         self.0.iter().map(|(fault, _)| fault.clone()).collect()
     }
 
-    /// Returns the kind of the first fault that applies to this call, and counts the call. `deleted` is the account that
-    /// the call deletes.
+    /// Returns the kind of the first fault that applies to this call, and counts the call. `deleted` is the account
+    /// that the call deletes.
     pub(super) fn next(&mut self, call: Call, deleted: Option<u64>) -> Option<FaultKind> {
         for (fault, seen) in &mut self.0 {
             let is_concerned = fault.accounts.is_empty()

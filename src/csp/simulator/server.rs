@@ -41,7 +41,7 @@ pub struct SimulatorPort {
 }
 
 impl SimulatorPort {
-    /// Listens on `address`. Without a key, it draws a random one.
+    /// Listens on `address`. Without a key, a random one is generated.
     ///
     /// # Errors
     /// The address cannot be bound.

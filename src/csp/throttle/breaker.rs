@@ -58,7 +58,7 @@ struct State {
     failures: u32,
     /// `None` if closed.
     open_until: Option<End>,
-    /// Whether the result of a probe is awaited.
+    /// Whether a probe has been admitted that has not reported its result.
     is_probing: bool,
     openings: u64,
 }
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(
             corrected.admit(),
             BreakerDecision::Probe,
-            "the other clock was a day fast"
+            "the other clock was a day ahead"
         );
     }
 }
