@@ -1,4 +1,4 @@
-// The items of the table that the broker cannot read, with their faults and attributes.
+// The unreadable items of the pool, with their faults and attributes.
 
 import { fill, h, scrollRegion, table } from "../lib/dom.js";
 import { number } from "../lib/format.js";
