@@ -55,10 +55,11 @@ async function assertEnded(job, state, counts = {}) {
   return text;
 }
 
-/** Checks that the API reports these counts, and waits until the tiles show them. */
+/** Checks that the API reports these counts, and waits until the tiles show them. The tile of unreadable items is hidden. */
 async function assertCounts(counts) {
   await openView("Overview");
-  const stats = await api("/admin/stats");
+  const { unreadable, ...stats } = await api("/admin/stats");
+  assert.equal(unreadable, 0);
   assert.deepEqual({ ...stats, ...counts }, stats);
   for (const [name, count] of Object.entries(stats)) {
     await page.locator(`.tile.${name}`, { has: page.locator("dd").getByText(String(count), { exact: true }) }).waitFor({ timeout: COUNT_TIMEOUT_MS });
@@ -127,8 +128,8 @@ async function assertFailureReasons(reason, count) {
   assert.equal(await page.locator("table.sandboxes tbody tr").filter({ hasText: reason }).count(), count);
 }
 
-// Runs a script if the browser parses it as HTML. Without a space, because the lab's header must not contain one.
-const HTML = "<img/src='x'/onerror='globalThis.ran=1'>";
+// Runs a script if the browser parses it as HTML.
+const HTML = "<img src='x' onerror='globalThis.ran=1'>";
 
 /** Checks that the text is shown, and that the browser has not parsed it as HTML. */
 async function assertShownAsText(region, text = HTML) {
@@ -140,7 +141,7 @@ async function assertShownAsText(region, text = HTML) {
 test("HTML from labs and CSP is shown as text everywhere", { timeout }, async () => {
   const [account, ...others] = await accounts();
   const named = { ...account, csp_id: 1, id: "identity/accounts/1", name: HTML };
-  const all = { ...account, csp_id: HTML, id: `identity/accounts/${HTML}`, name: `${HTML} too`, sfdc_account_id: HTML };
+  const all = { ...account, csp_id: HTML, id: "identity/accounts/2", name: `${HTML} too`, sfdc_account_id: HTML };
   await injectFaults({ on: "list", kind: "answer", body: { results: [account, ...others, named, all] } });
   await startJob("Sync with CSP", "Adds new CSP accounts to the pool");
   await assertEnded("sync", "succeeded");
@@ -158,22 +159,23 @@ test("HTML from labs and CSP is shown as text everywhere", { timeout }, async ()
   const rows = page.locator("table.sandboxes tbody tr");
   assert.equal(await rows.count(), 2);
   const row = rows.filter({ hasText: "too" });
-  // In the id, name, lab, caller, external id and SFDC id.
-  assert.equal(await row.locator("th, td").filter({ hasText: HTML }).count(), 6);
+  // In the id, name, lab, caller and SFDC id.
+  assert.equal(await row.locator("th, td").filter({ hasText: HTML }).count(), 5);
   await row.getByRole("button").click();
   const dialog = page.getByRole("dialog", { name: `Sandbox ${HTML}` });
   await assertShownAsText(dialog);
-  assert.equal(await dialog.locator("dd").filter({ hasText: HTML }).count(), 7, "the idempotency key has it too");
+  assert.equal(await dialog.locator("dd").filter({ hasText: HTML }).count(), 6, "the idempotency key has it too");
   await page.keyboard.press("Escape");
 
   await Promise.all(plays.map(release));
+  await injectFaults({ ...EVERY_DELETION_FAILS, every: 2 });
   await startJob("Clean up", "2 sandboxes pending deletion");
   await assertEnded("cleanup", "succeeded", { due: 2, deleted: 1, failed: 1 });
   await page.getByRole("alert").getByText("1 sandbox could not be deleted from CSP").waitFor({ timeout: COUNT_TIMEOUT_MS });
   await openView("NIOSXaaS");
   await assertShownAsText(page.getByRole("region", { name: "NIOSXaaS records" }));
   await openSandboxes();
-  await assertShownAsText(page.locator("table.sandboxes"), `the account id "identity/accounts/${HTML}" is not of the form`);
+  await assertShownAsText(page.locator("table.sandboxes"));
 
   await injectFaults({ on: "list", kind: "answer", body: { results: HTML } });
   await startJob("Sync with CSP", "Adds new CSP accounts to the pool");
