@@ -133,7 +133,7 @@ pub fn print(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints a line to stderr, like [`print`].
+/// Prints a line to stderr, like [`print()`].
 pub fn print_error(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

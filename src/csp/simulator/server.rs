@@ -69,7 +69,7 @@ impl SimulatorPort {
 }
 
 impl Simulator {
-    /// Serves on `port` until `stop` is cancelled, below the port's key: the CSP API below [`API_PATH`], the NIOSXaaS
+    /// Serves on `port` until `stop` is cancelled, below the port's key: the CSP API below `API_PATH`, the NIOSXaaS
     /// API, and for control `GET` and `POST` `/simulator/accounts`, `GET` and `PUT` `/simulator/faults`, and `GET`
     /// `/simulator/calls`. A request without the key is answered with 404.
     ///
