@@ -36,8 +36,9 @@ use aws_sdk_dynamodb::{
     Client,
     config::Credentials,
     error::SdkError,
-    operation::update_item::{
-        UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder,
+    operation::{
+        put_item::builders::PutItemFluentBuilder,
+        update_item::{UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder},
     },
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -63,7 +64,7 @@ pub use self::{
 use self::{
     error::is_conflict,
     observe::Observer,
-    page_reads::{PageLimits, PageReads, Place},
+    page_reads::{PageLimits, PageReads, ReadPermit},
 };
 use crate::{aws, domain::Sandbox, telemetry::metrics::Metrics, url::is_loopback_url};
 
@@ -156,15 +157,15 @@ fn local_credentials() -> Credentials {
     Credentials::new("local", "local", None, None, "loopback")
 }
 
-/// A client for a read of many items for people, with its place among them, which is released on drop. Reads for jobs do
-/// not wait behind it.
+/// A client for one read of many items for an operator, with the permit for it, which is released on drop. Reads for
+/// jobs do not wait for those of operators.
 #[derive(Debug)]
-pub struct Reader {
+pub struct OperatorRead {
     store: PoolStore,
-    _place: Place,
+    _permit: ReadPermit,
 }
 
-impl Deref for Reader {
+impl Deref for OperatorRead {
     type Target = PoolStore;
 
     fn deref(&self) -> &PoolStore {
@@ -229,23 +230,23 @@ impl PoolStore {
         }
     }
 
-    /// Admits a read of many items for people, who repeat it if they are refused. The reader is held until the read is
-    /// done.
+    /// Admits a read of many items for an operator, who can repeat it if it is rejected. The client is held until the
+    /// read is done.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if too many are in progress.
-    pub fn admit_reader(&self) -> Result<Reader, StoreError> {
-        let place = self.reads.admit()?;
-        Ok(Reader {
-            store: self.for_people(),
-            _place: place,
+    pub fn admit_read(&self) -> Result<OperatorRead, StoreError> {
+        let permit = self.reads.admit()?;
+        Ok(OperatorRead {
+            store: self.for_operators(),
+            _permit: permit,
         })
     }
 
-    /// Returns a client whose reads of many items are for people.
-    fn for_people(&self) -> Self {
+    /// Returns a client whose reads of many items are for operators.
+    fn for_operators(&self) -> Self {
         Self {
-            reads: self.reads.for_people(),
+            reads: self.reads.for_operators(),
             ..self.clone()
         }
     }
@@ -271,6 +272,14 @@ impl PoolStore {
     /// Converts a sandbox item. An unreadable one is logged and skipped.
     fn read_or_skip(&self, item: &Item) -> Option<Sandbox> {
         self.read(item).ok()
+    }
+
+    /// Starts to write an item of the companion table.
+    fn put_companion_item(&self, item: Item) -> PutItemFluentBuilder {
+        self.client
+            .put_item()
+            .table_name(&self.table.companion)
+            .set_item(Some(item))
     }
 
     /// Reads an item of a table, strongly consistent.

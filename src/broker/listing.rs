@@ -12,7 +12,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Store`].
     pub async fn stats(&self) -> Result<PoolSnapshot, BrokerError> {
-        let store = self.store.admit_reader()?;
+        let store = self.store.admit_read()?;
         let (counts, unreadable) = tokio::try_join!(store.counts(), store.unreadable())?;
         Ok(PoolSnapshot {
             counts,
@@ -39,7 +39,7 @@ impl Broker {
                 Err(item) => contains_anywhere(item, &text),
             }
         });
-        let store = self.store.admit_reader()?;
+        let store = self.store.admit_read()?;
         Ok(store.list(status, limit, start, search).await?)
     }
 }

@@ -34,7 +34,7 @@ pub struct NiosxaasReport {
 impl NiosxaasReport {
     /// Reads the records of the whole pool's table.
     pub(super) async fn read(context: &JobContext) -> Result<Self, StoreError> {
-        let store = context.store.admit_reader()?;
+        let store = context.store.admit_read()?;
         let pending = store.in_status(Status::PendingDeletion).await?;
         let client = context.niosxaas.as_ref();
         let is_enabled = client.is_some();

@@ -1,12 +1,11 @@
-//! The state of CSP and `NIOSXaaS`, one item for all processes.
+//! The state of CSP and `NIOSXaaS`: one item of the companion table for all processes.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     PoolStore, StoreError,
     error::is_failed_condition,
-    item::{self, Item, number},
-    lease::integer,
+    item::{self, Item, integer, number},
 };
 use crate::{
     clock::UnixSeconds,
@@ -77,7 +76,7 @@ fn key() -> Item {
 }
 
 impl PoolStore {
-    /// Reads the state of CSP. An item that is unreadable counts as the initial state.
+    /// Reads the state of CSP. An item that cannot be read counts as the initial state.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -86,7 +85,8 @@ impl PoolStore {
         Ok(item.map(read).unwrap_or_default())
     }
 
-    /// Writes the state of CSP, unless the item has another usable version than `version`. Returns whether it did.
+    /// Writes the state of CSP, unless the item has another usable version than `version`. Returns whether it was
+    /// written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -103,10 +103,7 @@ impl PoolStore {
         item.extend(key());
         let _slot = self.slot().await;
         let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table.companion)
-            .set_item(Some(item))
+            .put_companion_item(item)
             // The second part also holds without an item.
             .condition_expression("version = :version OR NOT (version BETWEEN :zero AND :last)")
             .expression_attribute_values(":version", number(version))

@@ -6,13 +6,12 @@ use super::{
     PoolStore, StoreError,
     item::{self, Item, SANDBOX_PREFIX, schema_key, string, tombstone_key},
     migration::SCHEMA_VERSION,
-    scan::ITEMS_PER_PAGE,
 };
 use crate::{clock::UnixSeconds, domain::SandboxId};
 
 const CONCURRENCY: usize = 16;
 
-/// What becomes of an item of the earlier layout.
+/// The effect of the migration on an item of the pool's table.
 enum Fate {
     /// It moves to the companion table, as this item.
     Moves(Item),
@@ -23,7 +22,7 @@ enum Fate {
 }
 
 impl PoolStore {
-    /// Whether the pool's table has the earlier layout, which brokers of earlier builds may still be using.
+    /// Returns whether the pool's table has the earlier layout, which brokers of earlier builds may still be using.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -32,8 +31,9 @@ impl PoolStore {
         Ok(version.is_some_and(|version| version < SCHEMA_VERSION))
     }
 
-    /// Moves the items of the earlier layout to the companion table. Returns their number. If it is interrupted, the
-    /// next call continues: an item is written before it is deleted, and newer ones are not overwritten.
+    /// Moves the items of the earlier layout to the companion table, or converts them. Returns their number. If it is
+    /// interrupted, the next call continues: an item is written before it is deleted, and newer ones are not
+    /// overwritten.
     pub(super) async fn move_earlier_items(&self, now: UnixSeconds) -> Result<usize, StoreError> {
         // First, so that no broker of an earlier build starts from now on.
         if self.has_earlier_layout().await? {
@@ -41,10 +41,7 @@ impl PoolStore {
                 .await?;
         }
         let scan = self
-            .client
-            .scan()
-            .table_name(&self.table.name)
-            .limit(self.reads.page_of(ITEMS_PER_PAGE))
+            .pool_scan()
             .consistent_read(true)
             .filter_expression("NOT begins_with(PK, :sandbox)")
             .expression_attribute_values(":sandbox", string(SANDBOX_PREFIX));
@@ -60,9 +57,8 @@ impl PoolStore {
         Ok(moved)
     }
 
-    /// Returns whether the item was of the earlier layout.
+    /// Moves or converts one item. Returns whether it was of the earlier layout.
     async fn move_earlier_item(&self, item: Item) -> Result<bool, StoreError> {
-        let put = self.client.put_item();
         match fate(&item) {
             Fate::Moves(to) => {
                 self.put_new_companion_item(to).await?;
@@ -79,7 +75,9 @@ impl PoolStore {
                 Ok(true)
             }
             Fate::Changes(to) => {
-                put.table_name(&self.table.name)
+                self.client
+                    .put_item()
+                    .table_name(&self.table.name)
                     .set_item(Some(to))
                     .send()
                     .await

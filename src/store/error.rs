@@ -44,7 +44,7 @@ pub enum StoreError {
         /// The cause.
         source: Source,
     },
-    /// Too many reads of many items for people are in progress.
+    /// Too many reads of many items for operators are in progress.
     #[error("too many lists, searches and reports are being read; try again later")]
     Busy,
     /// Another run has taken over the lease of the job. Nothing was written.

@@ -36,10 +36,10 @@ pub(super) const TOMBSTONE_PARTITIONS: u8 = 4;
 pub(super) const NIOSXAAS_PREFIX: &str = "NIOSXAAS#";
 pub(super) const NIOSXAAS_SORT: &str = "CLEANUP";
 
-/// The reason why a stored item is not a valid sandbox.
+/// The reason why a stored item is not a valid sandbox, or why a sandbox cannot be stored.
 #[derive(Debug, Error)]
 pub enum ItemFault {
-    /// An attribute is missing or of another type.
+    /// The attributes cannot be converted to an item.
     #[error(transparent)]
     Shape(#[from] serde_dynamo::Error),
     /// The value of an attribute is invalid.
@@ -115,6 +115,11 @@ pub(super) fn string(value: impl Into<String>) -> AttributeValue {
 /// Builds an attribute value of type number.
 pub(super) fn number(value: impl Into<i64>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
+}
+
+/// Returns an attribute that is a whole number.
+pub(super) fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
+    item?.get(name)?.as_n().ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
 use super::{
     PoolStore, StoreError,
     error::is_failed_condition,
-    item::{self, Item, number, string},
+    item::{self, Item, integer, number, string},
 };
 use crate::{
     clock::UnixSeconds,
@@ -320,10 +320,6 @@ fn run_of(lease: Option<&Item>) -> Option<String> {
 
 fn unsigned(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
-}
-
-pub(super) fn integer(item: Option<&Item>, name: &str) -> Option<i64> {
-    item?.get(name)?.as_n().ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl PoolStore {
         page_size: i32,
         start: Option<Item>,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
-        let _turn = self.reads.turn().await;
+        let _permit = self.reads.page_permit().await;
         if let Some(status) = status {
             let query = self
                 .by_status(status)

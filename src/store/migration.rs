@@ -49,7 +49,7 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Adds the holder of `sandbox`, if it is allocated to somebody.
+    /// Adds the holder of `sandbox`, if it is allocated and its item names one.
     pub fn add(&mut self, sandbox: Sandbox) {
         let is_allocated = sandbox.status == Status::Allocated;
         let Some(holder) = sandbox.holder.clone().filter(|_| is_allocated) else {
@@ -102,9 +102,10 @@ impl PoolStore {
         })
     }
 
-    /// Moves what an earlier build of this broker wrote into the pool's table, writes a claim for every allocated
-    /// sandbox that lacks one, so that a retry of its holder is answered with it, and then the schema item. It may run
-    /// again at any time, also concurrently with allocations: it never overwrites a claim whose sandbox is still held.
+    /// Moves the items that an earlier build of this broker wrote to the pool's table, writes a claim for every
+    /// allocated sandbox that lacks one, so that a retry of its holder is answered with it, and then writes the schema
+    /// item. It may run again at any time, also concurrently with allocations: it never overwrites a claim whose
+    /// sandbox is still held.
     ///
     /// # Errors
     /// [`StoreError`]. Written claims remain, and another run continues.
@@ -201,13 +202,6 @@ impl PoolStore {
         }))
     }
 
-    fn put_companion_item(&self, item: Item) -> PutItemFluentBuilder {
-        self.client
-            .put_item()
-            .table_name(&self.table.companion)
-            .set_item(Some(item))
-    }
-
     /// Inserts an item into the companion table, unless there is one with its key. Returns whether it was inserted.
     pub(super) async fn put_new_companion_item(&self, item: Item) -> Result<bool, StoreError> {
         let put = self.put_companion_item(item);
@@ -215,8 +209,8 @@ impl PoolStore {
             .await
     }
 
-    /// Sends a conditional put. Returns whether its condition held. An allocation may be writing the same claim, so a put
-    /// that conflicts with a transaction is retried.
+    /// Sends a conditional put. Returns whether its condition held. An allocation may be writing the same claim, so a
+    /// put that conflicts with a transaction is retried.
     async fn put_if(&self, put: PutItemFluentBuilder) -> Result<bool, StoreError> {
         let mut attempt = 0;
         loop {

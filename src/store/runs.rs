@@ -87,10 +87,7 @@ impl PoolStore {
         item.extend(run_key(id));
         item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
         let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table.companion)
-            .set_item(Some(item))
+            .put_companion_item(item)
             .condition_expression("attribute_not_exists(PK) OR #state = :running")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":running", string("running"))
@@ -140,8 +137,8 @@ impl PoolStore {
         job: JobName,
         limit: i32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let reads = self.reads.for_people();
-        let _turn = reads.turn().await;
+        let reads = self.reads.for_operators();
+        let _permit = reads.page_permit().await;
         let answer = self
             .client
             .query()

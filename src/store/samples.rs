@@ -1,11 +1,12 @@
 //! Samples of the pool over time, for the dashboard: one item for each [`SAMPLE_SPAN`].
 //!
-//! All processes write to the same item. The counts are those of the last writer; allocations and releases are added up.
-//! They are approximate: a crashed broker loses those of up to a minute, a crashed run of auto-expire its own, and a write
-//! whose answer was lost may count twice.
+//! All processes write to the same item. The counts are those of the last writer; allocations and releases are added
+//! up. They are approximate: a crashed broker loses those of up to a minute, a crashed run of auto-expire its own, and
+//! a write whose answer was lost may count twice.
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use serde::Deserialize;
 
 use super::{
@@ -83,27 +84,18 @@ impl PoolStore {
         flow: Flow,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let at = start_of_span(now);
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table.companion)
-            .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
+            .sample_update(flow, now)
             .update_expression(
                 "SET sampled_at = :at, available = :available, allocated = :allocated, \
                  pending_deletion = :pending_deletion, stale = :stale, deletion_failed = :deletion_failed, \
                  #ttl = :ttl ADD allocations :allocations, releases :releases",
             )
-            .expression_attribute_names("#ttl", "ttl")
-            .expression_attribute_values(":at", number(at.0))
             .expression_attribute_values(":available", number(count(counts.available)))
             .expression_attribute_values(":allocated", number(count(counts.allocated)))
             .expression_attribute_values(":pending_deletion", number(count(counts.pending_deletion)))
             .expression_attribute_values(":stale", number(count(counts.stale)))
-            .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)))
-            .expression_attribute_values(":allocations", number(count(flow.allocations)))
-            .expression_attribute_values(":releases", number(count(flow.releases)))
-            .expression_attribute_values(":ttl", number((at + SAMPLE_RETENTION).0));
+            .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)));
         match self.update_item(update).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
@@ -115,24 +107,27 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_flow(&self, flow: Flow, now: UnixSeconds) -> Result<(), StoreError> {
-        let at = start_of_span(now);
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table.companion)
-            .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
-            .update_expression(
-                "SET sampled_at = :at, #ttl = :ttl ADD allocations :allocations, releases :releases",
-            )
-            .expression_attribute_names("#ttl", "ttl")
-            .expression_attribute_values(":at", number(at.0))
-            .expression_attribute_values(":allocations", number(count(flow.allocations)))
-            .expression_attribute_values(":releases", number(count(flow.releases)))
-            .expression_attribute_values(":ttl", number((at + SAMPLE_RETENTION).0));
+        let update = self.sample_update(flow, now).update_expression(
+            "SET sampled_at = :at, #ttl = :ttl ADD allocations :allocations, releases :releases",
+        );
         match self.update_item(update).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),
         }
+    }
+
+    /// Starts an update of the sample of `now`, with the values that every update of it sets or adds.
+    fn sample_update(&self, flow: Flow, now: UnixSeconds) -> UpdateItemFluentBuilder {
+        let at = start_of_span(now);
+        self.client
+            .update_item()
+            .table_name(&self.table.companion)
+            .set_key(Some(item::key(PARTITION.to_owned(), &sort(at))))
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":at", number(at.0))
+            .expression_attribute_values(":ttl", number((at + SAMPLE_RETENTION).0))
+            .expression_attribute_values(":allocations", number(count(flow.allocations)))
+            .expression_attribute_values(":releases", number(count(flow.releases)))
     }
 
     /// Reads the samples of the last `span` before `now`, oldest first.
@@ -144,8 +139,8 @@ impl PoolStore {
         span: Duration,
         now: UnixSeconds,
     ) -> Result<Vec<Sample>, StoreError> {
-        // The query leaves out older samples, which TTL may remove days late, and later ones, which a broker wrote whose
-        // clock was ahead.
+        // The query leaves out older samples, which TTL may remove days late, and later ones, which a broker wrote
+        // whose clock was ahead.
         let query = self
             .client
             .query()
@@ -156,7 +151,7 @@ impl PoolStore {
             .expression_attribute_values(":last", string(sort(now + MAX_CLOCK_SKEW)))
             .limit(self.reads.page_of(ITEMS_PER_PAGE));
         let mut samples: Vec<Sample> = Vec::new();
-        for row in self.for_people().collect(query, read_row).await? {
+        for row in self.for_operators().collect(query, read_row).await? {
             let before = samples.last().map(|sample| sample.counts);
             samples.extend(sample(&row, before));
         }

@@ -25,16 +25,16 @@ pub struct SandboxPage {
     pub sandboxes: Vec<Sandbox>,
     /// The tombstones on it.
     pub tombstones: Vec<Tombstone>,
-    /// The unreadable sandbox items.
+    /// The unreadable items on it.
     pub unreadable: Vec<UnreadableSandbox>,
 }
 
-/// What is known of an unreadable sandbox item.
+/// The identity of an unreadable item of the pool, so that sync does not insert its account again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableSandbox {
     /// The id in its key.
     pub id: String,
-    /// The external id of its account, if that is a text.
+    /// The external id of its account, if it is a text.
     pub external_id: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct UnreadableSandbox {
 pub struct Selection {
     /// The sandboxes.
     pub sandboxes: Vec<Sandbox>,
-    /// The number of unreadable sandbox items among those selected.
+    /// The number of unreadable items among those selected.
     pub unreadable: usize,
 }
 
@@ -59,10 +59,7 @@ impl PoolStore {
     ) -> impl Stream<Item = Result<SandboxPage, StoreError>> + Send + Unpin + use<> {
         let store = self.clone();
         let scan = self
-            .client
-            .scan()
-            .table_name(&self.table.name)
-            .limit(self.reads.page_of(ITEMS_PER_PAGE))
+            .pool_scan()
             .consistent_read(true)
             .filter_expression("SK = :meta AND begins_with(PK, :sandbox)")
             .expression_attribute_values(":meta", string(SANDBOX_SORT))
@@ -118,10 +115,7 @@ impl PoolStore {
         &self,
     ) -> impl Stream<Item = Result<Vec<NiosxaasRecord>, StoreError>> + Send + Unpin + use<> {
         let scan = self
-            .client
-            .scan()
-            .table_name(&self.table.name)
-            .limit(self.reads.page_of(ITEMS_PER_PAGE))
+            .pool_scan()
             .filter_expression("SK = :record AND begins_with(PK, :prefix)")
             .expression_attribute_values(":record", string(item::NIOSXAAS_SORT))
             .expression_attribute_values(":prefix", string(item::NIOSXAAS_PREFIX));
@@ -196,6 +190,14 @@ impl PoolStore {
             unreadable: count - sandboxes.len(),
             sandboxes,
         })
+    }
+
+    /// Starts a scan of the pool's table.
+    pub(super) fn pool_scan(&self) -> ScanFluentBuilder {
+        self.client
+            .scan()
+            .table_name(&self.table.name)
+            .limit(self.reads.page_of(ITEMS_PER_PAGE))
     }
 
     /// Reads the pages of a scan.

@@ -1,4 +1,4 @@
-//! Creation of the tables, and their comparison with what the broker needs.
+//! Creation of the tables, and their comparison with the schema that the broker requires.
 
 mod comparison;
 

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::{
     PoolStore, StoreError,
-    item::{self, Item, ItemFault, number},
+    item::{self, Item, ItemFault, integer, number},
 };
 use crate::{clock::UnixSeconds, domain::UnreadableCount};
 
-/// A sandbox item that is no valid sandbox. Jobs leave it as it is.
+/// An item of the pool that is no valid sandbox, as admins see it. Jobs leave it as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnreadableItem {
     /// Its partition key, `SBX#{sandbox_id}`.
@@ -73,7 +73,7 @@ fn count_key() -> Item {
 }
 
 impl PoolStore {
-    /// Records how many unreadable items a scan of the whole table has found.
+    /// Records the number of unreadable items that a scan of the whole pool's table has found.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -86,28 +86,22 @@ impl PoolStore {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         item.insert("unreadable".to_owned(), number(count));
         item.insert("counted_at".to_owned(), number(now.0));
-        self.client
-            .put_item()
-            .table_name(&self.table.companion)
-            .set_item(Some(item))
+        self.put_companion_item(item)
             .send()
             .await
             .map(drop)
             .map_err(|error| StoreError::from_sdk("PutItem", error))
     }
 
-    /// Returns the number of unreadable items that the last scan of the whole table has found; `None` before the first.
+    /// Returns the number of unreadable items that the last such scan has found; `None` before the first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn unreadable(&self) -> Result<Option<UnreadableCount>, StoreError> {
         let item = self.get_item(&self.table.companion, count_key()).await?;
-        let number = |name| -> Option<i64> {
-            let value = item.as_ref()?.get(name)?;
-            value.as_n().ok()?.parse().ok()
-        };
-        Ok(number("unreadable")
-            .zip(number("counted_at"))
+        let integer = |name| integer(item.as_ref(), name);
+        Ok(integer("unreadable")
+            .zip(integer("counted_at"))
             .map(|(count, at)| UnreadableCount {
                 count: u64::try_from(count).unwrap_or(0),
                 at: UnixSeconds(at),

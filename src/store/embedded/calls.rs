@@ -94,7 +94,7 @@ impl Calls {
     /// Executes calls until the queue is closed and empty. Several threads may serve one queue.
     pub(super) fn serve(&self, execute: impl Fn(&str, &[u8]) -> EngineAnswer) {
         while let Some((call, is_page)) = self.next() {
-            // Nobody waits for the answer any more: its request was cancelled or timed out.
+            // Without a receiver, the request of the call was cancelled or has timed out.
             if !call.answer.is_closed() {
                 let run = AssertUnwindSafe(|| execute(&call.operation, &call.body));
                 // The panic is logged by the hook. Without an answer the call fails.

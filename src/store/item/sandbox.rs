@@ -141,8 +141,8 @@ fn whole(text: &str) -> Option<i64> {
     whole.parse().ok().filter(|_| is_whole)
 }
 
-/// Converts a sandbox item. Whatever is stored is read: the rules for identifiers hold for input only. An allocation
-/// without an end was made by the FastAPI service, and lasts for `inherited_hours`.
+/// Converts a sandbox item. Any stored identifier is accepted, because the rules for identifiers hold for input only.
+/// An allocation without an end is inherited, and lasts for `inherited_hours`.
 ///
 /// # Errors
 /// [`ItemFault`] if the item has no status, start of the allocation, name or account, or another id than its key.
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_meaning_is_read_whatever_its_type() {
+    fn attribute_with_a_clear_meaning_is_read_although_its_type_differs() {
         let mut item = used();
         for (name, value) in [
             ("sandbox_id", number(2_009_521)),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn allocated_sandbox_of_nobody_can_expire() {
+    fn allocated_sandbox_without_a_holder_can_expire() {
         let mut item = used();
         item.remove("allocated_to_track");
         let sandbox = read(item).unwrap();

@@ -1,4 +1,4 @@
-//! The comparison of the tables with what the broker needs.
+//! The comparison of the tables with the schema that the broker requires.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ use crate::store::{PoolStore, StoreError, TableNames};
 const INDEXES_READ: usize = 2;
 const KEY: &str = "PK (S), SK (S)";
 
-/// A difference between a table and what the broker needs.
+/// A difference between a table and the schema that the broker requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDifference {
-    /// Whether the broker must not use the table until it is mended.
+    /// Whether the broker must not use the table until it is corrected.
     pub is_fatal: bool,
-    /// What differs, and what to do.
+    /// The difference, and the remedy.
     text: String,
 }
 
@@ -45,9 +45,9 @@ impl TableDifference {
     }
 }
 
-/// One of the two tables, as the broker needs it.
+/// One of the two tables, as the broker requires it.
 #[derive(Clone, Copy)]
-struct Needed<'a> {
+struct RequiredTable<'a> {
     /// How messages name it: `/readyz` is public, so it does not show the table's name.
     title: &'static str,
     variable: &'static str,
@@ -56,45 +56,48 @@ struct Needed<'a> {
 }
 
 impl PoolStore {
-    /// Compares the pool's table and the companion table with what the broker needs: keys and their types, indexes,
-    /// TTL and status.
+    /// Compares the pool's table and the companion table with the schema that the broker requires: keys and
+    /// their types, indexes, TTL and status.
     ///
     /// # Errors
     /// [`StoreError`], such as [`StoreError::Denied`] without the permissions `DescribeTable` and
     /// `DescribeTimeToLive`.
     pub async fn compare_tables(&self) -> Result<Vec<TableDifference>, StoreError> {
         let indexes = self.table.indexes();
-        let (pool, companion) = needed(&self.table, &indexes);
+        let (pool, companion) = required_tables(&self.table, &indexes);
         let (mut pool, companion) = tokio::try_join!(self.compare(pool), self.compare(companion))?;
         pool.extend(companion);
         Ok(pool)
     }
 
-    async fn compare(&self, needed: Needed<'_>) -> Result<Vec<TableDifference>, StoreError> {
-        let Some(table) = self.describe_table(needed.name).await? else {
+    async fn compare(
+        &self,
+        required: RequiredTable<'_>,
+    ) -> Result<Vec<TableDifference>, StoreError> {
+        let Some(table) = self.describe_table(required.name).await? else {
             return Ok(vec![TableDifference::fatal(format!(
                 "{} does not exist: run `sandbox-broker table create`, or correct {}",
-                needed.title, needed.variable
+                required.title, required.variable
             ))]);
         };
-        let mut differences = shape(needed, &table);
-        let ttl = self.describe_ttl(needed.name).await?;
-        differences.extend(ttl_difference(needed.title, ttl.as_ref()));
+        let mut differences = shape(required, &table);
+        let ttl = self.describe_ttl(required.name).await?;
+        differences.extend(ttl_difference(required.title, ttl.as_ref()));
         Ok(differences)
     }
 }
 
-fn needed<'a>(
+fn required_tables<'a>(
     table: &'a TableNames,
     indexes: &'a [(&'a str, &'static str)],
-) -> (Needed<'a>, Needed<'a>) {
-    let pool = Needed {
+) -> (RequiredTable<'a>, RequiredTable<'a>) {
+    let pool = RequiredTable {
         title: "the pool's table",
         variable: "DDB_TABLE_NAME",
         name: &table.name,
         indexes,
     };
-    let companion = Needed {
+    let companion = RequiredTable {
         title: "the companion table",
         variable: "DDB_COMPANION_TABLE_NAME",
         name: &table.companion,
@@ -108,10 +111,10 @@ pub(super) fn has_our_key(table: &TableDescription) -> bool {
     key_text(table.key_schema(), table.attribute_definitions()) == KEY
 }
 
-fn shape(needed: Needed<'_>, table: &TableDescription) -> Vec<TableDifference> {
-    let Needed {
+fn shape(required: RequiredTable<'_>, table: &TableDescription) -> Vec<TableDifference> {
+    let RequiredTable {
         title, variable, ..
-    } = needed;
+    } = required;
     let mut differences = Vec::new();
     // A table that is being updated can be used.
     if let Some(status) = table.table_status()
@@ -127,7 +130,7 @@ fn shape(needed: Needed<'_>, table: &TableDescription) -> Vec<TableDifference> {
             "{title} has the key {key} instead of {KEY}, which cannot be changed: set {variable} to another table"
         )));
     }
-    for (number, &(name, hash)) in needed.indexes.iter().enumerate() {
+    for (number, &(name, hash)) in required.indexes.iter().enumerate() {
         let found = table
             .global_secondary_indexes()
             .iter()
