@@ -72,12 +72,12 @@ pub enum StartError {
         /// The cause.
         source: StoreError,
     },
-    /// A table differs from what the broker needs.
+    /// A table differs from the schema that the broker requires.
     #[error("the table {table} or its companion cannot be used: {}", differences.join("; "))]
     Tables {
         /// The table's name.
         table: String,
-        /// What differs, and what to do.
+        /// The differences, and the remedy of each.
         differences: Vec<String>,
     },
     /// The table was written by a newer broker.
@@ -138,7 +138,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the database of `config`. On the embedded engine the table is created if it does not exist.
+    /// Opens the database of `config`. On the embedded engine the tables are created if they do not exist.
     ///
     /// # Errors
     /// [`StartError`].
@@ -171,7 +171,7 @@ impl Storage {
     }
 }
 
-/// Checks that there are certificate authorities for the services besides the database, as far as they need TLS.
+/// Checks that there are certificate authorities for the services besides the database that are reached over TLS.
 fn check_services(config: &Config) -> Result<(), NoAuthorities> {
     if config.secrets.is_used() {
         check_authorities(config.secrets.endpoint.as_deref().unwrap_or("AWS"))?;
@@ -374,13 +374,13 @@ impl App {
     }
 }
 
-/// Compares the tables with what the broker needs. Without the permission to describe them, they are used as they are.
+/// Compares the tables with the required schema. Without the permission to describe them, they are used as they are.
 async fn check_tables(config: &Config, store: &PoolStore) -> Result<(), StartError> {
     let differences = match store.compare_tables().await {
         Ok(differences) => differences,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "tables not compared with what the broker needs");
+            tracing::warn!(error, "tables not compared with the required schema");
             return Ok(());
         }
     };
@@ -388,7 +388,7 @@ async fn check_tables(config: &Config, store: &PoolStore) -> Result<(), StartErr
         .iter()
         .partition(|difference| difference.is_fatal);
     for difference in tolerable {
-        tracing::warn!(%difference, "table differs from what the broker needs");
+        tracing::warn!(%difference, "table differs from the required schema");
     }
     if fatal.is_empty() {
         return Ok(());
@@ -399,8 +399,8 @@ async fn check_tables(config: &Config, store: &PoolStore) -> Result<(), StartErr
     })
 }
 
-/// Migrates the table if it was written by the FastAPI service, which wrote no claims. The layout of an earlier build is
-/// migrated only where no other process can use the table.
+/// Migrates the pool's table if it was written by the FastAPI service, which wrote no claims. The layout of an earlier
+/// build is migrated only where no other process can use the table.
 async fn migrate_once(
     config: &Config,
     store: &PoolStore,

@@ -28,7 +28,7 @@ pub(crate) const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
 /// The default of `BROKER_ADMIN_TOKEN`, for laptops.
 pub(crate) const DEFAULT_ADMIN_TOKEN: &str = "dev-admin-token";
 
-/// Tokens that everybody knows: those above, the defaults of the FastAPI service, and those of its examples.
+/// Public tokens, which everybody knows: those above, the defaults of the FastAPI service, and those of its examples.
 const PUBLIC_TOKENS: [&str; 8] = [
     DEFAULT_TRACK_TOKEN,
     DEFAULT_ADMIN_TOKEN,
@@ -40,7 +40,7 @@ const PUBLIC_TOKENS: [&str; 8] = [
     "admin_token_local",
 ];
 
-/// Whether everybody knows the token, because it is in the source of this broker or of the FastAPI service.
+/// Returns whether a token is public: in the source of this broker or of the FastAPI service.
 pub(crate) fn is_public(token: &str) -> bool {
     PUBLIC_TOKENS.contains(&token)
 }
@@ -163,8 +163,8 @@ impl Authenticator {
             .any(|token| token.role == role && others.contains(&token.fingerprint))
     }
 
-    /// Returns the roles of a token that is known to be valid; none for any other. Takes about a microsecond, and the same
-    /// time for every token of the same length.
+    /// Returns the roles of a token that is known to be valid; none for any other. Takes about a microsecond, and the
+    /// same time for every token of the same length.
     #[must_use]
     pub fn roles_of(&self, token: &str) -> Roles {
         let (presented, now) = (fingerprint(token), self.clock.monotonic());

@@ -41,7 +41,7 @@ pub enum Command {
     /// already in progress, 1 if it failed or was interrupted.
     #[command(subcommand)]
     Job(Job),
-    /// Create or migrate the table.
+    /// Create or migrate the tables.
     #[command(subcommand)]
     Table(Table),
     /// Run a simulated CSP, for tests and demonstrations.
@@ -83,13 +83,13 @@ pub enum Job {
     },
 }
 
-/// The operations on the table.
+/// The operations on the tables.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Table {
-    /// Create the table, its indexes and its TTL, as far as they do not exist.
+    /// Create the pool's table and the companion table, and enable their TTL, unless they exist.
     Create,
-    /// Migrate a table of the FastAPI service or of an earlier build: write the missing claim of every allocated sandbox,
-    /// and move other items to the companion table. Safe to repeat.
+    /// Migrate the pool's table of the FastAPI service or of an earlier build: write the missing claim of every
+    /// allocated sandbox, and move other items to the companion table. Safe to repeat.
     Migrate,
 }
 
@@ -113,7 +113,7 @@ pub struct SimulatorArguments {
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
     /// The first part of every path, which keeps other users and web pages out; letters, digits and '-'. Without it, a
-    /// random one is drawn. Other users of the machine see arguments.
+    /// random one is generated. Other users of the machine see arguments.
     #[arg(long, value_parser = parse_key)]
     pub key: Option<String>,
 }
@@ -127,8 +127,8 @@ fn parse_key(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// Prints a line to stdout. Output that nobody takes, because the pipe is closed or the disk is full, changes neither
-/// the work of a command nor its exit code.
+/// Prints a line to stdout. Output that cannot be written, because the pipe is closed or the disk is full, changes
+/// neither the work of a command nor its exit code.
 pub fn print(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }

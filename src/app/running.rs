@@ -83,8 +83,8 @@ impl RunningBroker {
         &self.app
     }
 
-    /// Is not ready, but serves for the shutdown delay, so that load balancers notice. Then stops accepting, and finishes
-    /// running requests and the current items of jobs, within the shutdown time-out.
+    /// Reports that the broker is not ready, and serves for the shutdown delay, so that load balancers notice. Then
+    /// stops accepting, and finishes running requests and the current items of jobs, within the shutdown time-out.
     pub async fn stop(self) {
         self.app.state.readiness.announce_stop();
         sleep(self.shutdown_delay).await;

@@ -50,7 +50,7 @@ async fn banner(config: &Config, running: &RunningBroker) -> String {
         CspMode::Simulated => "simulated: the accounts are made up",
         CspMode::Live => &config.csp.base_url,
     };
-    // Only tokens that everybody knows are shown.
+    // Only public tokens are shown.
     let shown = |tokens: &[SecretString], variable: &str| {
         let public = tokens.iter().find(|token| is_public(token.expose_secret()));
         public.map_or_else(

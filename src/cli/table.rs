@@ -15,7 +15,7 @@ use crate::{
 /// Creates or migrates the tables of `config`, and prints the result as one line of JSON.
 ///
 /// # Errors
-/// If the tables cannot be reached or changed, or if an existing one differs from what the broker needs.
+/// If the tables cannot be reached or changed, or if an existing one differs from the required schema.
 pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
     let storage = Storage::open(config, Metrics::new()).await?;
     let name = &config.store.table.name;

@@ -58,7 +58,7 @@ pub(super) fn read_secrets(reader: &mut Reader<'_>) -> SecretsConfig {
                 "nothing if that is set: set only one of the two",
             );
         }
-        // A default token, or none, would silently take the place of the secret that is missing.
+        // Otherwise a default token, or none, would silently replace the missing secret.
         if !is_in_manager && reader.raw(variable).is_none() {
             for empty in [variable, secret_variable] {
                 if reader.is_empty(empty) {

@@ -115,7 +115,7 @@ fn parse_origin(text: &str) -> Option<HeaderValue> {
     let has_port = uri.authority()?.as_str() != host;
     let port = match uri.port_u16() {
         Some(port) if port != default_port => format!(":{port}"),
-        // Not a number of a port.
+        // The port is no valid number.
         None if has_port => return None,
         Some(_) | None => String::new(),
     };

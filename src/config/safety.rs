@@ -32,13 +32,13 @@ pub(super) fn refuse_unsafe(
     } else {
         None
     };
-    let is_known = |token: &SecretString| is_public(token.expose_secret());
+    let has_public_text = |token: &SecretString| is_public(token.expose_secret());
     let public: Vec<_> = [
         ("BROKER_API_TOKEN", &auth.track_tokens),
         ("BROKER_ADMIN_TOKEN", &auth.admin_tokens),
     ]
     .into_iter()
-    .filter(|(_, tokens)| tokens.iter().any(is_known))
+    .filter(|(_, tokens)| tokens.iter().any(has_public_text))
     .map(|(variable, _)| variable)
     .collect();
     if let Some(takes) = takes_instead {

@@ -1,5 +1,5 @@
-//! Settings of the FastAPI service that say where its pool and its CSP are, but not to this broker, which needs `STORE`
-//! and `CSP_MODE`. With the defaults of a laptop it would hand out made-up accounts in their place.
+//! Settings that name a pool or a CSP elsewhere, without `STORE` and `CSP_MODE`. They sufficed for the FastAPI service;
+//! this broker, with the defaults of a laptop, would allocate made-up accounts instead.
 
 use secrecy::ExposeSecret;
 

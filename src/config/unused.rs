@@ -1,5 +1,5 @@
-//! Variables that are set without effect: those of the FastAPI service that mean nothing here, those that another setting
-//! turns off, and probable typing errors.
+//! Variables that are set without effect: those of the FastAPI service that this broker does not use, those that
+//! another setting turns off, and probable typing errors.
 
 use super::reader::Reader;
 use crate::{csp::CspMode, store::Engine};
@@ -97,7 +97,8 @@ fn intended<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .or_else(|| extended(name, known))
 }
 
-/// Returns the known variable that `name` continues or shortens by whole words: `BROKER_API_TOKEN_FILE`, `SYNC_INTERVAL`.
+/// Returns the known variable that `name` continues or shortens by whole words: `BROKER_API_TOKEN_FILE`,
+/// `SYNC_INTERVAL`.
 fn extended<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let continues = |long: &str, short: &str| {
         short.len() >= MIN_LENGTH

@@ -86,8 +86,8 @@ pub fn serve(
 }
 
 impl ServerHandle {
-    /// Answers the clients that have connected and stops accepting further ones; waits for the end at most until
-    /// `deadline`.
+    /// Answers the clients that have connected and stops accepting further ones. Waits for the end until `deadline` at
+    /// most.
     pub async fn stop(mut self, deadline: Instant) {
         self.stop.cancel();
         if tokio::time::timeout_at(deadline, &mut self.task)
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn incomplete_request_of_a_client_that_is_gone_ends_the_connection() {
+    async fn incomplete_request_of_a_disconnected_client_ends_the_connection() {
         let (address, server) = serve_with(timeouts(LONG, LONG, LONG));
         for head in ["", "GET / HTTP/1.1\r\nHo", "GET / HTTP/1.1\r\nHost: a\r\n"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopped_server_answers_connections_in_its_queue_and_requests_on_their_way() {
+    async fn stopped_server_answers_queued_connections_and_requests_in_transit() {
         let (address, server) = serve_with(timeouts(LONG, LONG, LONG));
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut idle = TcpStream::connect(address).await.unwrap();

@@ -179,14 +179,14 @@ impl From<Sandbox> for AdminSandboxBody {
     }
 }
 
-/// An item of the pool that is no valid sandbox. Jobs leave it as it is; repair or remove it in the table.
+/// An item of the pool that is no valid sandbox. Jobs leave it as it is; repair or remove it in the pool's table.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = UnreadableItem, example = json!({
     "key": "SBX#2009521", "fault": "status: unknown status \"deleted\"",
     "attributes": { "PK": "SBX#2009521", "SK": "META", "sandbox_id": "2009521", "status": "deleted", "allocated_at": 0 }
 }))]
 pub(crate) struct UnreadableBody {
-    /// Its partition key in the table.
+    /// Its partition key in the pool's table.
     pub key: String,
     /// Why it is unreadable.
     pub fault: String,

@@ -45,9 +45,9 @@ pub(crate) struct ReadyBody {
     pub status: &'static str,
     /// The current time, in Unix seconds.
     pub timestamp: UnixSeconds,
-    /// The result of each check: `ok`, or the error. `dynamodb`: the table can be read. `tables`: both tables have the
-    /// keys, indexes and TTL that the broker needs, compared at the start and every 10 minutes. `disk`: the embedded
-    /// database can be written. `shutdown`: the broker is about to stop.
+    /// The result of each check: `ok`, or the error. `dynamodb`: the companion table can be read. `tables`: both tables
+    /// have the keys, indexes and TTL that the broker needs, compared at the start and every 10 minutes. `disk`: the
+    /// embedded database can be written. `shutdown`: the broker is about to stop.
     pub checks: BTreeMap<&'static str, String>,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
                        With `METRICS_PORT` set, only that port serves them.",
         body = String,
         content_type = "text/plain",
-        example = "# HELP broker_pool_available Available sandboxes in the table.\n# TYPE broker_pool_available gauge\nbroker_pool_available 200\n",
+        example = "# HELP broker_pool_available Available sandboxes in the pool's table.\n# TYPE broker_pool_available gauge\nbroker_pool_available 200\n",
     )),
 )]
 async fn metrics(State(state): State<AppState>) -> Response {

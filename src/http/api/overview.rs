@@ -75,7 +75,7 @@ pub(crate) struct OverviewBody {
     pub lasts_for_seconds: Option<u64>,
     /// The state of every job.
     pub jobs: Vec<JobBody>,
-    /// The circuit breakers, which all processes share through the table.
+    /// The circuit breakers, which all processes share through the companion table.
     pub breakers: Vec<BreakerBody>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,

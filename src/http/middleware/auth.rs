@@ -17,8 +17,8 @@ pub(crate) fn known_roles(auth: &Authenticator, headers: &HeaderMap) -> Option<R
     (!roles.is_empty() && is_accepted_here(token, headers)).then_some(roles)
 }
 
-/// Returns the roles of a token that was not known to be valid when the request came. A rotation may just have made it
-/// valid, so the tokens are refreshed first.
+/// Returns the roles of a token that was not known to be valid when the request arrived. A rotation may just have made
+/// it valid, so the tokens are refreshed first.
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`].
@@ -49,7 +49,7 @@ fn is_accepted_here(token: &str, headers: &HeaderMap) -> bool {
 
 /// Returns whether a request is addressed to a loopback address and, if a web page sent it, the page is from one too.
 ///
-/// Everyone knows the default tokens, and any page in a browser on this machine reaches loopback addresses: with
+/// Public tokens are known to everybody, and any page in a browser on this machine reaches loopback addresses: with
 /// `CORS_ALLOWED_ORIGINS=*`, or under a name of its own that it makes resolve to 127.0.0.1. The headers `Origin` and
 /// `Host` reveal it; pages cannot set them.
 fn is_for_this_machine(headers: &HeaderMap) -> bool {

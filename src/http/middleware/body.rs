@@ -47,8 +47,8 @@ fn slow_body(limit: Duration) -> ApiError {
     )
 }
 
-/// The layer that answers with [`ErrorCode::StoreUnavailable`] when a request takes too long: its handler waits for
-/// nothing but the database.
+/// The layer that answers with [`ErrorCode::StoreUnavailable`] when a request takes too long: its handler waits only
+/// for the database.
 pub(crate) async fn limit_time(
     State(limit): State<Duration>,
     request: Request,

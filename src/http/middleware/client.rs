@@ -25,7 +25,7 @@ impl ClientAddress {
 #[derive(Clone, Debug)]
 pub(crate) struct TrustedProxies {
     hops: usize,
-    /// The warning of a proxy that is not trusted.
+    /// Limits the warning of an untrusted proxy to one.
     warning: Arc<Once>,
 }
 

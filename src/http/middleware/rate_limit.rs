@@ -121,12 +121,12 @@ impl RateLimits {
     }
 }
 
-/// The layer in front of all others that cost something.
+/// The layer that limits by address. It runs before every layer that costs more.
 ///
-/// A request with a valid token is admitted, whatever other clients at its address do: the check costs less than the
+/// A request with a valid token is admitted, independent of other clients at its address: the check costs less than the
 /// limit. All others have the limit of their address. A wrong token that the address has not used lately is a guess, of
-/// which only few are admitted, because each may wait for a refresh of the tokens. A script that repeats one wrong token
-/// makes no further guesses, so it gets an answer that says so.
+/// which only few are admitted, because each may wait for a refresh of the tokens. A script that repeats one wrong
+/// token makes no further guesses, so it is answered that its token is not valid.
 pub(crate) async fn limit_addresses(
     State(limits): State<RateLimits>,
     mut request: Request,

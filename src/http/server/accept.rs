@@ -33,13 +33,13 @@ use super::{
 const MAX_HEADERS: usize = 32 * 1024;
 /// The pause after a failure to accept for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A server that stops considers a client that has sent nothing for this long to be idle. It covers the way of a request
-/// that the client had sent when it could not know of the end.
+/// A server that stops considers a client that has sent nothing for this long to be idle. It covers the transit of a
+/// request that the client sent before it could know of the shutdown.
 const QUIET: Duration = Duration::from_millis(100);
-/// How long a server that stops accepts further connections, if they keep coming.
+/// How long a server that stops accepts further connections while they keep arriving.
 const MAX_DRAIN: Duration = Duration::from_millis(500);
-/// How long it waits for clients to be idle, if requests keep coming: long enough for those of a burst, and a small part
-/// of the time that the answers have.
+/// How long it waits for clients to be idle while requests keep arriving: long enough for those of a burst, and a small
+/// part of the time that the answers have.
 const MAX_WAIT_FOR_IDLE: Duration = Duration::from_secs(2);
 
 /// Accepts the connections of one listener.
@@ -86,9 +86,9 @@ impl Acceptor {
 
     /// Accepts until `stop`, then answers the requests of all connections that clients have opened, and closes them.
     ///
-    /// From `stop` on every answer is the last one of its connection. The listener closes when no connection has come for
-    /// [`QUIET`]: closing it resets those in its queue. Connections without a request close when no request has come for
-    /// [`QUIET`]: closing them resets a request on its way. Neither waits for clients that never pause.
+    /// From `stop` on every answer is the last one of its connection. The listener closes when no connection has
+    /// arrived for [`QUIET`]: closing it resets those in its queue. Connections without a request close when no request
+    /// has arrived for [`QUIET`]: closing them resets a request in transit. Neither waits for clients that never pause.
     pub(super) async fn run(self, listener: TcpListener) {
         let mut logs = AcceptLogs::default();
         let accept_all = async {
@@ -103,7 +103,7 @@ impl Acceptor {
                 .is_ok()
             {}
         };
-        // Further clients get no connection, and so know that nothing was done for them.
+        // Later connections are refused, so their clients know that no request was executed.
         let _ = timeout(MAX_DRAIN, drain).await;
         drop(listener);
         let until_idle = async { while timeout(QUIET, self.requests.notified()).await.is_ok() {} };
@@ -175,8 +175,8 @@ impl Acceptor {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .max_buf_size(MAX_HEADERS)
-            // A client may close its sending side after its request. One that is gone looks the same; its request ends
-            // with its own time limit.
+            // A client may close its sending side after its request. A client that has disconnected looks the same; its
+            // request ends with its own time limit.
             .half_close(true)
             // Also runs between requests, so it bounds idle connections; `detector` bounds headers that have begun.
             .header_read_timeout(self.timeouts.idle)
