@@ -48,8 +48,8 @@ resource "aws_lb_target_group" "broker" {
 
   health_check {
     # Not /readyz: ECS replaces tasks that fail this check, so an outage of DynamoDB would replace every one of them, and
-    # requests would get 502 from the load balancer in place of the broker's 503. A broker that cannot use the table does
-    # not start, so a faulty deployment does not pass this check either.
+    # requests would get 502 from the load balancer in place of the broker's 503. A broker that cannot use the tables
+    # does not start, so a faulty deployment does not pass this check either.
     path                = "/healthz"
     matcher             = "200"
     interval            = 10

@@ -1,5 +1,5 @@
 # The pool's table, which has the FastAPI service's key and indexes and can be its table (README.md), and the companion
-# table, which stores everything that is not a sandbox.
+# table, which stores all other items.
 
 locals {
   # Index name to partition key. The sort key is always allocated_at, and all attributes are projected. Only sandbox

@@ -114,7 +114,7 @@ resource "aws_iam_role_policy" "github_plan" {
   policy = data.aws_iam_policy_document.github_plan[0].json
 }
 
-# apply: whoever may change roles is an administrator in effect. Reviewers of the environment `production` guard it.
+# apply: a role that may change roles is an administrator in effect. Reviewers of the environment `production` guard it.
 
 resource "aws_iam_role_policy_attachment" "github_apply" {
   count = length(local.github)

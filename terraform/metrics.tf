@@ -34,7 +34,7 @@ locals {
 }
 
 locals {
-  # What a job has found out, in both log groups for the same reason.
+  # Events of jobs, in both log groups for the same reason.
   job_events = {
     for pair in setproduct(["broker", "jobs"], [
       { event = "breaker-opened", message = "circuit breaker opened", metric = "BreakerOpened" },

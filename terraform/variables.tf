@@ -488,7 +488,7 @@ variable "table_name" {
 }
 
 variable "companion_table_name" {
-  description = "The companion table, which stores everything that is not a sandbox. If null, its name is table_name followed by -companion."
+  description = "The companion table, which stores all items that are neither sandboxes nor NIOSXaaS records. If null, its name is table_name followed by -companion."
   type        = string
   default     = null
 
