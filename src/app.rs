@@ -304,7 +304,7 @@ impl App {
             let job = SyncJob { force: false };
             match self.state.runner.start(job).await {
                 Ok(run) => drop(run.finish().await.map_err(StartError::FirstSync)?),
-                // Another broker on the same table fills the pool.
+                // Another broker on the same tables fills the pool.
                 Err(JobStartError::Running { .. }) => {}
                 Err(fault) => return Err(StartError::FirstSyncStart(fault)),
             }

@@ -72,7 +72,7 @@ pub enum BrokerError {
     Store(#[from] StoreError),
 }
 
-/// The use cases over one table.
+/// The use cases over one pool.
 #[derive(Debug)]
 pub struct Broker {
     store: PoolStore,
