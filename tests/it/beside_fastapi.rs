@@ -1,4 +1,4 @@
-//! The FastAPI service beside this broker: what that service reads of the pool's table, and what it wrote there.
+//! The FastAPI service beside this broker: it reads every item of the pool's table, and its own items are read.
 
 use aws_sdk_dynamodb::types::AttributeValue::{Bool, N, Null, S};
 use reqwest::Method;
@@ -112,7 +112,7 @@ async fn fastapi_service_reads_every_item_of_the_pools_table() {
     assert_eq!(
         items.len() as u64,
         sandboxes as u64 + statuses["deleted"],
-        "nothing else is in the table"
+        "nothing else is in the pool's table"
     );
 
     // Its dashboard.

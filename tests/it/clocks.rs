@@ -10,14 +10,9 @@ use sandbox_broker::{
 };
 use serde_json::Value;
 
-use crate::support::{Pool, START, TestBroker, simulated_csp};
+use crate::support::{Pool, START, TestBroker, simulated_csp, warning_codes};
 
 const DAY: Duration = Duration::from_hours(24);
-
-async fn overview(broker: &TestBroker) -> Value {
-    let answer = broker.client.admin(Method::GET, "/v1/admin/overview").await;
-    answer.json()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_under_a_fast_clock_do_not_stop_deletions_once_it_is_right() {
@@ -53,14 +48,14 @@ async fn runs_of_a_fast_clock_hide_no_later_run() {
     broker.clock.set(START + DAY);
     broker.client.job("auto-expire").await;
     broker.clock.set(START);
-    let job = &overview(&broker).await["jobs"][2];
+    let job = &broker.client.overview().await["jobs"][2];
     assert_eq!(
         (&job["last_success_at"], &job["next_due_at"]),
         (&Value::Null, &START.0.into())
     );
     broker.client.job("auto-expire").await;
     broker.clock.advance(Duration::from_hours(1));
-    let job = &overview(&broker).await["jobs"][2];
+    let job = &broker.client.overview().await["jobs"][2];
     assert_eq!(job["last_run"]["started_at"], START.0);
     assert_eq!(
         (&job["last_success_at"], &job["is_overdue"]),
@@ -74,9 +69,9 @@ async fn samples_of_a_fast_clock_are_left_out() {
     let broker = pool.broker().await;
     broker.clock.set(START + DAY);
     broker.client.allocate("play-1").await;
-    assert_eq!(overview(&broker).await["allocations_last_hour"], 1);
+    assert_eq!(broker.client.overview().await["allocations_last_hour"], 1);
     broker.clock.set(START);
-    assert_eq!(overview(&broker).await["allocations_last_hour"], 0);
+    assert_eq!(broker.client.overview().await["allocations_last_hour"], 0);
     let answer = broker.client.admin(Method::GET, "/v1/admin/samples").await;
     assert_eq!(answer.json()["samples"], Value::Array(Vec::new()));
 }
@@ -173,14 +168,9 @@ async fn overdue_class_is_retired_by_a_run_ten_minutes_after_the_first() {
             .contains("12 of 12 allocations are overdue"),
         "{first}"
     );
-    let overview = overview(&broker).await;
-    let warnings = overview["warnings"].as_array().unwrap();
-    assert!(
-        warnings
-            .iter()
-            .any(|warning| warning["code"] == "expiry_deferred"),
-        "{overview}"
-    );
+    let overview = broker.client.overview().await;
+    let codes = warning_codes(&overview);
+    assert!(codes.contains(&"expiry_deferred"), "{overview}");
     other.clock.advance(Duration::from_secs(599));
     assert_eq!(expire(&other).await, (0, 12));
     other.clock.advance(Duration::from_secs(1));

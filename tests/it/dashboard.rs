@@ -9,21 +9,7 @@ use sandbox_broker::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Pool, START, TestBroker, simulated_csp};
-
-async fn overview(broker: &TestBroker) -> Value {
-    let answer = broker.client.admin(Method::GET, "/v1/admin/overview").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
-}
-
-fn codes(overview: &Value) -> Vec<&str> {
-    let warnings = overview["warnings"].as_array().unwrap();
-    warnings
-        .iter()
-        .map(|warning| warning["code"].as_str().unwrap())
-        .collect()
-}
+use crate::support::{Pool, START, simulated_csp, warning_codes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_and_files_have_a_policy_and_tags() {
@@ -98,8 +84,8 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         ("POOL_LOW_THRESHOLD", "29"),
     ];
     let broker = pool.broker_with(&settings).await;
-    let initial = overview(&broker).await;
-    assert_eq!(codes(&initial), Vec::<&str>::new());
+    let initial = broker.client.overview().await;
+    assert_eq!(warning_codes(&initial), Vec::<&str>::new());
     assert_eq!(initial["counts"], broker.client.stats().await);
     assert_eq!(
         (&initial["at"], &initial["counted_at"]),
@@ -125,8 +111,12 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
     }]);
     broker.client.admin(Method::POST, "/v1/admin/cleanup").await;
     let broker = pool.broker_with(&settings).await;
-    let low = overview(&broker).await;
-    assert_eq!(codes(&low)[..2], ["pool_low", "job_failed"], "{low}");
+    let low = broker.client.overview().await;
+    assert_eq!(
+        warning_codes(&low)[..2],
+        ["pool_low", "job_failed"],
+        "{low}"
+    );
     assert_eq!(low["jobs"][1]["last_run"]["state"], "failed");
     assert_eq!(low["counts"]["available"], 28);
 
@@ -141,7 +131,10 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         .map(|one| Change::MarkStale(SandboxId::clone(one.id())));
     pool.apply(stale.collect()).await;
     let broker = pool.broker_with(&settings).await;
-    assert_eq!(codes(&overview(&broker).await)[0], "pool_empty");
+    assert_eq!(
+        warning_codes(&broker.client.overview().await)[0],
+        "pool_empty"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,11 +143,14 @@ async fn job_without_success_for_three_intervals_is_overdue() {
     let broker = pool.broker().await;
     broker.client.job("auto-expire").await;
     broker.clock.advance(std::time::Duration::from_mins(29));
-    assert_eq!(overview(&broker).await["jobs"][2]["is_overdue"], false);
+    assert_eq!(
+        broker.client.overview().await["jobs"][2]["is_overdue"],
+        false
+    );
     broker.clock.advance(std::time::Duration::from_mins(2));
-    let late = overview(&broker).await;
+    let late = broker.client.overview().await;
     assert_eq!(late["jobs"][2]["is_overdue"], true);
-    assert_eq!(codes(&late), ["job_overdue"]);
+    assert_eq!(warning_codes(&late), ["job_overdue"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +185,7 @@ async fn samples_have_the_allocations_of_every_broker_and_outlive_it() {
             "allocations": 3, "releases": 1
         }] })
     );
-    let overview = overview(&broker).await;
+    let overview = broker.client.overview().await;
     assert_eq!(overview["allocations_last_hour"], 3);
     assert_eq!(overview["releases_last_hour"], 1);
     assert!(
@@ -204,7 +200,7 @@ async fn first_overview_counts_earlier_allocations() {
     let broker = pool.broker().await;
     broker.client.allocate("play-1").await;
     broker.client.allocate("play-2").await;
-    let overview = overview(&broker).await;
+    let overview = broker.client.overview().await;
     assert_eq!(overview["counts"]["allocated"], 2);
     assert_eq!(overview["allocations_last_hour"], 2);
 }

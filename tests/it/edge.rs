@@ -101,7 +101,7 @@ async fn class_behind_one_address_is_not_rate_limited() {
 }
 
 #[tokio::test]
-async fn wrong_tokens_are_limited_and_a_right_one_is_admitted_whatever_others_guess() {
+async fn wrong_tokens_are_limited_and_a_valid_one_is_admitted_meanwhile() {
     let pool = Pool::of(1).await;
     let broker = pool.broker_with(&[("TRUSTED_PROXY_HOPS", "1")]).await;
     let client = &broker.client;

@@ -434,7 +434,7 @@ async fn checks_when_ready_is(client: &BrokerClient, status: u16) -> Value {
         if answer.status == status {
             break answer.json()["checks"].take();
         }
-        // The broker writes only now and then, however often it is asked.
+        // The broker writes once in 10 s at most, independent of the number of requests.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -443,7 +443,7 @@ async fn checks_when_ready_is(client: &BrokerClient, status: u16) -> Value {
 async fn broker_that_cannot_write_its_embedded_database_is_not_ready() {
     let data = tempfile::tempdir().unwrap();
     let mut shell = Command::new("/bin/sh");
-    // The signal that comes with a write beyond the limit below would end the broker.
+    // The signal of a write beyond the limit below would end the broker.
     shell.args(["-c", "trap '' XFSZ; exec \"$0\" serve", BINARY]);
     shell.env_clear().env("DATA_DIR", data.path());
     shell.envs([("PORT", "0"), ("LOG_FORMAT", "json")]);

@@ -1,4 +1,4 @@
-//! Allocations that the FastAPI service made: their end, and both services on one table.
+//! Inherited allocations, which the FastAPI service made: their end, and both services on one table.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::support::{Pool, START, TestBroker, simulated_csp};
 const HOUR: i64 = 3600;
 
 /// Writes an available sandbox as the sync of the FastAPI service does (`put_sandbox` in its `app/db/dynamodb.py`): the
-/// whole item, always with a duration of four hours, without what is not set.
+/// whole item, always with a duration of four hours, without attributes that are not set.
 async fn sync_as_fastapi(pool: &Pool, id: &str) {
     let at = N((START.0 - 60 * HOUR).to_string());
     let item = HashMap::from([
@@ -89,7 +89,7 @@ async fn sandbox(broker: &TestBroker, id: &str) -> Value {
 }
 
 /// Checks release, replay, listing and expiry of allocations that last for `hours` and half an hour of grace.
-async fn they_last_for(hours: i64, more: &[(&str, &str)]) {
+async fn assert_inherited_allocations_last_for(hours: i64, more: &[(&str, &str)]) {
     let (_pool, broker) = broker_after_fastapi(more).await;
     let client = &broker.client;
     let own = client.allocate("own").await;
@@ -137,13 +137,13 @@ async fn they_last_for(hours: i64, more: &[(&str, &str)]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inherited_allocations_last_48_hours_unless_the_duration_is_configured() {
-    they_last_for(48, &[]).await;
+    assert_inherited_allocations_last_for(48, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inherited_allocations_last_for_the_configured_duration() {
-    they_last_for(48, &[("LAB_DURATION_HOURS", "48")]).await;
-    they_last_for(6, &[("LAB_DURATION_HOURS", "6")]).await;
+    assert_inherited_allocations_last_for(48, &[("LAB_DURATION_HOURS", "48")]).await;
+    assert_inherited_allocations_last_for(6, &[("LAB_DURATION_HOURS", "6")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What other users of the machine and web pages in its browsers can reach of a broker on the embedded engine.
+//! The isolation of a broker on the embedded engine from other users of the machine and from web pages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ async fn embedded_engine_has_no_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn simulator_inside_the_broker_answers_nobody_else() {
+async fn simulator_inside_the_broker_answers_no_other_client() {
     let directory = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::serve(directory.path(), &laptop(directory.path(), &[]));
     let mut ports = broker.listening_ports();

@@ -1,10 +1,9 @@
-//! State that jobs leave in the table for other processes: every job is a process of its own, beside a broker that runs
-//! none.
+//! State that jobs write to the companion table for other processes: every job is a process of its own, beside a broker
+//! that runs none.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use reqwest::Method;
 use sandbox_broker::{
     clock::{Clock, ManualClock, SystemClock},
     config::Variables,
@@ -13,9 +12,11 @@ use sandbox_broker::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{BrokerProcess, Pool, Proxy, TestBroker, command, proxy, simulated_csp};
+use crate::support::{
+    BrokerProcess, Pool, Proxy, TestBroker, command, proxy, simulated_csp, warning_codes,
+};
 
-/// A table with a broker that runs no jobs, and a simulated CSP.
+/// A pool with a broker that runs no jobs, and a simulated CSP.
 struct Deployment {
     pool: Pool,
     simulator: Simulator,
@@ -47,7 +48,7 @@ impl Deployment {
         deployment
     }
 
-    /// Runs a job in a process of its own. Returns its report, or what it wrote to stderr.
+    /// Runs a job in a process of its own. Returns its report, or its output on stderr.
     async fn job(&self, name: &'static str) -> Result<Value, String> {
         run_job(self.directory.path(), &self.variables, name).await
     }
@@ -62,11 +63,10 @@ impl Deployment {
     }
 
     async fn overview(&self) -> Value {
-        let path = "/v1/admin/overview";
-        self.serve.client.admin(Method::GET, path).await.json()
+        self.serve.client.overview().await
     }
 
-    /// Returns the metrics of the broker. It reads the table at most once a minute, so only the first scrape of a test
+    /// Returns the metrics of the broker. It reads the tables at most once a minute, so only the first scrape of a test
     /// shows the jobs before it.
     async fn metrics(&self) -> String {
         self.serve.client.plain("/metrics").await.text
@@ -88,14 +88,6 @@ async fn run_job(
     } else {
         Err(String::from_utf8(output.stderr).unwrap())
     }
-}
-
-fn codes(overview: &Value) -> Vec<&str> {
-    let warnings = overview["warnings"].as_array().unwrap();
-    warnings
-        .iter()
-        .map(|warning| warning["code"].as_str().unwrap())
-        .collect()
 }
 
 #[track_caller]
@@ -148,7 +140,10 @@ async fn breaker_counts_the_failures_of_several_processes_and_stops_the_next() {
     );
     let overview = deployment.overview().await;
     assert_eq!(overview["breakers"][0]["state"], "open");
-    assert!(codes(&overview).contains(&"breaker_open"), "{overview}");
+    assert!(
+        warning_codes(&overview).contains(&"breaker_open"),
+        "{overview}"
+    );
     let state = deployment.pool.store.csp_state().await.unwrap().state;
     assert!(state.pace < 1.0, "{state:?}");
 }
@@ -192,14 +187,14 @@ async fn rejected_credentials_show_until_a_process_succeeds() {
     assert!(metrics.contains(failed_at), "{metrics}");
     let overview = deployment.overview().await;
     assert!(
-        codes(&overview).contains(&"credentials_rejected"),
+        warning_codes(&overview).contains(&"credentials_rejected"),
         "{overview}"
     );
     deployment.simulator.inject([]);
     deployment.job("sync").await.unwrap();
     let overview = deployment.overview().await;
     assert!(
-        !codes(&overview).contains(&"credentials_rejected"),
+        !warning_codes(&overview).contains(&"credentials_rejected"),
         "{overview}"
     );
 }
@@ -207,7 +202,7 @@ async fn rejected_credentials_show_until_a_process_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_that_cannot_be_read_or_written_stops_no_job() {
     let deployment = Deployment::new(2, &[]).await;
-    let companion = format!("{}-companion", deployment.pool.table);
+    let companion = &deployment.pool.companion;
     let put = deployment.pool.client.put_item().table_name(companion);
     let text = |text: &str| AttributeValue::S(text.to_owned());
     put.item("PK", text("CSP"))

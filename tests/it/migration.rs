@@ -15,7 +15,7 @@ use sandbox_broker::{
 
 use crate::support::{Pool, Proxy, START, fastapi, proxy, simulated_csp};
 
-/// A sandbox item as the FastAPI service writes it: no claim, and NULL for what is not set.
+/// A sandbox item as the FastAPI service writes it: no claim, and NULL for attributes that are not set.
 async fn put_as_fastapi(
     pool: &Pool,
     id: &str,
@@ -305,7 +305,7 @@ async fn sorted(pool: &Pool) -> Vec<Item> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_an_earlier_build_are_migrated_when_nothing_of_it_runs() {
+async fn tables_of_an_earlier_build_are_migrated_after_it_was_stopped() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(10).await;
     let variables = [("CSP_BASE_URL", base_url.as_str())];

@@ -500,7 +500,7 @@ async fn dollar_in_a_token_of_dotenv_is_part_of_it() {
 }
 
 #[test]
-fn dotenv_is_for_libraries_too_and_may_be_a_folder() {
+fn dotenv_is_visible_to_libraries_and_a_folder_of_that_name_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let check = || {
         command(directory.path(), &BTreeMap::new())
@@ -560,7 +560,7 @@ fn settings_of_the_fastapi_service_alone_do_not_start_a_simulated_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_of_a_simulated_csp_say_so() {
+async fn answers_of_a_broker_with_a_simulated_csp_are_marked() {
     let data = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::serve(data.path(), &laptop(data.path()));
     let allocated = broker.client.allocate("play-1").await;
@@ -606,7 +606,7 @@ fn full() -> File {
 }
 
 #[test]
-fn output_that_nobody_takes_changes_no_exit_code() {
+fn output_that_cannot_be_written_changes_no_exit_code() {
     let data = tempfile::tempdir().unwrap();
     let variables = laptop(data.path());
     let run = |arguments: &[&str], more: &[(&str, &str)]| {
@@ -625,7 +625,7 @@ fn output_that_nobody_takes_changes_no_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_that_nobody_takes_ends_no_server() {
+async fn output_that_cannot_be_written_ends_no_server() {
     for (stdout, stderr) in [
         (Stdio::from(full()), Stdio::null()),
         (Stdio::piped(), Stdio::null()),
@@ -657,7 +657,7 @@ async fn output_that_nobody_takes_ends_no_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificate_authorities_that_cannot_be_read_stop_only_what_needs_them() {
+async fn unreadable_certificate_authorities_stop_only_brokers_that_need_them() {
     let data = tempfile::tempdir().unwrap();
     let empty = data.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();

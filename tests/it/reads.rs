@@ -1,4 +1,4 @@
-//! Reads of the whole table, for people and jobs, beside allocations.
+//! Reads of the whole table, for operators and jobs, beside allocations.
 
 use std::{
     sync::{
@@ -14,13 +14,13 @@ use reqwest::{Method, StatusCode};
 use crate::support::{ADMIN, BrokerClient, Pool, Proxy, TRACK, TestBroker, run_alone};
 
 const SANDBOXES: &str = "4000";
-/// How many people read the table at the same time.
+/// The number of operators that read the table at the same time.
 const READERS: usize = 16;
 const ALLOCATIONS: usize = 41;
 /// How much slower than usual the median allocation may be, where that is more than [`FAST_ENOUGH`]. On a release build
 /// on two idle cores it is about 2; before reads had a bound of their own it was 1,400.
 const SLOWER: u32 = 10;
-/// What other processes of a busy machine add, too.
+/// A duration that may be due to other processes of a busy machine.
 const FAST_ENOUGH: Duration = Duration::from_millis(300);
 
 async fn broker(directory: &tempfile::TempDir) -> TestBroker {
@@ -116,7 +116,7 @@ async fn reads_of_the_whole_table_do_not_starve_allocations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_for_people_are_bounded_and_leave_the_slots_of_allocations() {
+async fn reads_of_operators_are_bounded_and_leave_the_slots_of_allocations() {
     let pool = Pool::of(3).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let broker = pool

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::support::{BrokerProcess, Pool, Signal, TRACK, run_alone};
 
-/// A class, which comes at once.
+/// The number of clients of a burst.
 const CLIENTS: usize = 600;
 /// The number of requests that each client sends on its connection.
 const REQUESTS: usize = 4;

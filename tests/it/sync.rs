@@ -304,10 +304,10 @@ async fn text_that_is_not_unicode_costs_no_account() {
         (&20.into(), &0.into())
     );
     let sandboxes = pool.sandboxes().await;
-    let mended = sandboxes
+    let repaired = sandboxes
         .iter()
         .filter(|sandbox| sandbox.account.name == "lab \u{fffd}");
-    assert_eq!(mended.count(), 2);
+    assert_eq!(repaired.count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,7 +396,7 @@ async fn account_is_pooled_once_it_has_a_positive_csp_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn second_sandbox_of_an_account_in_the_table_becomes_stale() {
+async fn second_available_sandbox_of_an_account_becomes_stale() {
     let (pool, simulator, broker) = broker_with_csp(0).await;
     // As earlier versions, and the FastAPI service, have inserted them.
     for id in ["0", "7"] {

@@ -1,4 +1,4 @@
-//! Tables that differ from what the broker needs.
+//! Tables that differ from the schema that the broker requires.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ struct Spec {
 }
 
 impl Spec {
-    /// What the broker needs.
-    fn right() -> Self {
+    /// The schema that the broker requires.
+    fn required() -> Self {
         let index = |name, hash| (name, hash, ProjectionType::All);
         Self {
             key: ("PK", ScalarAttributeType::S),
@@ -106,16 +106,16 @@ async fn start(variables: BTreeMap<String, String>) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn table_with_another_shape_is_refused_with_what_differs() {
+async fn table_with_another_schema_is_refused_with_the_difference() {
     let pool = Pool::new().await;
-    let right = Spec::right;
+    let required = Spec::required;
     let without_track = || {
-        let mut spec = right();
+        let mut spec = required();
         spec.indexes.remove(1);
         spec
     };
     let of_keys = || {
-        let mut spec = right();
+        let mut spec = required();
         spec.indexes[0].2 = ProjectionType::KeysOnly;
         spec
     };
@@ -126,7 +126,7 @@ async fn table_with_another_shape_is_refused_with_what_differs() {
             "sort",
             Spec {
                 index_sort: "updated_at",
-                ..right()
+                ..required()
             },
             "the key status (S), updated_at (N)",
         ),
@@ -134,7 +134,7 @@ async fn table_with_another_shape_is_refused_with_what_differs() {
             "type",
             Spec {
                 key: ("PK", ScalarAttributeType::N),
-                ..right()
+                ..required()
             },
             "the key PK (N), SK (S) instead of PK (S), SK (S)",
         ),
@@ -142,7 +142,7 @@ async fn table_with_another_shape_is_refused_with_what_differs() {
             "key",
             Spec {
                 key: ("id", ScalarAttributeType::S),
-                ..right()
+                ..required()
             },
             "the key id (S), SK (S) instead",
         ),
@@ -163,7 +163,7 @@ async fn table_with_another_shape_is_refused_with_what_differs() {
 async fn ttl_on_another_attribute_is_refused_and_a_disabled_one_is_enabled() {
     let pool = Pool::new().await;
     let table = format!("{}-ttl", pool.table);
-    Spec::right().create(&pool, &table).await;
+    Spec::required().create(&pool, &table).await;
     let variables = pool.variables(&[("DDB_TABLE_NAME", &table)]);
     let (code, stdout, stderr) = create(&variables).await;
     assert_eq!(code, 0, "{stderr}");
@@ -174,7 +174,7 @@ async fn ttl_on_another_attribute_is_refused_and_a_disabled_one_is_enabled() {
     start(variables).await.unwrap();
 
     let table = format!("{}-other", pool.table);
-    Spec::right().create(&pool, &table).await;
+    Spec::required().create(&pool, &table).await;
     enable_ttl(&pool, &table, "expires_at").await;
     let variables = pool.variables(&[("DDB_TABLE_NAME", &table)]);
     let difference = "enabled on expires_at instead of ttl";
@@ -191,7 +191,7 @@ async fn foreign_table_is_not_changed() {
     let table = format!("{}-foreign", pool.table);
     let spec = Spec {
         key: ("id", ScalarAttributeType::S),
-        ..Spec::right()
+        ..Spec::required()
     };
     spec.create(&pool, &table).await;
     let (code, ..) = create(&pool.variables(&[("DDB_TABLE_NAME", &table)])).await;
@@ -206,7 +206,7 @@ async fn foreign_table_is_not_changed() {
 async fn broker_starts_without_an_index_that_it_does_not_read() {
     let pool = Pool::new().await;
     let table = format!("{}-two", pool.table);
-    let mut spec = Spec::right();
+    let mut spec = Spec::required();
     spec.indexes.pop();
     spec.create(&pool, &table).await;
     let variables = pool.variables(&[("DDB_TABLE_NAME", &table)]);

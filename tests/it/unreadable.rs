@@ -1,4 +1,4 @@
-//! Stored items that the rules for input would refuse, and items that are no valid sandboxes.
+//! Stored texts that the rules for input would reject, and unreadable items.
 
 use std::time::Duration;
 
@@ -7,27 +7,15 @@ use reqwest::Method;
 use sandbox_broker::domain::LeaseTerms;
 use serde_json::{Value, json};
 
-use crate::support::{Pool, START, TestBroker, simulated_csp};
+use crate::support::{Pool, START, TestBroker, key, simulated_csp};
 
 /// An attribute to set, or to remove.
 type Attribute = (&'static str, Option<AttributeValue>);
 
 /// Sets or removes attributes of a sandbox.
 async fn rewrite(pool: &Pool, id: &str, attributes: &[Attribute]) {
-    let key = S(format!("SBX#{id}"));
-    let get = pool.client.get_item().table_name(&pool.table);
-    let get = get.key("PK", key.clone()).key("SK", S("META".to_owned()));
-    let mut item = get.send().await.unwrap().item.unwrap_or_default();
-    item.insert("PK".to_owned(), key);
-    item.insert("SK".to_owned(), S("META".to_owned()));
-    for (name, value) in attributes {
-        match value {
-            Some(value) => item.insert((*name).to_owned(), value.clone()),
-            None => item.remove(*name),
-        };
-    }
-    let put = pool.client.put_item().table_name(&pool.table);
-    put.set_item(Some(item)).send().await.unwrap();
+    let key = key(&format!("SBX#{id}"), "META");
+    pool.rewrite(&pool.table, key, attributes).await;
 }
 
 async fn hold(pool: &Pool, id: &str, caller: &str) {
@@ -184,7 +172,7 @@ async fn unreadable_items_are_counted_by_migration_and_sync() {
     assert_eq!(client.job("sync?force=true").await["unreadable"], count);
     assert_eq!(client.stats().await["unreadable"], count);
     broker.clock.advance(Duration::from_mins(1));
-    let overview = client.admin(Method::GET, "/v1/admin/overview").await.json();
+    let overview = client.overview().await;
     assert_eq!(overview["counts"]["unreadable"], count);
     let warnings = overview["warnings"].as_array().unwrap();
     let warning = warnings
@@ -200,13 +188,13 @@ async fn unreadable_items_are_counted_by_migration_and_sync() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_count_unreadable_items_and_do_the_others() {
+async fn jobs_count_unreadable_items_and_process_the_others() {
     let pool = Pool::with_names(["a", "b", "c", "d"]).await;
     for id in ["a", "b", "c", "d"] {
         hold(&pool, id, id).await;
     }
     rewrite(&pool, "b", &[("name", None)]).await;
-    // Nobody can release it, but it expires.
+    // No caller can release it, but it expires.
     rewrite(&pool, "c", &[("allocated_to_track", None)]).await;
     let (_simulator, base_url) = simulated_csp(0).await;
     let broker = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;

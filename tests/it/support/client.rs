@@ -158,8 +158,23 @@ impl BrokerClient {
         self.admin(Method::GET, "/v1/admin/stats").await.json()
     }
 
+    pub async fn overview(&self) -> Value {
+        let answer = self.admin(Method::GET, "/v1/admin/overview").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
     /// Sends a GET request without a token.
     pub async fn plain(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
+}
+
+/// Returns the codes of the warnings in an overview.
+pub fn warning_codes(overview: &Value) -> Vec<&str> {
+    let warnings = overview["warnings"].as_array().unwrap();
+    warnings
+        .iter()
+        .map(|warning| warning["code"].as_str().unwrap())
+        .collect()
 }

@@ -15,9 +15,9 @@ pub mod proxy;
 pub use self::{
     alone::run_alone,
     broker::TestBroker,
-    client::{Answer, BrokerClient},
+    client::{Answer, BrokerClient, warning_codes},
     csp::simulated_csp,
-    pool::{Pool, account, assert_each_has_one},
+    pool::{Pool, account, assert_each_has_one, key},
     process::{BINARY, BrokerProcess, Signal, command},
     proxy::Proxy,
 };

@@ -8,6 +8,7 @@ use std::{
 use aws_sdk_dynamodb::{
     Client,
     config::{BehaviorVersion, Credentials, Region},
+    types::AttributeValue,
 };
 use sandbox_broker::{
     config::{Config, Variables},
@@ -126,7 +127,28 @@ impl Pool {
         items.collect::<Result<Vec<_>, _>>().await.unwrap()
     }
 
-    /// Reads every sandbox from the table.
+    /// Sets or removes attributes of an item of a table unconditionally.
+    pub async fn rewrite(
+        &self,
+        table: &str,
+        key: Item,
+        attributes: &[(&str, Option<AttributeValue>)],
+    ) {
+        let get = self.client.get_item().table_name(table);
+        let get = get.set_key(Some(key.clone())).send();
+        let mut item: Item = get.await.unwrap().item.unwrap_or_default();
+        item.extend(key);
+        for (name, value) in attributes {
+            match value {
+                Some(value) => item.insert((*name).to_owned(), value.clone()),
+                None => item.remove(*name),
+            };
+        }
+        let put = self.client.put_item().table_name(table);
+        put.set_item(Some(item)).send().await.unwrap();
+    }
+
+    /// Reads every sandbox from the pool's table.
     pub async fn sandboxes(&self) -> Vec<Sandbox> {
         self.items_of(&self.table)
             .await
@@ -192,4 +214,13 @@ pub fn assert_each_has_one(given: &BTreeMap<String, Vec<String>>) -> usize {
         assert!(seen.insert(&sandboxes[0]), "{} is shared", sandboxes[0]);
     }
     seen.len()
+}
+
+/// Builds a primary key.
+pub fn key(partition: &str, sort: &str) -> Item {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    Item::from([
+        ("PK".to_owned(), text(partition)),
+        ("SK".to_owned(), text(sort)),
+    ])
 }

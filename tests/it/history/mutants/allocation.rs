@@ -6,8 +6,8 @@ use sandbox_broker::{
     store::{Change, ClaimOutcome, ClaimPrecondition, Item, StoredClaim},
 };
 
-use super::stage::{HOUR, Outcome, Scenario, Stage, id, key, must, scenario, with_sfdc};
-use crate::support::{START, account};
+use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
+use crate::support::{START, account, key};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![

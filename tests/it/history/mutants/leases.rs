@@ -8,9 +8,9 @@ use sandbox_broker::{
 };
 
 use super::stage::{
-    HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, key, must, number, scenario, text,
+    HOUR, Outcome, Scenario, Stage, TERMS, caller, holder, id, must, number, scenario, text,
 };
-use crate::support::{START, proxy::Call};
+use crate::support::{START, key, proxy::Call};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![

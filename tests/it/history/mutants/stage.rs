@@ -16,7 +16,7 @@ use sandbox_broker::{
 };
 
 use crate::support::{
-    Pool, START, account,
+    Pool, START, account, key,
     proxy::{Condition, Mutant, Proxy},
 };
 
@@ -59,13 +59,6 @@ pub(super) fn must(holds: bool, violation: &str) -> Outcome {
 
 pub(super) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
-}
-
-pub(super) fn key(partition: &str, sort: &str) -> Item {
-    Item::from([
-        ("PK".to_owned(), text(partition)),
-        ("SK".to_owned(), text(sort)),
-    ])
 }
 
 pub(super) fn number(value: i64) -> AttributeValue {
@@ -168,22 +161,6 @@ impl Stage {
         self.sandbox(name).await.map(|sandbox| sandbox.status)
     }
 
-    /// Sets or removes attributes of an item of a table unconditionally.
-    async fn rewrite(&self, table: &str, key: Item, attributes: &[(&str, Option<AttributeValue>)]) {
-        let get = self.pool.client.get_item().table_name(table);
-        let get = get.set_key(Some(key.clone())).send();
-        let mut item: Item = get.await.unwrap().item.unwrap_or_default();
-        item.extend(key);
-        for (name, value) in attributes {
-            match value {
-                Some(value) => item.insert((*name).to_owned(), value.clone()),
-                None => item.remove(*name),
-            };
-        }
-        let put = self.pool.client.put_item().table_name(table);
-        put.set_item(Some(item)).send().await.unwrap();
-    }
-
     /// Sets or removes attributes of a sandbox unconditionally.
     pub(super) async fn rewrite_sandbox(
         &self,
@@ -200,7 +177,7 @@ impl Stage {
         key: Item,
         attributes: &[(&str, Option<AttributeValue>)],
     ) {
-        self.rewrite(&self.pool.table, key, attributes).await;
+        self.pool.rewrite(&self.pool.table, key, attributes).await;
     }
 
     /// Sets or removes attributes of an item of the companion table unconditionally.
@@ -209,7 +186,9 @@ impl Stage {
         key: Item,
         attributes: &[(&str, Option<AttributeValue>)],
     ) {
-        self.rewrite(&self.pool.companion, key, attributes).await;
+        self.pool
+            .rewrite(&self.pool.companion, key, attributes)
+            .await;
     }
 }
 
