@@ -24,8 +24,8 @@ const FILE_MODE: u32 = 0o600;
 /// Creates a directory if it does not exist, and makes it private. The path itself may be a symbolic link, which is the
 /// operator's choice.
 ///
-/// Other programs may use a directory that is shared, or that has files but none of `own`: it is not made private, which
-/// would shut them out.
+/// A directory that other users can access is refused if it is shared, or has files but none of `own`: other programs may
+/// use it, and could not once it is private.
 ///
 /// # Errors
 /// It cannot be created, is no directory, belongs to another user, or may be used by other programs.

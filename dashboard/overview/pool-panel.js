@@ -13,7 +13,7 @@ export function poolPanel() {
   function update(data) {
     const { counts } = data;
     for (const [key, value] of Object.entries(values)) setText(value, number(counts[key] ?? 0));
-    values.unreadable.parentElement.hidden = !counts.unreadable; // Rare, and an alarm to those who see it.
+    values.unreadable.parentElement.hidden = !counts.unreadable; // Rare, so the tile is shown only above 0.
     values.available.parentElement.classList.toggle("is-low", counts.available < data.pool_low_below);
     setText(outlook, outlookText(data));
     fill(breakers, "Circuit breakers:", data.breakers.map(({ name, state }) =>

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopped_server_waits_no_longer_because_requests_keep_coming() {
+    async fn stopped_server_does_not_wait_for_clients_that_keep_sending_requests() {
         let (address, server) = serve_at_most(100, timeouts(LONG, LONG, LONG));
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut clients = Vec::new();

@@ -45,7 +45,7 @@ pub enum StoreError {
         source: Source,
     },
     /// Too many reads of many items for operators are in progress.
-    #[error("too many lists, searches and reports are being read; try again later")]
+    #[error("too many lists, searches, counts and reports are being read; try again later")]
     Busy,
     /// Another run has taken over the lease of the job. Nothing was written.
     #[error("another run of the job has taken over its lease")]
