@@ -17,6 +17,7 @@ mod beside_fastapi;
 mod capacity;
 mod cleanup;
 mod clocks;
+mod commands;
 mod contract;
 mod dashboard;
 mod edge;

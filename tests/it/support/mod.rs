@@ -18,7 +18,7 @@ pub use self::{
     client::{Answer, BrokerClient, warning_codes},
     csp::simulated_csp,
     pool::{Pool, account, assert_each_has_one, key},
-    process::{BINARY, BrokerProcess, Signal, command},
+    process::{BINARY, BrokerProcess, Signal, command, laptop},
     proxy::Proxy,
 };
 

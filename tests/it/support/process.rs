@@ -14,7 +14,7 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
-use super::client::BrokerClient;
+use super::{ADMIN, TRACK, client::BrokerClient};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sandbox-broker");
 /// The state `LISTEN` in `/proc/net/tcp`.
@@ -38,6 +38,18 @@ pub fn command(directory: &Path, variables: &BTreeMap<String, String>) -> Comman
         .env("LOG_FORMAT", "json")
         .current_dir(directory);
     command
+}
+
+/// Returns the variables of a broker on the embedded engine with its database in `data`.
+pub fn laptop(data: &Path) -> BTreeMap<String, String> {
+    let data = data.to_str().unwrap();
+    [
+        ("DATA_DIR", data),
+        ("BROKER_API_TOKEN", TRACK),
+        ("BROKER_ADMIN_TOKEN", ADMIN),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 impl BrokerProcess {
