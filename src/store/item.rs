@@ -1,5 +1,6 @@
 //! Items of both tables: their primary keys, and their conversion to and from domain types.
 
+mod attributes;
 mod claim;
 mod niosxaas;
 mod sandbox;

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Serialize;
 
-use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, sandbox_key};
+use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, sandbox_key};
 use crate::{
     clock::UnixSeconds,
     domain::{
@@ -45,54 +45,7 @@ struct Row {
     last_synced: Option<i64>,
 }
 
-/// The attributes of a stored item. Only those that identify a sandbox and its state can make it unreadable; any other
-/// may be of another type than expected, because another service may write it, and then counts as absent. NULL, which
-/// boto3 writes for None, counts as absent too.
-#[derive(Clone, Copy, Debug)]
-struct Attributes<'a>(&'a Item);
-
-impl<'a> Attributes<'a> {
-    fn get(self, name: &str) -> Option<&'a AttributeValue> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    fn text(self, name: &str) -> Option<&'a str> {
-        self.get(name)?.as_s().ok().map(String::as_str)
-    }
-
-    fn owned_text(self, name: &str) -> Option<String> {
-        self.text(name).map(str::to_owned)
-    }
-
-    /// Returns a whole number, which may be stored as text.
-    fn whole(self, name: &str) -> Option<i64> {
-        match self.get(name)? {
-            AttributeValue::N(text) | AttributeValue::S(text) => whole(text),
-            _ => None,
-        }
-    }
-
-    /// Returns a whole number that is stored as one. Writes that require an attribute to be as it was read compare
-    /// numbers.
-    fn number(self, name: &str) -> Option<i64> {
-        whole(self.get(name)?.as_n().ok()?)
-    }
-
-    fn time(self, name: &str) -> Option<UnixSeconds> {
-        self.whole(name).map(UnixSeconds)
-    }
-
-    fn required<T>(self, name: &'static str, value: Option<T>, kind: &str) -> Result<T, ItemFault> {
-        value.ok_or_else(|| match self.get(name) {
-            None => ItemFault::value(name, "is missing"),
-            Some(_) => ItemFault::value(name, format_args!("is not a {kind}")),
-        })
-    }
-
-    fn required_text(self, name: &'static str) -> Result<&'a str, ItemFault> {
-        self.required(name, self.text(name), "text")
-    }
-
+impl Attributes<'_> {
     /// Returns the id in the primary key, which the attribute must repeat if it is present.
     fn sandbox_id(self) -> Result<SandboxId, ItemFault> {
         let id = self.required_text("PK")?.strip_prefix(SANDBOX_PREFIX);
@@ -134,20 +87,13 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Parses a whole number. Python writes a whole Decimal with a fraction of zeros.
-fn whole(text: &str) -> Option<i64> {
-    let (whole, zeros) = text.split_once('.').unwrap_or((text, ""));
-    let is_whole = zeros.bytes().all(|digit| digit == b'0');
-    whole.parse().ok().filter(|_| is_whole)
-}
-
 /// Converts a sandbox item. Any stored identifier is accepted, because the rules for identifiers hold for input only.
 /// An allocation without an end is inherited, and lasts for `inherited_hours`.
 ///
 /// # Errors
 /// [`ItemFault`] if the item has no status, start of the allocation, name or account, or another id than its key.
 pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFault> {
-    let attributes = Attributes(item);
+    let attributes = Attributes::of(item);
     let sandbox_id = attributes.sandbox_id()?;
     let status: Status = attributes
         .required_text("status")?

@@ -1,0 +1,71 @@
+//! The attributes of stored items, read tolerantly.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::{Item, ItemFault};
+use crate::clock::UnixSeconds;
+
+/// The attributes of a stored item. Only those that identify a sandbox and its state can make it unreadable; any other
+/// may be of another type than expected, because another service may write it, and then counts as absent. NULL, which
+/// boto3 writes for None, counts as absent too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attributes<'a>(&'a Item);
+
+impl<'a> Attributes<'a> {
+    pub(super) const fn of(item: &'a Item) -> Self {
+        Self(item)
+    }
+
+    pub(super) fn get(self, name: &str) -> Option<&'a AttributeValue> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name)?.as_s().ok().map(String::as_str)
+    }
+
+    pub(super) fn owned_text(self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    /// Returns a whole number, which may be stored as text.
+    pub(super) fn whole(self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            AttributeValue::N(text) | AttributeValue::S(text) => whole(text),
+            _ => None,
+        }
+    }
+
+    /// Returns a whole number that is stored as one. Writes that require an attribute to be as it was read compare
+    /// numbers.
+    pub(super) fn number(self, name: &str) -> Option<i64> {
+        whole(self.get(name)?.as_n().ok()?)
+    }
+
+    pub(super) fn time(self, name: &str) -> Option<UnixSeconds> {
+        self.whole(name).map(UnixSeconds)
+    }
+
+    pub(super) fn required<T>(
+        self,
+        name: &'static str,
+        value: Option<T>,
+        kind: &str,
+    ) -> Result<T, ItemFault> {
+        value.ok_or_else(|| match self.get(name) {
+            None => ItemFault::value(name, "is missing"),
+            Some(_) => ItemFault::value(name, format_args!("is not a {kind}")),
+        })
+    }
+
+    pub(super) fn required_text(self, name: &'static str) -> Result<&'a str, ItemFault> {
+        self.required(name, self.text(name), "text")
+    }
+}
+
+/// Parses a whole number. Python writes a whole Decimal with a fraction of zeros.
+fn whole(text: &str) -> Option<i64> {
+    let (whole, zeros) = text.split_once('.').unwrap_or((text, ""));
+    let is_whole = zeros.bytes().all(|digit| digit == b'0');
+    whole.parse().ok().filter(|_| is_whole)
+}
