@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{CspError, error::Credentials, json::mended};
+use super::{CspError, error::Credentials, json::repaired};
 use crate::{
     telemetry::{
         TRACE,
@@ -163,7 +163,7 @@ pub(super) async fn read_json<T>(
     answer: Response,
     parse: impl FnOnce(&str) -> serde_json::Result<T>,
 ) -> Result<T, CspError> {
-    parse(&mended(read_body(answer).await?)).map_err(|fault| {
+    parse(&repaired(read_body(answer).await?)).map_err(|fault| {
         CspError::unavailable(format!(
             "the answer is not JSON of the expected form: {fault}"
         ))

@@ -96,7 +96,7 @@ fn total_size(page: &RawValue) -> Option<usize> {
 
 /// Converts the body of an answer to text that a JSON parser accepts: in its strings, bytes that are not
 /// UTF-8 and halves of a surrogate pair become U+FFFD, control characters become spaces.
-pub(super) fn mended(body: Vec<u8>) -> String {
+pub(super) fn repaired(body: Vec<u8>) -> String {
     let mut text = String::from_utf8(body)
         .unwrap_or_else(|fault| String::from_utf8_lossy(fault.as_bytes()).into_owned());
     let mut start = 0;
@@ -232,7 +232,7 @@ mod tests {
             (b"\"lab \xff\"".to_vec(), "lab \u{fffd}"),
             (b"\"lab\n1\"".to_vec(), "lab 1"),
         ] {
-            let text: String = serde_json::from_str(&mended(body)).unwrap();
+            let text: String = serde_json::from_str(&repaired(body)).unwrap();
             assert_eq!(text, expected);
         }
     }
@@ -242,8 +242,8 @@ mod tests {
         fn valid_json_keeps_its_value(value in json()) {
             let body = serde_json::to_vec_pretty(&value).unwrap();
             let expected: Value = serde_json::from_slice(&body).unwrap();
-            let mended: Value = serde_json::from_str(&mended(body)).unwrap();
-            prop_assert_eq!(mended, expected);
+            let repaired: Value = serde_json::from_str(&repaired(body)).unwrap();
+            prop_assert_eq!(repaired, expected);
         }
 
         #[test]
@@ -257,14 +257,14 @@ mod tests {
             ], 0..40)
         ) {
             let body = [b"\"".to_vec(), parts.concat(), b"\"".to_vec()].concat();
-            prop_assert!(serde_json::from_str::<String>(&mended(body)).is_ok());
+            prop_assert!(serde_json::from_str::<String>(&repaired(body)).is_ok());
         }
 
         #[test]
         fn any_body_is_parsed_or_rejected(body in proptest::collection::vec(any::<u8>(), 0..400)) {
             let list = [b"[".to_vec(), body.clone(), b"]".to_vec()].concat();
             for body in [body, list] {
-                let _ = Page::parse(&mended(body)).map(|page| page.total);
+                let _ = Page::parse(&repaired(body)).map(|page| page.total);
             }
         }
     }
