@@ -53,14 +53,13 @@ fn is_accepted_here(token: &str, headers: &HeaderMap) -> bool {
 /// `CORS_ALLOWED_ORIGINS=*`, or under a name of its own that it makes resolve to 127.0.0.1. The headers `Origin` and
 /// `Host` reveal it; pages cannot set them.
 fn is_for_this_machine(headers: &HeaderMap) -> bool {
-    let is_loopback = |url: Option<String>| url.is_some_and(|url| is_loopback_url(&url));
-    let text = |name| {
-        let value = headers.get(name)?;
-        Some(value.to_str().unwrap_or_default().to_owned())
+    let are_loopback = |name, scheme| {
+        headers.get_all(name).iter().all(|value| {
+            let text = value.to_str().unwrap_or_default();
+            is_loopback_url(&format!("{scheme}{text}"))
+        })
     };
-    let host = text(header::HOST).map(|host| format!("http://{host}"));
-    let origin = text(header::ORIGIN);
-    (host.is_none() || is_loopback(host)) && (origin.is_none() || is_loopback(origin))
+    are_loopback(header::HOST, "http://") && are_loopback(header::ORIGIN, "")
 }
 
 fn unauthorized(message: &str) -> ApiError {
@@ -133,6 +132,29 @@ mod tests {
             assert!(!is_accepted(host, None), "{host}");
         }
         assert!(is_for_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn every_value_of_a_repeated_host_or_origin_counts() {
+        for (name, here, elsewhere) in [
+            (header::HOST, "localhost:8080", "example.com"),
+            (
+                header::ORIGIN,
+                "http://localhost:3000",
+                "https://example.com",
+            ),
+        ] {
+            let is_accepted = |values: [&'static str; 2]| {
+                let mut headers = HeaderMap::new();
+                for value in values {
+                    headers.append(&name, value.parse().unwrap());
+                }
+                is_for_this_machine(&headers)
+            };
+            assert!(is_accepted([here, here]), "{name}");
+            assert!(!is_accepted([here, elsewhere]), "{name}");
+            assert!(!is_accepted([elsewhere, here]), "{name}");
+        }
     }
 
     proptest! {
