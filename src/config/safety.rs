@@ -27,6 +27,9 @@ pub(super) fn refuse_unsafe(
         Some("a token of your own with STORE=dynamodb")
     } else if !http.host.is_loopback() {
         Some("a token of your own unless HOST is a loopback address")
+    } else if http.edge.trusted_hops > 0 {
+        // Clients of the proxy are elsewhere, and it may name this machine as the host of their requests.
+        Some("a token of your own with TRUSTED_PROXY_HOPS above 0")
     } else if csp.mode == CspMode::Live && !is_loopback_url(&csp.base_url) {
         Some("a token of your own with CSP_MODE=live")
     } else {

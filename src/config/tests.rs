@@ -262,6 +262,9 @@ fn public_token_is_accepted_with_a_warning_on_a_simulated_pool_of_this_machine_o
     assert_eq!(faulty(&live), ["BROKER_API_TOKEN", "BROKER_ADMIN_TOKEN"]);
     let simulator = ("CSP_BASE_URL", "http://127.0.0.1:8081/v2");
     assert!(faulty(&[live[0], live[1], simulator]).is_empty());
+    // Clients of a proxy are elsewhere, and the proxy may name this machine as the host.
+    let proxy = ("TRUSTED_PROXY_HOPS", "1");
+    assert_eq!(faulty(&[proxy]), ["BROKER_API_TOKEN", "BROKER_ADMIN_TOKEN"]);
     assert!(production_config(&[]).warnings().is_empty());
 }
 
