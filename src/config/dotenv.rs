@@ -3,7 +3,7 @@
 //!
 //! It differs in three ways, each where python-dotenv would silently lose a setting: a line that is not an assignment is
 //! an error and not skipped; a `${NAME}` that is not set is an error and not an empty text; a byte order mark is not part
-//! of the first name.
+//! of the first name. Variables of the dynamic loader are errors too.
 
 use thiserror::Error;
 
@@ -23,6 +23,8 @@ const NOT_AN_ASSIGNMENT: &str =
 const NOT_SET: &str =
     "uses a ${NAME} that is not set; set it, or write ${NAME:-} if it may be empty";
 const HAS_NUL: &str = "has a NUL character";
+const OF_THE_LOADER: &str =
+    "sets a variable of the dynamic loader, which would run other code before this program";
 
 /// Returns the variables that the file with this text adds to `environment`. A variable that the environment sets, in
 /// upper or lower case, is left as it is.
@@ -72,10 +74,19 @@ fn assignments(text: &str) -> Result<Vec<Assignment>, DotenvError> {
             if name.contains('\0') || value.contains('\0') {
                 return Err(fault(HAS_NUL));
             }
+            if is_of_the_loader(&name) {
+                return Err(fault(OF_THE_LOADER));
+            }
             assignments.push(Assignment { line, name, value });
         }
         cursor.end_of_line().ok_or(fault(NOT_AN_ASSIGNMENT))?;
     }
+}
+
+/// Whether the dynamic loader reads the variable. Python read `.env` when it was running already, but this program is
+/// started anew, and its working directory may belong to somebody else.
+fn is_of_the_loader(name: &str) -> bool {
+    name.starts_with("LD_") || name.starts_with("DYLD_") || name == "GLIBC_TUNABLES"
 }
 
 /// The part of a file that is not read yet. Its methods return `None` for text without the required form.
@@ -330,6 +341,10 @@ mod tests {
             ("''=1", 1),
             ("A=${NOT_SET}", 1),
             ("A=\n\nB=a\0b", 3),
+            ("A=1\nLD_PRELOAD=./a.so", 2),
+            ("export LD_LIBRARY_PATH=.", 1),
+            ("ld_audit=a\nLD_AUDIT=a", 2),
+            ("GLIBC_TUNABLES=a", 1),
         ] {
             assert_eq!(read(text).unwrap_err().line, line, "{text:?}");
         }
