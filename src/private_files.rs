@@ -19,16 +19,19 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// The mode of directories such as `/tmp`, in which every user has files.
 #[cfg(feature = "embedded")]
 const STICKY: u32 = 0o1000;
+#[cfg(feature = "embedded")]
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 const FILE_MODE: u32 = 0o600;
 
 /// Creates a directory if it does not exist, and makes it private. The path itself may be a symbolic link, which is the
 /// operator's choice.
 ///
-/// A directory that other users can access is refused if it is shared, or has files but none of `own`: other programs may
-/// use it, and could not once it is private.
+/// A directory that has files but none of `own`, or in which every user has files, may be used by other programs. It is
+/// not made private, which would shut them out; the broker's files in it are private nevertheless.
 ///
 /// # Errors
-/// It cannot be created, is no directory, belongs to another user, or may be used by other programs.
+/// It cannot be created, is no directory, or belongs to another user; or it is not made private, and other users could
+/// put their files in the place of the broker's.
 #[cfg(feature = "embedded")]
 pub(crate) fn create_directory(path: &Path, own: &[&str]) -> io::Result<()> {
     DirBuilder::new()
@@ -39,13 +42,18 @@ pub(crate) fn create_directory(path: &Path, own: &[&str]) -> io::Result<()> {
     check_owner(path, &metadata)?;
     let mode = metadata.permissions().mode();
     let is_private = mode & 0o777 & !DIRECTORY_MODE == 0;
-    if !is_private && (mode & STICKY != 0 || is_used_by_others(path, own)?) {
-        return Err(refusal(
-            path,
-            "is used by other programs, and other users have access; choose a directory of its own, or make it private",
-        ));
+    if is_private || !(mode & STICKY != 0 || is_used_by_others(path, own)?) {
+        return make_private(path, &metadata, DIRECTORY_MODE);
     }
-    make_private(path, &metadata, DIRECTORY_MODE)
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        let reason = "is used by other programs, and other users can write it; choose a directory of its own";
+        return Err(refusal(path, reason));
+    }
+    tracing::warn!(
+        path = %path.display(),
+        "directory not made private, because it has files of other programs"
+    );
+    Ok(())
 }
 
 /// Returns whether a directory has files, and none of `own`.
@@ -184,23 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn directory_that_others_use_is_refused_and_left_as_it_is() {
+    fn directory_that_others_use_is_left_as_it_is_and_refused_if_they_can_write_it() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("shared");
         fs::create_dir(&directory).unwrap();
-        for (mode_before, file) in [(0o1777, None), (0o755, Some("other-program.sock"))] {
-            fs::set_permissions(&directory, Permissions::from_mode(mode_before)).unwrap();
-            if let Some(file) = file {
-                fs::write(directory.join(file), "").unwrap();
-            }
-            let error = create_directory(&directory, &["file"])
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains("of its own"), "{error}");
-            assert_eq!(mode(&directory), mode_before & 0o777);
-        }
-        fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
-        create_directory(&directory, &["file"]).unwrap();
+        let create_in = |permissions: u32| {
+            fs::set_permissions(&directory, Permissions::from_mode(permissions)).unwrap();
+            let created = create_directory(&directory, &["file"]);
+            assert_eq!(mode(&directory), permissions & 0o777);
+            created.map_err(|error| error.to_string())
+        };
+        let refused = create_in(0o1777).unwrap_err();
+        assert!(refused.contains("of its own"), "{refused}");
+        fs::write(directory.join("other-program.sock"), "").unwrap();
+        create_in(0o775).unwrap_err();
+        create_in(0o755).unwrap();
+        create_in(0o700).unwrap();
     }
 
     #[test]
@@ -226,7 +233,7 @@ mod tests {
 
     #[test]
     fn directory_of_another_user_is_refused() {
-        // Only root can change the owner of a directory; the root directory belongs to root.
+        // Only root can give a directory away; the root directory belongs to root.
         let directory = tempfile::tempdir().unwrap();
         let (path, owner) = if geteuid().is_root() {
             chown(directory.path(), Some(4242), None).unwrap();
