@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod http;
 mod json;
+mod list;
 pub mod niosxaas;
 #[cfg(feature = "simulator")]
 pub mod simulator;

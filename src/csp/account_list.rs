@@ -41,7 +41,7 @@ enum Fault {
 }
 
 impl AccountList {
-    /// Adds the entries of a page. Invalid ones are skipped.
+    /// Adds entries. Invalid ones are skipped.
     pub(super) fn add(&mut self, entries: &[Box<RawValue>]) {
         for entry in entries {
             // The entry is valid JSON, but its numbers may be out of range, or its depth.

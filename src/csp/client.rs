@@ -8,14 +8,12 @@ use super::{
     error::Credentials,
     http::{checked, http_client, is_gone, observed, read_deletion, read_json, uuid_of},
     json::Page,
+    list::{Entries, read_all},
 };
 use crate::{
     shared::Shared,
     telemetry::{metrics::Metrics, trace_headers},
 };
-
-/// The number of pages after which a list is considered endless.
-const MAX_PAGES: u32 = 1000;
 
 /// A client of the CSP API.
 #[derive(Clone, Debug)]
@@ -51,44 +49,20 @@ impl CspClient {
     /// # Errors
     /// [`CspError`].
     pub async fn list_accounts(&self) -> Result<AccountList, CspError> {
-        let mut list = AccountList::default();
-        let first = self.list_page("").await?;
-        list.add(&first.entries);
-        let mut count = first.entries.len();
-        let total = first.total.unwrap_or(count);
-        let limit = count;
-        for _ in 1..MAX_PAGES {
-            if count == 0 || count >= total {
-                break;
-            }
-            let query = format!("?_limit={limit}&_offset={count}");
-            let page = match self.list_page(&query).await {
-                // CSP answers the plain request, so it does not know the parameters.
-                Err(CspError::Rejected { .. }) => break,
-                page => page?,
-            };
-            if page.entries.is_empty() || page.first_entry() == first.first_entry() {
-                break;
-            }
-            list.add(&page.entries);
-            count += page.entries.len();
-            if page.total.is_some_and(|now| now != total) {
-                list.incomplete =
-                    Some("the number of accounts changed while CSP listed them".to_owned());
-            }
-        }
-        if count < total {
-            list.incomplete = Some(format!("CSP lists {count} of {total} accounts"));
-        }
-        Ok(list)
-    }
-
-    async fn list_page(&self, query: &str) -> Result<Page, CspError> {
-        observed(&self.metrics, "list", async {
-            let answer = self.get_accounts(query).await?;
-            read_json(answer, Page::parse).await
+        let Entries {
+            entries,
+            incomplete,
+        } = read_all(|query| {
+            observed(&self.metrics, "list", async move {
+                let answer = self.get_accounts(&query).await?;
+                read_json(answer, Page::parse).await
+            })
         })
-        .await
+        .await?;
+        let mut list = AccountList::default();
+        list.add(&entries);
+        list.incomplete = incomplete;
+        Ok(list)
     }
 
     /// Checks that CSP accepts the token, by a call that concerns no single account.

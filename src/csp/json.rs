@@ -18,11 +18,6 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Returns the text of the first entry.
-    pub(super) fn first_entry(&self) -> Option<&str> {
-        self.entries.first().map(|entry| entry.get())
-    }
-
     /// Parses an answer: a list, or an object with one in `results` or `result`. A list that is null or absent is
     /// empty.
     ///

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::sync::Mutex;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     error::Credentials,
     http::{checked, http_client, is_gone, observed, read_deletion, read_json, uuid_of},
     json::Page,
+    list::read_all,
 };
 use crate::{
     shared::Shared,
@@ -193,20 +194,24 @@ impl NiosxaasClient {
     }
 
     async fn services(&self, token: &SecretString) -> Result<Vec<Service>, CspError> {
-        let request = self
-            .request(Method::GET, SERVICES)
-            .bearer_auth(token.expose_secret());
-        let page = self
-            .send("niosxaas_list", request, async |answer| {
-                read_json(answer, Page::parse).await
-            })
-            .await?
-            .ok_or(CspError::Rejected { status: 404 })?;
+        let list = read_all(|query| async move {
+            let request = self
+                .request(Method::GET, &format!("{SERVICES}{query}"))
+                .bearer_auth(token.expose_secret());
+            let read = async |answer| read_json(answer, Page::parse).await;
+            let page = self.send("niosxaas_list", request, read).await?;
+            page.ok_or(CspError::Rejected { status: 404 })
+        })
+        .await?;
+        if let Some(reason) = list.incomplete {
+            // The services that are not listed end with the account.
+            tracing::warn!(reason, "list of NIOSXaaS services incomplete");
+        }
         let wanted = |service: &Service| {
             let name = &self.config.service_name;
             name.is_empty() || service.name.as_ref() == Some(name)
         };
-        Ok(read_services(&page).filter(wanted).collect())
+        Ok(read_services(&list.entries).filter(wanted).collect())
     }
 
     /// Deletes a service. Succeeds if it does not exist.
@@ -229,8 +234,8 @@ async fn read_token(answer: Response) -> Result<SecretString, CspError> {
 }
 
 /// Converts the entries of a list. Invalid ones are logged and skipped.
-fn read_services(page: &Page) -> impl Iterator<Item = Service> {
-    page.entries.iter().filter_map(|entry| {
+fn read_services(entries: &[Box<RawValue>]) -> impl Iterator<Item = Service> {
+    entries.iter().filter_map(|entry| {
         let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
         let text = |name| entry.get(name)?.as_str().map(ToOwned::to_owned);
         let Some(id) = text("id") else {
@@ -311,7 +316,7 @@ mod tests {
     fn service_needs_no_name() {
         let answer = r#"{"results": [{"id": "a/1"}, {"id": "a/2", "name": 3}, {"id": "a/3", "name": "x"}, {}, null]}"#;
         let page = Page::parse(answer).unwrap();
-        let services: Vec<_> = read_services(&page)
+        let services: Vec<_> = read_services(&page.entries)
             .map(|service| (service.id, service.name))
             .collect();
         let expected = [("a/1", None), ("a/2", None), ("a/3", Some("x"))];
@@ -329,7 +334,7 @@ mod tests {
             prop_assert_eq!(page.is_ok(), results.is_array() || results.is_null());
             if let (Ok(page), Value::Array(entries)) = (page, results) {
                 let with_id = entries.iter().filter(|entry| entry["id"].is_string());
-                prop_assert_eq!(read_services(&page).count(), with_id.count());
+                prop_assert_eq!(read_services(&page.entries).count(), with_id.count());
             }
             let token: Result<Token, _> = serde_json::from_str(&answer);
             prop_assert_eq!(token.is_ok(), jwt.is_string());

@@ -577,6 +577,21 @@ async fn failing_niosxaas_never_prevents_the_deletion_of_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn services_on_every_page_are_deleted() {
+    let (_pool, simulator, broker) = with_services(&[("NIOSXAAS_SERVICE_NAME", "")]).await;
+    // Ten accounts have a service of the lab, four another one, and two of them both.
+    assert_eq!(simulator.services().len(), 14);
+    simulator.inject([
+        fault_on(Call::Delete, FaultKind::Forget),
+        fault_on(Call::Niosxaas, FaultKind::Paged { size: 1 }),
+    ]);
+    used(&broker, 20).await;
+    let report = broker.client.job("cleanup").await;
+    assert_eq!(report["niosxaas_cleaned"], 20, "{report}");
+    assert_eq!(simulator.services(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn account_that_is_gone_is_no_failed_cleanup_of_services() {
     let (pool, simulator, broker) = with_services(&[("CIRCUIT_BREAKER_THRESHOLD", "2")]).await;
     for id in used(&broker, 20).await {

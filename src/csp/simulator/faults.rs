@@ -47,12 +47,12 @@ pub enum FaultKind {
     Halved,
     /// Lists the first account with half a surrogate pair in its name, and the second with a byte that is not UTF-8.
     Garbled,
-    /// Lists at most `size` accounts in an answer, with the number of all, and continues at `_offset`.
+    /// Lists at most `size` entries in an answer, with the number of all, and continues at `_offset`.
     Paged {
         /// The size of a page.
         size: usize,
     },
-    /// Lists the first `size` accounts with the number of all, and ignores `_offset`.
+    /// Lists the first `size` entries with the number of all, and ignores `_offset`.
     FirstPage {
         /// The size of the page.
         size: usize,

@@ -226,9 +226,6 @@ async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> 
         .map(|account| json!(account))
         .collect();
     let fault = request.extensions().get();
-    let mut paging = Query::try_from_uri(request.uri())
-        .map(|Query(paging): Query<Paging>| paging)
-        .unwrap_or_default();
     let results: Vec<Value> = match fault {
         Some(FaultKind::Duplicates) => accounts
             .iter()
@@ -252,7 +249,17 @@ async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> 
         _ => accounts,
     };
     match fault {
-        Some(FaultKind::Garbled) => return garbled(results),
+        Some(FaultKind::Garbled) => garbled(results),
+        _ => paged(results, &request),
+    }
+}
+
+/// Answers the page of a list that a request asks for, in the form of CSP.
+pub(super) fn paged(results: Vec<Value>, request: &Request) -> Response {
+    let mut paging = Query::try_from_uri(request.uri())
+        .map(|Query(paging): Query<Paging>| paging)
+        .unwrap_or_default();
+    match request.extensions().get() {
         Some(FaultKind::Paged { size }) => {
             paging.limit = Some(paging.limit.map_or(*size, |limit| limit.min(*size)));
         }

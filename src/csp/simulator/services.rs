@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Call, Simulator, answer::error};
+use super::{Call, Simulator, answer::error, server::paged};
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 
@@ -169,17 +169,19 @@ async fn switch(
     Json(json!({ "jwt": simulator.open_session(Session::SwitchedTo(switch.id)) })).into_response()
 }
 
-async fn list(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
-    let Some(services) = simulator.services_of_session(&headers) else {
+async fn list(State(simulator): State<Simulator>, request: Request) -> Response {
+    let Some(services) = simulator.services_of_session(request.headers()) else {
         return unauthorized();
     };
     let results: Vec<Value> = services
         .iter()
         .map(|service| json!({ "id": service.id, "name": service.name }))
         .collect();
-    // As CSP answers an empty list.
-    let results = (!results.is_empty()).then_some(results);
-    Json(json!({ "results": results })).into_response()
+    if results.is_empty() {
+        // As CSP answers an empty list.
+        return Json(json!({ "results": null })).into_response();
+    }
+    paged(results, &request)
 }
 
 async fn delete_one(
