@@ -75,11 +75,16 @@ fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
     Ok(text)
 }
 
-/// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line or
-/// changes the direction or meaning of the text around it, in a log or on a page.
+/// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line,
+/// changes the direction or meaning of the text around it, or has no width, in a log or on a page. Characters that join
+/// others are printable: names and emoji contain them.
 fn is_printable(char: char) -> bool {
     !char.is_control()
-        && !matches!(char, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}')
+        && !matches!(
+            char,
+            '\u{AD}' | '\u{61C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}'
+        )
 }
 
 /// Rejects a placeholder: a text that stands for a variable without a value, or for one that was not expanded.
@@ -218,6 +223,8 @@ mod tests {
             (b"\x85caf\xE9 \x85x", 6),
             ("a\u{202E}b".as_bytes(), 2),
             ("a\u{2028}b".as_bytes(), 2),
+            ("\u{200B}".as_bytes(), 1),
+            ("a\u{200F}b".as_bytes(), 2),
         ] {
             assert_eq!(
                 CallerId::parse(raw),

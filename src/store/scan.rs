@@ -71,7 +71,7 @@ impl PoolStore {
                 match store.read_or_skip(&item) {
                     Some(sandbox) => page.sandboxes.push(sandbox),
                     None => page.unreadable.push(UnreadableSandbox {
-                        id: key.trim_start_matches(SANDBOX_PREFIX).to_owned(),
+                        id: key.strip_prefix(SANDBOX_PREFIX).unwrap_or(&key).to_owned(),
                         external_id: item
                             .get("external_id")
                             .and_then(|value| value.as_s().ok())
