@@ -16,7 +16,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::csp_endpoint::{CspEndpoint, niosxaas_user};
 pub use self::running::{RunningBroker, RunningWorker};
 #[cfg(feature = "embedded")]
-use crate::store::embedded::{EmbeddedEngine, EmbeddedError};
+use crate::store::{
+    Engine,
+    embedded::{EmbeddedEngine, EmbeddedError},
+};
 use crate::{
     auth::Authenticator,
     backoff::Backoff,
@@ -38,7 +41,7 @@ use crate::{
     },
     secrets::{CredentialTargets, SecretError, SecretsRefresher},
     shared::Shared,
-    store::{Engine, PoolStore, SCHEMA_VERSION, StoreError},
+    store::{PoolStore, SCHEMA_VERSION, StoreError},
     telemetry::metrics::Metrics,
     tls::{NoAuthorities, check_authorities},
 };
