@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path as UrlPath, Query, Request, State},
+    extract::{Path as UrlPath, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Call, Calls, Fault, FaultKind, SimulatedAccount, Simulator, accounts::ID_PREFIX, answer::error,
+    Call, Calls, Fault, FaultKind, SimulatedAccount, Simulator,
+    accounts::ID_PREFIX,
+    answer::{error, paged},
     services,
 };
 
@@ -209,15 +211,6 @@ fn last_segment(request: &Request) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// The query of a list.
-#[derive(Default, Deserialize)]
-struct Paging {
-    #[serde(rename = "_limit")]
-    limit: Option<usize>,
-    #[serde(default, rename = "_offset")]
-    offset: usize,
-}
-
 async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> Response {
     let accounts: Vec<Value> = simulator
         .lock()
@@ -252,36 +245,6 @@ async fn list_accounts(State(simulator): State<Simulator>, request: Request) -> 
         Some(FaultKind::Garbled) => garbled(results),
         _ => paged(results, &request),
     }
-}
-
-/// Answers the page of a list that a request asks for, in the form of CSP.
-pub(super) fn paged(results: Vec<Value>, request: &Request) -> Response {
-    let mut paging = Query::try_from_uri(request.uri())
-        .map(|Query(paging): Query<Paging>| paging)
-        .unwrap_or_default();
-    match request.extensions().get() {
-        Some(FaultKind::Paged { size }) => {
-            paging.limit = Some(paging.limit.map_or(*size, |limit| limit.min(*size)));
-        }
-        Some(FaultKind::FirstPage { size }) => {
-            paging = Paging {
-                limit: Some(*size),
-                offset: 0,
-            };
-        }
-        _ => {}
-    }
-    let total = results.len();
-    let Some(limit) = paging.limit else {
-        return Json(json!({ "results": results })).into_response();
-    };
-    let page: Vec<_> = results
-        .into_iter()
-        .skip(paging.offset)
-        .take(limit)
-        .collect();
-    // CSP sends 64-bit numbers as text.
-    Json(json!({ "results": page, "page": { "total_size": total.to_string() } })).into_response()
 }
 
 /// Answers a list whose first two names are not valid text.

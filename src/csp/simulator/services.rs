@@ -16,7 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Call, Simulator, answer::error, server::paged};
+use super::{
+    Call, Simulator,
+    answer::{error, paged},
+};
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 
