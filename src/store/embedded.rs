@@ -27,11 +27,11 @@ use crate::private_files;
 /// Threads of the engine. It has its own, because its SQLite calls block. SQLite executes one call at a time, so more
 /// threads do not help; the second one decodes and encodes JSON meanwhile.
 const THREADS: usize = 2;
-/// A call that arrives while a page is read waits until it is complete, about 2 ms. One page at a time: a laptop may have
+/// A call that arrives while a page is read waits until it is complete, about 1 ms. One page at a time: a laptop may have
 /// two cores, one of which the engine and the decoding of pages then leave to other requests.
 pub(super) const PAGES: PageLimits = PageLimits {
     concurrent: 1,
-    items: 128,
+    items: 64,
 };
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// The first sweep waits until the broker has started: a sweep locks the database, for seconds with a million items.
