@@ -1,0 +1,305 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::domain::{CallerId, Holder, IdempotencyKey, Maintenance};
+
+const NOW: UnixSeconds = UnixSeconds(1_774_000_000);
+const RETRY_AFTER: Duration = Duration::from_hours(1);
+
+fn account(id: &str, external_id: &str) -> Account {
+    Account {
+        sandbox_id: SandboxId::parse(id).unwrap(),
+        name: format!("name of {external_id}"),
+        external_id: format!("identity/accounts/{external_id}"),
+        sfdc_account_id: None,
+        created_at: None,
+    }
+}
+
+fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
+    let is_held = !matches!(status, Status::Available | Status::Stale);
+    let caller = CallerId::parse("play-1").unwrap();
+    Sandbox {
+        account: account(id, external_id),
+        status,
+        holder: is_held.then(|| Holder {
+            key: IdempotencyKey::from(&caller),
+            caller,
+            lab: None,
+        }),
+        allocated_at: UnixSeconds(if is_held { NOW.0 - 60 } else { 0 }),
+        expires_at: is_held.then_some(NOW),
+        is_inherited: false,
+        lab_duration_hours: 4,
+        deletion_requested_at: None,
+        maintenance: Maintenance::default(),
+    }
+}
+
+fn tombstone(id: &str, external_id: &str, age: i64) -> Tombstone {
+    serde_json::from_value(json!({
+        "sandbox_id": id, "external_id": format!("identity/accounts/{external_id}"),
+        "deleted_at": NOW.0 - age, "allocated_at": 1, "lab_duration_hours": 4, "ttl": 2
+    }))
+    .unwrap()
+}
+
+fn compare(accounts: Vec<Account>, page: SandboxPage) -> Difference {
+    let mut comparison = Comparison::new(AccountList {
+        accounts,
+        ..AccountList::default()
+    });
+    comparison.add(page);
+    comparison.finish(NOW, RETRY_AFTER)
+}
+
+fn page(sandboxes: Vec<Sandbox>) -> SandboxPage {
+    SandboxPage {
+        sandboxes,
+        ..SandboxPage::default()
+    }
+}
+
+fn ids(accounts: &[Account]) -> Vec<&str> {
+    accounts
+        .iter()
+        .map(|account| account.sandbox_id.as_str())
+        .collect()
+}
+
+#[test]
+fn account_listed_under_two_ids_is_one_sandbox() {
+    let difference = compare(vec![account("1", "a"), account("2", "a")], page(vec![]));
+    assert_eq!(
+        (ids(&difference.new), difference.duplicates),
+        (vec!["1"], 1)
+    );
+    let difference = compare(
+        vec![account("1", "a"), account("2", "a")],
+        page(vec![sandbox("2", "a", Status::Available)]),
+    );
+    assert!(
+        difference.new.is_empty()
+            && difference.missing.is_empty()
+            && difference.repeated.is_empty()
+    );
+    assert_eq!((difference.listed, difference.duplicates), (1, 1));
+}
+
+#[test]
+fn renumbered_account_keeps_its_sandbox() {
+    for status in [
+        Status::Available,
+        Status::Stale,
+        Status::Allocated,
+        Status::PendingDeletion,
+        Status::DeletionFailed,
+    ] {
+        let known = page(vec![sandbox("0", "a", status)]);
+        let difference = compare(vec![account("7", "a")], known);
+        assert!(
+            difference.new.is_empty() && difference.missing.is_empty(),
+            "{status:?}"
+        );
+        let restored: &[&str] = if status == Status::Stale { &["0"] } else { &[] };
+        assert_eq!(ids(&difference.restored), restored, "{status:?}");
+    }
+}
+
+#[test]
+fn renumbered_account_is_deleted_again_under_its_known_id() {
+    for (age, resurfaced) in [(60, 0), (7200, 1)] {
+        let difference = compare(
+            vec![account("7", "a")],
+            SandboxPage {
+                tombstones: vec![tombstone("1", "a", age)],
+                ..SandboxPage::default()
+            },
+        );
+        assert!(difference.new.is_empty());
+        assert_eq!(difference.resurfaced.len(), resurfaced);
+        for (_, account) in &difference.resurfaced {
+            assert_eq!(account.sandbox_id.as_str(), "1");
+        }
+    }
+}
+
+#[test]
+fn of_two_sandboxes_of_an_account_only_one_stays_available() {
+    let known = || {
+        vec![
+            sandbox("0", "a", Status::Available),
+            sandbox("7", "a", Status::Available),
+        ]
+    };
+    let difference = compare(vec![account("7", "a")], page(known()));
+    assert_eq!(difference.repeated, [SandboxId::parse("0").unwrap()]);
+    let used = sandbox("1", "a", Status::PendingDeletion);
+    let difference = compare(
+        vec![account("7", "a")],
+        page(known().into_iter().chain([used]).collect()),
+    );
+    assert_eq!(difference.repeated.len(), 2);
+    let difference = compare(
+        vec![account("7", "a")],
+        SandboxPage {
+            tombstones: vec![tombstone("1", "a", 60)],
+            ..page(known())
+        },
+    );
+    assert_eq!(difference.repeated.len(), 2);
+}
+
+#[test]
+fn id_of_a_deleted_or_held_sandbox_is_not_given_to_another_account() {
+    let difference = compare(
+        vec![account("1", "b"), account("2", "b2")],
+        SandboxPage {
+            tombstones: vec![tombstone("1", "a", 7200)],
+            ..page(vec![sandbox("2", "a2", Status::Allocated)])
+        },
+    );
+    assert!(
+        difference.new.is_empty()
+            && difference.resurfaced.is_empty()
+            && difference.changed.is_empty()
+    );
+    assert_eq!(difference.duplicates, 2);
+}
+
+#[test]
+fn available_sandbox_follows_its_id_to_another_account() {
+    let known = || page(vec![sandbox("1", "a", Status::Available)]);
+    let difference = compare(vec![account("1", "b")], known());
+    assert_eq!(ids(&difference.changed), ["1"]);
+    assert!(difference.missing.is_empty());
+    let difference = compare(vec![account("1", "b"), account("2", "a")], known());
+    assert!(
+        difference.changed.is_empty() && difference.new.is_empty(),
+        "its own account is listed"
+    );
+}
+
+#[test]
+fn sandbox_of_an_unusable_entry_is_not_missing() {
+    let mut comparison = Comparison::new(AccountList {
+        other_ids: HashSet::from([SandboxId::parse("1").unwrap()]),
+        other_external_ids: HashSet::from(["identity/accounts/b".to_owned()]),
+        ..AccountList::default()
+    });
+    comparison.add(page(
+        ["a", "b", "c"]
+            .into_iter()
+            .zip(["1", "2", "3"])
+            .map(|(external_id, id)| sandbox(id, external_id, Status::Available))
+            .collect(),
+    ));
+    let difference = comparison.finish(NOW, RETRY_AFTER);
+    assert_eq!(difference.missing, [SandboxId::parse("3").unwrap()]);
+}
+
+#[test]
+fn account_of_an_unreadable_sandbox_has_no_other() {
+    for (external_id, listed) in [(Some("identity/accounts/a"), "7"), (None, "1")] {
+        let unreadable = UnreadableSandbox {
+            id: "1".to_owned(),
+            external_id: external_id.map(ToOwned::to_owned),
+        };
+        let known = |sandboxes| SandboxPage {
+            unreadable: vec![unreadable.clone()],
+            ..page(sandboxes)
+        };
+        let difference = compare(vec![account(listed, "a")], known(vec![]));
+        assert!(difference.new.is_empty(), "{external_id:?}");
+        let other = sandbox("7", "a", Status::Available);
+        let difference = compare(vec![account(listed, "a")], known(vec![other]));
+        assert_eq!(difference.repeated.len(), 1, "{external_id:?}");
+    }
+}
+
+#[test]
+fn damaged_external_id_identifies_no_account() {
+    let damaged = |id, status| Sandbox {
+        account: Account {
+            external_id: String::new(),
+            ..account(id, "a")
+        },
+        ..sandbox(id, "a", status)
+    };
+    let mut damaged_tombstone = tombstone("3", "c", 7200);
+    damaged_tombstone.external_id.clear();
+    let difference = compare(
+        vec![account("1", "a"), account("3", "c")],
+        SandboxPage {
+            tombstones: vec![damaged_tombstone],
+            ..page(vec![
+                damaged("1", Status::Available),
+                damaged("2", Status::Available),
+            ])
+        },
+    );
+    assert!(difference.repeated.is_empty() && difference.new.is_empty());
+    assert_eq!(
+        ids(&difference.changed),
+        ["1"],
+        "its external id is repaired"
+    );
+    assert_eq!(difference.missing, [SandboxId::parse("2").unwrap()]);
+    assert_eq!(difference.resurfaced.len(), 1);
+}
+
+/// Returns the sandboxes that may be allocated after the differences were written, with their accounts.
+fn allocatable(sandboxes: &[Sandbox], difference: &Difference) -> BTreeMap<String, String> {
+    let available = sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.status == Status::Available)
+        .map(|sandbox| &sandbox.account);
+    let mut allocatable: BTreeMap<_, _> = available
+        .chain(&difference.changed)
+        .chain(&difference.restored)
+        .chain(&difference.new)
+        .map(|account| (account.sandbox_id.to_string(), account.external_id.clone()))
+        .collect();
+    // The guard may keep those that are missing.
+    for id in &difference.repeated {
+        allocatable.remove(id.as_str());
+    }
+    allocatable
+}
+
+proptest! {
+    #[test]
+    fn account_has_one_allocatable_sandbox_and_none_after_it_was_used(
+        list in proptest::collection::vec(("[0-5]", "[a-e]"), 0..8),
+        sandboxes in proptest::collection::hash_map("[0-7]", ("[a-e]", proptest::sample::select(Status::ALL.to_vec())), 0..8),
+        tombstones in proptest::collection::hash_map("[0-7]", ("[a-e]", 0_i64..7200), 0..3),
+    ) {
+        let list: Vec<_> = list.iter().map(|(id, external_id)| account(id, external_id)).collect();
+        let mut sandboxes: Vec<_> = sandboxes.iter()
+            .map(|(id, (external_id, status))| sandbox(id, external_id, *status))
+            .collect();
+        let tombstones: Vec<_> = tombstones.iter()
+            .map(|(id, (external_id, age))| tombstone(id, external_id, *age))
+            .collect();
+        let whole = |sandboxes: &[Sandbox]| SandboxPage { tombstones: tombstones.clone(), ..page(sandboxes.to_vec()) };
+        let difference = compare(list.clone(), whole(&sandboxes));
+        let after = allocatable(&sandboxes, &difference);
+        let accounts: HashSet<_> = after.values().collect();
+        prop_assert_eq!(accounts.len(), after.len(), "one account has two sandboxes: {:?}", after);
+        let used = sandboxes.iter()
+            .filter(|sandbox| sandbox.holder.is_some())
+            .map(|sandbox| (sandbox.id().as_str(), &sandbox.account.external_id))
+            .chain(tombstones.iter().map(|tombstone| (tombstone.sandbox_id.as_str(), &tombstone.external_id)));
+        for (id, external_id) in used {
+            prop_assert!(!accounts.contains(external_id), "{} was used", external_id);
+            let is_known = sandboxes.iter().any(|sandbox| sandbox.id().as_str() == id && sandbox.holder.is_none());
+            prop_assert!(is_known || !after.contains_key(id), "{} was used", id);
+        }
+        sandboxes.reverse();
+        let again = compare(list, whole(&sandboxes));
+        prop_assert_eq!(allocatable(&sandboxes, &again), after, "the order of the items does not matter");
+    }
+}
