@@ -16,12 +16,45 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    domain::{Role, Roles},
+    domain::{Principal, Role, Roles},
     shared::{read, write},
 };
 
 /// How long a request with an unknown token waits for a refresh of the tokens.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A variable of the environment, or a secret in its place, that holds tokens. Its tokens are one principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenVariable {
+    /// `BROKER_API_TOKEN`.
+    Track,
+    /// `BROKER_ADMIN_TOKEN`.
+    Admin,
+}
+
+impl TokenVariable {
+    /// Returns its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Track => "BROKER_API_TOKEN",
+            Self::Admin => "BROKER_ADMIN_TOKEN",
+        }
+    }
+
+    /// Returns the role of its tokens.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Track => Role::Track,
+            Self::Admin => Role::Admin,
+        }
+    }
+}
+
+/// The names of the principals of the environment's tokens.
+const ENV_TRACK: &str = "env-track";
+const ENV_ADMIN: &str = "env-admin";
 
 /// The default of `BROKER_API_TOKEN`, for laptops.
 pub(crate) const DEFAULT_TRACK_TOKEN: &str = "dev-track-token";
@@ -73,7 +106,7 @@ type Fingerprint = [u8; 32];
 /// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownToken {
-    role: Role,
+    variable: TokenVariable,
     fingerprint: Fingerprint,
     valid_until: Option<Duration>,
 }
@@ -82,6 +115,8 @@ struct KnownToken {
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     known: Arc<RwLock<Vec<KnownToken>>>,
+    env_track: Arc<str>,
+    env_admin: Arc<str>,
     refresh: Option<RefreshRequest>,
     clock: Arc<dyn Clock>,
 }
@@ -126,67 +161,80 @@ impl Authenticator {
         refresh: Option<RefreshRequest>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let of = |tokens: &[SecretString], role| -> Vec<_> {
+        let of = |tokens: &[SecretString], variable| -> Vec<_> {
             tokens
                 .iter()
                 .map(|token| KnownToken {
-                    role,
+                    variable,
                     fingerprint: fingerprint(token.expose_secret()),
                     valid_until: None,
                 })
                 .collect()
         };
         let known = [
-            of(&config.track_tokens, Role::Track),
-            of(&config.admin_tokens, Role::Admin),
+            of(&config.track_tokens, TokenVariable::Track),
+            of(&config.admin_tokens, TokenVariable::Admin),
         ];
         Self {
             known: Arc::new(RwLock::new(known.concat())),
+            env_track: ENV_TRACK.into(),
+            env_admin: ENV_ADMIN.into(),
             refresh,
             clock,
         }
     }
 
-    /// Replaces the tokens of a role. Returns whether one of them is also a token of another role.
-    pub fn replace(&self, role: Role, tokens: &[ValidToken]) -> bool {
+    /// Replaces the tokens of a variable. Returns whether one of them is also a token of another variable.
+    pub fn replace(&self, variable: TokenVariable, tokens: &[ValidToken]) -> bool {
         let replacements = tokens.iter().map(|token| KnownToken {
-            role,
+            variable,
             fingerprint: fingerprint(token.token.expose_secret()),
             valid_until: token.valid_until,
         });
         let mut known = write(&self.known);
-        known.retain(|token| token.role != role);
+        known.retain(|token| token.variable != variable);
         let others: HashSet<_> = known.iter().map(|token| token.fingerprint).collect();
         known.extend(replacements);
         known
             .iter()
-            .any(|token| token.role == role && others.contains(&token.fingerprint))
+            .any(|token| token.variable == variable && others.contains(&token.fingerprint))
     }
 
-    /// Returns the roles of a token that is known to be valid; none for any other. Takes about a microsecond, and the
-    /// same time for every token of the same length.
+    /// Returns the principal of a token that is known to be valid. Takes about a microsecond, and the same time for every
+    /// token of the same length.
     #[must_use]
-    pub fn roles_of(&self, token: &str) -> Roles {
-        let (presented, now) = (fingerprint(token), self.clock.monotonic());
+    pub fn principal_of(&self, token: &str) -> Option<Principal> {
+        let roles = self.env_roles(&fingerprint(token));
+        let name = if roles.administrative().is_some() {
+            &self.env_admin
+        } else {
+            &self.env_track
+        };
+        (!roles.is_empty()).then(|| Principal::new(Arc::clone(name), roles))
+    }
+
+    /// Returns the roles of a token of the environment.
+    fn env_roles(&self, presented: &Fingerprint) -> Roles {
+        let now = self.clock.monotonic();
         let known = read(&self.known);
         // Every token is compared, so that the time reveals nothing about them.
         known.iter().fold(Roles::default(), |found, token| {
-            let same: Choice = token.fingerprint.ct_eq(&presented);
+            let same: Choice = token.fingerprint.ct_eq(presented);
             let is_valid = token.valid_until.is_none_or(|until| now < until);
             if bool::from(same) && is_valid {
-                found.with(token.role)
+                found.with(token.variable.role())
             } else {
                 found
             }
         })
     }
 
-    /// Returns the roles of a token after a refresh of the tokens; none if the token is not valid.
-    pub async fn roles_after_refresh(&self, token: &str) -> Roles {
+    /// Returns the principal of a token after a refresh of the tokens.
+    pub async fn principal_after_refresh(&self, token: &str) -> Option<Principal> {
         if let Some(refresh) = &self.refresh {
             refresh.wait().await;
         }
-        self.roles_of(token)
+        self.principal_of(token)
     }
 
     /// Requests a refresh of the tokens, without waiting for it.

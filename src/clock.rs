@@ -89,6 +89,11 @@ pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the current time. It jumps when the clock is corrected, so nothing in a process waits for it.
     fn now(&self) -> UnixSeconds;
 
+    /// Returns the current time in milliseconds since 1970-01-01 UTC, for records whose order matters.
+    fn now_ms(&self) -> i64 {
+        self.now().0.saturating_mul(1000)
+    }
+
     /// Returns the time since a fixed point in the past, which differs between processes. It never goes back, and no
     /// correction of the clock changes it.
     fn monotonic(&self) -> Duration;
@@ -98,16 +103,24 @@ pub trait Clock: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// Returns the time since 1970-01-01 UTC.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place that reads the system clock"
+)]
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the only place that reads the system clock"
-    )]
     fn now(&self) -> UnixSeconds {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        UnixSeconds(whole_seconds(since_epoch))
+        UnixSeconds(whole_seconds(since_epoch()))
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
     }
 
     fn monotonic(&self) -> Duration {

@@ -1,11 +1,14 @@
-//! The domain model: sandboxes, their holders and states, jobs, the state of CSP, and statistics of the pool. No I/O.
+//! The domain model: sandboxes, their holders and states, jobs, principals, audit records, the state of CSP, and
+//! statistics of the pool. No I/O.
 
+mod audit;
 mod breaker;
 mod candidate;
 mod csp_state;
 mod job;
 mod lease_terms;
 mod niosxaas;
+mod pause;
 mod pool;
 mod principal;
 mod sandbox;
@@ -13,6 +16,7 @@ mod status;
 mod text;
 
 pub use self::{
+    audit::{AuditAction, AuditRecord, AuditTarget, Author, DONE},
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
     csp_state::{CspState, ServiceState},
@@ -21,11 +25,12 @@ pub use self::{
         FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS, lab_duration,
     },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
+    pause::Activity,
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
-    principal::{Role, Roles},
+    principal::{Bounds, Principal, Role, Roles},
     sandbox::{Account, Holder, Maintenance, Sandbox},
     status::{Status, Transition, UnknownStatus},
-    text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, SandboxId},
+    text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, Reason, SandboxId},
 };

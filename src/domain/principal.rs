@@ -1,55 +1,188 @@
-//! Principals: the identities behind bearer tokens.
+//! Principals: the identities behind requests, and their roles.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The role of a principal, which decides the endpoints it may call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// The order is that of the administrative roles: each includes those before it, except for `track`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Endpoints for labs: allocate, look up and release sandboxes.
+    /// Allocates, looks up and releases sandboxes, for the scripts of labs.
     Track,
-    /// Endpoints for administration of the pool.
+    /// Reads the state of the pool.
+    Viewer,
+    /// A viewer that also starts jobs, acts on single sandboxes, and pauses activities.
+    Operator,
+    /// An operator that also manages tokens, and removes sandboxes in bulk.
     Admin,
 }
 
-/// The roles of one principal. A token that is configured for both roles has both, as in the FastAPI service.
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Track, Self::Viewer, Self::Operator, Self::Admin];
+
+    /// Returns the name used in the table and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|role| role.as_str() == name).ok_or(())
+    }
+}
+
+/// The roles of one principal: `track`, an administrative role, or both. A token that is configured for both has both,
+/// as in the FastAPI service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Roles {
-    track: bool,
-    admin: bool,
+    is_track: bool,
+    administrative: Option<Role>,
 }
 
 impl Roles {
     /// Adds a role.
     #[must_use]
-    pub const fn with(self, role: Role) -> Self {
+    pub fn with(self, role: Role) -> Self {
         match role {
             Role::Track => Self {
-                track: true,
+                is_track: true,
                 ..self
             },
-            Role::Admin => Self {
-                admin: true,
+            Role::Viewer | Role::Operator | Role::Admin => Self {
+                administrative: self.administrative.max(Some(role)),
                 ..self
             },
         }
     }
 
-    /// Returns whether `role` is one of them.
+    /// Returns whether a principal with these roles may do what requires `role`.
     #[must_use]
-    pub const fn include(self, role: Role) -> bool {
+    pub fn include(self, role: Role) -> bool {
         match role {
-            Role::Track => self.track,
-            Role::Admin => self.admin,
+            Role::Track => self.is_track,
+            Role::Viewer | Role::Operator | Role::Admin => self.administrative >= Some(role),
         }
     }
 
-    /// Returns whether there is none: the token is not valid.
+    /// Returns the administrative role.
+    #[must_use]
+    pub const fn administrative(self) -> Option<Role> {
+        self.administrative
+    }
+
+    /// Returns whether there is none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        !self.track && !self.admin
+        !self.is_track && self.administrative.is_none()
     }
 }
 
 impl From<Role> for Roles {
     fn from(role: Role) -> Self {
         Self::default().with(role)
+    }
+}
+
+/// The labs and name prefixes that a track principal is bound to. An empty list binds to none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The labs that it may allocate for.
+    pub labs: Vec<String>,
+    /// Beginnings of the name prefixes that it may ask for.
+    pub name_prefixes: Vec<String>,
+}
+
+impl Bounds {
+    /// Returns whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.labs.is_empty() && self.name_prefixes.is_empty()
+    }
+}
+
+/// Who sends a request. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The name, for people: of a token, or of a person who signed in.
+    pub name: Arc<str>,
+    /// Its roles.
+    pub roles: Roles,
+    /// What its track role is bound to.
+    pub bounds: Arc<Bounds>,
+}
+
+impl Principal {
+    /// Creates a principal without bounds.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, roles: Roles) -> Self {
+        Self {
+            name: name.into(),
+            roles,
+            bounds: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn administrative_role_includes_those_before_it() {
+        for (role, included) in [
+            (Role::Track, &[Role::Track][..]),
+            (Role::Viewer, &[Role::Viewer]),
+            (Role::Operator, &[Role::Viewer, Role::Operator]),
+            (Role::Admin, &[Role::Viewer, Role::Operator, Role::Admin]),
+        ] {
+            let includes = |other: &Role| Roles::from(role).include(*other);
+            let found: Vec<_> = Role::ALL.into_iter().filter(includes).collect();
+            assert_eq!(found, included, "{role}");
+        }
+        assert!(
+            !Role::ALL
+                .into_iter()
+                .any(|role| Roles::default().include(role))
+        );
+    }
+
+    #[test]
+    fn highest_administrative_role_counts() {
+        let roles = Roles::from(Role::Admin)
+            .with(Role::Viewer)
+            .with(Role::Track);
+        assert_eq!(roles.administrative(), Some(Role::Admin));
+        assert!(roles.include(Role::Track));
+    }
+
+    #[test]
+    fn every_role_name_parses_back() {
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+        }
     }
 }

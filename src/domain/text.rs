@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The reason why a text is not a valid identifier.
@@ -52,6 +52,9 @@ const UNSET: [&str; 8] = [
 /// The beginnings of an expression in a template. `[[` is Instruqt's.
 const TEMPLATES: [&str; 2] = ["{{", "[["];
 
+/// The maximum length of a reason, in characters.
+const MAX_REASON: usize = 500;
+
 /// Decodes UTF-8, or else Latin-1, which is how HTTP libraries that know no UTF-8 send a header. Trims white space.
 fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
     let decoded = str::from_utf8(raw).map_or_else(
@@ -62,6 +65,12 @@ fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
     };
+    check_printable(&text, MAX_TEXT)?;
+    Ok(text)
+}
+
+/// Requires 1 to `max` printable characters.
+fn check_printable(text: &str, max: usize) -> Result<(), InvalidText> {
     if text.is_empty() {
         return Err(InvalidText::Empty);
     }
@@ -69,10 +78,10 @@ fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
         return Err(InvalidText::NotPrintable { position: at + 1 });
     }
     let got = text.chars().count();
-    if got > MAX_TEXT {
-        return Err(InvalidText::TooLong { got, max: MAX_TEXT });
+    if got > max {
+        return Err(InvalidText::TooLong { got, max });
     }
-    Ok(text)
+    Ok(())
 }
 
 /// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line,
@@ -177,6 +186,37 @@ text! {
     NamePrefix
 }
 
+/// Why somebody acts, in their own words: 1 to 500 printable characters in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Reason(String);
+
+impl Reason {
+    /// Parses input. White space around it is ignored.
+    ///
+    /// # Errors
+    /// [`InvalidText`].
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        let text = text.trim();
+        check_printable(text, MAX_REASON)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the reason as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = InvalidText;
+
+    fn try_from(text: String) -> Result<Self, InvalidText> {
+        Self::parse(&text)
+    }
+}
+
 impl From<&CallerId> for IdempotencyKey {
     fn from(caller: &CallerId) -> Self {
         Self(Arc::clone(&caller.0))
@@ -188,6 +228,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn reason_is_trimmed_bounded_and_in_one_line() {
+        let read = |text: &str| serde_json::from_value::<Reason>(text.into());
+        assert_eq!(read(" broken DNS ").unwrap().as_str(), "broken DNS");
+        assert!(read(&"é".repeat(500)).is_ok());
+        for (text, fault) in [
+            (" ".to_owned(), "is empty"),
+            ("é".repeat(501), "501 characters; at most 500"),
+            ("a\nb".to_owned(), "control character at position 2"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+    }
 
     #[test]
     fn identifier_is_trimmed_and_bounded() {

@@ -28,6 +28,8 @@ pub(super) struct RequestContext {
 /// Fields that handlers add to the log event of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes {
+    /// The principal of the request.
+    pub principal: Option<Arc<str>>,
     /// The caller that the request names.
     pub caller: Option<CallerId>,
     /// The lab that the request names.
@@ -72,6 +74,11 @@ impl RequestContext {
 fn note(write: impl FnOnce(&mut Notes)) {
     // Outside of a request there is no log event to add to.
     let _ = CURRENT.try_with(|context| write(&mut lock(&context.notes)));
+}
+
+/// Adds the principal to the log event of the current request.
+pub(super) fn note_principal(name: &Arc<str>) {
+    note(|notes| notes.principal = Some(Arc::clone(name)));
 }
 
 /// Adds the caller to the log event of the current request.

@@ -22,10 +22,9 @@ use super::{
     secret_in,
 };
 use crate::{
-    auth::{RefreshRequest, ValidToken, read_tokens},
+    auth::{RefreshRequest, TokenVariable, ValidToken, read_tokens},
     clock::Clock,
     csp::{self, niosxaas::NiosxaasUser},
-    domain::Role,
     shared::lock,
     telemetry::{chain, metrics::Metrics},
 };
@@ -44,9 +43,9 @@ pub(crate) struct SecretsRefresher {
     request: Arc<Notify>,
     /// When the last completed refresh began.
     completed: watch::Sender<Instant>,
-    /// For each role, the id of the current version, and until when the previous one is valid, as a time of
+    /// For each variable, the id of the current version, and until when the previous one is valid, as a time of
     /// [`Clock::monotonic`].
-    current: Mutex<HashMap<Role, (String, Duration)>>,
+    current: Mutex<HashMap<TokenVariable, (String, Duration)>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -95,10 +94,10 @@ impl SecretsRefresher {
         let config = &self.config;
         let (track, admin, csp, niosxaas) = tokio::join!(
             self.refresh_one("track_tokens", config.track_tokens.as_ref(), |id| {
-                self.refresh_tokens(manager, id, Role::Track, targets)
+                self.refresh_tokens(manager, id, TokenVariable::Track, targets)
             }),
             self.refresh_one("admin_tokens", config.admin_tokens.as_ref(), |id| {
-                self.refresh_tokens(manager, id, Role::Admin, targets)
+                self.refresh_tokens(manager, id, TokenVariable::Admin, targets)
             }),
             self.refresh_one("csp_token", config.csp_token.as_ref(), |id| {
                 refresh_csp_token(manager, id, targets)
@@ -145,14 +144,11 @@ impl SecretsRefresher {
         &self,
         manager: &SecretsManager,
         id: &str,
-        role: Role,
+        variable: TokenVariable,
         targets: &CredentialTargets,
     ) -> Result<(), SecretError> {
         let (current, previous) = tokio::try_join!(manager.current(id), manager.previous(id))?;
-        let key = match role {
-            Role::Track => "BROKER_API_TOKEN",
-            Role::Admin => "BROKER_ADMIN_TOKEN",
-        };
+        let key = variable.name();
         let tokens = |version: &Version, valid_until| -> Result<Vec<_>, SecretError> {
             let tokens = secret_in(&version.text, key)
                 .and_then(|text| read_tokens(&text))
@@ -164,11 +160,11 @@ impl SecretsRefresher {
         };
         let mut valid = tokens(&current, None)?;
         if let Some(previous) = previous {
-            let until = self.previous_valid_until(role, &current);
+            let until = self.previous_valid_until(variable, &current);
             // A previous version with an invalid form is ignored; the current tokens count nevertheless.
             valid.extend(tokens(&previous, Some(until)).unwrap_or_default());
         }
-        if targets.auth.replace(role, &valid) {
+        if targets.auth.replace(variable, &valid) {
             tracing::warn!(
                 secret = id,
                 "a track token is also an admin token: every lab script has the rights of an admin"
@@ -180,9 +176,9 @@ impl SecretsRefresher {
     /// Returns until when the version before `current` is valid: the overlap after `current` was created, unless this
     /// process has seen another current version; then the overlap after the change. A version may be created long before
     /// it becomes current, and an old one may become current again.
-    fn previous_valid_until(&self, role: Role, current: &Version) -> Duration {
+    fn previous_valid_until(&self, variable: TokenVariable, current: &Version) -> Duration {
         let (mut known, overlap) = (lock(&self.current), self.config.overlap);
-        let remaining = match known.get(&role) {
+        let remaining = match known.get(&variable) {
             Some((id, until)) if *id == current.id => return *until,
             Some(_) => overlap,
             // A version of the future was created while this clock is behind.
@@ -190,7 +186,7 @@ impl SecretsRefresher {
                 .due_in(self.clock.now(), overlap),
         };
         let until = self.clock.monotonic() + remaining;
-        known.insert(role, (current.id.clone(), until));
+        known.insert(variable, (current.id.clone(), until));
         until
     }
 

@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error_responses::error_set,
-    extract::{Admin, ApiQuery},
+    extract::{ApiQuery, Viewer},
 };
 use crate::{
     clock::UnixSeconds,
@@ -246,11 +246,11 @@ pub(super) struct ListParams {
     tag = "Admin",
     params(ListParams),
     responses((status = 200, description = "A page of sandboxes", body = AdminSandboxesBody), ListErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
 async fn list_all(
     State(state): State<AppState>,
-    _: Admin,
+    _: Viewer,
     ApiQuery(ListParams {
         status,
         limit,
@@ -296,8 +296,8 @@ async fn list_all(
     path = "/admin/stats",
     tag = "Admin",
     responses((status = 200, description = "The counts", body = StatsBody), StatsErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
-async fn stats(State(state): State<AppState>, _: Admin) -> Result<Json<StatsBody>, ApiError> {
+async fn stats(State(state): State<AppState>, _: Viewer) -> Result<Json<StatsBody>, ApiError> {
     Ok(Json(state.broker.stats().await?.into()))
 }

@@ -1,7 +1,9 @@
 //! Extractors of handlers: their types declare the required role and the content of the request.
 
 use axum::{
-    extract::{FromRequestParts, Path, Query},
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -14,22 +16,39 @@ use super::header_docs::header_parameter;
 use crate::{
     broker::AllocateRequest,
     domain::{
-        CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Role, Roles, SandboxId,
+        Author, CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Principal, Role,
+        SandboxId,
     },
     http::{
         error::{ApiError, ErrorCode},
         headers::{CALLER, KEY, LAB, LEGACY_CALLER, PREFIX},
+        middleware::client::ClientAddress,
         request_context,
     },
 };
 
-fn require(parts: &Parts, role: Role, token: &str) -> Result<(), ApiError> {
-    let roles: Option<&Roles> = parts.extensions.get();
-    if roles.is_some_and(|roles| roles.include(role)) {
-        return Ok(());
-    }
-    let message = format!("The token is valid, but this endpoint requires {token} token.");
-    Err(ApiError::new(ErrorCode::Forbidden, message))
+/// Requires that the principal of the request has `role`.
+fn require(parts: &Parts, role: Role) -> Result<&Principal, ApiError> {
+    let principal: Option<&Principal> = parts.extensions.get();
+    principal
+        .filter(|principal| principal.roles.include(role))
+        .ok_or_else(|| {
+            let message =
+                format!("This endpoint requires the role {role}; the token has another one.");
+            ApiError::new(ErrorCode::Forbidden, message)
+        })
+}
+
+/// Requires that the principal of the request has the administrative `role`, and returns it as an author.
+fn require_author(parts: &Parts, role: Role) -> Result<Author, ApiError> {
+    let principal = require(parts, role)?;
+    let address: Option<&ClientAddress> = parts.extensions.get();
+    Ok(Author {
+        name: principal.name.clone(),
+        role: principal.roles.administrative(),
+        request_id: request_context::request_id(),
+        address: address.map(|address| address.0.to_string()),
+    })
 }
 
 /// Returns the value of a header. A header that is present more than once with different values is an error, because a
@@ -77,7 +96,7 @@ impl<S: Sync> FromRequestParts<S> for TrackCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        require(parts, Role::Track, "a track")?;
+        require(parts, Role::Track)?;
         let headers = &parts.headers;
         let caller = match optional(headers, CALLER)? {
             Some(caller) => caller,
@@ -164,16 +183,33 @@ impl IntoParams for AllocateHeaders {
     }
 }
 
-/// Requires the token of an admin.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Admin;
+macro_rules! administrative {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name(pub Author);
 
-impl<S: Sync> FromRequestParts<S> for Admin {
-    type Rejection = ApiError;
+        impl<S: Sync> FromRequestParts<S> for $name {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        require(parts, Role::Admin, "an admin").map(|()| Self)
-    }
+            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+                require_author(parts, Role::$name).map(Self)
+            }
+        }
+    };
+}
+
+administrative! {
+    /// Requires the role `viewer`.
+    Viewer
+}
+administrative! {
+    /// Requires the role `operator`.
+    Operator
+}
+administrative! {
+    /// Requires the role `admin`.
+    Admin
 }
 
 /// The sandbox id in the path. Text that cannot be an id is answered with [`ErrorCode::SandboxNotFound`].
@@ -209,6 +245,36 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
                 )
             })?;
         Ok(Self(query))
+    }
+}
+
+/// The body, as JSON whatever its `Content-Type` says. An invalid one is answered with [`ErrorCode::InvalidBody`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ApiJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let invalid = |fault: String| {
+            ApiError::new(
+                ErrorCode::InvalidBody,
+                format!("The body is invalid: {fault}."),
+            )
+        };
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| invalid(rejection.body_text()))?;
+        if body.is_empty() {
+            return Err(invalid("it is empty; send a JSON object".to_owned()));
+        }
+        let Json(body) = Json::from_bytes(&body).map_err(|rejection| {
+            let text = rejection.body_text();
+            // Without the constant beginning of the library's text.
+            let fault = text.split_once(": ").map_or(&*text, |(_, fault)| fault);
+            invalid(fault.to_owned())
+        })?;
+        Ok(Self(body))
     }
 }
 
@@ -253,7 +319,7 @@ mod tests {
 
     fn parts(role: Role, names: &[&str], values: Vec<(usize, HeaderValue)>) -> Parts {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
-        parts.extensions.insert(Roles::from(role));
+        parts.extensions.insert(Principal::new("test", role.into()));
         for (at, value) in values {
             let name = HeaderName::try_from(names[at % names.len()]).unwrap();
             parts.headers.append(name, value);

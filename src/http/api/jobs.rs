@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error_responses::error_set,
-    extract::{Admin, ApiQuery},
+    extract::{Admin, ApiQuery, Operator},
     run_response::{AcceptedBody, Prefer, run},
 };
 use crate::{
@@ -67,11 +67,11 @@ struct SyncParams {
         AcceptedBody,
         CspJobErrors,
     ),
-    security(("admin_token" = [])),
+    security(("operator_token" = [])),
 )]
 async fn sync(
     State(state): State<AppState>,
-    _: Admin,
+    _: Operator,
     prefer: Prefer,
     ApiQuery(SyncParams { force }): ApiQuery<SyncParams>,
 ) -> Result<Response, ApiError> {
@@ -102,11 +102,11 @@ struct CleanupParams {
         AcceptedBody,
         CspJobErrors,
     ),
-    security(("admin_token" = [])),
+    security(("operator_token" = [])),
 )]
 async fn cleanup(
     State(state): State<AppState>,
-    _: Admin,
+    _: Operator,
     prefer: Prefer,
     ApiQuery(CleanupParams { retry_failed }): ApiQuery<CleanupParams>,
 ) -> Result<Response, ApiError> {
@@ -138,11 +138,11 @@ struct ExpiryParams {
         AcceptedBody,
         TableJobErrors,
     ),
-    security(("admin_token" = [])),
+    security(("operator_token" = [])),
 )]
 async fn auto_expire(
     State(state): State<AppState>,
-    _: Admin,
+    _: Operator,
     prefer: Prefer,
     ApiQuery(ExpiryParams { force }): ApiQuery<ExpiryParams>,
 ) -> Result<Response, ApiError> {
@@ -172,11 +172,11 @@ struct StaleParams {
         AcceptedBody,
         TableJobErrors,
     ),
-    security(("admin_token" = [])),
+    security(("operator_token" = [])),
 )]
 async fn auto_delete_stale(
     State(state): State<AppState>,
-    _: Admin,
+    _: Operator,
     prefer: Prefer,
     ApiQuery(StaleParams { grace_period_hours }): ApiQuery<StaleParams>,
 ) -> Result<Response, ApiError> {

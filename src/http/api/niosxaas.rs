@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{error_responses::error_set, extract::Admin};
+use super::{error_responses::error_set, extract::Viewer};
 use crate::{
     clock::UnixSeconds,
     domain::{NiosxaasRecord, NiosxaasVerdict},
@@ -97,9 +97,12 @@ impl From<NiosxaasRecord> for NiosxaasRecordBody {
     path = "/admin/niosxaas",
     tag = "Admin",
     responses((status = 200, description = "The outcomes", body = NiosxaasBody), NiosxaasErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
-async fn niosxaas(State(state): State<AppState>, _: Admin) -> Result<Json<NiosxaasBody>, ApiError> {
+async fn niosxaas(
+    State(state): State<AppState>,
+    _: Viewer,
+) -> Result<Json<NiosxaasBody>, ApiError> {
     let report = state.runner.niosxaas_report().await?;
     Ok(Json(report.into()))
 }

@@ -20,8 +20,8 @@ use crate::http::{
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
     Every answer has the header `X-Request-ID`; the same id is in the log and in every error. Every error has the \
-    same body: `error.code` for programs, `error.message` for human readers. Answers with 409, 429 and 503 have the \
-    header `Retry-After`. Times are Unix seconds.\n\n\
+    same body: `error.code` for programs, `error.message` for human readers. Answers with 429 and 503, and with a 409 \
+    that a retry can overcome, have the header `Retry-After`. Times are Unix seconds.\n\n\
     Each caller has a rate limit. The headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` \
     describe its state; in answers with 401 they describe the limit of the client's address.";
 
@@ -45,12 +45,24 @@ pub(crate) fn base() -> Document {
         .unwrap_or_else(Components::new);
     components.add_security_scheme(
         "track_token",
-        bearer("The token of Instruqt tracks (`BROKER_API_TOKEN`)."),
+        bearer("A token with the role `track`, such as `BROKER_API_TOKEN`."),
     );
-    components.add_security_scheme(
-        "admin_token",
-        bearer("The token of admins (`BROKER_ADMIN_TOKEN`)."),
-    );
+    for (name, description) in [
+        (
+            "viewer_token",
+            "A token with the role `viewer`, `operator` or `admin`.",
+        ),
+        (
+            "operator_token",
+            "A token with the role `operator` or `admin`.",
+        ),
+        (
+            "admin_token",
+            "A token with the role `admin`, such as `BROKER_ADMIN_TOKEN`.",
+        ),
+    ] {
+        components.add_security_scheme(name, bearer(description));
+    }
     let tag = |name: &str, description: &str| {
         TagBuilder::new()
             .name(name)
@@ -93,6 +105,8 @@ fn operations(
         [
             (HttpMethod::Get, item.get.as_mut()),
             (HttpMethod::Post, item.post.as_mut()),
+            (HttpMethod::Put, item.put.as_mut()),
+            (HttpMethod::Delete, item.delete.as_mut()),
         ]
         .into_iter()
         .filter_map(move |(method, operation)| operation.map(|operation| (path, method, operation)))
@@ -146,10 +160,11 @@ pub(crate) fn complete(document: &mut Document, base_path: &str) {
 pub(crate) fn actions(document: &mut Document) -> Actions {
     operations(document)
         .filter_map(|(path, method, operation)| {
-            let method = if method == HttpMethod::Post {
-                Method::POST
-            } else {
-                Method::GET
+            let method = match method {
+                HttpMethod::Post => Method::POST,
+                HttpMethod::Put => Method::PUT,
+                HttpMethod::Delete => Method::DELETE,
+                _ => Method::GET,
             };
             Some(((method, path.clone()), operation.operation_id.clone()?))
         })

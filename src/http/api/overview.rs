@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     admin::StatsBody,
     error_responses::error_set,
-    extract::{Admin, ApiQuery},
+    extract::{ApiQuery, Viewer},
     runs::RunBody,
 };
 use crate::{
@@ -116,9 +116,12 @@ pub(crate) struct BreakerBody {
     path = "/admin/overview",
     tag = "Admin",
     responses((status = 200, description = "The overview", body = OverviewBody), OverviewErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
-async fn overview(State(state): State<AppState>, _: Admin) -> Result<Json<OverviewBody>, ApiError> {
+async fn overview(
+    State(state): State<AppState>,
+    _: Viewer,
+) -> Result<Json<OverviewBody>, ApiError> {
     let overview = state.monitor.overview().await?;
     Ok(Json(overview.into()))
 }
@@ -237,11 +240,11 @@ pub(super) struct SamplesParams {
     tag = "Admin",
     params(SamplesParams),
     responses((status = 200, description = "The samples", body = SamplesBody), SamplesErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
 async fn samples(
     State(state): State<AppState>,
-    _: Admin,
+    _: Viewer,
     ApiQuery(SamplesParams { hours }): ApiQuery<SamplesParams>,
 ) -> Result<Json<SamplesBody>, ApiError> {
     let hours = hours.unwrap_or(DEFAULT_HOURS);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{error_responses::error_set, extract::Admin};
+use super::{error_responses::error_set, extract::Viewer};
 use crate::{
     clock::UnixSeconds,
     domain::{JobName, RunId, RunRecord, RunState},
@@ -100,9 +100,9 @@ pub(crate) struct RunsBody {
     path = "/admin/jobs",
     tag = "Jobs",
     responses((status = 200, description = "The runs", body = RunsBody), RunsErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
-async fn list_runs(State(state): State<AppState>, _: Admin) -> Result<Json<RunsBody>, ApiError> {
+async fn list_runs(State(state): State<AppState>, _: Viewer) -> Result<Json<RunsBody>, ApiError> {
     let runs = state.runner.recent_runs(RECENT).await?;
     Ok(Json(RunsBody {
         runs: runs.into_iter().map(Into::into).collect(),
@@ -118,11 +118,11 @@ async fn list_runs(State(state): State<AppState>, _: Admin) -> Result<Json<RunsB
     tag = "Jobs",
     params(("run_id" = String, Path, description = "The id of the run", example = "cleanup-01774000000-1f0c7a52")),
     responses((status = 200, description = "The run", body = RunBody), RunErrors),
-    security(("admin_token" = [])),
+    security(("viewer_token" = [])),
 )]
 async fn get_run(
     State(state): State<AppState>,
-    _: Admin,
+    _: Viewer,
     RunPath(id): RunPath,
 ) -> Result<Json<RunBody>, ApiError> {
     let run = state.runner.find_run(&id).await?;

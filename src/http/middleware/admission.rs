@@ -12,7 +12,11 @@ use axum::{
 };
 
 use super::{auth, body, overload::InFlightLimit, rate_limit::RateLimits};
-use crate::{auth::Authenticator, domain::Roles, http::error::ApiError};
+use crate::{
+    auth::Authenticator,
+    domain::Principal,
+    http::{error::ApiError, request_context},
+};
 
 /// The state of the layer.
 #[derive(Debug)]
@@ -27,23 +31,25 @@ pub(crate) struct Admission {
     pub in_flight: InFlightLimit,
 }
 
-/// The layer that admits a request to its handler, or answers it with an error. [`Roles`] in the extensions of the
-/// request are those of its token, which the limit by address has found valid already.
+/// The layer that admits a request to its handler, or answers it with an error. The [`Principal`] in the
+/// extensions of the request is that of its token, which the limit by address has found valid already.
 pub(crate) async fn admit(
     State(admission): State<Arc<Admission>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let known: Option<Roles> = request.extensions().get().copied();
-    let roles = match known {
-        Some(roles) => roles,
-        None => match auth::roles_after_refresh(&admission.auth, request.headers()).await {
-            Ok(roles) => roles,
+    let known: Option<Principal> = request.extensions().get().cloned();
+    let principal = match known {
+        Some(principal) => principal,
+        None => match auth::principal_after_refresh(&admission.auth, request.headers()).await {
+            Ok(principal) => principal,
             Err(error) => return error.into_response(),
         },
     };
-    request.extensions_mut().insert(roles);
-    match admission.limits.check_caller(&request, roles) {
+    request_context::note_principal(&principal.name);
+    let checked = admission.limits.check_caller(&request, &principal);
+    request.extensions_mut().insert(principal);
+    match checked {
         Ok(quota) => {
             let answer = admission.serve(request, next).await;
             quota.add_headers(answer.unwrap_or_else(IntoResponse::into_response))

@@ -4,28 +4,28 @@ use axum::http::{HeaderMap, header};
 
 use crate::{
     auth::{Authenticator, is_public},
-    domain::Roles,
+    domain::Principal,
     http::error::{ApiError, ErrorCode},
     url::is_loopback_url,
 };
 
-/// Returns the roles of the token in the `Authorization` header, if it is known to be valid.
+/// Returns the principal of the token in the `Authorization` header, if it is known to be valid.
 #[must_use]
-pub(crate) fn known_roles(auth: &Authenticator, headers: &HeaderMap) -> Option<Roles> {
+pub(crate) fn known_principal(auth: &Authenticator, headers: &HeaderMap) -> Option<Principal> {
     let token = bearer_token(headers).ok()?;
-    let roles = auth.roles_of(token);
-    (!roles.is_empty() && is_accepted_here(token, headers)).then_some(roles)
+    let principal = auth.principal_of(token)?;
+    is_accepted_here(token, headers).then_some(principal)
 }
 
-/// Returns the roles of a token that was not known to be valid when the request arrived. A rotation may just have made
-/// it valid, so the tokens are refreshed first.
+/// Returns the principal of a token that was not known to be valid when the request arrived. A rotation may just have
+/// made it valid, so the tokens are refreshed first.
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`].
-pub(crate) async fn roles_after_refresh(
+pub(crate) async fn principal_after_refresh(
     auth: &Authenticator,
     headers: &HeaderMap,
-) -> Result<Roles, ApiError> {
+) -> Result<Principal, ApiError> {
     let token = bearer_token(headers)?;
     if !is_accepted_here(token, headers) {
         return Err(unauthorized(
@@ -33,13 +33,9 @@ pub(crate) async fn roles_after_refresh(
              other origins. Set BROKER_API_TOKEN and BROKER_ADMIN_TOKEN to tokens of your own.",
         ));
     }
-    let roles = auth.roles_after_refresh(token).await;
-    if roles.is_empty() {
-        return Err(unauthorized(
-            "The token is not valid; ask the operator for a current one.",
-        ));
-    }
-    Ok(roles)
+    auth.principal_after_refresh(token)
+        .await
+        .ok_or_else(|| unauthorized("The token is not valid; ask the operator for a current one."))
 }
 
 /// Returns whether a token, if it is valid, is accepted in a request with these headers.

@@ -19,7 +19,7 @@ use self::{
 use super::{auth, client::ClientAddress};
 use crate::{
     auth::Authenticator,
-    domain::{Role, Roles},
+    domain::{Principal, Role},
     http::{
         EdgeConfig,
         error::{ApiError, ErrorCode},
@@ -89,10 +89,10 @@ impl RateLimits {
     pub(crate) fn check_caller(
         &self,
         request: &Request,
-        roles: Roles,
+        principal: &Principal,
     ) -> Result<CallerQuota, Response> {
         let limiter = &self.0.callers;
-        let caller = if roles.include(Role::Track) {
+        let caller = if principal.roles.include(Role::Track) {
             caller_text(request.headers())
         } else {
             None
@@ -100,7 +100,7 @@ impl RateLimits {
         let address = client(request).map(ClientAddress::network);
         let decision = match caller {
             Some(caller) => limiter.check(caller),
-            None => limiter.check((roles.include(Role::Admin), address)),
+            None => limiter.check((principal.roles.administrative(), address)),
         };
         let quota = CallerQuota(decision);
         if decision.is_allowed {
@@ -139,8 +139,8 @@ pub(crate) async fn limit_addresses(
         return next.run(request).await;
     }
     let RateLimits(inner) = &limits;
-    if let Some(roles) = auth::known_roles(&inner.auth, request.headers()) {
-        request.extensions_mut().insert(roles);
+    if let Some(principal) = auth::known_principal(&inner.auth, request.headers()) {
+        request.extensions_mut().insert(principal);
         return next.run(request).await;
     }
     let guess = request

@@ -155,6 +155,8 @@ impl Event {
             Method::POST => "POST",
             Method::OPTIONS => "OPTIONS",
             Method::HEAD => "HEAD",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
             _ => "other",
         }
     }
@@ -180,6 +182,7 @@ impl Drop for Event {
         let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             request_id = self.context.id(),
+            principal = notes.principal.as_deref(),
             track_id = notes.caller.as_ref().map(CallerId::as_str),
             lab = notes.lab.as_ref().map(LabId::as_str),
             sandbox_id = notes.sandbox.as_ref().map(SandboxId::as_str),
