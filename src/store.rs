@@ -3,6 +3,7 @@
 //! No item is read, changed in memory and written back. Every write to a sandbox is conditional on the status that it
 //! leaves, so neither concurrent writers nor retries nor a crash between two calls can undo a change.
 
+mod audit;
 mod change;
 mod claim;
 mod csp_state;
