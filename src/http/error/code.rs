@@ -16,7 +16,7 @@ pub(crate) enum ErrorCode {
     InvalidParameter,
     /// The request has no valid bearer token.
     Unauthorized,
-    /// The token is valid, but of the wrong role.
+    /// The token is valid, but its role does not suffice.
     Forbidden,
     /// The sandbox is held by another caller, or by none.
     NotSandboxOwner,
@@ -56,6 +56,34 @@ pub(crate) enum ErrorCode {
     RateLimitExceeded,
     /// Too many requests are in progress.
     Overloaded,
+    /// The body of the request is invalid.
+    InvalidBody,
+    /// The token is bound to other labs or name prefixes.
+    LabNotAllowed,
+    /// There is no such named token.
+    TokenNotFound,
+    /// A live token has this name.
+    TokenNameTaken,
+    /// The action does not apply to a sandbox that is available.
+    SandboxAvailable,
+    /// The action does not apply to a sandbox that is allocated.
+    SandboxAllocated,
+    /// The action does not apply to a sandbox that waits for its deletion.
+    SandboxPendingDeletion,
+    /// The action does not apply to a sandbox whose deletion failed.
+    SandboxDeletionFailed,
+    /// The action does not apply to a stale sandbox.
+    SandboxStale,
+    /// The action does not apply to a sandbox in quarantine.
+    SandboxQuarantined,
+    /// The item of the sandbox in the table is unreadable.
+    SandboxUnreadable,
+    /// The sandbox had a holder, so it never becomes available again.
+    HadHolder,
+    /// The allocation cannot end any later.
+    ExtensionLimitReached,
+    /// An operator has paused allocations.
+    AllocationsPaused,
 }
 
 impl ErrorCode {
@@ -66,14 +94,29 @@ impl ErrorCode {
             Self::MissingHeader
             | Self::InvalidHeader
             | Self::InvalidParameter
-            | Self::InvalidCursor => StatusCode::BAD_REQUEST,
+            | Self::InvalidCursor
+            | Self::InvalidBody => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden | Self::NotSandboxOwner | Self::AllocationExpired => {
-                StatusCode::FORBIDDEN
+            Self::Forbidden
+            | Self::NotSandboxOwner
+            | Self::AllocationExpired
+            | Self::LabNotAllowed => StatusCode::FORBIDDEN,
+            Self::SandboxNotFound | Self::RunNotFound | Self::TokenNotFound | Self::NotFound => {
+                StatusCode::NOT_FOUND
             }
-            Self::SandboxNotFound | Self::RunNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoSandboxesAvailable | Self::JobRunning => StatusCode::CONFLICT,
+            Self::NoSandboxesAvailable
+            | Self::JobRunning
+            | Self::TokenNameTaken
+            | Self::SandboxAvailable
+            | Self::SandboxAllocated
+            | Self::SandboxPendingDeletion
+            | Self::SandboxDeletionFailed
+            | Self::SandboxStale
+            | Self::SandboxQuarantined
+            | Self::SandboxUnreadable
+            | Self::HadHolder
+            | Self::ExtensionLimitReached => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -83,7 +126,8 @@ impl ErrorCode {
             | Self::StoreUnavailable
             | Self::RequestTimeout
             | Self::Overloaded
-            | Self::JobInterrupted => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::JobInterrupted
+            | Self::AllocationsPaused => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -115,6 +159,20 @@ impl ErrorCode {
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::RateLimitExceeded => "RATE_LIMIT_EXCEEDED",
             Self::Overloaded => "OVERLOADED",
+            Self::InvalidBody => "INVALID_BODY",
+            Self::LabNotAllowed => "LAB_NOT_ALLOWED",
+            Self::TokenNotFound => "TOKEN_NOT_FOUND",
+            Self::TokenNameTaken => "TOKEN_NAME_TAKEN",
+            Self::SandboxAvailable => "SANDBOX_AVAILABLE",
+            Self::SandboxAllocated => "SANDBOX_ALLOCATED",
+            Self::SandboxPendingDeletion => "SANDBOX_PENDING_DELETION",
+            Self::SandboxDeletionFailed => "SANDBOX_DELETION_FAILED",
+            Self::SandboxStale => "SANDBOX_STALE",
+            Self::SandboxQuarantined => "SANDBOX_QUARANTINED",
+            Self::SandboxUnreadable => "SANDBOX_UNREADABLE",
+            Self::HadHolder => "HAD_HOLDER",
+            Self::ExtensionLimitReached => "EXTENSION_LIMIT_REACHED",
+            Self::AllocationsPaused => "ALLOCATIONS_PAUSED",
         }
     }
 
@@ -122,7 +180,10 @@ impl ErrorCode {
     #[must_use]
     pub(crate) const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::NoSandboxesAvailable | Self::JobRunning | Self::JobInterrupted => Some(30),
+            Self::NoSandboxesAvailable
+            | Self::JobRunning
+            | Self::JobInterrupted
+            | Self::AllocationsPaused => Some(30),
             Self::CspUnavailable => Some(60),
             Self::PoolContended
             | Self::RequestTimeout
@@ -148,7 +209,9 @@ impl ErrorCode {
             Self::Unauthorized => {
                 "The Authorization header is missing; send 'Authorization: Bearer <token>'."
             }
-            Self::Forbidden => "The token is valid, but not for this endpoint.",
+            Self::Forbidden => {
+                "This endpoint requires the role operator; the token has another one."
+            }
             Self::NotSandboxOwner => "The sandbox is held by another caller, or by none.",
             Self::AllocationExpired => {
                 "The allocation and its grace period are over; the sandbox will be deleted."
@@ -171,9 +234,7 @@ impl ErrorCode {
             Self::JobInterrupted => {
                 "Another run of the job has taken over; follow that run, or try again later."
             }
-            Self::PayloadTooLarge => {
-                "The body is larger than 16384 bytes, or incomplete; no endpoint needs a body."
-            }
+            Self::PayloadTooLarge => "The body is larger than 16384 bytes, or incomplete.",
             Self::InternalError => {
                 "The broker failed; the log has the cause under this request_id."
             }
@@ -194,6 +255,44 @@ impl ErrorCode {
                 "Too many requests; wait as long as Retry-After says, then repeat the request."
             }
             Self::Overloaded => "Too many requests are in progress; repeat the request.",
+            Self::InvalidBody => "The body is invalid: missing field `reason`.",
+            Self::LabNotAllowed => {
+                "The token is not valid for this lab or name prefix; use the token of the lab."
+            }
+            Self::TokenNotFound => {
+                "There is no such token; {base_path}/admin/tokens lists all tokens."
+            }
+            Self::TokenNameTaken => {
+                "A live token has this name; choose another name, or revoke that token first."
+            }
+            Self::SandboxAvailable => "The sandbox is available, so this action does not apply.",
+            Self::SandboxAllocated => {
+                "The sandbox is allocated, so this action does not apply; release or quarantine it."
+            }
+            Self::SandboxPendingDeletion => {
+                "The sandbox waits for its deletion, so this action does not apply."
+            }
+            Self::SandboxDeletionFailed => {
+                "The deletion of the sandbox failed, so this action does not apply; delete it again."
+            }
+            Self::SandboxStale => {
+                "The sandbox is stale: CSP does not list it, so this action does not apply."
+            }
+            Self::SandboxQuarantined => {
+                "The sandbox is in quarantine, so this action does not apply; restore or delete it."
+            }
+            Self::SandboxUnreadable => {
+                "The item of the sandbox is unreadable; repair or remove it in the pool's table."
+            }
+            Self::HadHolder => {
+                "The sandbox had a holder, so it never becomes available again; delete it."
+            }
+            Self::ExtensionLimitReached => {
+                "The allocation already ends at this time or later; nothing was changed."
+            }
+            Self::AllocationsPaused => {
+                "Allocations are paused: maintenance of the pool; repeat the request later."
+            }
         }
     }
 }
@@ -230,6 +329,20 @@ mod tests {
             E::JobInterrupted,
             E::RateLimitExceeded,
             E::Overloaded,
+            E::InvalidBody,
+            E::LabNotAllowed,
+            E::TokenNotFound,
+            E::TokenNameTaken,
+            E::SandboxAvailable,
+            E::SandboxAllocated,
+            E::SandboxPendingDeletion,
+            E::SandboxDeletionFailed,
+            E::SandboxStale,
+            E::SandboxQuarantined,
+            E::SandboxUnreadable,
+            E::HadHolder,
+            E::ExtensionLimitReached,
+            E::AllocationsPaused,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }

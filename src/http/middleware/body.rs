@@ -15,7 +15,7 @@ use crate::{
     store::StoreError,
 };
 
-/// The largest request body, in bytes. No endpoint needs one at all.
+/// The largest request body, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 /// The longest time that a client may take to send its body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);

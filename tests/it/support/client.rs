@@ -47,7 +47,7 @@ impl Answer {
             self.header("retry-after"),
             "{self:?}"
         );
-        if matches!(self.status.as_u16(), 409 | 503) {
+        if matches!(self.status.as_u16(), 429 | 503) {
             assert!(retry_after.is_some(), "{self:?}");
         }
         error["code"].as_str().unwrap().to_owned()
