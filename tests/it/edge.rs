@@ -379,7 +379,7 @@ async fn only_pages_of_allowed_origins_may_call() {
     );
     assert_eq!(
         allowed.header("access-control-allow-methods"),
-        Some("GET,POST")
+        Some("GET,POST,PUT,DELETE")
     );
     assert_eq!(allowed.header("access-control-max-age"), Some("3600"));
     let headers = allowed.header("access-control-allow-headers").unwrap();
