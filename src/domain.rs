@@ -30,7 +30,7 @@ pub use self::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
     principal::{Bounds, Principal, Role, Roles},
-    sandbox::{Account, Holder, Maintenance, Sandbox},
+    sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, Reason, SandboxId},
 };

@@ -219,10 +219,11 @@ impl Broker {
                 self.refresher.candidates().add(vec![renamed]);
                 self.pause(conflicts).await;
             }
-            // CSP may list it again. Until then the secondary index of the table may lag behind and return it.
+            // CSP may list it again, or its quarantine may end. Until then the secondary index of the table may lag
+            // behind and return it.
             None
             | Some(Sandbox {
-                status: Status::Stale,
+                status: Status::Stale | Status::Quarantined,
                 ..
             }) => {
                 reservation.end(Outcome::Stale);

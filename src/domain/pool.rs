@@ -17,13 +17,20 @@ pub struct PoolCounts {
     pub stale: u64,
     /// Sandboxes whose deletion was abandoned.
     pub deletion_failed: u64,
+    /// Sandboxes set aside by operators.
+    pub quarantined: u64,
 }
 
 impl PoolCounts {
     /// Returns the size of the pool.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.available + self.allocated + self.pending_deletion + self.stale + self.deletion_failed
+        self.available
+            + self.allocated
+            + self.pending_deletion
+            + self.stale
+            + self.deletion_failed
+            + self.quarantined
     }
 }
 

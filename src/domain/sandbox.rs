@@ -52,8 +52,28 @@ pub struct Sandbox {
     pub lab_duration_hours: u32,
     /// Time of the release or expiry.
     pub deletion_requested_at: Option<UnixSeconds>,
+    /// The name of the principal that released or deleted it; `None` if it expired, or an earlier version released it.
+    pub released_by: Option<String>,
+    /// Its current quarantine, or the one that ended with its deletion.
+    pub quarantine: Quarantine,
     /// Attributes that jobs maintain.
     pub maintenance: Maintenance,
+}
+
+/// The quarantine of a sandbox, as an operator set it. Without any attribute in a sandbox that is not in quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quarantine {
+    /// The name of the operator.
+    pub by: Option<String>,
+    /// When it began.
+    pub at: Option<UnixSeconds>,
+    /// The reason that the operator gave.
+    pub reason: Option<String>,
+    /// When auto-expire ends it; `None` if only an operator does.
+    pub until: Option<UnixSeconds>,
+    /// The status that the sandbox left, and to which it returns: `allocated` if it had a holder, and so never returns;
+    /// else `available`, or `stale` if CSP does not list it, which sync keeps up to date.
+    pub from: Option<Status>,
 }
 
 /// Attributes of a sandbox that jobs maintain, for their next run and for admins.
@@ -82,6 +102,12 @@ impl Sandbox {
     #[must_use]
     pub const fn id(&self) -> &SandboxId {
         &self.account.sandbox_id
+    }
+
+    /// Returns whether the sandbox has, or had, a holder, as far as its item says.
+    #[must_use]
+    pub const fn was_held(&self) -> bool {
+        self.expires_at.is_some() || self.holder.is_some()
     }
 
     /// Returns whether `caller` is the current or last holder.

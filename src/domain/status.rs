@@ -20,16 +20,19 @@ pub enum Status {
     DeletionFailed,
     /// Never allocated, and no longer listed by CSP.
     Stale,
+    /// Set aside by an operator: neither allocated nor deleted until its quarantine ends.
+    Quarantined,
 }
 
 impl Status {
-    /// Every status, in the order of a sandbox's life.
-    pub const ALL: [Self; 5] = [
+    /// Every status, in the order of a sandbox's life; last those of a sandbox that is out of use.
+    pub const ALL: [Self; 6] = [
         Self::Available,
         Self::Allocated,
         Self::PendingDeletion,
         Self::DeletionFailed,
         Self::Stale,
+        Self::Quarantined,
     ];
 
     /// Returns the name used in the table and the API.
@@ -41,6 +44,7 @@ impl Status {
             Self::PendingDeletion => "pending_deletion",
             Self::DeletionFailed => "deletion_failed",
             Self::Stale => "stale",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -73,7 +77,7 @@ impl FromStr for Status {
 pub enum Transition {
     /// A caller allocates the sandbox.
     Allocate,
-    /// The holder releases the sandbox, or the allocation expires.
+    /// The holder or an operator releases the sandbox, or the allocation expires.
     Retire,
     /// CSP no longer lists it.
     MarkStale,
@@ -83,19 +87,60 @@ pub enum Transition {
     GiveUp,
     /// An admin requests another attempt at its deletion.
     RetryDeletion,
+    /// An operator sets it aside. Built by [`Transition::quarantine`].
+    Quarantine {
+        /// The status that it leaves.
+        from: Status,
+    },
+    /// The quarantine of a sandbox that never had a holder ends. Built by [`Transition::restore_quarantined`].
+    RestoreQuarantined {
+        /// The status that it returns to.
+        to: Status,
+    },
+    /// An operator deletes it, or the quarantine of a sandbox that had a holder ends. Built by [`Transition::delete`].
+    Delete {
+        /// The status that it leaves.
+        from: Status,
+    },
 }
 
 impl Transition {
-    /// Every transition.
-    #[cfg(test)]
-    const ALL: [Self; 6] = [
-        Self::Allocate,
-        Self::Retire,
-        Self::MarkStale,
-        Self::Restore,
-        Self::GiveUp,
-        Self::RetryDeletion,
-    ];
+    /// Returns the quarantine of a sandbox in the status `from`; `None` if that status cannot be quarantined. A sandbox
+    /// that is being deleted cannot: an account without a sandbox that says so could be deleted meanwhile.
+    #[must_use]
+    pub const fn quarantine(from: Status) -> Option<Self> {
+        match from {
+            Status::Available | Status::Allocated | Status::Stale => {
+                Some(Self::Quarantine { from })
+            }
+            Status::PendingDeletion | Status::DeletionFailed | Status::Quarantined => None,
+        }
+    }
+
+    /// Returns the end of the quarantine of a sandbox that never had a holder. It returns to the status it was
+    /// `quarantined_from`, which sync keeps up to date: `stale` if CSP does not list it, or if that is not known,
+    /// because the next sync makes it available if CSP lists it.
+    #[must_use]
+    pub const fn restore_quarantined(quarantined_from: Option<Status>) -> Self {
+        match quarantined_from {
+            Some(Status::Available) => Self::RestoreQuarantined {
+                to: Status::Available,
+            },
+            _ => Self::RestoreQuarantined { to: Status::Stale },
+        }
+    }
+
+    /// Returns the deletion of a sandbox in the status `from`; `None` if it has a holder, who has to release it first,
+    /// or is being deleted.
+    #[must_use]
+    pub const fn delete(from: Status) -> Option<Self> {
+        match from {
+            Status::Available | Status::DeletionFailed | Status::Stale | Status::Quarantined => {
+                Some(Self::Delete { from })
+            }
+            Status::Allocated | Status::PendingDeletion => None,
+        }
+    }
 
     /// Returns the status that the write requires.
     #[must_use]
@@ -106,6 +151,8 @@ impl Transition {
             Self::Restore => Status::Stale,
             Self::GiveUp => Status::PendingDeletion,
             Self::RetryDeletion => Status::DeletionFailed,
+            Self::RestoreQuarantined { .. } => Status::Quarantined,
+            Self::Quarantine { from } | Self::Delete { from } => from,
         }
     }
 
@@ -114,10 +161,12 @@ impl Transition {
     pub const fn to(self) -> Status {
         match self {
             Self::Allocate => Status::Allocated,
-            Self::Retire | Self::RetryDeletion => Status::PendingDeletion,
+            Self::Retire | Self::RetryDeletion | Self::Delete { .. } => Status::PendingDeletion,
             Self::GiveUp => Status::DeletionFailed,
             Self::MarkStale => Status::Stale,
             Self::Restore => Status::Available,
+            Self::Quarantine { .. } => Status::Quarantined,
+            Self::RestoreQuarantined { to } => to,
         }
     }
 }
@@ -136,13 +185,78 @@ mod tests {
         assert_eq!("gone".parse::<Status>(), Err(UnknownStatus("gone".into())));
     }
 
+    /// Returns every transition.
+    fn transitions() -> Vec<Transition> {
+        let statuses = Status::ALL.into_iter();
+        let mut all = vec![
+            Transition::Allocate,
+            Transition::Retire,
+            Transition::MarkStale,
+            Transition::Restore,
+            Transition::GiveUp,
+            Transition::RetryDeletion,
+        ];
+        all.extend(statuses.clone().filter_map(Transition::quarantine));
+        all.extend(statuses.clone().filter_map(Transition::delete));
+        all.extend(statuses.map(|from| Transition::restore_quarantined(Some(from))));
+        all.push(Transition::restore_quarantined(None));
+        all
+    }
+
     #[test]
-    fn only_stale_sandboxes_become_available_again() {
-        for transition in Transition::ALL {
+    fn only_stale_and_quarantined_sandboxes_become_available_again() {
+        for transition in transitions() {
             if transition.to() == Status::Available {
-                assert_eq!(transition.from(), Status::Stale);
+                let from = transition.from();
+                assert!(
+                    matches!(from, Status::Stale | Status::Quarantined),
+                    "{transition:?}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn sandbox_that_is_being_deleted_only_leaves_for_good() {
+        for transition in transitions() {
+            if matches!(
+                transition.from(),
+                Status::PendingDeletion | Status::DeletionFailed
+            ) {
+                let to = transition.to();
+                assert!(
+                    matches!(to, Status::PendingDeletion | Status::DeletionFailed),
+                    "{transition:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_but_those_of_a_deletion_and_its_own_can_be_quarantined() {
+        let quarantinable: Vec<_> = Status::ALL
+            .into_iter()
+            .filter(|status| Transition::quarantine(*status).is_some())
+            .collect();
+        assert_eq!(
+            quarantinable,
+            [Status::Available, Status::Allocated, Status::Stale]
+        );
+    }
+
+    #[test]
+    fn every_status_but_those_with_a_holder_or_a_deletion_can_be_deleted() {
+        let deletable: Vec<_> = Status::ALL
+            .into_iter()
+            .filter(|status| Transition::delete(*status).is_some())
+            .collect();
+        let expected = [
+            Status::Available,
+            Status::DeletionFailed,
+            Status::Stale,
+            Status::Quarantined,
+        ];
+        assert_eq!(deletable, expected);
     }
 
     proptest! {

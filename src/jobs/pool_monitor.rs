@@ -167,6 +167,7 @@ impl PoolMonitor {
             pending_deletion,
             stale,
             deletion_failed,
+            quarantined,
         } = counts;
         let metrics = &self.metrics;
         metrics.pool_available.set(gauge(available));
@@ -174,6 +175,7 @@ impl PoolMonitor {
         metrics.pool_pending_deletion.set(gauge(pending_deletion));
         metrics.pool_stale.set(gauge(stale));
         metrics.pool_deletion_failed.set(gauge(deletion_failed));
+        metrics.pool_quarantined.set(gauge(quarantined));
         metrics.pool_total.set(gauge(counts.total()));
         let snapshot = PoolSnapshot {
             counts,
@@ -192,6 +194,7 @@ impl PoolMonitor {
             pending_deletion,
             stale,
             deletion_failed,
+            quarantined,
             unreadable = snapshot.unreadable(),
             total = counts.total(),
             "pool counted"

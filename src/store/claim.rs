@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Account, Candidate, Holder, LeaseTerms, Maintenance, Sandbox, Transition},
+    domain::{
+        Account, Candidate, Holder, LeaseTerms, Maintenance, Quarantine, Sandbox, Transition,
+    },
 };
 
 /// The stored claim that an allocation expects and replaces.
@@ -91,6 +93,8 @@ impl Slot<'_> {
                 is_inherited: false,
                 lab_duration_hours: terms.lab_duration_hours,
                 deletion_requested_at: None,
+                released_by: None,
+                quarantine: Quarantine::default(),
                 maintenance: Maintenance::default(),
             })),
             Err(SdkError::ServiceError(context)) => match context.err() {

@@ -153,12 +153,13 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn counts(&self) -> Result<PoolCounts, StoreError> {
-        let (available, allocated, pending_deletion, stale, deletion_failed) = tokio::try_join!(
+        let (available, allocated, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
             self.count(Status::Available),
             self.count(Status::Allocated),
             self.count(Status::PendingDeletion),
             self.count(Status::Stale),
             self.count(Status::DeletionFailed),
+            self.count(Status::Quarantined),
         )?;
         Ok(PoolCounts {
             available,
@@ -166,6 +167,7 @@ impl PoolStore {
             pending_deletion,
             stale,
             deletion_failed,
+            quarantined,
         })
     }
 

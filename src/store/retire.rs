@@ -26,7 +26,7 @@ pub(super) const IS_SAME_ALLOCATION: &str = "#status = :from AND allocated_at = 
 pub enum Release {
     /// The sandbox was released. Contains the sandbox after the write.
     Released(Sandbox),
-    /// The caller was the last holder, and the allocation had been retired before.
+    /// The caller was the last holder, and the allocation had ended before, by retirement or quarantine.
     Repeated(Sandbox),
     /// The allocation is overdue.
     Expired(Sandbox),
@@ -64,7 +64,9 @@ impl PoolStore {
             };
             return Ok(match sandbox.status {
                 _ if !sandbox.belongs_to(caller) => Release::NotOwner,
-                Status::PendingDeletion | Status::DeletionFailed => Release::Repeated(sandbox),
+                Status::PendingDeletion | Status::DeletionFailed | Status::Quarantined => {
+                    Release::Repeated(sandbox)
+                }
                 Status::Allocated if sandbox.is_overdue(now, terms.grace) => {
                     Release::Expired(sandbox)
                 }

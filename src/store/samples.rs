@@ -39,6 +39,9 @@ struct Counts {
     pending_deletion: u64,
     stale: u64,
     deletion_failed: u64,
+    /// Absent in a sample of a broker without the status.
+    #[serde(default)]
+    quarantined: u64,
 }
 
 impl From<Counts> for PoolCounts {
@@ -49,6 +52,7 @@ impl From<Counts> for PoolCounts {
             pending_deletion,
             stale,
             deletion_failed,
+            quarantined,
         } = counts;
         Self {
             available,
@@ -56,6 +60,7 @@ impl From<Counts> for PoolCounts {
             pending_deletion,
             stale,
             deletion_failed,
+            quarantined,
         }
     }
 }
@@ -89,13 +94,14 @@ impl PoolStore {
             .update_expression(
                 "SET sampled_at = :at, available = :available, allocated = :allocated, \
                  pending_deletion = :pending_deletion, stale = :stale, deletion_failed = :deletion_failed, \
-                 #ttl = :ttl ADD allocations :allocations, releases :releases",
+                 quarantined = :quarantined, #ttl = :ttl ADD allocations :allocations, releases :releases",
             )
             .expression_attribute_values(":available", number(count(counts.available)))
             .expression_attribute_values(":allocated", number(count(counts.allocated)))
             .expression_attribute_values(":pending_deletion", number(count(counts.pending_deletion)))
             .expression_attribute_values(":stale", number(count(counts.stale)))
-            .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)));
+            .expression_attribute_values(":deletion_failed", number(count(counts.deletion_failed)))
+            .expression_attribute_values(":quarantined", number(count(counts.quarantined)));
         match self.update_item(update).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::from_sdk("UpdateItem", error)),

@@ -155,6 +155,8 @@ instruments! {
     pool_stale: IntGauge = "broker_pool_stale";
     /// Sandboxes in the pool's table whose deletion was abandoned.
     pool_deletion_failed: IntGauge = "broker_pool_deletion_failed";
+    /// Sandboxes in the pool's table that operators have set aside.
+    pool_quarantined: IntGauge = "broker_pool_quarantined";
     /// Items of the pool that are no valid sandboxes, as counted by the last sync.
     pool_unreadable: IntGauge = "broker_pool_unreadable";
     /// All sandboxes in the pool's table.

@@ -6,12 +6,15 @@ use std::sync::{
 };
 
 use futures_util::future::join_all;
-use sandbox_broker::csp::simulator::{Fault, FaultKind};
+use sandbox_broker::{
+    csp::simulator::{Fault, FaultKind},
+    domain::Status,
+};
 
 use crate::support::{BrokerClient, Pool, Proxy, START, proxy, simulated_csp};
 
 /// The metrics that dashboards use.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "broker_allocate_total",
     "broker_allocate_idempotent_hits_total",
     "broker_allocate_conflicts_total",
@@ -32,6 +35,7 @@ const NAMES: [&str; 28] = [
     "broker_pool_pending_deletion",
     "broker_pool_stale",
     "broker_pool_deletion_failed",
+    "broker_pool_quarantined",
     "broker_pool_total",
     "broker_request_latency_seconds",
     "broker_allocation_latency_seconds",
@@ -168,7 +172,7 @@ async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
     let metrics = scrape(&broker.client).await;
     assert_has_line(&metrics, "broker_pool_available 1");
     // One query for each status.
-    assert_eq!(counts.load(Ordering::SeqCst), 5);
+    assert_eq!(counts.load(Ordering::SeqCst), Status::ALL.len());
 }
 
 #[tokio::test]

@@ -45,10 +45,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
-    "unreadable": 0
+    "quarantined": 0, "unreadable": 0
 }))]
 pub(crate) struct StatsBody {
-    /// All sandboxes in these five statuses.
+    /// All sandboxes in these six statuses.
     pub total: u64,
     /// Available for allocation.
     pub available: u64,
@@ -60,6 +60,8 @@ pub(crate) struct StatsBody {
     pub stale: u64,
     /// Deletion from CSP given up.
     pub deletion_failed: u64,
+    /// Set aside by operators.
+    pub quarantined: u64,
     /// Items of the pool that are no valid sandboxes, as of the last sync. Those with a known status are among the
     /// other counts too. The list of sandboxes shows them.
     pub unreadable: u64,
@@ -76,6 +78,7 @@ impl From<PoolSnapshot> for StatsBody {
             pending_deletion: counts.pending_deletion,
             stale: counts.stale,
             deletion_failed: counts.deletion_failed,
+            quarantined: counts.quarantined,
         }
     }
 }
@@ -87,10 +90,12 @@ impl From<PoolSnapshot> for StatsBody {
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "pending_deletion",
     "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
-    "deletion_requested_at": 1_774_003_600, "deletion_retry_count": 2, "next_deletion_at": 1_774_003_900,
-    "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427, "updated_at": 1_774_003_720,
-    "last_synced": 1_773_990_000, "sfdc_account_id": null, "niosxaas_cleaned_at": 1_774_003_661,
-    "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null
+    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "deletion_retry_count": 2,
+    "next_deletion_at": 1_774_003_900, "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427,
+    "updated_at": 1_774_003_720, "last_synced": 1_773_990_000, "sfdc_account_id": null,
+    "niosxaas_cleaned_at": 1_774_003_661, "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null,
+    "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
+    "quarantined_from": null
 }))]
 pub(crate) struct AdminSandboxBody {
     /// The id of the sandbox.
@@ -115,6 +120,8 @@ pub(crate) struct AdminSandboxBody {
     pub lab_duration_hours: u32,
     /// When it was released or expired.
     pub deletion_requested_at: Option<UnixSeconds>,
+    /// The name of the token with which it was released or deleted; `null` if it expired.
+    pub released_by: Option<String>,
     /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,
     /// When the next attempt is made, at the earliest.
@@ -135,6 +142,17 @@ pub(crate) struct AdminSandboxBody {
     pub niosxaas_cleanup_skipped: Option<String>,
     /// Why the deletion of its NIOSXaaS services failed.
     pub niosxaas_cleanup_failed_reason: Option<String>,
+    /// The operator that set it aside.
+    pub quarantined_by: Option<String>,
+    /// When the operator set it aside.
+    pub quarantined_at: Option<UnixSeconds>,
+    /// Why the operator set it aside.
+    pub quarantine_reason: Option<String>,
+    /// When its quarantine ends by itself; `null` if only an operator ends it.
+    pub quarantined_until: Option<UnixSeconds>,
+    /// The status that it left, and returns to: `allocated` if it had a holder, and so never returns; else `available`,
+    /// or `stale` if CSP does not list it.
+    pub quarantined_from: Option<Status>,
 }
 
 impl From<Sandbox> for AdminSandboxBody {
@@ -148,6 +166,8 @@ impl From<Sandbox> for AdminSandboxBody {
             is_inherited: _,
             lab_duration_hours,
             deletion_requested_at,
+            released_by,
+            quarantine,
             maintenance,
         } = sandbox;
         let (caller, key, lab) = holder.map_or((None, None, None), |holder| {
@@ -165,6 +185,7 @@ impl From<Sandbox> for AdminSandboxBody {
             expires_at,
             lab_duration_hours,
             deletion_requested_at,
+            released_by,
             deletion_retry_count: maintenance.deletion_retry_count,
             next_deletion_at: maintenance.next_deletion_at,
             deletion_error: maintenance.deletion_error,
@@ -175,6 +196,11 @@ impl From<Sandbox> for AdminSandboxBody {
             niosxaas_cleaned_at: maintenance.niosxaas_cleaned_at,
             niosxaas_cleanup_skipped: maintenance.niosxaas_cleanup_skipped,
             niosxaas_cleanup_failed_reason: maintenance.niosxaas_cleanup_failed_reason,
+            quarantined_by: quarantine.by,
+            quarantined_at: quarantine.at,
+            quarantine_reason: quarantine.reason,
+            quarantined_until: quarantine.until,
+            quarantined_from: quarantine.from,
         }
     }
 }

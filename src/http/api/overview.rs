@@ -48,7 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[schema(example = json!({
     "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
     "counts": { "total": 200, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
-        "unreadable": 0 },
+        "quarantined": 0, "unreadable": 0 },
     "allocations_last_hour": 90, "releases_last_hour": 4, "lasts_for_seconds": 480,
     "jobs": [{
         "job": "bulk-delete", "interval_seconds": null, "next_due_at": null, "is_overdue": false,
@@ -173,7 +173,7 @@ impl From<JobOverview> for JobBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Sample, example = json!({
     "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
-    "allocations": 6, "releases": 4
+    "quarantined": 0, "allocations": 6, "releases": 4
 }))]
 pub(crate) struct SampleBody {
     /// The start of the interval, in Unix seconds.
@@ -188,6 +188,8 @@ pub(crate) struct SampleBody {
     pub stale: u64,
     /// Deletion from CSP given up.
     pub deletion_failed: u64,
+    /// Set aside by operators.
+    pub quarantined: u64,
     /// Allocations of all brokers in the interval.
     pub allocations: u64,
     /// Releases and expiries in the interval.
@@ -203,6 +205,7 @@ impl From<Sample> for SampleBody {
             pending_deletion: counts.pending_deletion,
             stale: counts.stale,
             deletion_failed: counts.deletion_failed,
+            quarantined: counts.quarantined,
             allocations: flow.allocations,
             releases: flow.releases,
         }
@@ -213,7 +216,7 @@ impl From<Sample> for SampleBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "every_seconds": 300, "samples": [{
     "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
-    "allocations": 6, "releases": 4
+    "quarantined": 0, "allocations": 6, "releases": 4
 }] }))]
 pub(crate) struct SamplesBody {
     /// The interval of a sample, in seconds.

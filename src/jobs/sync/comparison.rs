@@ -110,10 +110,9 @@ impl Comparison {
     }
 
     fn add_sandbox(&mut self, sandbox: Sandbox) {
-        let was_never_held = sandbox.expires_at.is_none() && sandbox.holder.is_none();
         let standing = match sandbox.status {
             Status::Available => Standing::Available,
-            Status::Stale if was_never_held => Standing::Restorable,
+            Status::Stale if !sandbox.was_held() => Standing::Restorable,
             _ => Standing::Untouchable,
         };
         self.difference.available += usize::from(standing == Standing::Available);

@@ -78,9 +78,7 @@ impl PoolStore {
         }
         let mut actions = vec![TransactWriteItem::builder().delete(delete.build()?).build()];
         // A sandbox that is not stale may have been used, even if its item does not name a holder.
-        let was_never_used = sandbox.status == Status::Stale
-            && sandbox.expires_at.is_none()
-            && sandbox.holder.is_none();
+        let was_never_used = sandbox.status == Status::Stale && !sandbox.was_held();
         if !was_never_used {
             let tombstone = item::tombstone(sandbox, now, now + RECORD_TTL)?;
             actions.push(put(&self.table.companion, tombstone)?);

@@ -7,8 +7,8 @@ use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, 
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, CallerId, Holder, IdempotencyKey, LabId, Maintenance, Sandbox, SandboxId, Status,
-        lab_duration,
+        Account, CallerId, Holder, IdempotencyKey, LabId, Maintenance, Quarantine, Sandbox,
+        SandboxId, Status, lab_duration,
     },
 };
 
@@ -77,6 +77,18 @@ impl Attributes<'_> {
         })
     }
 
+    fn quarantine(self) -> Quarantine {
+        Quarantine {
+            by: self.owned_text("quarantined_by"),
+            at: self.time("quarantined_at"),
+            reason: self.owned_text("quarantine_reason"),
+            until: self.time("quarantined_until"),
+            from: self
+                .text("quarantined_from")
+                .and_then(|name| name.parse().ok()),
+        }
+    }
+
     /// Returns a reason. The FastAPI service writes a boolean instead of a text.
     fn reason(self, name: &str) -> Option<String> {
         match self.get(name)? {
@@ -134,6 +146,8 @@ pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFa
         is_inherited,
         lab_duration_hours,
         deletion_requested_at: attributes.time("deletion_requested_at"),
+        released_by: attributes.owned_text("released_by"),
+        quarantine: attributes.quarantine(),
         maintenance: Maintenance {
             deletion_retry_count: deletion_retry_count
                 .and_then(|count| u32::try_from(count).ok())
@@ -405,7 +419,8 @@ mod tests {
             "track_name", "deletion_requested_at", "sfdc_account_id", "created_at", "updated_at", "last_synced",
             "next_deletion_at", "deletion_error", "deletion_retry_count", "niosxaas_cleaned_at",
             "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "expires_at", "lab_duration_hours",
-            "allocated_to_track", "idempotency_key", "unknown",
+            "allocated_to_track", "idempotency_key", "released_by", "quarantined_by", "quarantined_at",
+            "quarantine_reason", "quarantined_until", "quarantined_from", "unknown",
         ])) {
             let mut item = used();
             item.insert(name.to_owned(), value);

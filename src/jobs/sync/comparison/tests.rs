@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::{CallerId, Holder, IdempotencyKey, Maintenance};
+use crate::domain::{CallerId, Holder, IdempotencyKey, Maintenance, Quarantine};
 
 const NOW: UnixSeconds = UnixSeconds(1_774_000_000);
 const RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -35,6 +35,8 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
         is_inherited: false,
         lab_duration_hours: 4,
         deletion_requested_at: None,
+        released_by: None,
+        quarantine: Quarantine::default(),
         maintenance: Maintenance::default(),
     }
 }

@@ -17,11 +17,13 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) fn of(status: &str) -> Option<Self> {
+    /// Returns the phase of a sandbox with the status, which has or had a holder or not.
+    pub(super) fn of(status: &str, was_held: bool) -> Option<Self> {
         match status {
             "available" | "stale" => Some(Self::Pool),
+            "quarantined" if !was_held => Some(Self::Pool),
             "allocated" => Some(Self::Held),
-            "pending_deletion" | "deletion_failed" => Some(Self::Retired),
+            "pending_deletion" | "deletion_failed" | "quarantined" => Some(Self::Retired),
             _ => None,
         }
     }
@@ -171,7 +173,8 @@ impl<'a> Facts<'a> {
                 answer: GetAnswer::Found { status, .. },
                 ..
             } => {
-                let view = Phase::of(status).map(|phase| (phase, at));
+                // Only a present or past holder gets this answer.
+                let view = Phase::of(status, true).map(|phase| (phase, at));
                 self.known(sandbox).views.extend(view);
             }
             EventKind::AccountCreated {
@@ -207,7 +210,7 @@ impl<'a> Facts<'a> {
         let known = self.known(&row.sandbox);
         known.external_id = known.external_id.or(Some(&row.external_id));
         known.rows.push((at, row));
-        let Some(phase) = Phase::of(&row.status) else {
+        let Some(phase) = Phase::of(&row.status, row.caller.is_some()) else {
             return;
         };
         known.views.push((phase, at));

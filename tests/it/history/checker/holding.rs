@@ -131,7 +131,7 @@ fn agreement(
         differ(at, other, "names, accounts or ends");
     }
     for (row_at, row) in &known.rows {
-        if Phase::of(&row.status) == Some(Phase::Held)
+        if Phase::of(&row.status, true) == Some(Phase::Held)
             && (&row.name, &row.external_id) != (&grant.name, &grant.external_id)
         {
             differ(at, *row_at, "names or accounts");

@@ -45,7 +45,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
 /// An allocated sandbox names its holder and the time of its allocation.
 fn is_complete(at: usize, row: &Row) -> Option<Violation> {
     let is_whole = row.caller.is_some() && row.key.is_some() && row.allocated_at > 0;
-    let is_known = Phase::of(&row.status).is_some();
+    let is_known = Phase::of(&row.status, true).is_some();
     ((row.status == "allocated" && !is_whole) || !is_known).then(|| {
         Violation::new(
             Promise::Table,
