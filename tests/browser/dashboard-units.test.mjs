@@ -14,6 +14,7 @@ const { backoffMs, createPoll } = await load("lib/poll");
 const { hourly, stacked, timeRange, withGaps } = await load("lib/time-series")
 const { countByLab, countByTimeLeft } = await load("overview/allocation-counts");
 const { countsText, notesOf, progressOf } = await load("jobs/run-text");
+const { RECORD_COLUMNS, actionName, actorText, changeTexts } = await load("lib/audit-record");
 
 const ids = (rows) => rows.map(({ sandbox_id: id }) => id).join(" ");
 
@@ -363,5 +364,39 @@ describe("runs", () => {
       "bad", "Nothing was marked stale: too many", "No heartbeat for 1 min: its broker may have died. The next run takes over.",
     ]);
     assert.deepEqual(notesOf({ state: "succeeded", updated_at: 0, error: null, counts: {} }, 60), []);
+  });
+});
+
+describe("audit records", () => {
+  test("actions have names, and unknown ones are shown in words", () => {
+    assert.equal(actionName("sandbox.extend"), "Extension");
+    assert.equal(actionName("sandbox.heal_twice"), "Sandbox heal twice");
+  });
+
+  test("an actor has its role, and the broker has neither", () => {
+    assert.equal(actorText({ actor: "ada", role: "operator" }), "ada (operator)");
+    assert.equal(actorText({ actor: "ada", role: null }), "ada");
+    assert.equal(actorText({ actor: null, role: null }), "broker");
+  });
+
+  test("changes are in words, and values that stay are left out", () => {
+    const before = { status: "allocated", expires_at: 1_774_000_000, track_name: "dns" };
+    assert.deepEqual(changeTexts({ before, after: { ...before, status: "pending_deletion", expires_at: 1_774_003_600 } }), [
+      "status: allocated → pending deletion", "expiry: 2026-03-20 10:46:40 → 2026-03-20 11:46:40",
+    ]);
+    assert.deepEqual(changeTexts({ before: { track_name: "dns" }, after: { track_name: null } }), ["lab: dns → none"]);
+    assert.deepEqual(changeTexts({ before: null, after: { name: "ci", labs: ["a"], force: false } }), [
+      "name: ci", 'labs: ["a"]', "force: false",
+    ]);
+    assert.deepEqual(changeTexts({ before: null, after: null }), []);
+  });
+
+  test("a CSV file of records has the values before and after as JSON, and reasons are no formulas", () => {
+    const record = {
+      at: 1_774_000_000, actor: "ada", role: "operator", action: "sandbox.release", target: "7", outcome: "done",
+      reason: "=1+1", before: { status: "allocated" }, after: null, request_id: "r-1", address: null,
+    };
+    const [, line] = toCsv(RECORD_COLUMNS, [record]).split("\r\n");
+    assert.equal(line, '2026-03-20T09:46:40Z,ada,operator,sandbox.release,7,done,\'=1+1,"{""status"":""allocated""}",,r-1,');
   });
 });
