@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CallerId, IdempotencyKey, LabId, SandboxId, Status};
+use super::{CallerId, IdempotencyKey, LabId, SandboxId, Status, Transition};
 use crate::clock::UnixSeconds;
 
 /// The account behind a sandbox, as CSP describes it.
@@ -36,6 +36,8 @@ pub struct Holder {
 pub struct Sandbox {
     /// Its CSP account.
     pub account: Account,
+    /// When sync inserted it; `None` if an earlier version or another service did.
+    pub inserted_at: Option<UnixSeconds>,
     /// Its status.
     pub status: Status,
     /// Its holder, or its last holder once the allocation is retired. An allocated sandbox whose item names no caller
@@ -108,6 +110,19 @@ impl Sandbox {
     #[must_use]
     pub const fn was_held(&self) -> bool {
         self.expires_at.is_some() || self.holder.is_some()
+    }
+
+    /// Returns the transition that ends its quarantine when its time is over: a sandbox that never had a holder returns
+    /// to the pool, any other is deleted.
+    #[must_use]
+    pub const fn quarantine_end(&self) -> Transition {
+        if self.was_held() {
+            Transition::Delete {
+                from: Status::Quarantined,
+            }
+        } else {
+            Transition::restore_quarantined(self.quarantine.from)
+        }
     }
 
     /// Returns whether `caller` is the current or last holder.

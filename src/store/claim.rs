@@ -86,6 +86,7 @@ impl Slot<'_> {
                     sfdc_account_id: candidate.sfdc_account_id.as_deref().map(str::to_owned),
                     created_at: None,
                 },
+                inserted_at: None,
                 status: Transition::Allocate.to(),
                 holder: Some(holder.clone()),
                 allocated_at: now,

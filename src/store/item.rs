@@ -3,6 +3,7 @@
 mod attributes;
 mod claim;
 mod niosxaas;
+mod quarantine;
 mod sandbox;
 mod tombstone;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 pub(super) use self::{
     claim::claim_item,
     niosxaas::{as_sandbox, niosxaas_record, read_niosxaas_record, upgraded_niosxaas_record},
+    quarantine::QUARANTINE_ATTRIBUTES,
     sandbox::{new_sandbox, reinstated_sandbox},
     tombstone::tombstone,
 };

@@ -92,7 +92,7 @@ impl From<PoolSnapshot> for StatsBody {
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
     "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "deletion_retry_count": 2,
     "next_deletion_at": 1_774_003_900, "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427,
-    "updated_at": 1_774_003_720, "last_synced": 1_773_990_000, "sfdc_account_id": null,
+    "inserted_at": 1_743_094_500, "updated_at": 1_774_003_720, "last_synced": 1_773_990_000, "sfdc_account_id": null,
     "niosxaas_cleaned_at": 1_774_003_661, "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null,
     "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
     "quarantined_from": null
@@ -130,6 +130,8 @@ pub(crate) struct AdminSandboxBody {
     pub deletion_error: Option<String>,
     /// When CSP created the account.
     pub created_at: Option<UnixSeconds>,
+    /// When a sync inserted it into the pool; `null` if that is not known.
+    pub inserted_at: Option<UnixSeconds>,
     /// When it was last written.
     pub updated_at: Option<UnixSeconds>,
     /// When a sync last wrote it.
@@ -159,6 +161,7 @@ impl From<Sandbox> for AdminSandboxBody {
     fn from(sandbox: Sandbox) -> Self {
         let Sandbox {
             account,
+            inserted_at,
             status,
             holder,
             allocated_at,
@@ -190,6 +193,7 @@ impl From<Sandbox> for AdminSandboxBody {
             next_deletion_at: maintenance.next_deletion_at,
             deletion_error: maintenance.deletion_error,
             created_at: account.created_at,
+            inserted_at,
             updated_at: maintenance.updated_at,
             last_synced: maintenance.last_synced,
             sfdc_account_id: account.sfdc_account_id,

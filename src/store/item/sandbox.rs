@@ -3,7 +3,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Serialize;
 
-use super::{Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, sandbox_key};
+use super::{
+    Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, quarantine::QuarantineRow,
+    sandbox_key,
+};
 use crate::{
     clock::UnixSeconds,
     domain::{
@@ -36,9 +39,15 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion_requested_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    released_by: Option<String>,
+    #[serde(flatten)]
+    quarantine: QuarantineRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sfdc_account_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inserted_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +148,7 @@ pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFa
             sfdc_account_id: attributes.owned_text("sfdc_account_id"),
             created_at: attributes.time("created_at"),
         },
+        inserted_at: attributes.time("inserted_at"),
         status,
         holder: attributes.holder(),
         allocated_at,
@@ -178,8 +188,11 @@ fn row(account: &Account, status: Status, lab_duration_hours: u32, now: UnixSeco
         idempotency_key: None,
         track_name: None,
         deletion_requested_at: None,
+        released_by: None,
+        quarantine: QuarantineRow::default(),
         sfdc_account_id: account.sfdc_account_id.clone(),
         created_at: account.created_at.map(|at| at.0),
+        inserted_at: Some(now.0),
         updated_at: Some(now.0),
         last_synced: Some(now.0),
     }
@@ -203,7 +216,7 @@ pub(in crate::store) fn new_sandbox(
     )
 }
 
-/// Builds the item of a resurfaced sandbox: deleted before, but listed by CSP again. It keeps its last holder.
+/// Builds the item of a resurfaced sandbox: deleted before, but listed by CSP again. It keeps its history.
 pub(in crate::store) fn reinstated_sandbox(
     tombstone: &Tombstone,
     account: &Account,
@@ -216,6 +229,9 @@ pub(in crate::store) fn reinstated_sandbox(
         idempotency_key: tombstone.last_key.clone(),
         track_name: tombstone.last_lab.clone(),
         deletion_requested_at: Some(now.0),
+        released_by: tombstone.released_by.clone(),
+        quarantine: tombstone.quarantine.clone(),
+        inserted_at: tombstone.inserted_at,
         ..row(
             account,
             Status::PendingDeletion,
@@ -260,6 +276,8 @@ mod tests {
         assert_eq!(sandbox.id().as_str(), "2009521");
         assert_eq!(sandbox.status, Status::Available);
         assert_eq!(sandbox.expires_at, None);
+        assert_eq!(sandbox.inserted_at, Some(UnixSeconds(1_774_000_000)));
+        assert_eq!(sandbox.quarantine, Quarantine::default());
         assert_eq!(sandbox.account.created_at, Some(UnixSeconds(1_743_094_427)));
     }
 
@@ -362,6 +380,51 @@ mod tests {
         assert!(sandbox.expires_at.is_some());
     }
 
+    #[test]
+    fn quarantine_reads_back() {
+        let mut item = available();
+        for (name, value) in [
+            ("status", string("quarantined")),
+            ("quarantined_by", string("jane")),
+            ("quarantined_at", number(1_774_000_010)),
+            ("quarantine_reason", string("licence expired")),
+            ("quarantined_until", number(1_774_003_600)),
+            ("quarantined_from", string("stale")),
+        ] {
+            item.insert(name.to_owned(), value);
+        }
+        let sandbox = read(item).unwrap();
+        assert_eq!(sandbox.status, Status::Quarantined);
+        assert!(!sandbox.was_held());
+        let expected = Quarantine {
+            by: Some("jane".to_owned()),
+            at: Some(UnixSeconds(1_774_000_010)),
+            reason: Some("licence expired".to_owned()),
+            until: Some(UnixSeconds(1_774_003_600)),
+            from: Some(Status::Stale),
+        };
+        assert_eq!(sandbox.quarantine, expected);
+    }
+
+    #[test]
+    fn tombstone_of_an_earlier_version_is_read() {
+        let mut item = tombstone(&read(used()).unwrap(), UnixSeconds(1), UnixSeconds(2)).unwrap();
+        for name in [
+            "name",
+            "created_at",
+            "inserted_at",
+            "deletion_requested_at",
+            "deletion_retry_count",
+        ] {
+            assert!(item.remove(name).is_some(), "{name}");
+        }
+        let read: Tombstone = serde_dynamo::aws_sdk_dynamodb_1::from_item(item).unwrap();
+        assert_eq!(
+            (read.name.as_deref(), read.quarantine()),
+            (None, Quarantine::default())
+        );
+    }
+
     fn account() -> impl Strategy<Value = Account> {
         let sfdc = proptest::option::of("[!-~]{1,20}");
         let created_at = proptest::option::of(any::<i64>().prop_map(UnixSeconds));
@@ -420,7 +483,7 @@ mod tests {
             "next_deletion_at", "deletion_error", "deletion_retry_count", "niosxaas_cleaned_at",
             "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "expires_at", "lab_duration_hours",
             "allocated_to_track", "idempotency_key", "released_by", "quarantined_by", "quarantined_at",
-            "quarantine_reason", "quarantined_until", "quarantined_from", "unknown",
+            "quarantine_reason", "quarantined_until", "quarantined_from", "inserted_at", "unknown",
         ])) {
             let mut item = used();
             item.insert(name.to_owned(), value);
@@ -461,6 +524,14 @@ mod tests {
             sandbox.holder = Some(holder.clone());
             sandbox.allocated_at = UnixSeconds(allocated_at);
             sandbox.expires_at = Some(UnixSeconds(allocated_at.saturating_add(60)));
+            sandbox.released_by = Some("jane".to_owned());
+            sandbox.quarantine = Quarantine {
+                by: Some("jane".to_owned()),
+                at: Some(UnixSeconds(now)),
+                reason: Some("broken".to_owned()),
+                until: None,
+                from: Some(Status::Allocated),
+            };
             let item = tombstone(&sandbox, UnixSeconds(now), UnixSeconds(now)).unwrap();
             let tombstone: Tombstone = serde_dynamo::aws_sdk_dynamodb_1::from_item(item).unwrap();
             prop_assert_eq!(tombstone.deleted_at, now);
@@ -468,6 +539,10 @@ mod tests {
             prop_assert_eq!(back.holder, Some(holder));
             prop_assert_eq!((back.status, back.allocated_at.0), (Status::PendingDeletion, allocated_at));
             prop_assert_eq!(back.expires_at, sandbox.expires_at);
+            prop_assert_eq!(
+                (back.inserted_at, back.released_by, back.quarantine),
+                (sandbox.inserted_at, sandbox.released_by, sandbox.quarantine)
+            );
         }
 
         #[test]

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, ItemFault, tombstone_key};
+use super::{Item, ItemFault, quarantine::QuarantineRow, tombstone_key};
 use crate::{
     clock::UnixSeconds,
-    domain::{LabId, Sandbox},
+    domain::{LabId, Quarantine, Sandbox},
 };
 
-/// The record of a deleted sandbox that was once allocated. While it exists, the sandbox is not inserted again.
+/// The record of a deleted sandbox that was once allocated. While it exists, the sandbox is not inserted again. The
+/// attributes that are optional are absent where they are not known, and in tombstones of earlier versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// The id of the sandbox.
@@ -17,17 +18,51 @@ pub struct Tombstone {
     pub deleted_at: i64,
     /// CSP's resource id of the account.
     pub external_id: String,
-    pub(super) allocated_at: i64,
-    pub(super) lab_duration_hours: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) expires_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_caller: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_lab: Option<String>,
+    /// The name of the account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Creation of the account in CSP, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<i64>,
+    /// When sync inserted the sandbox, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inserted_at: Option<i64>,
+    /// Start of the last allocation, in Unix seconds; 0 if there was none.
+    pub allocated_at: i64,
+    /// Duration of the last allocation, in hours.
+    pub lab_duration_hours: u32,
+    /// End of the last allocation, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// The caller that held the sandbox last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_caller: Option<String>,
+    /// The idempotency key of the last allocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_key: Option<String>,
+    /// The lab of the last allocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_lab: Option<String>,
+    /// Time of the release or expiry, or of the operator's deletion, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_requested_at: Option<i64>,
+    /// The name of the principal that released or deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<String>,
+    /// Failed attempts to delete it from CSP.
+    #[serde(default)]
+    pub deletion_retry_count: u32,
+    #[serde(flatten)]
+    pub(super) quarantine: QuarantineRow,
     ttl: i64,
+}
+
+impl Tombstone {
+    /// Returns the quarantine that ended with the deletion.
+    #[must_use]
+    pub fn quarantine(&self) -> Quarantine {
+        self.quarantine.clone().into()
+    }
 }
 
 /// Builds the tombstone of a sandbox deleted at `now`. The table's TTL removes it after `until`.
@@ -37,18 +72,26 @@ pub(in crate::store) fn tombstone(
     until: UnixSeconds,
 ) -> Result<Item, ItemFault> {
     let holder = sandbox.holder.as_ref();
+    let seconds = |time: Option<UnixSeconds>| time.map(|time| time.0);
     let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Tombstone {
         sandbox_id: sandbox.id().to_string(),
         deleted_at: now.0,
         external_id: sandbox.account.external_id.clone(),
+        name: Some(sandbox.account.name.clone()),
+        created_at: seconds(sandbox.account.created_at),
+        inserted_at: seconds(sandbox.inserted_at),
         allocated_at: sandbox.allocated_at.0,
         lab_duration_hours: sandbox.lab_duration_hours,
-        expires_at: sandbox.expires_at.map(|end| end.0),
+        expires_at: seconds(sandbox.expires_at),
         last_caller: holder.map(|holder| holder.caller.to_string()),
         last_key: holder.map(|holder| holder.key.to_string()),
         last_lab: holder
             .and_then(|holder| holder.lab.as_ref())
             .map(LabId::to_string),
+        deletion_requested_at: seconds(sandbox.deletion_requested_at),
+        released_by: sandbox.released_by.clone(),
+        deletion_retry_count: sandbox.maintenance.deletion_retry_count,
+        quarantine: (&sandbox.quarantine).into(),
         ttl: until.0,
     })?;
     item.extend(tombstone_key(sandbox.id()));

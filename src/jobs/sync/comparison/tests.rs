@@ -24,6 +24,7 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
     let caller = CallerId::parse("play-1").unwrap();
     Sandbox {
         account: account(id, external_id),
+        inserted_at: None,
         status,
         holder: is_held.then(|| Holder {
             key: IdempotencyKey::from(&caller),
