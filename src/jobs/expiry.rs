@@ -1,13 +1,15 @@
-//! Auto-expire: retires overdue allocations.
+//! Auto-expire: retires overdue allocations, and ends quarantines whose time is over.
 //!
 //! A broker whose clock is ahead finds every allocation overdue. A run that would retire most of them therefore retires
 //! none; the job's lease records since when runs have found this, and a run after [`CONFIRM_AFTER`] retires them. Runs
 //! follow each other under the lease, so a run in between with a correct clock, which finds fewer allocations overdue,
-//! removes the record. The difference between the two clocks does not matter (`docs/jobs.md`).
+//! removes the record. The difference between the two clocks does not matter (`docs/jobs.md`). A run that retires none
+//! ends no quarantine either.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -17,7 +19,10 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, SHORTEST_LAB_DURATION_HOURS, Status, lab_duration},
+    domain::{
+        AuditAction, AuditRecord, AuditTarget, Author, Candidate, DONE, JobName, Quarantine,
+        SHORTEST_LAB_DURATION_HOURS, Sandbox, Status, lab_duration,
+    },
     store::{ASSUMED_DURATION, Change, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -38,8 +43,8 @@ pub(crate) struct ExpiryJob {
 
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "deferred": 0, "unreadable": 0,
-    "duration_ms": 21 }))]
+#[schema(example = json!({ "status": "completed", "due": 3, "expired": 3, "quarantines_ended": 0, "deferred": 0,
+    "unreadable": 0, "duration_ms": 21 }))]
 pub(crate) struct ExpiryReport {
     /// The status of the run.
     pub status: ReportStatus,
@@ -47,7 +52,10 @@ pub(crate) struct ExpiryReport {
     pub expired: usize,
     /// Overdue allocations.
     pub due: usize,
-    /// Unreadable items that are allocated, and do not expire.
+    /// Quarantines whose time was over: the sandbox returned to the pool if it never had a holder, else it is
+    /// `pending_deletion`.
+    pub quarantines_ended: usize,
+    /// Unreadable items that are allocated or quarantined, which the job leaves as they are.
     pub unreadable: usize,
     /// Overdue allocations left to a later run, because they are more than `MAX_EXPIRE_FRACTION` of all.
     pub deferred: usize,
@@ -72,7 +80,10 @@ impl Report for ExpiryReport {
     }
 
     fn processed(&self) -> Vec<(&'static str, usize)> {
-        vec![("expired", self.expired)]
+        vec![
+            ("expired", self.expired),
+            ("quarantine_ended", self.quarantines_ended),
+        ]
     }
 
     fn expired(&self) -> usize {
@@ -135,15 +146,85 @@ impl Job for ExpiryJob {
             return Ok(report);
         }
         run.progress(&report);
-        let wrote_all = run
+        let expired_all = run
             .write_all(&overdue, now, |_, made| {
                 report.expired += made.iter().filter(|made| **made).count();
                 run.progress(&report);
             })
             .await?;
-        report.status = ReportStatus::of_run(wrote_all);
+        let ended_all = end_quarantines(run, now, &mut report).await?;
+        report.status = ReportStatus::of_run(expired_all && ended_all);
         report.duration_ms = elapsed_ms(began);
         Ok(report)
+    }
+}
+
+/// Ends the quarantines whose time is over. Returns whether all were ended before the run had to stop.
+async fn end_quarantines(
+    run: &Run<ExpiryReport>,
+    now: UnixSeconds,
+    report: &mut ExpiryReport,
+) -> Result<bool, StoreError> {
+    let context = run.context();
+    let quarantined = context.store.in_status(Status::Quarantined).await?;
+    report.unreadable += quarantined.unreadable;
+    let over: Vec<_> = quarantined
+        .sandboxes
+        .into_iter()
+        .filter_map(|sandbox| {
+            let until = sandbox.quarantine.until.filter(|until| *until <= now)?;
+            let record = Box::new(record_of_end(run, &sandbox));
+            let sandbox = Box::new(sandbox);
+            Some(Change::EndQuarantine {
+                sandbox,
+                until,
+                record,
+            })
+        })
+        .collect();
+    run.write_all(&over, now, |chunk, made| {
+        let ended = chunk.iter().zip(made).filter(|(_, made)| **made);
+        let mut available = Vec::new();
+        for (change, _) in ended {
+            report.quarantines_ended += 1;
+            if let Change::EndQuarantine { sandbox, .. } = change
+                && sandbox.quarantine_end().to() == Status::Available
+            {
+                available.push(Candidate::from(&sandbox.account));
+            }
+        }
+        context.refresher.candidates().add(available);
+        run.progress(report);
+    })
+    .await
+}
+
+/// Returns the record of the end of a quarantine.
+fn record_of_end(run: &Run<ExpiryReport>, sandbox: &Sandbox) -> AuditRecord {
+    let Quarantine {
+        by,
+        at,
+        reason,
+        until,
+        from,
+    } = &sandbox.quarantine;
+    AuditRecord {
+        at_ms: run.context().clock.now_ms(),
+        author: Author {
+            name: JobName::AutoExpire.as_str().into(),
+            role: None,
+            request_id: run.id().to_string(),
+            address: None,
+        },
+        action: AuditAction::QuarantineEnd,
+        target: AuditTarget::Sandbox(sandbox.id().clone()),
+        reason: None,
+        before: Some(json!({
+            "status": sandbox.status, "quarantined_by": by, "quarantined_at": at, "quarantine_reason": reason,
+            "quarantined_until": until, "quarantined_from": from,
+        })),
+        after: Some(json!({ "status": sandbox.quarantine_end().to() })),
+        outcome: DONE,
     }
 }
 

@@ -94,6 +94,7 @@ impl ReportStatus {
 /// A run, as its job sees it.
 #[derive(Debug)]
 pub struct Run<R> {
+    pub(super) id: RunId,
     pub(super) context: Arc<JobContext>,
     pub(super) fence: Fence,
     pub(super) deferred_since: Option<UnixSeconds>,
@@ -102,6 +103,12 @@ pub struct Run<R> {
 }
 
 impl<R: Report> Run<R> {
+    /// The id of the run.
+    #[must_use]
+    pub const fn id(&self) -> &RunId {
+        &self.id
+    }
+
     /// The parts that jobs share.
     #[must_use]
     pub fn context(&self) -> &JobContext {

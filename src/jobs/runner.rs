@@ -139,6 +139,7 @@ impl Runner {
         let progress = Arc::new(Mutex::new(J::Report::default()));
         let stop = self.stop.child_token();
         let run = Run {
+            id: id.clone(),
             context: Arc::clone(&self.context),
             fence: fence.clone(),
             deferred_since,

@@ -42,8 +42,8 @@ pub(crate) struct SyncJob {
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2, "reinstated": 0,
-    "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "claims_written": 0,
+    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2,
+    "quarantined_missing": 0, "reinstated": 0, "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "claims_written": 0,
     "duration_ms": 412
 }))]
 pub(crate) struct SyncReport {
@@ -59,6 +59,8 @@ pub(crate) struct SyncReport {
     pub restored: usize,
     /// Available sandboxes that CSP no longer lists, or whose account has another sandbox: now `stale`.
     pub marked_stale: usize,
+    /// Quarantined sandboxes that CSP does not list. They stay as they are; an operator can delete them.
+    pub quarantined_missing: usize,
     /// Deleted sandboxes that CSP still lists after an hour, now `pending_deletion` again.
     pub reinstated: usize,
     /// Entries of CSP's list that are unreadable, or whose deletion would be impossible.
@@ -138,8 +140,11 @@ impl Job for SyncJob {
                 "sync guard: no sandbox is marked stale"
             );
             difference.missing.clear();
+            difference.quarantined_missing = 0;
+            difference.relisted.retain(|(_, is_listed)| *is_listed);
             report.stale_guard = Some(reason);
         }
+        report.quarantined_missing = difference.quarantined_missing;
         let wrote_all = write_all(run, difference, now, &mut report).await?;
         report.status = ReportStatus::of_run(wrote_all);
         report.duration_ms = elapsed_ms(began);
@@ -241,6 +246,7 @@ async fn write_all(
         restored,
         missing,
         repeated,
+        relisted,
         resurfaced,
         ..
     } = difference;
@@ -249,6 +255,11 @@ async fn write_all(
         .chain(restored.into_iter().map(Change::Restore))
         .chain(changed.into_iter().map(Change::Update))
         .chain(missing.into_iter().map(Change::MarkStale))
+        .chain(
+            relisted
+                .into_iter()
+                .map(|(id, is_listed)| Change::QuarantinedListing { id, is_listed }),
+        )
         .chain(
             resurfaced
                 .into_iter()

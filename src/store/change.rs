@@ -2,6 +2,7 @@
 
 mod batch;
 mod deletion;
+mod quarantine;
 
 use std::error::Error;
 
@@ -16,13 +17,17 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Account, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition},
+    domain::{Account, AuditRecord, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition},
 };
 
 type Fault = Box<dyn Error + Send + Sync>;
 
 /// The common beginning of the update expressions of all changes.
 const SET: &str = "SET #status = :to, updated_at = :now";
+
+/// The condition that a sandbox never had a holder, with the values `:never` (0) and `:null` (`NULL`).
+pub(super) const NEVER_HELD: &str = "(attribute_not_exists(allocated_at) OR allocated_at = :never) \
+     AND (attribute_not_exists(allocated_to_track) OR attribute_type(allocated_to_track, :null))";
 
 /// A change of one sandbox, applied only if the sandbox is in the status that the change leaves.
 #[derive(Clone, Debug)]
@@ -37,6 +42,24 @@ pub enum Change {
     MarkStale(SandboxId),
     /// `allocated` to `pending_deletion`, if the allocation is still the one that started at this time.
     Expire(SandboxId, UnixSeconds),
+    /// `quarantined` to `available` or `stale` if the sandbox never had a holder, else to `pending_deletion`; if the
+    /// quarantine still lasts until the same time.
+    EndQuarantine {
+        /// The sandbox, as it was read.
+        sandbox: Box<Sandbox>,
+        /// The end of its quarantine.
+        until: UnixSeconds,
+        /// The record of the change.
+        record: Box<AuditRecord>,
+    },
+    /// Records whether CSP lists a quarantined sandbox that never had a holder, which decides between `available` and
+    /// `stale` at the end of its quarantine.
+    QuarantinedListing {
+        /// The sandbox.
+        id: SandboxId,
+        /// Whether CSP lists it.
+        is_listed: bool,
+    },
     /// `deletion_failed` to `pending_deletion`, with the attempts counted from 0 again.
     RetryDeletion(SandboxId),
     /// Removes the sandbox from the table, if its status is as read. A sandbox that may have had a holder leaves a
@@ -97,10 +120,7 @@ impl PoolStore {
             Change::Restore(account) => {
                 let update = self
                     .transition(&account.sandbox_id, Transition::Restore, now)
-                    .condition_expression(
-                        "#status = :from AND (attribute_not_exists(allocated_at) OR allocated_at = :never) \
-                         AND (attribute_not_exists(allocated_to_track) OR attribute_type(allocated_to_track, :null))",
-                    )
+                    .condition_expression(format!("#status = :from AND {NEVER_HELD}"))
                     .expression_attribute_values(":null", string("NULL"))
                     .expression_attribute_values(":never", number(0));
                 vec![action(set_account(update, account))?]
@@ -111,6 +131,18 @@ impl PoolStore {
                     .condition_expression("#status = :from"),
             )?],
             Change::Expire(id, allocated_at) => vec![self.expiry(id, *allocated_at, now)?],
+            Change::EndQuarantine {
+                sandbox,
+                until,
+                record,
+            } => {
+                let mut actions = vec![self.quarantine_end(sandbox, *until, now)?];
+                actions.extend(self.audit_actions(record)?);
+                actions
+            }
+            Change::QuarantinedListing { id, is_listed } => {
+                vec![self.quarantined_listing(id, *is_listed, now)?]
+            }
             Change::RetryDeletion(id) => vec![action(
                 self.transition(id, Transition::RetryDeletion, now)
                     .update_expression(format!(

@@ -33,6 +33,7 @@ mod metrics;
 mod migration;
 mod outage;
 mod processes;
+mod quarantine;
 mod reads;
 mod refresher;
 mod release;

@@ -28,6 +28,10 @@ pub(super) struct Difference {
     pub(super) missing: Vec<SandboxId>,
     /// Available, although another sandbox has the same account, or had it before the account was deleted.
     pub(super) repeated: Vec<SandboxId>,
+    /// Quarantined and never held, with whether CSP lists them, where that has changed.
+    pub(super) relisted: Vec<(SandboxId, bool)>,
+    /// The number of quarantined sandboxes that CSP does not list.
+    pub(super) quarantined_missing: usize,
     /// Deleted, but still listed by CSP.
     pub(super) resurfaced: Vec<(Tombstone, Account)>,
     /// The number of distinct accounts in CSP's list.
@@ -44,6 +48,11 @@ pub(super) struct Difference {
 enum Standing {
     /// None, because it has, or had, a holder, is unreadable, or is not the sandbox of its account.
     Untouchable,
+    /// Quarantined and never held: only record whether CSP lists it.
+    Quarantined {
+        /// Whether its item says that CSP lists it.
+        was_listed: bool,
+    },
     /// Available: update it, or mark it stale.
     Available,
     /// Stale and never held: restore it.
@@ -55,6 +64,7 @@ enum Standing {
 struct Known {
     account: Account,
     standing: Standing,
+    is_quarantined: bool,
     is_listed: bool,
 }
 
@@ -113,10 +123,16 @@ impl Comparison {
         let standing = match sandbox.status {
             Status::Available => Standing::Available,
             Status::Stale if !sandbox.was_held() => Standing::Restorable,
+            Status::Quarantined if !sandbox.was_held() => match sandbox.quarantine.from {
+                Some(Status::Available) => Standing::Quarantined { was_listed: true },
+                Some(Status::Stale) => Standing::Quarantined { was_listed: false },
+                _ => Standing::Untouchable,
+            },
             _ => Standing::Untouchable,
         };
         self.difference.available += usize::from(standing == Standing::Available);
-        self.add_known(sandbox.account, standing);
+        let is_quarantined = sandbox.status == Status::Quarantined;
+        self.add_known(sandbox.account, standing, is_quarantined);
     }
 
     /// Adds a sandbox that exists, so that its account is not inserted again, but cannot be changed.
@@ -130,11 +146,11 @@ impl Comparison {
                 sfdc_account_id: None,
                 created_at: None,
             };
-            self.add_known(account, Standing::Untouchable);
+            self.add_known(account, Standing::Untouchable, false);
         }
     }
 
-    fn add_known(&mut self, account: Account, standing: Standing) {
+    fn add_known(&mut self, account: Account, standing: Standing, is_quarantined: bool) {
         let id = account.sandbox_id.clone();
         let key = self.account_of(id.as_str(), &account.external_id);
         let is_listed = self.list.other_ids.contains(&id)
@@ -142,6 +158,7 @@ impl Comparison {
         let known = Known {
             account,
             standing,
+            is_quarantined,
             is_listed,
         };
         self.sandboxes.insert(id.clone(), known);
@@ -208,8 +225,13 @@ impl Comparison {
             external_id = known.account.external_id,
             "another sandbox has the same account"
         );
-        if known.standing == Standing::Available {
-            self.difference.repeated.push(id.clone());
+        match known.standing {
+            Standing::Available => self.difference.repeated.push(id.clone()),
+            // So that it does not become available at the end of its quarantine.
+            Standing::Quarantined { was_listed: true } => {
+                self.difference.relisted.push((id.clone(), false));
+            }
+            _ => {}
         }
         known.standing = Standing::Untouchable;
     }
@@ -244,8 +266,16 @@ impl Comparison {
             self.add_account(&key, account, now, retry_after);
         }
         for (id, known) in self.sandboxes {
-            if known.standing == Standing::Available && !known.is_listed {
-                self.difference.missing.push(id);
+            if known.is_listed {
+                continue;
+            }
+            self.difference.quarantined_missing += usize::from(known.is_quarantined);
+            match known.standing {
+                Standing::Available => self.difference.missing.push(id),
+                Standing::Quarantined { was_listed: true } => {
+                    self.difference.relisted.push((id, false));
+                }
+                _ => {}
             }
         }
         self.difference
@@ -308,7 +338,10 @@ impl Comparison {
                 self.difference.changed.push(account);
             }
             Standing::Restorable => self.difference.restored.push(account),
-            Standing::Available | Standing::Untouchable => {}
+            Standing::Quarantined { was_listed: false } => {
+                self.difference.relisted.push((id.clone(), true));
+            }
+            Standing::Available | Standing::Quarantined { .. } | Standing::Untouchable => {}
         }
     }
 }

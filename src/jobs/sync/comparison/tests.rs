@@ -42,6 +42,18 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
     }
 }
 
+/// Returns a sandbox in quarantine that never had a holder.
+fn quarantined(id: &str, external_id: &str, from: Status) -> Sandbox {
+    Sandbox {
+        status: Status::Quarantined,
+        quarantine: Quarantine {
+            from: Some(from),
+            ..Quarantine::default()
+        },
+        ..sandbox(id, external_id, Status::Available)
+    }
+}
+
 fn tombstone(id: &str, external_id: &str, age: i64) -> Tombstone {
     serde_json::from_value(json!({
         "sandbox_id": id, "external_id": format!("identity/accounts/{external_id}"),
@@ -110,6 +122,72 @@ fn renumbered_account_keeps_its_sandbox() {
         let restored: &[&str] = if status == Status::Stale { &["0"] } else { &[] };
         assert_eq!(ids(&difference.restored), restored, "{status:?}");
     }
+}
+
+#[test]
+fn quarantined_sandbox_keeps_its_account_to_itself() {
+    let of_list = |listed: &[(&str, &str)], known: Vec<Sandbox>| {
+        let listed = listed
+            .iter()
+            .map(|(id, external_id)| account(id, external_id));
+        compare(listed.collect(), page(known))
+    };
+    let aside = || quarantined("1", "a", Status::Available);
+    for listed in [[("1", "a")], [("7", "a")], [("1", "b")]] {
+        let difference = of_list(&listed, vec![aside()]);
+        assert!(
+            difference.new.is_empty() && difference.changed.is_empty(),
+            "{listed:?}"
+        );
+        assert!(difference.relisted.is_empty(), "{listed:?}");
+        assert_eq!(difference.quarantined_missing, 0, "{listed:?}");
+    }
+    let other = sandbox("7", "a", Status::Available);
+    let difference = of_list(&[("7", "a")], vec![aside(), other.clone()]);
+    assert_eq!(difference.repeated, [SandboxId::parse("7").unwrap()]);
+    assert!(difference.relisted.is_empty());
+    // Not available at its end if its account has a holder, or was deleted.
+    let expected = [(SandboxId::parse("1").unwrap(), false)];
+    let difference = of_list(
+        &[("7", "a")],
+        vec![aside(), sandbox("7", "a", Status::Allocated)],
+    );
+    assert_eq!(difference.relisted, expected);
+    let buried = SandboxPage {
+        tombstones: vec![tombstone("9", "a", 60)],
+        ..page(vec![aside()])
+    };
+    assert_eq!(compare(vec![account("1", "a")], buried).relisted, expected);
+}
+
+#[test]
+fn listing_of_a_quarantined_sandbox_is_recorded_where_it_changed() {
+    let relisted = |listed: Vec<Account>, known: Sandbox| {
+        let difference = compare(listed, page(vec![known]));
+        assert!(difference.missing.is_empty() && difference.restored.is_empty());
+        let of_id = difference
+            .relisted
+            .into_iter()
+            .map(|(_, is_listed)| is_listed);
+        (of_id.collect::<Vec<_>>(), difference.quarantined_missing)
+    };
+    let listed = || vec![account("1", "a")];
+    for (from, is_listed, expected) in [
+        (Status::Available, true, vec![]),
+        (Status::Available, false, vec![false]),
+        (Status::Stale, true, vec![true]),
+        (Status::Stale, false, vec![]),
+    ] {
+        let accounts = if is_listed { listed() } else { vec![] };
+        let expected = (expected, usize::from(!is_listed));
+        assert_eq!(
+            relisted(accounts, quarantined("1", "a", from)),
+            expected,
+            "{from} {is_listed}"
+        );
+    }
+    let held = sandbox("1", "a", Status::Quarantined);
+    assert_eq!(relisted(vec![], held), (vec![], 1));
 }
 
 #[test]
@@ -282,7 +360,10 @@ proptest! {
     ) {
         let list: Vec<_> = list.iter().map(|(id, external_id)| account(id, external_id)).collect();
         let mut sandboxes: Vec<_> = sandboxes.iter()
-            .map(|(id, (external_id, status))| sandbox(id, external_id, *status))
+            .map(|(id, (external_id, status))| match status {
+                Status::Quarantined => quarantined(id, external_id, Status::Available),
+                _ => sandbox(id, external_id, *status),
+            })
             .collect();
         let tombstones: Vec<_> = tombstones.iter()
             .map(|(id, (external_id, age))| tombstone(id, external_id, *age))

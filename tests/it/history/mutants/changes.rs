@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
-    domain::{JobName, RunId, Status},
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, JobName, RunId, Status},
     store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone, tombstone_key},
 };
 
@@ -25,6 +25,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         scenario(
             "only a stale sandbox that never had a holder is restored",
             |stage| restored(stage).boxed(),
+        ),
+        scenario(
+            "a quarantine ends only as long as it lasts and as it was read",
+            |stage| quarantine_ended(stage).boxed(),
+        ),
+        scenario(
+            "only of an unused sandbox in quarantine it is recorded whether CSP lists it",
+            |stage| relisted(stage).boxed(),
         ),
         scenario("only a failed deletion is retried", |stage| {
             requeued(stage).boxed()
@@ -109,6 +117,104 @@ async fn restored(stage: Stage) -> Outcome {
             .change(None, Change::Restore(account(&name)), START)
             .await;
         must(!made, &format!("{name} was restored"))?;
+    }
+    Ok(())
+}
+
+/// Inserts a sandbox and sets it aside for an hour.
+async fn quarantined(stage: &Stage, name: &str, from: &str) {
+    stage.pool.add([name]).await;
+    let attributes = [
+        ("status", Some(text("quarantined"))),
+        ("quarantined_from", Some(text(from))),
+        ("quarantined_until", Some(number((START + HOUR).0))),
+    ];
+    stage.rewrite_sandbox(name, &attributes).await;
+}
+
+/// Tries to end the quarantine of a sandbox as it was read before `attribute` was rewritten.
+async fn end_of(stage: &Stage, name: &str, attribute: (&str, Option<AttributeValue>)) -> bool {
+    let sandbox = Box::new(stage.sandbox(name).await.unwrap());
+    stage.rewrite_sandbox(name, &[attribute]).await;
+    let record = AuditRecord {
+        at_ms: START.0 * 1000,
+        author: Author {
+            name: "test".into(),
+            role: None,
+            request_id: "run".to_owned(),
+            address: None,
+        },
+        action: AuditAction::QuarantineEnd,
+        target: AuditTarget::Sandbox(id(name)),
+        reason: None,
+        before: None,
+        after: None,
+        outcome: DONE,
+    };
+    let change = Change::EndQuarantine {
+        sandbox,
+        until: START + HOUR,
+        record: Box::new(record),
+    };
+    stage.change(None, change, START + HOUR).await
+}
+
+async fn quarantine_ended(stage: Stage) -> Outcome {
+    let later = ("quarantined_until", Some(number((START + HOUR).0 + 1)));
+    let deleted = ("status", Some(text("pending_deletion")));
+    let started = ("allocated_at", Some(number(START.0)));
+    let held = ("allocated_to_track", Some(text("play")));
+    let missing = ("quarantined_from", Some(text("stale")));
+    let same = ("name", Some(text("another")));
+    for from in ["available", "stale", "allocated"] {
+        let mut unchanged = vec![later.clone(), deleted.clone()];
+        if from != "allocated" {
+            unchanged.extend([started.clone(), held.clone()]);
+        }
+        if from == "available" {
+            unchanged.push(missing.clone());
+        }
+        for (at, attribute) in unchanged.into_iter().enumerate() {
+            let name = format!("{from}-{at}");
+            quarantined(&stage, &name, from).await;
+            if from == "allocated" {
+                stage
+                    .rewrite_sandbox(&name, &[started.clone(), held.clone()])
+                    .await;
+            }
+            let what = attribute.0;
+            let made = end_of(&stage, &name, attribute).await;
+            must(
+                !made,
+                &format!("{name} left its quarantine although {what} had changed"),
+            )?;
+        }
+        quarantined(&stage, from, from).await;
+        must(
+            end_of(&stage, from, same.clone()).await,
+            &format!("{from} did not leave its quarantine"),
+        )?;
+    }
+    Ok(())
+}
+
+async fn relisted(stage: Stage) -> Outcome {
+    for (was, is_listed) in [("stale", true), ("available", false)] {
+        for (attribute, value) in [
+            ("status", "pending_deletion"),
+            ("quarantined_from", "allocated"),
+        ] {
+            let name = format!("{was}-{attribute}");
+            quarantined(&stage, &name, was).await;
+            stage
+                .rewrite_sandbox(&name, &[(attribute, Some(text(value)))])
+                .await;
+            let id = id(&name);
+            let made = stage
+                .change(None, Change::QuarantinedListing { id, is_listed }, START)
+                .await;
+            must(!made, &format!("{name} was changed"))?;
+        }
     }
     Ok(())
 }

@@ -1,0 +1,76 @@
+//! The end of a quarantine by a job, and the record of whether CSP lists a quarantined sandbox.
+
+use aws_sdk_dynamodb::{
+    error::BuildError,
+    types::{TransactWriteItem, builders::UpdateBuilder},
+};
+
+use super::{NEVER_HELD, SET, action};
+use crate::{
+    clock::UnixSeconds,
+    domain::{Sandbox, SandboxId, Status},
+    store::{
+        PoolStore,
+        item::{QUARANTINE_ATTRIBUTES, number, string},
+        retire::RETIRE,
+    },
+};
+
+impl PoolStore {
+    /// Returns the end of the quarantine of `sandbox` that was to last `until` then: a sandbox that never had a holder
+    /// returns to the pool, any other is deleted.
+    pub(super) fn quarantine_end(
+        &self,
+        sandbox: &Sandbox,
+        until: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<TransactWriteItem, BuildError> {
+        let end = sandbox.quarantine_end();
+        let update = self
+            .transition(sandbox.id(), end, now)
+            .expression_attribute_values(":until", number(until.0));
+        let update = match end.to() {
+            Status::PendingDeletion => update
+                .update_expression(RETIRE)
+                .condition_expression("#status = :from AND quarantined_until = :until"),
+            // Only if CSP lists it, according to the item as it is at the time of the write.
+            Status::Available => restore(update).condition_expression(format!(
+                "#status = :from AND quarantined_until = :until AND quarantined_from = :to AND {NEVER_HELD}"
+            )),
+            _ => restore(update).condition_expression(format!(
+                "#status = :from AND quarantined_until = :until AND {NEVER_HELD}"
+            )),
+        };
+        action(update)
+    }
+
+    /// Returns the record of whether CSP lists a quarantined sandbox that never had a holder, as the status to which it
+    /// returns.
+    pub(super) fn quarantined_listing(
+        &self,
+        id: &SandboxId,
+        is_listed: bool,
+        now: UnixSeconds,
+    ) -> Result<TransactWriteItem, BuildError> {
+        let (was, is) = if is_listed {
+            (Status::Stale, Status::Available)
+        } else {
+            (Status::Available, Status::Stale)
+        };
+        let update = self
+            .update(id, Status::Quarantined, Status::Quarantined, now)
+            .update_expression(format!("{SET}, quarantined_from = :is"))
+            .condition_expression("#status = :from AND quarantined_from = :was")
+            .expression_attribute_values(":was", string(was.as_str()))
+            .expression_attribute_values(":is", string(is.as_str()));
+        action(update)
+    }
+}
+
+/// Adds the update of a return to the pool, and the values of [`NEVER_HELD`].
+fn restore(update: UpdateBuilder) -> UpdateBuilder {
+    update
+        .update_expression(format!("{SET} REMOVE {QUARANTINE_ATTRIBUTES}"))
+        .expression_attribute_values(":null", string("NULL"))
+        .expression_attribute_values(":never", number(0))
+}
