@@ -6,7 +6,7 @@ locals {
         title = "Pool"
         stat  = "Maximum"
         metrics = [
-          for metric in ["PoolAvailable", "PoolAllocated", "PoolPendingDeletion", "PoolStale", "PoolDeletionFailed"] :
+          for metric in ["PoolAvailable", "PoolAllocated", "PoolPendingDeletion", "PoolStale", "PoolDeletionFailed", "PoolQuarantined"] :
           [local.cloudwatch_metrics, metric]
         ]
       },

@@ -24,6 +24,7 @@ locals {
     pending_deletion = "PoolPendingDeletion"
     stale            = "PoolStale"
     deletion_failed  = "PoolDeletionFailed"
+    quarantined      = "PoolQuarantined"
   }
 
   # Both log groups, because a job started through the API runs in the broker task.

@@ -8,6 +8,7 @@ const STATUS_NAMES = {
   pending_deletion: "pending deletion",
   stale: "stale",
   deletion_failed: "deletion failed",
+  quarantined: "quarantined",
 };
 
 export const STATUSES = Object.keys(STATUS_NAMES);
