@@ -1,58 +1,165 @@
-// Starts the dashboard: shows the sign-in form, or the console if this tab already has a token.
+// Starts the dashboard: shows the console to a person with a session, and the sign-in form to others.
 
-import { fill, setText } from "./lib/dom.js";
+import { ApiError } from "./lib/api.js";
+import { closeDialogs } from "./lib/dialogs.js";
+import { fill, h, setText } from "./lib/dom.js";
+import { exactTime } from "./lib/format.js";
 import { startConsole } from "./shell/console.js";
 import { showTitle } from "./shell/router.js";
-import { session } from "./shell/session.js";
-import { signInForm } from "./shell/sign-in.js";
+import { fetchSession, isSamePerson, savedToken } from "./shell/session.js";
+import { signInDialog, signInError, signInForm } from "./shell/sign-in.js";
 import { startTheme } from "./shell/theme.js";
 
 const base = document.documentElement.dataset.api; // The broker writes its API path, relative to the page, into index.html.
 const page = Object.fromEntries(
-  ["main", "title", "view", "nav", "alerts", "freshness", "announcer", "theme", "sign-out", "foot"]
+  ["main", "title", "view", "nav", "pauses", "alerts", "freshness", "announcer", "theme", "who", "sign-out", "foot"]
     .map((id) => [id, document.getElementById(id)]),
 );
+let session = null;
 let stopConsole = null;
 
-function showSignIn(message = null) {
+function closeConsole() {
   stopConsole?.();
   stopConsole = null;
-  session.clear();
-  page["sign-out"].hidden = true;
+  session = null;
+}
+
+/** Shows the sign-in page, and forgets everything else. */
+function showSignIn({ message = null, notice = null } = {}) {
+  closeConsole();
+  closeDialogs({ all: true });
+  savedToken.clear();
+  page.who.hidden = page["sign-out"].hidden = true;
   showTitle(page.title, "Sign in");
   const form = signInForm({
     base,
     message,
-    onSignedIn(token, overview) {
-      session.save(token);
-      openConsole(token, overview);
+    notice,
+    onSignedIn(next) {
+      openConsole(next);
       page.title.focus();
     },
   });
+  form.node.classList.add("card");
   fill(page.view, form.node);
   form.focus();
 }
 
-function openConsole(token, firstOverview = null) {
-  page["sign-out"].hidden = false;
-  stopConsole = startConsole({ base, token, firstOverview, page, onTokenRejected });
+function openConsole(next, { message = null } = {}) {
+  closeConsole();
+  session = next;
+  showSession();
+  const { stop, announce } = startConsole({ base, session, page, signInAgain, onForbidden: checkRole });
+  stopConsole = stop;
+  if (message) announce(message);
 }
 
-function onTokenRejected({ status }) {
-  showSignIn(status === 403
-    ? "The token is now a track token. The dashboard needs an admin token."
-    : "The token is no longer valid. Sign in again.");
+/** Shows who is signed in, and keeps the token for a reload of the page. */
+function showSession() {
+  const { token, name, role, isByLoadBalancer, expiresAt } = session;
+  if (token === null) savedToken.clear();
+  else savedToken.save(token);
+  fill(page.who, h("bdi", {}, name), ` (${role})`);
+  page.who.title = isByLoadBalancer
+    ? "Signed in by the load balancer"
+    : `Signed in with a token${expiresAt ? ` that expires at ${exactTime(expiresAt)}` : ""}`;
+  page.who.hidden = page["sign-out"].hidden = false;
+}
+
+/**
+ * Asks the person whose token is no longer valid to sign in, and resolves to the next token. The console waits, with
+ * everything as it was. It starts anew if another person, or another role, signs in.
+ */
+function signInAgain() {
+  const { isByLoadBalancer, expiresAt } = session;
+  savedToken.clear();
+  return new Promise((resolve) => signInDialog({
+    base,
+    isByLoadBalancer,
+    message: endText({ isByLoadBalancer, expiresAt }),
+    onSignOut: () => showSignIn(),
+    onSignedIn(next) {
+      if (!isSamePerson(session, next)) {
+        openConsole(next);
+        page.title.focus();
+        return;
+      }
+      Object.assign(session, next);
+      showSession();
+      resolve(next.token);
+    },
+  }));
+}
+
+function endText({ isByLoadBalancer, expiresAt }) {
+  if (isByLoadBalancer) return "Your single sign-on has ended. Sign in again.";
+  return expiresAt && expiresAt * 1000 <= Date.now()
+    ? `Your token expired at ${exactTime(expiresAt)}. Sign in with another one.`
+    : "The token is no longer valid: it was revoked or replaced. Sign in again.";
+}
+
+/** Asks the broker for the role again after it has refused a request. A console with another role starts anew. */
+async function checkRole() {
+  const checked = session;
+  try {
+    const next = await fetchSession(base, checked.token);
+    if (session === checked && !isSamePerson(checked, next)) {
+      openConsole(next, { message: `You are now signed in as ${next.name} with the role ${next.role}.` });
+    }
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    // The console's own requests report any other problem.
+    if (error.status === 403 && session === checked) showSignIn({ message: signInError(error) });
+  }
+}
+
+function signOut() {
+  const { isByLoadBalancer, name } = session ?? {};
+  showSignIn({ notice: isByLoadBalancer && loadBalancerNotice(name) });
+}
+
+/** Why a person whom the load balancer signs in cannot sign out here. */
+function loadBalancerNotice(name) {
+  return h("div", { class: "notice" },
+    h("p", {}, "The load balancer still signs you in as ", h("bdi", {}, name),
+      ", with your organisation's single sign-on, and this page cannot end that. Sign out there, or close the browser."),
+    h("button", { type: "button", onclick: start }, "Continue as before"));
+}
+
+/** Opens the console with the token of this tab, or for the person whom the load balancer has signed in. */
+async function start() {
+  fill(page.view, h("p", { class: "muted" }, "Checking who is signed in …"));
+  const token = savedToken.get();
+  try {
+    openConsole(await fetchSession(base, token));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status === 401 && token === null) showSignIn();
+    else if (error.status === 401) startWithoutToken();
+    else if (error.status === 403) showSignIn({ message: signInError(error) });
+    else showStartProblem(error);
+  }
+}
+
+async function startWithoutToken() {
+  savedToken.clear();
+  await start();
+  if (!session) showSignIn({ message: "The token is no longer valid. Sign in again." });
+}
+
+/** Keeps the token of this tab: the broker has not rejected it. */
+function showStartProblem({ message }) {
+  fill(page.view, h("div", { class: "card" },
+    h("p", { class: "error", role: "alert" }, message),
+    h("button", { type: "button", class: "primary", onclick: start }, "Try again")));
 }
 
 startTheme(page.theme);
 setText(page.foot, `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
-page["sign-out"].addEventListener("click", () => showSignIn());
+page["sign-out"].addEventListener("click", signOut);
 // Following the link would put #main into the address, which the router would read as the name of a view.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   page.main.focus();
 });
-
-const token = session.token();
-if (token) openConsole(token);
-else showSignIn();
+start();

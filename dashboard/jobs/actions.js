@@ -7,7 +7,7 @@ const DEFAULT_GRACE_HOURS = 24;
 const MAX_GRACE_HOURS = 8760;
 
 /**
- * Each action sends a POST to `path` with `params`.
+ * Each action sends a POST to `path` with `params`, and is for people whose `role` suffices.
  * - `describe(counts)` describes the job and states the number of sandboxes.
  * - `option` is one more input, and `option.params(input)` the parameters that it adds.
  * - `affectedStatus` is the only status that the action is about: without such sandboxes it cannot be started.
@@ -17,6 +17,7 @@ export const ACTIONS = [
   {
     name: "Sync with CSP",
     path: "/admin/sync",
+    role: "operator",
     describe: (counts) => `Adds new CSP accounts to the pool, and marks as stale the sandboxes that CSP no longer lists. Compares all ${sandboxes(counts.total)}, and writes only the differences.`,
     option: {
       label: "Force: mark as stale every sandbox that CSP does not list, however many there are",
@@ -28,11 +29,13 @@ export const ACTIONS = [
   {
     name: "Clean up",
     path: "/admin/cleanup",
+    role: "operator",
     describe: (counts) => `Deletes released and expired sandboxes from CSP, then from the table: ${sandboxes(counts.pending_deletion)} pending deletion, except those whose next attempt is scheduled for later.`,
   },
   {
     name: "Retry failed deletions",
     path: "/admin/cleanup",
+    role: "operator",
     params: { retry_failed: true },
     affectedStatus: "deletion_failed",
     describe: (counts) => `Requeues ${sandboxes(counts.deletion_failed)} whose deletion failed, then cleans up, including the ${sandboxes(counts.pending_deletion)} already pending deletion.`,
@@ -40,6 +43,7 @@ export const ACTIONS = [
   {
     name: "Expire allocations",
     path: "/admin/auto-expire",
+    role: "operator",
     describe: (counts) => `Retires overdue allocations, whose duration and grace period are over, out of ${plural(counts.allocated, "allocation")}. Their sandboxes become pending deletion. Other allocations are not affected.`,
     option: {
       label: "Force: retire every overdue allocation, however many there are",
@@ -51,6 +55,7 @@ export const ACTIONS = [
   {
     name: "Remove long stale",
     path: "/admin/auto-delete-stale",
+    role: "operator",
     isDanger: true,
     describe: (counts) => `Removes from the table the sandboxes that have been stale for at least the number of hours that you choose, out of ${sandboxes(counts.stale)} stale now.`,
     option: {
@@ -65,6 +70,7 @@ export const ACTIONS = [
   {
     name: "Remove all stale",
     path: "/admin/bulk-delete",
+    role: "admin",
     params: { status: "stale" },
     affectedStatus: "stale",
     isBulkRemoval: true,
@@ -74,6 +80,7 @@ export const ACTIONS = [
   {
     name: "Remove all failed",
     path: "/admin/bulk-delete",
+    role: "admin",
     params: { status: "deletion_failed" },
     affectedStatus: "deletion_failed",
     isBulkRemoval: true,

@@ -11,18 +11,18 @@ import { startJob } from "./start-job.js";
 const INTERVAL_MS = 30_000;
 
 export function jobsView(context) {
-  const { api, overview, clock } = context;
+  const { api, overview, clock, may } = context;
   const running = runList(context);
   const schedule = scrollRegion("Jobs");
   const history = scrollRegion("Recent runs");
   const error = errorLine();
-  const cards = ACTIONS.map((action) => actionCard(action, async () => {
+  const cards = ACTIONS.filter(({ role }) => may(role)).map((action) => actionCard(action, async () => {
     await startJob(action, context);
     poll.refresh();
   }));
   const node = h("div", {},
     section("Running", running.node),
-    section("Start a job", h("div", { class: "actions" }, cards.map((card) => card.node))),
+    cards.length > 0 && section("Start a job", h("div", { class: "actions" }, cards.map((card) => card.node))),
     section("Schedule", schedule),
     section("Recent runs", error, history));
 

@@ -9,35 +9,57 @@ export class ApiError extends Error {
     this.name = "ApiError";
     Object.assign(this, { status, code, retryAfter, runId });
   }
-
-  /** Whether the broker rejected the token. */
-  get isTokenRejected() {
-    return this.status === 401 || this.status === 403;
-  }
 }
 
 /**
- * Creates a client for one token. `onTokenRejected(error)` is called when the broker rejects the token. Identical GETs
- * that overlap share one request.
+ * Creates a client that sends `token`, or none if it is null: then the load balancer has signed the person in, and its
+ * cookie is sent. Identical GETs that overlap share one request.
+ *
+ * `signInAgain(error)` is called when the broker rejects the token (401), and returns a promise of the next token.
+ * Until then all requests wait; the rejected GETs are sent again, other methods fail. `onForbidden(error)` is called when
+ * the role does not suffice (403).
  */
-export function createApi({ base, token, onTokenRejected = () => {} }) {
+export function createApi({ base, token, signInAgain = null, onForbidden = () => {} }) {
   const closing = new AbortController();
+  const closed = new Promise((_, reject) => {
+    closing.signal.addEventListener("abort", () => reject(new ApiError("You have signed out.")));
+  });
+  closed.catch(() => {}); // Only requests that wait for a token need it.
   const pendingGets = new Map();
+  let nextToken = null; // While the operator signs in again.
 
-  async function request(method, path, params, headers = {}) {
-    const response = await send(method, urlOf(base, path, params), { authorization: `Bearer ${token}`, ...headers });
-    const body = await readJson(response);
-    if (response.ok && body !== null) return body;
+  async function request(method, path, { params = {}, body, headers = {} } = {}) {
+    if (nextToken) await Promise.race([nextToken, closed]);
+    const sentToken = token;
+    const response = await send(method, urlOf(base, path, params), {
+      ...(token !== null && { authorization: `Bearer ${token}` }),
+      ...(body !== undefined && { "content-type": "application/json" }),
+      ...headers,
+    }, body);
+    const answer = await readJson(response);
+    if (response.ok && (answer !== null || response.status === 204)) return answer;
     if (response.ok) throw new ApiError("The broker's response was incomplete.");
-    const error = errorOf(response, body);
-    if (error.isTokenRejected && !closing.signal.aborted) onTokenRejected(error);
+    const error = errorOf(response, answer);
+    if (closing.signal.aborted) throw error;
+    if (error.status === 403) onForbidden(error);
+    if (error.status === 401 && signInAgain) {
+      // A request that was sent before the operator signed in again must not ask once more.
+      if (token === sentToken) nextToken ??= renewToken(error);
+      if (method === "GET") return request(method, path, { params, headers });
+    }
     throw error;
   }
 
-  async function send(method, url, headers) {
+  async function renewToken(error) {
+    token = await signInAgain(error);
+    nextToken = null;
+  }
+
+  async function send(method, url, headers, body) {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(TIMEOUT_MS)]);
+    const json = body === undefined ? undefined : JSON.stringify(body);
     try {
-      return await fetch(url, { method, headers, signal, cache: "no-store", credentials: "omit" });
+      return await fetch(url, { method, headers, body: json, signal, cache: "no-store", credentials: "same-origin" });
     } catch (error) {
       throw new ApiError(error.name === "TimeoutError"
         ? "The broker did not answer in time."
@@ -50,12 +72,15 @@ export function createApi({ base, token, onTokenRejected = () => {} }) {
       const key = urlOf(base, path, params);
       const pending = pendingGets.get(key);
       if (pending) return pending;
-      const promise = request("GET", path, params).finally(() => pendingGets.delete(key));
+      const promise = request("GET", path, { params }).finally(() => pendingGets.delete(key));
       pendingGets.set(key, promise);
       return promise;
     },
+    post: (path, body) => request("POST", path, { body }),
+    put: (path, body) => request("PUT", path, { body }),
+    delete: (path) => request("DELETE", path),
     /** Starts a job. The broker answers without waiting for the run to end, and names the run. */
-    start: (path, params = {}) => request("POST", path, params, { prefer: "respond-async" }),
+    start: (path, params = {}) => request("POST", path, { params, headers: { prefer: "respond-async" } }),
     close: () => closing.abort(),
     isClosed: () => closing.signal.aborted,
   };

@@ -17,9 +17,9 @@ function showDialog({ title, body, buttons, className = "" }) {
   return dialog;
 }
 
-/** Closes all open dialogs, as Escape would. */
-export function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+/** Closes the open dialogs; those marked `data-stays` only with `all`, because something is lost with them. */
+export function closeDialogs({ all = false } = {}) {
+  for (const dialog of document.querySelectorAll(all ? "dialog" : "dialog:not([data-stays])")) dialog.close();
 }
 
 /** Shows a dialog whose only button closes it. */

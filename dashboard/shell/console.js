@@ -19,17 +19,18 @@ import { startRouter } from "./router.js";
 const OVERVIEW_INTERVAL_MS = 10_000;
 
 /**
- * Starts the console. `page` has the elements of index.html by id. `firstOverview` is shown until the first poll.
- * `onTokenRejected(error)` is called when the broker rejects the token. Returns a function that stops the console.
+ * Starts the console of a session. `page` has the elements of index.html by id. `signInAgain` and `onForbidden` are those
+ * of `createApi`. Returns `{announce, stop}`.
  */
-export function startConsole({ base, token, firstOverview = null, page, onTokenRejected }) {
-  const api = createApi({ base, token, onTokenRejected });
+export function startConsole({ base, session, page, signInAgain, onForbidden }) {
+  const { may } = session;
+  const api = createApi({ base, token: session.token, signInAgain, onForbidden });
   const clock = createClock();
   const overview = observable(null);
   const overviewError = observable(null);
   const announcer = createAnnouncer(page.announcer);
   const runs = createRunTracker({ api, onFinished });
-  const context = { api, clock, overview, runs, announce: announcer.announce };
+  const context = { api, clock, session, may, overview, runs, announce: announcer.announce };
 
   function showOverview(data) {
     clock.set(data.at);
@@ -54,7 +55,6 @@ export function startConsole({ base, token, firstOverview = null, page, onTokenR
     onFailure: (error) => overviewError.set(error.message),
   });
 
-  if (firstOverview) showOverview(firstOverview);
   const stopFreshnessLine = startFreshnessLine({ element: page.freshness, overview, overviewError, clock });
   const views = {
     overview: overviewView(context),
@@ -65,7 +65,7 @@ export function startConsole({ base, token, firstOverview = null, page, onTokenR
   const router = startRouter({ nav: page.nav, title: page.title, slot: page.view, views });
   poll.start();
 
-  return function stop() {
+  function stop() {
     api.close();
     poll.stop();
     router.stop();
@@ -75,5 +75,7 @@ export function startConsole({ base, token, firstOverview = null, page, onTokenR
     announcer.clear();
     showWarnings(page.alerts, []);
     closeDialogs();
-  };
+  }
+
+  return { announce: announcer.announce, stop };
 }

@@ -5,10 +5,14 @@ import { fill, h, setText } from "../lib/dom.js";
 
 const APP_NAME = "Sandbox Broker";
 
-/** `views` are keyed by their name in the hash. The first one is shown if the hash names none. */
+/**
+ * `views` are keyed by their name in the hash. The first one is shown if the hash names none. A view that `isUnlisted` has
+ * no link.
+ */
 export function startRouter({ nav, title, slot, views }) {
   const names = Object.keys(views);
-  const links = new Map(names.map((name) => [name, h("a", { href: `#/${name}` }, views[name].title)]));
+  const listed = names.filter((name) => !views[name].isUnlisted);
+  const links = new Map(listed.map((name) => [name, h("a", { href: `#/${name}` }, views[name].title)]));
   fill(nav, [...links.values()]);
   nav.hidden = false;
   let current = null;

@@ -1,20 +1,23 @@
-// The sign-in form.
+// The sign-in form, as the page of a tab without a session, and as a dialog above a page whose token is no longer valid.
 
-import { ApiError, createApi } from "../lib/api.js";
-import { h, setText } from "../lib/dom.js";
+import { ApiError } from "../lib/api.js";
+import { h, newId, setText } from "../lib/dom.js";
+import { fetchSession } from "./session.js";
 
 const TOKEN_CHARACTERS = /^[\x21-\x7e]+$/; // Visible ASCII: a token is sent in an HTTP header.
 
-/** Asks for a token until the broker accepts one, then calls `onSignedIn(token, overview)`. */
-export function signInForm({ base, message, onSignedIn }) {
+/** Asks for a token until the broker accepts one, then calls `onSignedIn(session)`. */
+export function signInForm({ base, message = null, onSignedIn, ...options }) {
+  const [inputId, errorId] = [newId("token"), newId("sign-in-error")];
   const input = h("input", {
-    id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": "sign-in-error",
+    id: inputId, type: "password", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": errorId,
   });
   const button = h("button", { class: "primary" }, "Sign in");
-  const error = h("p", { id: "sign-in-error", class: "error", role: "alert" }, message ?? "");
-  const form = h("form", { class: "card sign-in", novalidate: true, onsubmit: submit },
+  const error = h("p", { id: errorId, class: "error", role: "alert" }, message ?? "");
+  const form = h("form", { class: "sign-in", novalidate: true, onsubmit: submit },
+    options.notice,
     h("p", {}, "The token is kept in this tab only, until you sign out or close it."),
-    h("label", { for: "token" }, "Admin token"), input, error, button);
+    h("label", { for: inputId }, "Token"), input, error, button, options.buttons);
 
   function showError(text) {
     setText(error, text);
@@ -26,7 +29,7 @@ export function signInForm({ base, message, onSignedIn }) {
   async function submit(event) {
     event.preventDefault();
     const token = input.value.trim();
-    if (!token) return showError("Enter the admin token.");
+    if (!token) return showError("Enter a token.");
     if (!TOKEN_CHARACTERS.test(token)) {
       return showError("A token has no spaces and no characters outside ASCII. Check the text that you pasted.");
     }
@@ -35,10 +38,10 @@ export function signInForm({ base, message, onSignedIn }) {
     button.disabled = true;
     setText(button, "Checking …");
     try {
-      onSignedIn(token, await createApi({ base, token }).get("/admin/overview"));
+      onSignedIn(await fetchSession(base, token));
     } catch (cause) {
       if (!(cause instanceof ApiError)) throw cause;
-      showError(errorText(cause));
+      showError(signInError(cause));
     } finally {
       button.disabled = false;
       setText(button, "Sign in");
@@ -48,9 +51,60 @@ export function signInForm({ base, message, onSignedIn }) {
   return { node: form, focus: () => input.focus() };
 }
 
-function errorText({ status, message, retryAfter }) {
+/**
+ * Shows the form above the page, whose views stay as they are behind it. `onSignOut()` is called if the person leaves it
+ * in another way.
+ */
+export function signInDialog({ base, message, isByLoadBalancer, onSignedIn, onSignOut }) {
+  const titleId = newId("dialog");
+  let isDone = false;
+  function finish(session) {
+    isDone = true;
+    dialog.close();
+    onSignedIn(session);
+  }
+  const form = signInForm({
+    base,
+    message,
+    onSignedIn: finish,
+    notice: isByLoadBalancer && loadBalancerNotice({ base, onSignedIn: finish }),
+    buttons: h("button", { type: "button", onclick: () => dialog.close() }, "Sign out"),
+  });
+  const dialog = h("dialog", { class: "cover", "data-stays": true, closedby: "none", "aria-labelledby": titleId },
+    h("h2", { id: titleId }, "Sign in"), form.node);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (!isDone) onSignOut();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  form.focus();
+}
+
+/** How to sign in again at the load balancer: in another tab, so that this page stays as it is. */
+function loadBalancerNotice({ base, onSignedIn }) {
+  const state = h("p", { role: "status" });
+  const go = h("button", { type: "button", onclick: check }, "Continue");
+  async function check() {
+    setText(state, "Checking …");
+    try {
+      onSignedIn(await fetchSession(base, null));
+    } catch (cause) {
+      if (!(cause instanceof ApiError)) throw cause;
+      setText(state, cause.status === 401 ? "You are not signed in at the load balancer yet." : cause.message);
+    }
+  }
+  return h("div", { class: "notice" },
+    h("p", {}, "The load balancer signs you in: ",
+      h("a", { href: location.pathname, target: "_blank", rel: "noopener" }, "sign in in a new tab"),
+      ", then come back and continue. Or use a token."),
+    state, go);
+}
+
+/** Returns why the broker did not accept a token. */
+export function signInError({ status, message, retryAfter }) {
   if (status === 401) return "The token is not valid.";
-  if (status === 403) return "This is a track token. The dashboard needs an admin token.";
+  if (status === 403) return "This is a track token. The dashboard needs a token with the role viewer, operator or admin.";
   if (status === 429) return `Too many attempts. Try again in ${retryAfter ?? "a few"} seconds.`;
   if (status >= 500) return `The broker has a problem: ${message} Your token was not checked; try again.`;
   return `${message} Your token was not checked; try again.`;

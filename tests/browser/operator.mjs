@@ -46,7 +46,7 @@ export async function openDashboard() {
   await page.goto(`${base}/dashboard`);
 
   async function signIn(token = ADMIN) {
-    await page.getByLabel("Admin token").fill(token);
+    await page.getByLabel("Token", { exact: true }).fill(token);
     await page.getByRole("button", { name: "Sign in" }).click();
   }
 

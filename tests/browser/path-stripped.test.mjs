@@ -31,7 +31,7 @@ test("the dashboard works, with and without a slash at the end of its path", { t
   for (const path of ["/dashboard", "/dashboard/"]) {
     const { page, assertNoErrors } = await openPage(root);
     await page.goto(`${root}${path}`);
-    await page.getByLabel("Admin token").fill(ADMIN);
+    await page.getByLabel("Token", { exact: true }).fill(ADMIN);
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
     assert.equal(await page.locator(".tile.total dd").innerText(), "200");
