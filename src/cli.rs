@@ -41,7 +41,7 @@ pub enum Command {
     /// already in progress, 1 if it failed or was interrupted.
     #[command(subcommand)]
     Job(Job),
-    /// Create or migrate the tables.
+    /// Create, migrate or convert the tables.
     #[command(subcommand)]
     Table(Table),
     /// Run a simulated CSP, for tests and demonstrations.
@@ -91,6 +91,9 @@ pub enum Table {
     /// Migrate the pool's table of the FastAPI service or of an earlier build: write the missing claim of every
     /// allocated sandbox, and move other items to the companion table. Safe to repeat.
     Migrate,
+    /// Prepare the pool's table for the way back to the FastAPI service, which does not know the status `quarantined`:
+    /// give each sandbox in quarantine the status `deletion_failed`. Stop all brokers first. Safe to repeat.
+    ToFastapi,
 }
 
 /// The arguments of `csp-simulator`.

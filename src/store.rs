@@ -12,6 +12,7 @@ mod earlier_layout;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
+mod fastapi;
 mod item;
 mod lease;
 mod list;
@@ -52,6 +53,7 @@ pub use self::{
     csp_state::VersionedCspState,
     cursor::Position,
     error::StoreError,
+    fastapi::Conversion,
     item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox, tombstone_key},
     lease::{Acquired, Fence, LEASE, RunEnd, RunOutcome},
     list::{Listed, Listing},

@@ -1,4 +1,4 @@
-//! `table`: creates or migrates the tables.
+//! `table`: creates, migrates or converts the tables.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Creates or migrates the tables of `config`, and prints the result as one line of JSON.
+/// Creates, migrates or converts the tables of `config`, and prints the result as one line of JSON.
 ///
 /// # Errors
 /// If the tables cannot be reached or changed, or if an existing one differs from the required schema.
@@ -44,6 +44,20 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
                 .await
                 .with_context(|| format!("table {name}"))?;
             print(serde_json::to_string(&migration)?);
+        }
+        Table::ToFastapi => {
+            let conversion = storage
+                .store
+                .convert_for_fastapi(&SystemClock)
+                .await
+                .with_context(|| format!("table {name}"))?;
+            if conversion.brokers_seen {
+                tracing::warn!(
+                    "a broker has counted the pool within the last minutes: as long as one runs, an operator can \
+                     quarantine another sandbox; stop all brokers and run this again"
+                );
+            }
+            print(serde_json::to_string(&conversion)?);
         }
     }
     Ok(ExitCode::SUCCESS)

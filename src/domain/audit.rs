@@ -53,6 +53,8 @@ actions! {
     Delete = "sandbox.delete",
     /// The quarantine of a sandbox ended.
     QuarantineEnd = "sandbox.quarantine_end",
+    /// A sandbox in quarantine was converted for the way back to the FastAPI service.
+    ConvertForFastapi = "sandbox.to_fastapi",
     /// A job was started.
     StartJob = "job.start",
     /// An activity was paused.

@@ -97,6 +97,8 @@ pub enum Transition {
         /// The status that it returns to.
         to: Status,
     },
+    /// A sandbox in quarantine is converted for the FastAPI service, which does not know that status.
+    ConvertForFastapi,
     /// An operator deletes it, or the quarantine of a sandbox that had a holder ends. Built by [`Transition::delete`].
     Delete {
         /// The status that it leaves.
@@ -151,7 +153,7 @@ impl Transition {
             Self::Restore => Status::Stale,
             Self::GiveUp => Status::PendingDeletion,
             Self::RetryDeletion => Status::DeletionFailed,
-            Self::RestoreQuarantined { .. } => Status::Quarantined,
+            Self::RestoreQuarantined { .. } | Self::ConvertForFastapi => Status::Quarantined,
             Self::Quarantine { from } | Self::Delete { from } => from,
         }
     }
@@ -162,7 +164,7 @@ impl Transition {
         match self {
             Self::Allocate => Status::Allocated,
             Self::Retire | Self::RetryDeletion | Self::Delete { .. } => Status::PendingDeletion,
-            Self::GiveUp => Status::DeletionFailed,
+            Self::GiveUp | Self::ConvertForFastapi => Status::DeletionFailed,
             Self::MarkStale => Status::Stale,
             Self::Restore => Status::Available,
             Self::Quarantine { .. } => Status::Quarantined,
@@ -195,6 +197,7 @@ mod tests {
             Transition::Restore,
             Transition::GiveUp,
             Transition::RetryDeletion,
+            Transition::ConvertForFastapi,
         ];
         all.extend(statuses.clone().filter_map(Transition::quarantine));
         all.extend(statuses.clone().filter_map(Transition::delete));

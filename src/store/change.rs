@@ -52,6 +52,14 @@ pub enum Change {
         /// The record of the change.
         record: Box<AuditRecord>,
     },
+    /// `quarantined` to `deletion_failed`, for the way back to the FastAPI service. The reason of the quarantine becomes
+    /// the error of the deletion.
+    ConvertForFastapi {
+        /// The sandbox, as it was read.
+        sandbox: Box<Sandbox>,
+        /// The record of the change.
+        record: Box<AuditRecord>,
+    },
     /// Records whether CSP lists a quarantined sandbox that never had a holder, which decides between `available` and
     /// `stale` at the end of its quarantine.
     QuarantinedListing {
@@ -137,6 +145,11 @@ impl PoolStore {
                 record,
             } => {
                 let mut actions = vec![self.quarantine_end(sandbox, *until, now)?];
+                actions.extend(self.audit_actions(record)?);
+                actions
+            }
+            Change::ConvertForFastapi { sandbox, record } => {
+                let mut actions = vec![self.quarantine_conversion(sandbox, now)?];
                 actions.extend(self.audit_actions(record)?);
                 actions
             }

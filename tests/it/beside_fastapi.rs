@@ -2,13 +2,16 @@
 
 use aws_sdk_dynamodb::types::AttributeValue::{Bool, N, Null, S};
 use reqwest::Method;
-use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, Simulator};
+use sandbox_broker::{
+    csp::simulator::{Call, Fault, FaultKind, Simulator},
+    store::{Conversion, Item},
+};
 use serde_json::Value;
 
 use crate::support::{
     Pool, START, TestBroker,
     fastapi::{counted, niosxaas_outcome, read},
-    simulated_csp,
+    key, simulated_csp,
 };
 
 const ACCOUNTS: u64 = 40;
@@ -138,6 +141,90 @@ async fn fastapi_service_reads_every_item_of_the_pools_table() {
         let found = query.send().await.unwrap().items.unwrap();
         assert!(found.is_empty(), "{index} has a record: {found:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn way_back_converts_quarantined_sandboxes_and_nothing_else() {
+    let pool = Pool::of(4).await;
+    let broker = pool.broker().await;
+    let held = broker.client.allocate("play-1").await.sandbox_id();
+    let free = pool.sandboxes().await.into_iter();
+    let free: Vec<_> = free.filter(|one| one.holder.is_none()).collect();
+    let unused = free[0].id().to_string();
+    for (id, from) in [(&held, "allocated"), (&unused, "available")] {
+        let attributes = [
+            ("status", Some(S("quarantined".to_owned()))),
+            ("quarantined_by", Some(S("jane".to_owned()))),
+            (
+                "quarantine_reason",
+                Some(S("its licence has expired".to_owned())),
+            ),
+            ("quarantined_from", Some(S(from.to_owned()))),
+        ];
+        let key = key(&format!("SBX#{id}"), "META");
+        pool.rewrite(&pool.table, key, &attributes).await;
+    }
+    let rest = async || {
+        let items = pool.items_of(&pool.table).await.into_iter();
+        let is_aside = |item: &Item| [&held, &unused].contains(&item["sandbox_id"].as_s().unwrap());
+        let mut items: Vec<_> = items.filter(|item| !is_aside(item)).collect();
+        items.sort_by_key(|item| item["PK"].as_s().unwrap().clone());
+        items
+    };
+    let before = rest().await;
+
+    // The broker has counted the pool, and may be running.
+    broker.client.overview().await;
+    let conversion = pool
+        .store
+        .convert_for_fastapi(&*broker.clock)
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            conversion.converted,
+            conversion.skipped,
+            conversion.unreadable
+        ),
+        (2, 0, 0)
+    );
+    assert!(conversion.brokers_seen);
+    assert_eq!(rest().await, before);
+    for item in pool.items_of(&pool.table).await {
+        read(&item);
+    }
+    for id in [&held, &unused] {
+        let of_id = admin(&broker, &format!("/v1/admin/sandboxes?q={id}")).await;
+        let sandbox = &of_id["sandboxes"][0];
+        assert_eq!(sandbox["status"], "deletion_failed", "{sandbox}");
+        assert_eq!(
+            sandbox["deletion_error"],
+            "in quarantine by jane: its licence has expired"
+        );
+        assert_eq!(sandbox["quarantined_by"], "jane");
+    }
+
+    // Ten minutes after the last count, it finds no trace of a broker, and nothing to convert.
+    broker.clock.advance(std::time::Duration::from_mins(10));
+    let again = pool
+        .store
+        .convert_for_fastapi(&*broker.clock)
+        .await
+        .unwrap();
+    assert_eq!(again, Conversion::default());
+    // On the return to this broker nobody is allocated one of them.
+    for n in 0..2 {
+        let id = broker
+            .client
+            .allocate(&format!("later-{n}"))
+            .await
+            .sandbox_id();
+        assert!(id != held && id != unused);
+    }
+    assert_eq!(
+        broker.client.allocate("last").await.code(),
+        "NO_SANDBOXES_AVAILABLE"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

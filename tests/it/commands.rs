@@ -241,6 +241,7 @@ fn output_that_cannot_be_written_changes_no_exit_code() {
     assert_eq!(run(&["job", "sync"], &[]), Some(0));
     assert_eq!(run(&["table", "create"], &[]), Some(0));
     assert_eq!(run(&["table", "migrate"], &[]), Some(0));
+    assert_eq!(run(&["table", "to-fastapi"], &[]), Some(0));
     assert_eq!(run(&["check-config"], &[]), Some(0));
     assert_eq!(run(&["serve"], &[("STORE", "redis")]), Some(1));
     assert_eq!(run(&["job", "sync"], &[("CSP_MODE", "live")]), Some(1));

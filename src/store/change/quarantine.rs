@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::{
 use super::{NEVER_HELD, SET, action};
 use crate::{
     clock::UnixSeconds,
-    domain::{Sandbox, SandboxId, Status},
+    domain::{Quarantine, Sandbox, SandboxId, Status, Transition},
     store::{
         PoolStore,
         item::{QUARANTINE_ATTRIBUTES, number, string},
@@ -41,6 +41,26 @@ impl PoolStore {
                 "#status = :from AND quarantined_until = :until AND {NEVER_HELD}"
             )),
         };
+        action(update)
+    }
+
+    /// Returns the conversion of a quarantined sandbox for the FastAPI service.
+    pub(super) fn quarantine_conversion(
+        &self,
+        sandbox: &Sandbox,
+        now: UnixSeconds,
+    ) -> Result<TransactWriteItem, BuildError> {
+        let Quarantine { by, reason, .. } = &sandbox.quarantine;
+        let error = format!(
+            "in quarantine by {}: {}",
+            by.as_deref().unwrap_or("an unknown operator"),
+            reason.as_deref().unwrap_or("no reason is known")
+        );
+        let update = self
+            .transition(sandbox.id(), Transition::ConvertForFastapi, now)
+            .update_expression(format!("{SET}, deletion_error = :error"))
+            .condition_expression("#status = :from")
+            .expression_attribute_values(":error", string(error));
         action(update)
     }
 

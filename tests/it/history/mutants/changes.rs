@@ -30,6 +30,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "a quarantine ends only as long as it lasts and as it was read",
             |stage| quarantine_ended(stage).boxed(),
         ),
+        scenario("only a sandbox in quarantine is converted", |stage| {
+            converted(stage).boxed()
+        }),
         scenario(
             "only of an unused sandbox in quarantine it is recorded whether CSP lists it",
             |stage| relisted(stage).boxed(),
@@ -132,11 +135,8 @@ async fn quarantined(stage: &Stage, name: &str, from: &str) {
     stage.rewrite_sandbox(name, &attributes).await;
 }
 
-/// Tries to end the quarantine of a sandbox as it was read before `attribute` was rewritten.
-async fn end_of(stage: &Stage, name: &str, attribute: (&str, Option<AttributeValue>)) -> bool {
-    let sandbox = Box::new(stage.sandbox(name).await.unwrap());
-    stage.rewrite_sandbox(name, &[attribute]).await;
-    let record = AuditRecord {
+fn record(name: &str, action: AuditAction) -> AuditRecord {
+    AuditRecord {
         at_ms: START.0 * 1000,
         author: Author {
             name: "test".into(),
@@ -144,17 +144,23 @@ async fn end_of(stage: &Stage, name: &str, attribute: (&str, Option<AttributeVal
             request_id: "run".to_owned(),
             address: None,
         },
-        action: AuditAction::QuarantineEnd,
+        action,
         target: AuditTarget::Sandbox(id(name)),
         reason: None,
         before: None,
         after: None,
         outcome: DONE,
-    };
+    }
+}
+
+/// Tries to end the quarantine of a sandbox as it was read before `attribute` was rewritten.
+async fn end_of(stage: &Stage, name: &str, attribute: (&str, Option<AttributeValue>)) -> bool {
+    let sandbox = Box::new(stage.sandbox(name).await.unwrap());
+    stage.rewrite_sandbox(name, &[attribute]).await;
     let change = Change::EndQuarantine {
         sandbox,
         until: START + HOUR,
-        record: Box::new(record),
+        record: Box::new(record(name, AuditAction::QuarantineEnd)),
     };
     stage.change(None, change, START + HOUR).await
 }
@@ -193,6 +199,23 @@ async fn quarantine_ended(stage: Stage) -> Outcome {
         must(
             end_of(&stage, from, same.clone()).await,
             &format!("{from} did not leave its quarantine"),
+        )?;
+    }
+    Ok(())
+}
+
+async fn converted(stage: Stage) -> Outcome {
+    for (status, is_converted) in [("available", false), ("quarantined", true)] {
+        quarantined(&stage, status, "available").await;
+        let sandbox = Box::new(stage.sandbox(status).await.unwrap());
+        let rewritten = ("status", Some(text(status)));
+        stage.rewrite_sandbox(status, &[rewritten]).await;
+        let record = Box::new(record(status, AuditAction::ConvertForFastapi));
+        let change = Change::ConvertForFastapi { sandbox, record };
+        let made = stage.change(None, change, START).await;
+        must(
+            made == is_converted,
+            &format!("{status} was converted: {made}"),
         )?;
     }
     Ok(())

@@ -1,0 +1,81 @@
+//! The way back to the FastAPI service: conversion of the items that it cannot read.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::json;
+
+use super::{Change, PoolStore, StoreError};
+use crate::{
+    clock::Clock,
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, Sandbox, Status, Transition},
+};
+
+/// The name of the command, as the author of the audit records.
+const COMMAND: &str = "table to-fastapi";
+/// Brokers count the pool at least this often.
+const COUNT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The result of `table to-fastapi`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Conversion {
+    /// The number of quarantined sandboxes that are `deletion_failed` now.
+    pub converted: usize,
+    /// The number of quarantined sandboxes that another process changed meanwhile.
+    pub skipped: usize,
+    /// The number of items that are no valid sandboxes. They are left as they are.
+    pub unreadable: usize,
+    /// Whether a broker has counted the pool within the last minutes, and so may still be running.
+    pub brokers_seen: bool,
+}
+
+impl PoolStore {
+    /// Converts every quarantined sandbox to `deletion_failed`, a status that the FastAPI service knows, and in which
+    /// none of its jobs changes a sandbox or makes it available. The reason becomes the error of the deletion.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Converted sandboxes remain converted, and another run continues.
+    pub async fn convert_for_fastapi(&self, clock: &dyn Clock) -> Result<Conversion, StoreError> {
+        let now = clock.now();
+        let mut conversion = Conversion {
+            brokers_seen: !self.samples(COUNT_INTERVAL, now).await?.is_empty(),
+            ..Conversion::default()
+        };
+        let mut changes = Vec::new();
+        let mut pages = self.sandbox_pages();
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            conversion.unreadable += page.unreadable.len();
+            let quarantined = page.sandboxes.into_iter();
+            let quarantined = quarantined.filter(|one| one.status == Status::Quarantined);
+            changes.extend(quarantined.map(|sandbox| Change::ConvertForFastapi {
+                record: Box::new(record(&sandbox, clock.now_ms())),
+                sandbox: Box::new(sandbox),
+            }));
+        }
+        // The duration is that of new sandboxes, of which there are none here.
+        let converted = self.apply(None, &changes, 0, now).await?;
+        conversion.converted = converted.iter().filter(|converted| **converted).count();
+        conversion.skipped = converted.len() - conversion.converted;
+        Ok(conversion)
+    }
+}
+
+/// Returns the record of the conversion of a sandbox.
+fn record(sandbox: &Sandbox, at_ms: i64) -> AuditRecord {
+    AuditRecord {
+        at_ms,
+        author: Author {
+            name: COMMAND.into(),
+            role: None,
+            request_id: format!("to-fastapi-{at_ms}"),
+            address: None,
+        },
+        action: AuditAction::ConvertForFastapi,
+        target: AuditTarget::Sandbox(sandbox.id().clone()),
+        reason: None,
+        before: Some(json!({ "status": sandbox.status })),
+        after: Some(json!({ "status": Transition::ConvertForFastapi.to() })),
+        outcome: DONE,
+    }
+}
