@@ -15,12 +15,12 @@ use crate::support::{Pool, START, TestBroker, key, simulated_csp};
 
 const HOUR: i64 = 3600;
 
-fn text(value: &str) -> Option<AttributeValue> {
-    Some(AttributeValue::S(value.to_owned()))
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
 }
 
-fn number(value: i64) -> Option<AttributeValue> {
-    Some(AttributeValue::N(value.to_string()))
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
 }
 
 fn item_key(id: &str) -> Item {
@@ -30,12 +30,12 @@ fn item_key(id: &str) -> Item {
 /// Sets a sandbox aside, as an operator does.
 async fn quarantine(pool: &Pool, id: &str, from: &str, until: Option<UnixSeconds>) {
     let attributes = [
-        ("status", text("quarantined")),
-        ("quarantined_by", text("jane")),
-        ("quarantined_at", number(START.0)),
-        ("quarantine_reason", text("its licence has expired")),
-        ("quarantined_from", text(from)),
-        ("quarantined_until", until.and_then(|until| number(until.0))),
+        ("status", Some(text("quarantined"))),
+        ("quarantined_by", Some(text("jane"))),
+        ("quarantined_at", Some(number(START.0))),
+        ("quarantine_reason", Some(text("its licence has expired"))),
+        ("quarantined_from", Some(text(from))),
+        ("quarantined_until", until.map(|until| number(until.0))),
     ];
     pool.rewrite(&pool.table, item_key(id), &attributes).await;
 }
@@ -116,8 +116,12 @@ async fn candidate_that_was_quarantined_is_allocated_after_its_return() {
         let refused = broker.client.allocate(caller).await;
         assert_eq!(refused.code(), "NO_SANDBOXES_AVAILABLE");
     }
-    pool.rewrite(&pool.table, item_key(&id), &[("status", text("available"))])
-        .await;
+    pool.rewrite(
+        &pool.table,
+        item_key(&id),
+        &[("status", Some(text("available")))],
+    )
+    .await;
     // An empty scan answers other requests for a moment.
     let allocated = async {
         loop {
@@ -186,7 +190,7 @@ async fn no_job_touches_a_quarantined_sandbox() {
     assert!(simulator.rename(free[0].parse().unwrap(), "another name"));
     let in_quarantine = async || {
         let mut items = pool.items_of(&pool.table).await;
-        items.retain(|item| item["status"] == text("quarantined").unwrap());
+        items.retain(|item| item["status"] == text("quarantined"));
         items.sort_by_key(|item| item["PK"].as_s().unwrap().clone());
         items
     };
@@ -326,8 +330,8 @@ async fn end_of_a_quarantine_is_recorded_in_its_transaction() {
         &pool.table,
         item_key("used"),
         &[
-            ("allocated_at", number(START.0)),
-            ("allocated_to_track", text("play-1")),
+            ("allocated_at", Some(number(START.0))),
+            ("allocated_to_track", Some(text("play-1"))),
         ],
     )
     .await;
@@ -336,7 +340,7 @@ async fn end_of_a_quarantine_is_recorded_in_its_transaction() {
     broker.client.job("auto-expire").await;
     let records = pool.items_of(&pool.companion).await;
     for (id, status) in [("unused", "available"), ("used", "pending_deletion")] {
-        let of_sandbox = text(&format!("SBX#{id}")).unwrap();
+        let of_sandbox = text(&format!("SBX#{id}"));
         let events: Vec<_> = records
             .iter()
             .filter(|item| item["PK"] == of_sandbox)
@@ -414,7 +418,7 @@ async fn sample_of_an_earlier_version_counts_no_quarantine() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let begin = START.0.div_euclid(300) * 300;
-    let whole = |name: &'static str, value: i64| (name, number(value));
+    let whole = |name: &'static str, value: i64| (name, Some(number(value)));
     pool.rewrite(
         &pool.companion,
         key("SAMPLES", &format!("SAMPLE#{begin:011}")),
