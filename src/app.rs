@@ -302,7 +302,8 @@ impl App {
         })
     }
 
-    /// Reads the first candidates. With the simulator it runs a sync first, so that a new pool is not empty.
+    /// Reads the first candidates, and adds the first sample of the pool. With the simulator it runs a sync first, so that
+    /// a new pool is not empty.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
             let job = SyncJob { force: false };
@@ -314,10 +315,11 @@ impl App {
             }
         }
         // One page suffices for the start: a request without a candidate continues the scan.
-        self.refresher
-            .warm_up()
-            .await
-            .map_err(|source| unusable(config, source))
+        let (first_page, ()) = tokio::join!(
+            self.refresher.warm_up(),
+            self.state.monitor.add_first_sample()
+        );
+        first_page.map_err(|source| unusable(config, source))
     }
 
     /// Returns the state of the API.

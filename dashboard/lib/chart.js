@@ -6,6 +6,7 @@ import { clockTime, dateTime, number } from "./format.js";
 import { columnsOf, hourly, stacked, timeRange, withGaps } from "./time-series.js";
 
 const HEIGHT = 230;
+const MAX_POINTS = 12; // Up to an hour of samples has points too: a line through a single one is invisible.
 
 /**
  * `series` are `{key, label}`. A stacked chart draws areas on top of each other. `summary(samples)` describes the chart
@@ -46,8 +47,9 @@ export function createChart({ label, series, isStacked = false, summary }) {
     if (!values?.[0].length || !canvas.clientWidth) return;
     const colors = legend.map(({ swatch }) => getComputedStyle(swatch).backgroundColor);
     const { color: ink, borderTopColor: grid } = getComputedStyle(canvas);
+    const hasPoints = values[0].length <= MAX_POINTS;
     const lines = colors.map((stroke) => ({
-      stroke, width: 1.5, points: { show: false }, fill: isStacked ? withAlpha(stroke, 0.35) : undefined,
+      stroke, width: 1.5, points: { show: hasPoints, size: 6, fill: stroke }, fill: isStacked ? withAlpha(stroke, 0.35) : undefined,
     }));
     const [times, ...columns] = isStacked ? stacked(values) : values;
     // Stacked series are drawn from the top down, so that the line of an empty one is covered by the line below it.

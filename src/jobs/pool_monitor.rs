@@ -27,6 +27,8 @@ const POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// The oldest count that admins receive. A count reads every sandbox, and dashboards request it repeatedly.
 const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the start of a broker waits for its first sample.
+const FIRST_SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]
@@ -79,6 +81,20 @@ impl PoolMonitor {
         metrics.log_lines_dropped.set(gauge(dropped_lines()));
         self.set_breaker_states(*lock(&self.csp_state));
         metrics.text()
+    }
+
+    /// Adds a sample at the start of a broker, so that the charts of a new pool do not begin a minute later. It is no
+    /// poll: the first request for counts still counts anew. A failure is logged, and the first poll adds the sample.
+    pub async fn add_first_sample(&self) {
+        let (store, now) = (&self.context.store, self.context.clock.now());
+        let added = timeout(FIRST_SAMPLE_TIMEOUT, async {
+            let counts = store.counts().await?;
+            store.add_sample(counts, Flow::default(), now).await
+        });
+        let added = added.await;
+        if let Err(error) = added.unwrap_or_else(|_| Err(StoreError::timed_out("Query"))) {
+            tracing::warn!(cause = chain(&error), "pool sample could not be written");
+        }
     }
 
     /// Counts every minute until `stop`, so that the log has the counts even if no metrics are scraped.

@@ -9,7 +9,7 @@ use sandbox_broker::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Pool, START, simulated_csp, warning_codes};
+use crate::support::{Pool, Proxy, START, proxy, simulated_csp, warning_codes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_and_files_have_a_policy_and_tags() {
@@ -193,6 +193,39 @@ async fn samples_have_the_allocations_of_every_broker_and_outlive_it() {
         overview["lasts_for_seconds"].as_u64().unwrap() >= 700,
         "{overview}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn charts_have_a_sample_from_the_start_of_a_broker() {
+    let pool = Pool::of(4).await;
+    let broker = pool.broker().await;
+    let samples = broker
+        .client
+        .admin(Method::GET, "/v1/admin/samples")
+        .await
+        .json();
+    assert_eq!(samples["samples"].as_array().unwrap().len(), 1, "{samples}");
+    assert_eq!(samples["samples"][0]["available"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_starts_without_a_first_sample_that_cannot_be_written() {
+    let pool = Pool::of(4).await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    // The SDK makes three attempts. Nothing else is updated at the start.
+    for _ in 0..3 {
+        proxy.inject_once("UpdateItem", proxy::Fault::ServerError);
+    }
+    let endpoint = proxy.endpoint();
+    let broker = pool.broker_with(&[("DDB_ENDPOINT_URL", &endpoint)]).await;
+    assert_eq!(proxy.injected()[&proxy::Fault::ServerError], 3);
+    let samples = |path: &'static str| {
+        let client = &broker.client;
+        async move { client.admin(Method::GET, path).await.json()["samples"].clone() }
+    };
+    assert_eq!(samples("/v1/admin/samples").await, json!([]));
+    broker.client.overview().await;
+    assert_eq!(samples("/v1/admin/samples").await[0]["available"], 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
