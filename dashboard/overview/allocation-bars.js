@@ -1,11 +1,12 @@
-// The bar charts of current allocations: by lab, and by the time they have left.
+// The current allocations: bar charts by lab and by the time they have left, and the hours held by lab.
 
 import { barList, drawBars } from "../lib/bars.js";
-import { h, section, setText } from "../lib/dom.js";
+import { fill, h, scrollRegion, section, setText } from "../lib/dom.js";
 import { duration, plural, sandboxes } from "../lib/format.js";
 import { createPoll } from "../lib/poll.js";
 import { createInventory } from "../sandboxes/inventory.js";
 import { BUCKET_SECONDS, countByLab, countByTimeLeft } from "./allocation-counts.js";
+import { hoursTable } from "./lab-hours.js";
 
 const INTERVAL_MS = 60_000;
 
@@ -14,10 +15,13 @@ export function allocationBars({ api, clock }) {
   const timeLeftList = barList("Time left of allocations");
   const labNote = h("p", { class: "muted", role: "status" });
   const timeLeftNote = h("p", { class: "muted" });
+  const hours = scrollRegion("Hours held, by lab");
 
   function draw({ rows, isComplete, loaded }) {
     drawBars(labList, labBars(countByLab(rows)));
     drawBars(timeLeftList, timeLeftBars(countByTimeLeft(rows, clock.now())));
+    // A table that is drawn again would lose the focus of a link.
+    if (!hours.querySelector(":focus")) fill(hours, hoursTable(rows, clock.now()));
     const text = isComplete ? `${sandboxes(rows.length)} allocated.` : `${sandboxes(loaded)} loaded …`;
     for (const note of [labNote, timeLeftNote]) setText(note, text);
   }
@@ -32,6 +36,9 @@ export function allocationBars({ api, clock }) {
     nodes: [
       section("Allocated, by lab", labNote, labList),
       section("Time left of allocations", timeLeftNote, timeLeftList),
+      section("Hours held, by lab",
+        h("p", { class: "muted" }, "The hours since each sandbox that is allocated now was allocated. Released ones are not counted."),
+        hours),
     ],
     poll,
   };

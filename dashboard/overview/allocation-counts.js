@@ -1,4 +1,4 @@
-// Counts allocated sandboxes by lab and by the time they have left, without the DOM.
+// Counts allocated sandboxes by lab and by the time they have left, and adds up the time held, without the DOM.
 
 export const BUCKET_SECONDS = 1800;
 const LAST_BUCKET = 24; // Holds everything from 12 hours on.
@@ -15,6 +15,39 @@ export function countByLab(rows, maxLabs = 15) {
     rest: { labs: rest.length, count: rest.reduce((sum, { count }) => sum + count, 0) },
   };
 }
+
+/**
+ * Adds up the seconds since allocation by lab, most first: the sum of all labs, the `maxLabs` labs with the most, and one
+ * sum for the rest. Each has `count`, `total`, `average` and `longest`. A missing lab counts as `null`.
+ */
+export function hoursByLab(rows, now, maxLabs = 15) {
+  const byLab = new Map();
+  for (const { track_name: lab, allocated_at: allocatedAt } of rows) {
+    if (!allocatedAt) continue;
+    const held = Math.max(0, now - allocatedAt);
+    const one = byLab.get(lab ?? null) ?? { lab: lab ?? null, count: 0, total: 0, longest: 0 };
+    byLab.set(one.lab, { ...one, count: one.count + 1, total: one.total + held, longest: Math.max(one.longest, held) });
+  }
+  const labs = [...byLab.values()].sort((a, b) => b.total - a.total || String(a.lab).localeCompare(String(b.lab)));
+  const rest = labs.slice(maxLabs);
+  return {
+    all: sumOf(labs),
+    top: labs.slice(0, maxLabs).map(withAverage),
+    rest: { labs: rest.length, ...sumOf(rest) },
+  };
+}
+
+function sumOf(labs) {
+  const sum = { count: 0, total: 0, longest: 0 };
+  for (const { count, total, longest } of labs) {
+    sum.count += count;
+    sum.total += total;
+    sum.longest = Math.max(sum.longest, longest);
+  }
+  return withAverage(sum);
+}
+
+const withAverage = (sum) => ({ ...sum, average: sum.count === 0 ? 0 : sum.total / sum.count });
 
 /**
  * Counts by time left, in buckets of half an hour that begin at 0. Allocations past their `expires_at`, whose grace

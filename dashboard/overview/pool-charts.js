@@ -50,7 +50,7 @@ function summaryOf(samples, text) {
 
 function statusSummary(samples) {
   const last = samples.at(-1);
-  return `Last: ${STATUSES.map((key) => `${number(last[key])} ${statusName(key)}`).join(", ")}.`;
+  return `Last: ${STATUSES.map((key) => `${number(last[key] ?? 0)} ${statusName(key)}`).join(", ")}.`;
 }
 
 function rateSummary(samples) {

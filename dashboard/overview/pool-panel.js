@@ -1,12 +1,14 @@
-// The state of the pool: sandboxes by status, how long the available ones last, and the circuit breakers.
+// The state of the pool: sandboxes by status, how long the available ones last, and the circuit breakers. Each tile leads
+// to its sandboxes.
 
 import { fill, h, setText } from "../lib/dom.js";
 import { STATUSES, duration, number, plural, statusName } from "../lib/format.js";
+import { addressOf } from "../sandboxes/address.js";
 
 export function poolPanel() {
   const values = Object.fromEntries([...STATUSES, "unreadable", "total"].map((key) => [key, h("dd", {}, "–")]));
   const tiles = Object.entries(values).map(([key, value]) =>
-    h("div", { class: `tile ${key}` }, h("dt", {}, statusName(key)), value));
+    h("div", { class: `tile ${key}` }, h("dt", {}, h("a", { href: addressOfTile(key) }, statusName(key))), value));
   const outlook = h("p", { class: "lead" });
   const breakers = h("p", { class: "breakers" });
 
@@ -22,6 +24,9 @@ export function poolPanel() {
 
   return { node: [h("dl", { class: "tiles" }, tiles), outlook, breakers], update };
 }
+
+/** Unreadable items are listed above the table, whichever its filter. */
+const addressOfTile = (key) => addressOf({ status: STATUSES.includes(key) ? key : "" });
 
 function outlookText({ counts, lasts_for_seconds: seconds, allocations_last_hour: allocations, releases_last_hour: releases }) {
   const lastHour = `In the last hour: ${plural(allocations, "allocation")} and ${plural(releases, "release")}.`;

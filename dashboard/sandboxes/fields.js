@@ -44,9 +44,12 @@ const statusText = (row) => statusName(row.status);
 const status = { ...text("status", "Status"), text: statusText, exact: statusText };
 const lab = text("track_name", "Lab");
 const caller = text("allocated_to_track", "Caller");
+const idempotencyKey = text("idempotency_key", "Idempotency key");
 const externalId = text("external_id", "External id");
 const allocatedAt = time("allocated_at", "Allocated");
 const expiresAt = time("expires_at", "Expires");
+const labDuration = figure("lab_duration_hours", "Lab duration (hours)");
+const createdAt = time("created_at", "Created in CSP");
 const updatedAt = time("updated_at", "Updated");
 const requestedAt = time("deletion_requested_at", "Deletion requested");
 const reason = text("deletion_error", "Failure reason");
@@ -58,21 +61,24 @@ const outcome = { key: "niosxaas_outcome", label: "NIOSXaaS", value: niosxaasOut
 
 /** The columns of the table. */
 export const COLUMNS = [
-  id, name, status, lab, caller, externalId, allocatedAt, expiresAt, updatedAt, requestedAt, reason, retries, outcome, sfdc,
+  id, name, status, lab, caller, idempotencyKey, externalId, allocatedAt, expiresAt, labDuration, createdAt, updatedAt,
+  requestedAt, reason, retries, outcome, sfdc,
 ];
 
 /** All fields that the API returns, for the details and the CSV file. */
 export const FIELDS = [
-  id, name, externalId, status, caller, text("idempotency_key", "Idempotency key"), lab,
-  allocatedAt, expiresAt, figure("lab_duration_hours", "Lab duration (hours)"),
+  id, name, externalId, status, caller, idempotencyKey, lab,
+  allocatedAt, expiresAt, labDuration,
   requestedAt, retries, time("next_deletion_at", "Next deletion attempt"), reason,
-  time("created_at", "Created in CSP"), updatedAt, time("last_synced", "Last written by a sync"), sfdc,
+  createdAt, updatedAt, time("last_synced", "Last written by a sync"), sfdc,
   time("niosxaas_cleaned_at", "NIOSXaaS cleaned"),
   text("niosxaas_cleanup_skipped", "NIOSXaaS skipped because"),
   text("niosxaas_cleanup_failed_reason", "NIOSXaaS failed because"),
 ];
 
-const HIDDEN_BY_DEFAULT = ["external_id", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id"];
+const HIDDEN_BY_DEFAULT = [
+  "idempotency_key", "external_id", "lab_duration_hours", "created_at", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id",
+];
 
 /** The keys of the columns that are visible until the operator chooses others. */
 export const DEFAULT_COLUMN_KEYS = COLUMNS.map(({ key }) => key).filter((key) => !HIDDEN_BY_DEFAULT.includes(key));

@@ -22,6 +22,13 @@ export function filterBar(onChange) {
       h("div", {}, h("label", { for: "status-filter" }, "Status"), status),
       h("div", {}, h("label", { for: "lab-filter" }, "Lab"), lab)),
     value: () => ({ search: search.value, status: status.value, lab: lab.value }),
+    /** Sets the filters, as if the operator had chosen them. A status that the page does not know matches every sandbox. */
+    set(filter) {
+      search.value = filter.search;
+      status.value = STATUSES.includes(filter.status) ? filter.status : "";
+      if (![...lab.options].some(({ value }) => value === filter.lab)) lab.append(labOption(filter.lab));
+      lab.value = filter.lab;
+    },
     /** Offers the labs of the rows. The chosen lab stays, even if no row has it any more. */
     offerLabs(rows) {
       const { labs, someWithout } = labsOf(rows);
@@ -33,8 +40,10 @@ export function filterBar(onChange) {
       fill(lab,
         anyOption(),
         (someWithout || chosen === NO_LAB) && h("option", { value: NO_LAB }, "(no lab)"),
-        labs.map((name) => h("option", { value: name }, name)));
+        labs.map(labOption));
       lab.value = chosen;
     },
   };
 }
+
+const labOption = (name) => h("option", { value: name }, name);

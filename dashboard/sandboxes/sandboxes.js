@@ -5,6 +5,7 @@ import { errorLine, fill, h, scrollRegion, setText } from "../lib/dom.js";
 import { clockTime, day, number, sandboxes } from "../lib/format.js";
 import { createPager } from "../lib/pager.js";
 import { createPoll } from "../lib/poll.js";
+import { addressOf, parseAddress } from "./address.js";
 import { columnChoice } from "./column-choice.js";
 import { COLUMNS, FIELDS } from "./fields.js";
 import { filterBar } from "./filters.js";
@@ -27,6 +28,8 @@ export function sandboxesView({ api, overview, clock }) {
     pager.reset();
     draw();
   });
+  // Not at each key press, for which browsers refuse to change the address.
+  filters.node.addEventListener("change", showAddress);
   const choice = columnChoice(() => {
     drawHead();
     draw();
@@ -107,6 +110,22 @@ export function sandboxesView({ api, overview, clock }) {
     }));
   }
 
+  /** Follows an address. The bare one of the view, in the navigation, keeps the filter. */
+  function open(rest) {
+    const filter = parseAddress(rest);
+    if (filter) {
+      filters.set(filter);
+      pager.reset();
+      draw();
+    }
+    showAddress();
+  }
+
+  /** Makes the address that of the table with its filter, so that it can be copied and survives a reload. */
+  function showAddress() {
+    history.replaceState(null, "", addressOf(filters.value()));
+  }
+
   /** Sorts by a column: ascending first, then in the other direction each time. */
   function sortBy(column) {
     const isSameColumn = column.key === sort.column.key;
@@ -122,5 +141,5 @@ export function sandboxesView({ api, overview, clock }) {
   }
 
   drawHead();
-  return { title: "Sandboxes", node, show: poll.start, hide: poll.stop, refresh: poll.refresh, destroy: poll.stop };
+  return { title: "Sandboxes", node, open, show: poll.start, hide: poll.stop, refresh: poll.refresh, destroy: poll.stop };
 }

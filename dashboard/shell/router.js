@@ -6,8 +6,9 @@ import { fill, h, setText } from "../lib/dom.js";
 const APP_NAME = "Sandbox Broker";
 
 /**
- * `views` are keyed by their name in the hash. The first one is shown if the hash names none. A view that `isUnlisted` has
- * no link.
+ * `views` are keyed by their name in the hash, such as `sandboxes` in `#/sandboxes?status=stale`. The first one is shown
+ * if the hash names none. A view's `open(rest)`, if it has one, receives the rest of the hash, here `?status=stale`,
+ * whenever the hash changes and after `show()`. A view that `isUnlisted` has no link.
  */
 export function startRouter({ nav, title, slot, views }) {
   const names = Object.keys(views);
@@ -18,10 +19,14 @@ export function startRouter({ nav, title, slot, views }) {
   let current = null;
 
   function route() {
-    const requested = location.hash.replace(/^#\//, "");
+    const [, requested, rest] = /^#?\/?([^/?]*)(.*)$/.exec(location.hash);
     const name = names.includes(requested) ? requested : names[0];
-    if (views[name] === current) return;
-    closeDialogs(); // They belong to the view that is left.
+    closeDialogs(); // They belong to the view, or the part of it, that is left.
+    if (views[name] !== current) switchTo(name);
+    current.open?.(name === requested ? rest : "");
+  }
+
+  function switchTo(name) {
     const isFirst = current === null;
     current?.hide();
     current = views[name];

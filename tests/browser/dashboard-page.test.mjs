@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { afterEach, beforeEach, test } from "node:test";
 import { require } from "./browser.mjs";
-import { ADMIN, allSandboxes, api, openDashboard } from "./operator.mjs";
+import { ADMIN, allSandboxes, allocate, api, openDashboard, release } from "./operator.mjs";
 
 const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
 const timeout = 120_000;
@@ -88,6 +88,53 @@ test("the figures match the API, and a failed refresh is shown", { timeout }, as
   assert.match(await page.locator("#freshness").getAttribute("class"), /is-old/);
   assert.equal(await tile("total").innerText(), stats.total.toLocaleString("en"));
   expectErrors(/status of 503/);
+});
+
+test("a tile leads to its sandboxes, and the address keeps the filter", { timeout }, async () => {
+  const play = await allocate("play-tile", "tile-101");
+  await signIn();
+  await page.locator(".tile").getByRole("link", { name: "allocated", exact: true }).click();
+  await page.getByRole("heading", { level: 1, name: "Sandboxes" }).waitFor();
+  const status = page.getByRole("combobox", { name: "Status" });
+  assert.equal(await status.inputValue(), "allocated");
+  await page.getByRole("button", { name: play.id }).waitFor();
+  const statuses = page.locator("table.sandboxes tbody .pill");
+  assert.deepEqual(new Set(await statuses.allInnerTexts()), new Set(["allocated"]));
+
+  await page.getByRole("searchbox", { name: "Search" }).fill(play.id);
+  await page.getByRole("combobox", { name: "Lab" }).selectOption("tile-101");
+  assert.match(page.url(), new RegExp(`#/sandboxes\\?search=${play.id}&status=allocated&lab=tile-101$`));
+  await page.reload();
+  await page.getByText(/^1 of .* match$/).waitFor();
+  assert.equal(await page.getByRole("combobox", { name: "Lab" }).inputValue(), "tile-101");
+
+  // The navigation keeps the filter; a tile replaces it.
+  await openView("Overview");
+  await openView("Sandboxes");
+  await page.getByText(/^1 of .* match$/).waitFor();
+  await page.goBack();
+  await page.locator(".tile").getByRole("link", { name: "total" }).click();
+  await page.getByText(/^\d+ sandboxes$/).waitFor();
+  assert.equal(await status.inputValue(), "");
+  await release(play);
+});
+
+test("the hours held by a lab are those of its current sandboxes", { timeout }, async () => {
+  const play = await allocate("play-hours", "hours-101");
+  await page.route("**/admin/sandboxes?*", async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    const held = (row) => (row.track_name === "hours-101" ? { ...row, allocated_at: row.allocated_at - 5400 } : row);
+    await route.fulfill({ response, json: { ...json, sandboxes: json.sandboxes.map(held) } });
+  });
+  await signIn();
+  const line = page.getByRole("region", { name: "Hours held, by lab" }).getByRole("row", { name: /^hours-101/ });
+  await line.waitFor();
+  assert.deepEqual(await line.getByRole("cell").allInnerTexts(), ["1", "1.5 h", "1.5 h", "1.5 h"]);
+  await line.getByRole("link", { name: "hours-101" }).click();
+  await page.getByText(/^1 of .* match$/).waitFor();
+  await page.unrouteAll({ behavior: "wait" });
+  await release(play);
 });
 
 test("a chart of a single sample has distinct times on its axis", { timeout }, async () => {
@@ -190,6 +237,25 @@ test("the details of a sandbox are updated while they are open", { timeout }, as
   await change({});
   await dialog.getByText("CSP said no").waitFor({ state: "detached" });
   await page.unrouteAll({ behavior: "wait" });
+});
+
+test("columns can be chosen, and the choice is kept", { timeout }, async () => {
+  await signIn();
+  await openSandboxes();
+  await page.getByText("Columns", { exact: true }).click();
+  const [row] = await allSandboxes();
+  const heads = () => page.locator("table.sandboxes thead th").allInnerTexts();
+  for (const name of ["Created in CSP", "Idempotency key", "Lab duration (hours)"]) {
+    assert.ok(!(await heads()).includes(name), name);
+    await page.getByLabel(name).check();
+    assert.ok((await heads()).includes(name), name);
+  }
+  await page.reload();
+  await page.getByText(/^Loaded at/).waitFor();
+  await page.getByRole("searchbox", { name: "Search" }).fill(row.external_id);
+  const column = (await heads()).indexOf("Lab duration (hours)");
+  assert.equal(await page.locator("table.sandboxes tbody tr").first().locator("th, td").nth(column).innerText(), String(row.lab_duration_hours));
+  await page.evaluate(() => localStorage.clear());
 });
 
 test("nothing is painted before the chosen theme is loaded", { timeout }, async () => {

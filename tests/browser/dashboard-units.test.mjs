@@ -8,11 +8,12 @@ process.env.TZ = "Europe/Zurich";
 const load = (name) => import(new URL(`../../dashboard/${name}.js`, import.meta.url));
 const { csvField, toCsv } = await load("lib/csv");
 const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await load("sandboxes/rows");
+const { addressOf, parseAddress } = await load("sandboxes/address");
 const { FIELDS, niosxaasOutcome } = await load("sandboxes/fields");
 const format = await load("lib/format");
 const { backoffMs, createPoll } = await load("lib/poll");
 const { hourly, stacked, timeRange, withGaps } = await load("lib/time-series")
-const { countByLab, countByTimeLeft } = await load("overview/allocation-counts");
+const { countByLab, countByTimeLeft, hoursByLab } = await load("overview/allocation-counts");
 const { countsText, notesOf, progressOf } = await load("jobs/run-text");
 const { RECORD_COLUMNS, actionName, actorText, changeTexts } = await load("lib/audit-record");
 
@@ -140,6 +141,22 @@ describe("rows", () => {
     assert.equal(niosxaasOutcome({ niosxaas_cleanup_skipped: "none" }), "skipped");
     assert.equal(niosxaasOutcome({ niosxaas_cleanup_failed_reason: "x" }), "failed");
     assert.equal(niosxaasOutcome({ niosxaas_cleaned_at: 5, niosxaas_cleanup_failed_reason: "x" }), "cleaned");
+  });
+});
+
+describe("addresses", () => {
+  test("an address keeps every filter, also of texts with special characters", () => {
+    for (const filter of [
+      { status: "stale", lab: "", search: "" },
+      { status: "", lab: "a&b=c #1/2", search: "50 % ü" },
+      { status: "allocated", lab: NO_LAB, search: "" },
+    ]) assert.deepEqual(parseAddress(addressOf(filter).replace("#/sandboxes", "")), filter);
+    assert.equal(addressOf({}), "#/sandboxes?");
+  });
+
+  test("the bare address of the view has no filter, and one without values has every filter empty", () => {
+    assert.equal(parseAddress(""), null);
+    assert.deepEqual(parseAddress("?"), { status: "", lab: "", search: "" });
   });
 });
 
@@ -309,6 +326,17 @@ describe("charts", () => {
       top: [{ lab: null, count: 3 }, { lab: "b", count: 2 }],
       rest: { labs: 2, count: 2 },
     });
+  });
+
+  test("hours are added up by lab, and a sandbox without a time of allocation is left out", () => {
+    const row = (lab, allocatedAt) => ({ track_name: lab, allocated_at: allocatedAt });
+    const { all, top, rest } = hoursByLab([row("a", 900), row("a", 700), row("b", 0), row(null, 400), row("c", 990), row("d", 1005)], 1000, 2);
+    assert.deepEqual(all, { count: 5, total: 1010, longest: 600, average: 202 });
+    assert.deepEqual(top, [
+      { lab: null, count: 1, total: 600, longest: 600, average: 600 }, { lab: "a", count: 2, total: 400, longest: 300, average: 200 },
+    ]);
+    assert.deepEqual(rest, { labs: 2, count: 2, total: 10, longest: 10, average: 5 });
+    assert.deepEqual(hoursByLab([], 1000).all, { count: 0, total: 0, longest: 0, average: 0 });
   });
 
   test("time left is counted by half hours, and allocations past expiry separately", () => {
