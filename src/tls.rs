@@ -1,8 +1,11 @@
-//! The certificate authorities that connections over TLS need. Connections without TLS must work without them.
+//! Connections over TLS: the certificate authorities that they need, and HTTP clients. Connections without TLS must
+//! work without certificate authorities.
 
 use std::env;
 
 use thiserror::Error;
+
+use crate::url::is_loopback_url;
 
 /// The variables that name certificate authorities in place of those of the system.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -52,6 +55,25 @@ pub(crate) fn check_authorities(url: &str) -> Result<(), NoAuthorities> {
         faults: faults.collect(),
         remedy,
     })
+}
+
+/// Returns the builder of an HTTP client for `url`, which follows no redirects.
+pub(crate) fn http_client(url: &str) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("sandbox-broker/", env!("CARGO_PKG_VERSION")));
+    // Without TLS, certificate authorities that cannot be read are no fault.
+    let builder = if is_plain(url) {
+        builder.tls_certs_only([])
+    } else {
+        builder
+    };
+    // A proxy named in the environment cannot reach a loopback address of this machine.
+    if is_loopback_url(url) {
+        builder.no_proxy()
+    } else {
+        builder
+    }
 }
 
 /// Whether connections to `url` are made without TLS.

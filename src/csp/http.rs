@@ -13,8 +13,7 @@ use crate::{
         TRACE,
         metrics::{Metrics, observe_call},
     },
-    tls::is_plain,
-    url::is_loopback_url,
+    tls,
 };
 
 /// The largest answer that is read, in bytes: a list of some 200,000 accounts.
@@ -33,25 +32,10 @@ pub(super) fn http_client(
     connect: Duration,
     read: Duration,
 ) -> Result<reqwest::Client, CspError> {
-    let builder = reqwest::Client::builder();
-    // Without TLS, certificate authorities that cannot be read are no fault.
-    let builder = if is_plain(base_url) {
-        builder.tls_certs_only([])
-    } else {
-        builder
-    };
-    // A proxy named in the environment cannot reach a loopback address of this machine.
-    let builder = if is_loopback_url(base_url) {
-        builder.no_proxy()
-    } else {
-        builder
-    };
-    Ok(builder
+    Ok(tls::http_client(base_url)
         .connect_timeout(connect)
         .read_timeout(read)
         .timeout(CALL_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("sandbox-broker/", env!("CARGO_PKG_VERSION")))
         .build()?)
 }
 
