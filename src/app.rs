@@ -21,7 +21,7 @@ use crate::store::{
     embedded::{EmbeddedEngine, EmbeddedError},
 };
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, load_balancer::LoadBalancer},
     backoff::Backoff,
     broker::{Broker, Readiness, candidates::CandidateIndex, refresher::CandidateRefresher},
     clock::Clock,
@@ -109,6 +109,9 @@ pub enum StartError {
     /// The simulator cannot start.
     #[error("the CSP simulator cannot start")]
     Simulator(#[source] std::io::Error),
+    /// The client that fetches the public keys of the load balancer cannot be created.
+    #[error("TLS cannot be initialized")]
+    LoadBalancer(#[source] reqwest::Error),
     /// The CSP client cannot be created.
     #[error(transparent)]
     Csp(#[from] CspError),
@@ -180,6 +183,9 @@ fn check_services(config: &Config) -> Result<(), NoAuthorities> {
     if config.secrets.is_used() {
         check_authorities(config.secrets.endpoint.as_deref().unwrap_or("AWS"))?;
     }
+    if let Some(load_balancer) = &config.load_balancer {
+        check_authorities(&load_balancer.keys_url)?;
+    }
     if config.csp.mode == CspMode::Live {
         check_authorities(&config.csp.base_url)?;
         if let Some(niosxaas) = &config.niosxaas {
@@ -187,6 +193,20 @@ fn check_services(config: &Config) -> Result<(), NoAuthorities> {
         }
     }
     Ok(())
+}
+
+/// Creates the verification of sign-ins at the load balancer, if it is on.
+fn load_balancer(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<LoadBalancer>>, StartError> {
+    let Some(settings) = config.load_balancer.clone() else {
+        return Ok(None);
+    };
+    let load_balancer = LoadBalancer::new(settings, Arc::clone(clock), metrics.clone());
+    let load_balancer = load_balancer.map_err(StartError::LoadBalancer)?;
+    Ok(Some(Arc::new(load_balancer)))
 }
 
 fn unusable(config: &Config, source: StoreError) -> StartError {
@@ -277,6 +297,7 @@ impl App {
             broker: Arc::new(broker),
             runner,
             auth: targets.auth.clone(),
+            load_balancer: load_balancer(config, &clock, &metrics)?,
             readiness: Arc::new(Readiness::new(
                 store.clone(),
                 config.store.engine,

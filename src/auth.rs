@@ -1,5 +1,7 @@
 //! Authentication: the valid bearer tokens and their roles.
 
+pub(crate) mod load_balancer;
+
 use std::{
     collections::HashSet,
     sync::{Arc, RwLock},

@@ -7,6 +7,7 @@ mod csp;
 pub mod dotenv;
 mod http;
 mod jobs;
+mod load_balancer;
 mod reader;
 mod safety;
 mod store;
@@ -28,6 +29,7 @@ use self::{
     csp::read_csp,
     http::read_http,
     jobs::{read_jobs, read_niosxaas, read_sync},
+    load_balancer::read_load_balancer,
     reader::Reader,
     safety::refuse_unsafe,
     store::read_store,
@@ -36,7 +38,7 @@ use self::{
     unused::warn_of_unused,
 };
 use crate::{
-    auth::AuthConfig,
+    auth::{AuthConfig, load_balancer::LoadBalancerConfig},
     broker::AllocationConfig,
     csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig},
     domain::LeaseTerms,
@@ -55,6 +57,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The tokens of the environment.
     pub auth: AuthConfig,
+    /// Sign-in at the load balancer; `None` if it is off (`ALB_OIDC_SIGNER_ARN`).
+    pub load_balancer: Option<LoadBalancerConfig>,
     /// The secrets that are in Secrets Manager.
     pub secrets: SecretsConfig,
     /// The database and its table.
@@ -107,6 +111,7 @@ impl Config {
         let store = read_store(&mut reader, terms);
         let secrets = read_secrets(&mut reader);
         let auth = read_auth(&mut reader, &secrets);
+        let load_balancer = read_load_balancer(&mut reader);
         let csp = read_csp(&mut reader, &store);
         let allocation = read_allocation(&mut reader);
         let sync = read_sync(&mut reader);
@@ -135,6 +140,7 @@ impl Config {
         Ok(Self {
             http,
             auth,
+            load_balancer,
             secrets,
             store,
             csp,

@@ -545,3 +545,80 @@ proptest! {
         prop_assert!(!message.contains(&secret), "{message}");
     }
 }
+
+const SIGNER_ARN: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/broker/0123456789abcdef";
+
+#[test]
+fn sign_in_at_the_load_balancer_is_on_with_the_arn_of_the_signer() {
+    let config = Config::from_variables(&variables(&[
+        ("ALB_OIDC_SIGNER_ARN", SIGNER_ARN),
+        ("ALB_OIDC_VIEWERS", "group:*, email:Jo@example.com"),
+    ]))
+    .unwrap();
+    let load_balancer = config.load_balancer.as_ref().unwrap();
+    assert_eq!(
+        load_balancer.keys_url,
+        "https://public-keys.auth.elb.eu-west-1.amazonaws.com"
+    );
+    assert_eq!(load_balancer.groups_claim, "groups");
+    let shown = config
+        .settings()
+        .iter()
+        .find(|setting| setting.variable == "ALB_OIDC_VIEWERS");
+    assert_eq!(shown.unwrap().value, "group:*,email:jo@example.com");
+    assert!(
+        Config::from_variables(&Variables::new())
+            .unwrap()
+            .load_balancer
+            .is_none()
+    );
+}
+
+#[test]
+fn unsafe_or_useless_sign_in_at_the_load_balancer_is_refused() {
+    let with = |pairs: &[(&str, &str)]| {
+        let signer = [
+            ("ALB_OIDC_SIGNER_ARN", SIGNER_ARN),
+            ("ALB_OIDC_ADMINS", "email:jo@example.com"),
+        ];
+        let mut all = variables(&signer);
+        all.extend(variables(pairs));
+        let read = Config::from_variables(&all);
+        let faults = read.err().map(|error| error.faults);
+        let faults = faults.unwrap_or_default();
+        faults
+            .iter()
+            .map(|fault| fault.variable)
+            .collect::<Vec<_>>()
+    };
+    assert!(with(&[("ALB_OIDC_KEYS_URL", "http://127.0.0.1:9000/keys")]).is_empty());
+    for (variable, value) in [
+        ("ALB_OIDC_SIGNER_ARN", "broker"),
+        ("ALB_OIDC_ADMINS", ""),
+        ("ALB_OIDC_ADMINS", "jo@example.com"),
+        ("ALB_OIDC_VIEWERS", "group:a,everybody"),
+        ("ALB_OIDC_KEYS_URL", "http://keys.example.com"),
+        ("ALB_OIDC_GROUPS_CLAIM", "my groups"),
+    ] {
+        assert_eq!(with(&[(variable, value)]), [variable], "{value}");
+    }
+    let in_china = SIGNER_ARN.replace("arn:aws:", "arn:aws-cn:");
+    assert_eq!(
+        with(&[("ALB_OIDC_SIGNER_ARN", &in_china)]),
+        ["ALB_OIDC_KEYS_URL"]
+    );
+    let url = ("ALB_OIDC_KEYS_URL", "https://keys.example.com");
+    assert!(with(&[("ALB_OIDC_SIGNER_ARN", &in_china), url]).is_empty());
+}
+
+#[test]
+fn settings_of_sign_in_without_the_arn_of_the_signer_cause_a_warning() {
+    let config = Config::from_variables(&variables(&[("ALB_OIDC_ADMINS", "group:a")])).unwrap();
+    let warning = "ALB_OIDC_ADMINS has no effect without ALB_OIDC_SIGNER_ARN";
+    assert!(
+        config.warnings().iter().any(|text| text == warning),
+        "{:?}",
+        config.warnings()
+    );
+}

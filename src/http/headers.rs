@@ -24,6 +24,10 @@ pub(super) const RATE_LIMIT_REMAINING: HeaderName =
     HeaderName::from_static("x-ratelimit-remaining");
 /// Seconds until a burst of [`RATE_LIMIT`] requests is possible again.
 pub(super) const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+/// The person whom the load balancer has signed in: a token of the load balancer.
+pub(super) const SIGNED_IN: HeaderName = HeaderName::from_static("x-amzn-oidc-data");
+/// The relation between the page that sent a request and the broker, as the browser sees it (Fetch Metadata).
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Whether the client waits for the end of a job (RFC 7240).
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The preference that was applied (RFC 7240).

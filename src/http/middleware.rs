@@ -9,4 +9,5 @@ pub(crate) mod overload;
 pub(crate) mod rate_limit;
 pub(crate) mod request_log;
 pub(crate) mod security_headers;
+pub(crate) mod sign_in;
 pub(crate) mod trailing_slash;

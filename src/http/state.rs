@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::EdgeConfig;
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, load_balancer::LoadBalancer},
     broker::{Broker, Readiness},
     clock::Clock,
     csp::CspMode,
@@ -41,6 +41,8 @@ pub struct ApiContext {
     pub runner: Runner,
     /// The valid tokens.
     pub auth: Authenticator,
+    /// Sign-in at the load balancer, if it is on.
+    pub load_balancer: Option<Arc<LoadBalancer>>,
     /// The check of the database.
     pub readiness: Arc<Readiness>,
     /// The time.

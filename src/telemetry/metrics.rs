@@ -191,6 +191,8 @@ instruments! {
     log_lines_dropped: IntGauge = "broker_log_lines_dropped";
     /// Secret refreshes by outcome.
     secret_refreshes: IntCounterVec = "broker_secret_refreshes_total" ["secret", "outcome"];
+    /// Fetches of public keys of the load balancer, with which sign-ins are verified, by outcome.
+    sign_in_key_fetches: IntCounterVec = "broker_sign_in_key_fetches_total" ["outcome"];
     /// Always 1; the label is the broker's version.
     build_info: IntGaugeVec = "broker_build_info" ["version"];
 }
@@ -266,6 +268,9 @@ impl Metrics {
             for outcome in ["success", "error"] {
                 self.secret_refreshes.with_label_values(&[secret, outcome]);
             }
+        }
+        for outcome in ["success", "not_found", "error"] {
+            self.sign_in_key_fetches.with_label_values(&[outcome]);
         }
         for operation in ["list", "delete"] {
             for outcome in [

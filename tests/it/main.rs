@@ -39,6 +39,7 @@ mod refresher;
 mod release;
 mod secrets;
 mod shutdown;
+mod single_sign_on;
 mod support;
 mod sync;
 mod tables;

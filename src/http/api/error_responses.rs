@@ -10,7 +10,7 @@ use super::header_docs::response_header;
 use crate::http::error::ErrorCode;
 
 /// The errors of every endpoint that requires a token.
-const COMMON: [ErrorCode; 7] = [
+const COMMON: [ErrorCode; 8] = [
     ErrorCode::Unauthorized,
     ErrorCode::Forbidden,
     ErrorCode::PayloadTooLarge,
@@ -18,6 +18,7 @@ const COMMON: [ErrorCode; 7] = [
     ErrorCode::InternalError,
     ErrorCode::Overloaded,
     ErrorCode::RequestTimeout,
+    ErrorCode::SignInUnavailable,
 ];
 
 /// Returns the OpenAPI responses for `codes` and for the errors of every endpoint: one response for each status, with

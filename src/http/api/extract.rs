@@ -22,7 +22,7 @@ use crate::{
     http::{
         error::{ApiError, ErrorCode},
         headers::{CALLER, KEY, LAB, LEGACY_CALLER, PREFIX},
-        middleware::client::ClientAddress,
+        middleware::{client::ClientAddress, sign_in},
         request_context,
     },
 };
@@ -33,8 +33,13 @@ fn require(parts: &Parts, role: Role) -> Result<&Principal, ApiError> {
     principal
         .filter(|principal| principal.roles.include(role))
         .ok_or_else(|| {
+            let identity = if sign_in::is_signed_in(&parts.extensions) {
+                "your sign-in"
+            } else {
+                "the token"
+            };
             let message =
-                format!("This endpoint requires the role {role}; the token has another one.");
+                format!("This endpoint requires the role {role}; {identity} has another one.");
             ApiError::new(ErrorCode::Forbidden, message)
         })
 }

@@ -23,7 +23,8 @@ const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to I
     same body: `error.code` for programs, `error.message` for human readers. Answers with 429 and 503, and with a 409 \
     that a retry can overcome, have the header `Retry-After`. Times are Unix seconds.\n\n\
     Each caller has a rate limit. The headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` \
-    describe its state; in answers with 401 they describe the limit of the client's address.";
+    describe its state; in answers with 401 they describe the limit of the client's address.\n\n\
+    With single sign-on, a person whom the load balancer has signed in needs no token for admin endpoints.";
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(AcceptedBody, ErrorBody, ErrorDetail, ErrorCode)))]

@@ -56,6 +56,7 @@ pub(crate) fn build(state: AppState) -> Router {
     let protected = timed.merge(jobs::routes()).layer(from_fn_with_state(
         Arc::new(Admission {
             auth: state.auth.clone(),
+            load_balancer: state.load_balancer.clone(),
             limits: limits.clone(),
             body_timeout: body::BODY_TIMEOUT,
             in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),

@@ -84,6 +84,8 @@ pub(crate) enum ErrorCode {
     ExtensionLimitReached,
     /// An operator has paused allocations.
     AllocationsPaused,
+    /// The public key of the load balancer cannot be fetched, so that a sign-in there cannot be verified.
+    SignInUnavailable,
 }
 
 impl ErrorCode {
@@ -127,7 +129,8 @@ impl ErrorCode {
             | Self::RequestTimeout
             | Self::Overloaded
             | Self::JobInterrupted
-            | Self::AllocationsPaused => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::AllocationsPaused
+            | Self::SignInUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -173,6 +176,7 @@ impl ErrorCode {
             Self::HadHolder => "HAD_HOLDER",
             Self::ExtensionLimitReached => "EXTENSION_LIMIT_REACHED",
             Self::AllocationsPaused => "ALLOCATIONS_PAUSED",
+            Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
         }
     }
 
@@ -189,7 +193,7 @@ impl ErrorCode {
             | Self::RequestTimeout
             | Self::RateLimitExceeded
             | Self::Overloaded => Some(1),
-            Self::StoreUnavailable => Some(5),
+            Self::StoreUnavailable | Self::SignInUnavailable => Some(5),
             _ => None,
         }
     }
@@ -293,6 +297,10 @@ impl ErrorCode {
             Self::AllocationsPaused => {
                 "Allocations are paused: maintenance of the pool; repeat the request later."
             }
+            Self::SignInUnavailable => {
+                "The public key of the load balancer cannot be fetched, so your sign-in cannot be verified; repeat the \
+                 request, or use a token."
+            }
         }
     }
 }
@@ -343,6 +351,7 @@ mod tests {
             E::HadHolder,
             E::ExtensionLimitReached,
             E::AllocationsPaused,
+            E::SignInUnavailable,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }

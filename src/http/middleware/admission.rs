@@ -11,9 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{auth, body, overload::InFlightLimit, rate_limit::RateLimits};
+use super::{
+    auth, body, client::ClientAddress, overload::InFlightLimit, rate_limit::RateLimits, sign_in,
+};
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, load_balancer::LoadBalancer},
     domain::Principal,
     http::{error::ApiError, request_context},
 };
@@ -23,6 +25,8 @@ use crate::{
 pub(crate) struct Admission {
     /// The valid tokens.
     pub auth: Authenticator,
+    /// Sign-in at the load balancer, if it is on.
+    pub load_balancer: Option<Arc<LoadBalancer>>,
     /// The rate limits.
     pub limits: RateLimits,
     /// The longest time that a client may take to send its body.
@@ -38,13 +42,9 @@ pub(crate) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let known: Option<Principal> = request.extensions().get().cloned();
-    let principal = match known {
-        Some(principal) => principal,
-        None => match auth::principal_after_refresh(&admission.auth, request.headers()).await {
-            Ok(principal) => principal,
-            Err(error) => return error.into_response(),
-        },
+    let principal = match admission.identify(&mut request).await {
+        Ok(principal) => principal,
+        Err(refusal) => return refusal,
     };
     request_context::note_principal(&principal.name);
     let checked = admission.limits.check_caller(&request, &principal);
@@ -59,6 +59,52 @@ pub(crate) async fn admit(
 }
 
 impl Admission {
+    /// Returns the principal of a request: that of its token or, without an `Authorization` header, the person whom the
+    /// load balancer has signed in.
+    async fn identify(&self, request: &mut Request) -> Result<Principal, Response> {
+        let known: Option<Principal> = request.extensions().get().cloned();
+        if let Some(principal) = known {
+            return Ok(principal);
+        }
+        if let Some(load_balancer) = &self.load_balancer
+            && let Some(header) =
+                sign_in::header_of(request.headers()).map_err(IntoResponse::into_response)?
+        {
+            let address = request.extensions().get().copied();
+            let person = self.sign_in(load_balancer, header, address).await?;
+            request_context::note_principal(&person.name);
+            sign_in::check(&person, request.method(), request.headers())
+                .map_err(IntoResponse::into_response)?;
+            sign_in::mark(request.extensions_mut());
+            return Ok(person);
+        }
+        auth::principal_after_refresh(&self.auth, request.headers())
+            .await
+            .map_err(IntoResponse::into_response)
+    }
+
+    /// Verifies the header of the load balancer. One that known keys do not prove is a guess, of which an address has
+    /// only few: others could have made it up, and its key may have to be fetched.
+    async fn sign_in(
+        &self,
+        load_balancer: &LoadBalancer,
+        header: &[u8],
+        address: Option<ClientAddress>,
+    ) -> Result<Principal, Response> {
+        let verified = match load_balancer.verify_with_known_keys(header) {
+            Some(Ok(person)) => return Ok(person),
+            Some(Err(error)) => {
+                self.limits.check_guess(address)?;
+                Err(error)
+            }
+            None => {
+                self.limits.check_guess(address)?;
+                load_balancer.verify(header).await
+            }
+        };
+        verified.map_err(|error| sign_in::refusal(error).into_response())
+    }
+
     async fn serve(&self, request: Request, next: Next) -> Result<Response, ApiError> {
         let request = body::read(request, self.body_timeout).await?;
         // After the body is read, so that slow clients occupy no slot.

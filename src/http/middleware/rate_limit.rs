@@ -110,6 +110,26 @@ impl RateLimits {
         }
     }
 
+    /// Counts a guess of an address: credentials that nothing known proves.
+    ///
+    /// # Errors
+    /// The answer to a rejected request.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is returned to the client as it is"
+    )]
+    pub(crate) fn check_guess(&self, address: Option<ClientAddress>) -> Result<(), Response> {
+        let Some(address) = address else {
+            return Ok(());
+        };
+        let decision = self.0.guesses.check(address.network());
+        if decision.is_allowed {
+            Ok(())
+        } else {
+            Err(self.reject("address", decision))
+        }
+    }
+
     fn reject(&self, limit: &str, decision: Decision) -> Response {
         let metrics = &self.0.metrics;
         metrics.rate_limited.with_label_values(&[limit]).inc();

@@ -8,15 +8,18 @@ mod csp;
 mod engine;
 mod engine_server;
 pub mod fastapi;
+mod load_balancer;
 mod pool;
 mod process;
 pub mod proxy;
+pub mod signer;
 
 pub use self::{
     alone::run_alone,
     broker::TestBroker,
     client::{Answer, BrokerClient, warning_codes},
     csp::simulated_csp,
+    load_balancer::{KeyAnswer, LoadBalancer, person},
     pool::{Pool, account, assert_each_has_one, key},
     process::{BINARY, BrokerProcess, Signal, command, laptop},
     proxy::Proxy,
