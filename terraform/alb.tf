@@ -105,7 +105,8 @@ resource "aws_lb_listener_rule" "admin" {
 
   condition {
     path_pattern {
-      values = local.admin_paths
+      # With single sign-on, sign_on.tf has the rules of the other paths.
+      values = local.is_sign_on ? ["/metrics"] : local.admin_paths
     }
   }
   condition {

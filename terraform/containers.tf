@@ -64,6 +64,8 @@ locals {
       environment = [
         for name, value in merge(
           local.environment,
+          # Jobs serve no requests.
+          task == "broker" ? local.sign_on_environment : {},
           contains(local.traced_tasks, task) ? { OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:4318" } : {},
         ) : { name = name, value = value }
       ]

@@ -84,6 +84,17 @@ data "aws_iam_policy_document" "github_plan" {
     resources = ["${local.github_state_arn}/plans/*"]
   }
 
+  # Terraform keeps this secret in the state, which the role reads as well.
+  dynamic "statement" {
+    for_each = var.single_sign_on[*].client_secret_arn
+
+    content {
+      sid       = "ReadClientSecret"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [statement.value]
+    }
+  }
+
   statement {
     sid    = "NoData"
     effect = "Deny"
@@ -102,7 +113,8 @@ data "aws_iam_policy_document" "github_plan" {
       "secretsmanager:BatchGetSecretValue",
       "secretsmanager:GetSecretValue",
     ]
-    resources = ["*"]
+    resources     = local.is_sign_on ? null : ["*"]
+    not_resources = var.single_sign_on[*].client_secret_arn
   }
 }
 

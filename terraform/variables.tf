@@ -184,6 +184,60 @@ variable "admin_cidrs" {
   }
 }
 
+variable "single_sign_on" {
+  description = "The OpenID Connect provider with which the load balancer signs people in before /dashboard and /v1/admin, in addition to admin_cidrs; requests with a bearer token pass as before. issuer and the three endpoints: as in the provider's discovery document. client_secret_arn: the secret in Secrets Manager that has the client's secret as its text. session_timeout_sec: after it people sign in again. groups_claim: the claim with a person's groups. admins, operators, viewers: who has which role, as group:NAME, email:ADDRESS, group:* or email:*. If null, there is no single sign-on."
+  type = object({
+    issuer                 = string
+    authorization_endpoint = string
+    token_endpoint         = string
+    user_info_endpoint     = string
+    client_id              = string
+    client_secret_arn      = string
+    scope                  = optional(string, "openid email profile")
+    session_timeout_sec    = optional(number, 28800)
+    groups_claim           = optional(string, "groups")
+    admins                 = optional(set(string), [])
+    operators              = optional(set(string), [])
+    viewers                = optional(set(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = var.single_sign_on == null || length(var.admin_cidrs) > 0
+    error_message = "single_sign_on has no effect without admin_cidrs, which still restrict the addresses."
+  }
+  validation {
+    condition = var.single_sign_on == null || alltrue([
+      for url in try(values({ for key, value in var.single_sign_on : key => value if key == "issuer" || endswith(key, "_endpoint") }), []) :
+      startswith(url, "https://")
+    ])
+    error_message = "The issuer and the endpoints of single_sign_on have to be https URLs."
+  }
+  validation {
+    condition     = var.single_sign_on == null || can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:", var.single_sign_on.client_secret_arn))
+    error_message = "single_sign_on.client_secret_arn has to be the ARN of a secret in Secrets Manager."
+  }
+  validation {
+    condition     = var.single_sign_on == null || contains(split(" ", try(var.single_sign_on.scope, "")), "openid")
+    error_message = "single_sign_on.scope has to contain openid."
+  }
+  validation {
+    condition     = var.single_sign_on == null || try(var.single_sign_on.session_timeout_sec >= 60 && var.single_sign_on.session_timeout_sec <= 604800, false)
+    error_message = "single_sign_on.session_timeout_sec has to be 60 to 604800 (7 days)."
+  }
+  validation {
+    condition     = var.single_sign_on == null || length(try(setunion(var.single_sign_on.admins, var.single_sign_on.operators, var.single_sign_on.viewers), [])) > 0
+    error_message = "single_sign_on gives nobody a role: name somebody in admins, operators or viewers."
+  }
+  validation {
+    condition = var.single_sign_on == null || alltrue([
+      for entry in try(setunion(var.single_sign_on.admins, var.single_sign_on.operators, var.single_sign_on.viewers), []) :
+      can(regex("^(group:[^,]*[^, ]|email:([^@, ]+@[^@, ]+|[*]))$", entry))
+    ])
+    error_message = "admins, operators and viewers of single_sign_on take group:NAME, email:ADDRESS, group:* and email:*, without commas."
+  }
+}
+
 variable "rate_limit_per_5_minutes" {
   description = "The maximum number of requests from one address in five minutes; the WAF blocks requests above it. A class behind one address shares this limit: list its address in classroom_cidrs."
   type        = number
@@ -428,7 +482,8 @@ variable "extra_environment" {
   }
   validation {
     condition = length(setintersection(keys(var.extra_environment), [
-      "API_BASE_PATH", "AUTO_DELETE_STALE_INTERVAL_SEC", "AUTO_EXPIRY_INTERVAL_SEC", "AWS_REGION",
+      "ALB_OIDC_ADMINS", "ALB_OIDC_CLIENT_ID", "ALB_OIDC_GROUPS_CLAIM", "ALB_OIDC_ISSUER", "ALB_OIDC_OPERATORS",
+      "ALB_OIDC_SIGNER_ARN", "ALB_OIDC_VIEWERS", "API_BASE_PATH", "AUTO_DELETE_STALE_INTERVAL_SEC", "AUTO_EXPIRY_INTERVAL_SEC", "AWS_REGION",
       "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_COMPANION_TABLE_NAME", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME",
       "DDB_GSI2_NAME", "DDB_GSI3_NAME", "DDB_TABLE_NAME", "HOST", "KEEP_ALIVE_SEC", "LOG_FORMAT", "LOG_LEVEL", "METRICS_PORT", "NIOSXAAS_ENABLED",
       "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "RUN_JOBS", "SHUTDOWN_DELAY_SEC", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",

@@ -128,6 +128,16 @@ resource "aws_wafv2_web_acl_logging_configuration" "main" {
       name = "authorization"
     }
   }
+  # The session of single sign-on.
+  dynamic "redacted_fields" {
+    for_each = local.is_sign_on ? ["cookie"] : []
+
+    content {
+      single_header {
+        name = redacted_fields.value
+      }
+    }
+  }
 
   logging_filter {
     default_behavior = "DROP"

@@ -1,5 +1,7 @@
 """The part of scripts/check-terraform that runs Terraform and checkov."""
 
+import fnmatch
+import ipaddress
 import json
 import os
 import re
@@ -21,6 +23,17 @@ MINIMAL = {
     "image_tag": "2.0.0",
     "certificate_arn": "arn:aws:acm:eu-west-1:123456789012:certificate/0",
 }
+SIGN_ON = {
+    "issuer": "https://login.example.com",
+    "authorization_endpoint": "https://login.example.com/authorize",
+    "token_endpoint": "https://login.example.com/token",
+    "user_info_endpoint": "https://login.example.com/userinfo",
+    "client_id": "sandbox-broker",
+    "client_secret_arn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:login-client-AbCdEf",
+    "admins": ["email:jo@example.com"],
+    "operators": ["group:platform-team", "group:on call"],
+    "viewers": ["group:*"],
+}
 EVERYTHING = MINIMAL | {
     "kms_key_arn": "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000",
     "availability_zones": ["eu-west-1a", "eu-west-1b", "eu-west-1c"],
@@ -41,6 +54,7 @@ EVERYTHING = MINIMAL | {
     "tracing_enabled": True,
     "interface_endpoints": ["ecr.api", "ecr.dkr", "logs", "secretsmanager"],
     "schedules_enabled": True,
+    "single_sign_on": SIGN_ON,
 }
 LEAST = MINIMAL | {
     "name": "sandbox-broker-with-long",
@@ -49,6 +63,11 @@ LEAST = MINIMAL | {
     "schedules_enabled": True,
     "job_intervals_sec": {"sync": 60, "cleanup": 3540, "auto_expire": 86400},
 }
+
+
+def sign_on(**more):
+    return {"admin_cidrs": ["203.0.113.0/28"], "single_sign_on": SIGN_ON | more}
+
 
 REJECTED = [
     ({"region": "Ireland"}, "code of a region"),
@@ -85,6 +104,15 @@ REJECTED = [
     ({"table_encryption": "none"}, "aws-owned, aws-managed or the ARN"),
     ({"extra_environment": {"DDB_COMPANION_TABLE_NAME": "x"}}, "follows from other variables"),
     ({"extra_environment": {"SHUTDOWN_DELAY_SEC": "60"}}, "follows from other variables"),
+    ({"extra_environment": {"ALB_OIDC_ADMINS": "group:*"}}, "follows from other variables"),
+    ({"single_sign_on": SIGN_ON}, "no effect without admin_cidrs"),
+    (sign_on(token_endpoint="http://login.example.com/token"), "have to be https URLs"),
+    (sign_on(client_secret_arn="hunter2"), "ARN of a secret"),
+    (sign_on(scope="email"), "has to contain openid"),
+    (sign_on(session_timeout_sec=604801), "60 to 604800"),
+    (sign_on(admins=[], operators=[], viewers=[]), "gives nobody a role"),
+    (sign_on(admins=["jo@example.com"]), "take group:NAME, email:ADDRESS"),
+    (sign_on(viewers=["group:a,group:b"]), "without commas"),
 ]
 
 # Actions for which AWS supports no resources.
@@ -186,7 +214,8 @@ def check_limits(made):
             values = [
                 value
                 for condition in attributes["condition"]
-                for part in condition["path_pattern"] + condition["source_ip"]
+                for kind_of in ("path_pattern", "source_ip", "http_header", "http_request_method")
+                for part in condition[kind_of]
                 for value in part["values"]
             ]
             if len(values) > 5:
@@ -381,6 +410,121 @@ def check_github():
         check_policies(made)
         if len(outputs()["github_variables"]) != 6 or None in outputs()["github_variables"].values():
             fail(f"the variables for GitHub are {outputs()['github_variables']}")
+
+
+def routed(made, path, address, method="GET", authorization=None):
+    """Returns the actions of the load balancer's HTTPS listener for a request."""
+
+    def matches(condition):
+        return (
+            all(any(fnmatch.fnmatchcase(path, value) for value in part["values"]) for part in condition["path_pattern"])
+            and all(
+                any(ipaddress.ip_address(address) in ipaddress.ip_network(value) for value in part["values"])
+                for part in condition["source_ip"]
+            )
+            and all(
+                part["http_header_name"] == "Authorization"
+                and any(fnmatch.fnmatch(authorization or "", value) for value in part["values"])
+                for part in condition["http_header"]
+            )
+            and all(method in part["values"] for part in condition["http_request_method"])
+        )
+
+    rules = [attributes for (kind, _, _), attributes in made.items() if kind == "aws_lb_listener_rule"]
+    if len({rule["priority"] for rule in rules}) != len(rules):
+        fail("two listener rules have the same priority")
+    for rule in sorted(rules, key=lambda rule: rule["priority"]):
+        if all(matches(condition) for condition in rule["condition"]):
+            return sorted(rule["action"], key=lambda action: action["order"] or 0)
+    return made["aws_lb_listener", "https", None]["default_action"]
+
+
+def route_of(*request, **more):
+    """Returns the types of the actions in one word, with what happens to requests without a session."""
+    actions = routed(*request, **more)
+    sign_in = [settings["on_unauthenticated_request"] for action in actions for settings in action["authenticate_oidc"]]
+    return " ".join(sign_in + [action["type"] for action in actions if not action["authenticate_oidc"]])
+
+
+def check_sign_on():
+    """Checks which requests have to sign in, and that a deployment without single sign-on has nothing of it."""
+    addresses = [f"203.0.113.{16 * n}/28" for n in range(8)]
+    inside, outside = [f"203.0.113.{16 * n + 1}" for n in range(8)], "198.51.100.1"
+    stand_in.EXISTING["aws_secretsmanager_secret_version", None] = {"secret_string": "the client's secret"}
+    github = {"github": {"repository": "example/sandbox-broker", "state_bucket": "example-state"}}
+    common = MINIMAL | github | {"admin_cidrs": addresses, "waf_logging": True}
+    admin_paths = ["/metrics", "/v1/admin/overview", "/dashboard/"]
+
+    def redacted(made):
+        fields = made["aws_wafv2_web_acl_logging_configuration", "main", 0]["redacted_fields"]
+        return sorted(field["single_header"][0]["name"] for field in fields)
+
+    def plan_statements(made):
+        return json.loads(made["aws_iam_role_policy", "github_plan", 0]["policy"])["Statement"]
+
+    made = apply(variables(common))
+    for address in inside:
+        if {route_of(made, path, address) for path in admin_paths} != {"forward"}:
+            fail(f"without single sign-on {address} does not reach every admin path")
+    if any(name.startswith("ALB_OIDC") for name in environment(made, "broker")):
+        fail("the broker trusts headers of the load balancer without single sign-on")
+    egress = ("aws_vpc_security_group_egress_rule", "alb_to_provider")
+    expect(made, [], [egress, ("aws_lb_listener_rule", "with_sign_on"), ("aws_lb_listener_rule", "without_sign_on")])
+    if redacted(made) != ["authorization"] or [each["Effect"] for each in plan_statements(made)] != ["Allow", "Deny"]:
+        fail("a deployment without single sign-on has parts of it")
+    if next(each for each in plan_statements(made) if each["Effect"] == "Deny")["Resource"] != "*":
+        fail("the plan role reads data")
+
+    with_sign_on = common | {"single_sign_on": SIGN_ON}
+    made = apply(variables(with_sign_on), afresh=False)
+    check_limits(made)
+    check_tasks(made)
+    for address in inside:
+        for path, wanted in zip(admin_paths, ("forward", "deny forward", "authenticate forward"), strict=True):
+            for authorization in (None, "Basic am86", "Bearer"):
+                if (found := route_of(made, path, address, authorization=authorization)) != wanted:
+                    fail(f"{path} with {authorization} from {address}: {found}")
+        for method in ("GET", "POST", "DELETE"):
+            if route_of(made, "/v1/admin/sync", address, method, "Bearer a-token") != "forward":
+                fail("programs with a token have to sign in")
+        if route_of(made, "/v1/admin/sync", address, "OPTIONS") != "forward":
+            fail("browsers get no answer to a preflight request")
+    for path in admin_paths:
+        if route_of(made, path, outside, authorization="Bearer a-token") != "fixed-response":
+            fail(f"{path} is open to every address")
+    if route_of(made, "/v1/allocate", outside, "POST") != "forward":
+        fail("labs have to sign in")
+
+    settings = routed(made, "/dashboard/", inside[0])[0]["authenticate_oidc"][0]
+    for name in ("issuer", "authorization_endpoint", "token_endpoint", "user_info_endpoint", "client_id"):
+        if settings[name] != SIGN_ON[name]:
+            fail(f"the load balancer has another {name}: {settings[name]}")
+    if settings["client_secret"] != "the client's secret" or settings["session_timeout"] != 28800:
+        fail(f"the load balancer has {settings}")
+    expect(made, [egress])
+    found = {name: value for name, value in environment(made, "broker").items() if name.startswith("ALB_OIDC")}
+    if found != {
+        "ALB_OIDC_SIGNER_ARN": made["aws_lb", "main", None]["arn"],
+        "ALB_OIDC_ISSUER": SIGN_ON["issuer"],
+        "ALB_OIDC_CLIENT_ID": SIGN_ON["client_id"],
+        "ALB_OIDC_GROUPS_CLAIM": "groups",
+        "ALB_OIDC_ADMINS": "email:jo@example.com",
+        "ALB_OIDC_OPERATORS": "group:on call,group:platform-team",
+        "ALB_OIDC_VIEWERS": "group:*",
+    }:
+        fail(f"the broker has {found}")
+    if any(name.startswith("ALB_OIDC") for name in environment(made, "jobs")):
+        fail("jobs have settings of single sign-on")
+    if redacted(made) != ["authorization", "cookie"]:
+        fail("the WAF logs the sessions of people")
+    allowed = [each for each in plan_statements(made) if each["Sid"] == "ReadClientSecret"]
+    denied = next(each for each in plan_statements(made) if each["Effect"] == "Deny")
+    if not allowed[0]["Resource"] == denied.get("NotResource") == SIGN_ON["client_secret_arn"]:
+        fail("the plan role reads another secret, or not this one")
+    check_policies(made)
+    changed = [key for key, change in planned(with_sign_on).items() if change["actions"] != ["no-op"]]
+    if changed:
+        fail(f"the next plan would change {changed}")
 
 
 def dependencies(kind, name):
@@ -625,6 +769,8 @@ def main():
     check_walk()
     step("roles for GitHub")
     check_github()
+    step("single sign-on")
+    check_sign_on()
     step("deployments and jobs")
     check_deployments()
     step("the FastAPI service's table")

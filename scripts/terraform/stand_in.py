@@ -154,7 +154,7 @@ def policy_json(values):
     statements = []
     for each in values["statement"]:
         statement = {"Sid": each["sid"] or "", "Effect": each["effect"] or "Allow"}
-        for key, name in (("Action", "actions"), ("Resource", "resources")):
+        for key, name in (("Action", "actions"), ("Resource", "resources"), ("NotResource", "not_resources")):
             if each[name]:
                 statement[key] = one(each[name])
         if each["principals"]:
