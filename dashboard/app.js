@@ -19,6 +19,7 @@ let session = null;
 let stopConsole = null;
 
 function closeConsole() {
+  closeDialogs({ all: true }); // Of this person only: one of them may show a secret.
   stopConsole?.();
   stopConsole = null;
   session = null;
@@ -27,7 +28,6 @@ function closeConsole() {
 /** Shows the sign-in page, and forgets everything else. */
 function showSignIn({ message = null, notice = null } = {}) {
   closeConsole();
-  closeDialogs({ all: true });
   savedToken.clear();
   page.who.hidden = page["sign-out"].hidden = true;
   showTitle(page.title, "Sign in");
@@ -128,8 +128,8 @@ function loadBalancerNotice(name) {
 
 /** Opens the console with the token of this tab, or for the person whom the load balancer has signed in. */
 async function start() {
-  fill(page.view, h("p", { class: "muted" }, "Checking who is signed in …"));
   const token = savedToken.get();
+  fill(page.view, h("p", { class: "muted" }, "Checking who is signed in …"));
   try {
     openConsole(await fetchSession(base, token));
   } catch (error) {

@@ -3,7 +3,7 @@
 import { h, newId } from "./dom.js";
 
 /** Shows a dialog. When it closes, it is removed and the focus returns to the element that had it. */
-function showDialog({ title, body, buttons, className = "" }) {
+export function showDialog({ title, body, buttons, className = "" }) {
   const titleId = newId("dialog");
   const opener = document.activeElement;
   const dialog = h("dialog", { class: className, "aria-labelledby": titleId },

@@ -10,6 +10,9 @@ import { createRunTracker } from "../jobs/run-tracker.js";
 import { countsText } from "../jobs/run-text.js";
 import { niosxaasView } from "../niosxaas/niosxaas.js";
 import { overviewView } from "../overview/overview.js";
+import { startBanner } from "../pauses/banner.js";
+import { createPauseState } from "../pauses/pause-state.js";
+import { pausesView } from "../pauses/pauses.js";
 import { sandboxesView } from "../sandboxes/sandboxes.js";
 import { showWarnings } from "./alerts.js";
 import { createAnnouncer } from "./announcer.js";
@@ -30,14 +33,16 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
   const overviewError = observable(null);
   const announcer = createAnnouncer(page.announcer);
   const runs = createRunTracker({ api, onFinished });
-  const context = { api, clock, session, may, overview, runs, announce: announcer.announce };
+  const pauses = createPauseState({ api, clock });
+  const context = { api, clock, session, may, overview, runs, pauses, announce: announcer.announce };
 
   function showOverview(data) {
     clock.set(data.at);
     overviewError.set(null);
     overview.set(data);
     runs.followRunning(data.jobs);
-    showWarnings(page.alerts, data.warnings);
+    // The banner shows pauses, sooner and with their reasons as text of their own.
+    showWarnings(page.alerts, data.warnings.filter(({ code }) => code !== "activity_paused"));
   }
 
   function onFinished(run, isStartedHere) {
@@ -60,14 +65,19 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
     overview: overviewView(context),
     sandboxes: sandboxesView(context),
     jobs: jobsView(context),
+    pauses: pausesView(context),
     niosxaas: niosxaasView(context),
   };
   const router = startRouter({ nav: page.nav, title: page.title, slot: page.view, views });
+  const stopBanner = startBanner({ element: page.pauses, list: pauses.list, announce: announcer.announce });
   poll.start();
+  pauses.start();
 
   function stop() {
     api.close();
     poll.stop();
+    pauses.stop();
+    stopBanner();
     router.stop();
     runs.destroy();
     for (const view of Object.values(views)) view.destroy();
