@@ -14,8 +14,10 @@ import { startBanner } from "../pauses/banner.js";
 import { createPauseState } from "../pauses/pause-state.js";
 import { pausesView } from "../pauses/pauses.js";
 import { sandboxesView } from "../sandboxes/sandboxes.js";
+import { tokensView } from "../tokens/tokens.js";
 import { showWarnings } from "./alerts.js";
 import { createAnnouncer } from "./announcer.js";
+import { deniedView } from "./denied.js";
 import { startFreshnessLine } from "./freshness.js";
 import { startRouter } from "./router.js";
 
@@ -67,6 +69,7 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
     jobs: jobsView(context),
     pauses: pausesView(context),
     niosxaas: niosxaasView(context),
+    tokens: may("admin") ? tokensView(context) : deniedView("Tokens", "admin", session),
   };
   const router = startRouter({ nav: page.nav, title: page.title, slot: page.view, views });
   const stopBanner = startBanner({ element: page.pauses, list: pauses.list, announce: announcer.announce });
