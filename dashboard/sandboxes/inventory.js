@@ -1,11 +1,10 @@
 // Loads all sandboxes, or those of one status, page by page from the API.
 
-import { ApiError } from "../lib/api.js";
+import { withRetries } from "../lib/retry.js";
 
 const FIRST_PAGE_SIZE = 100; // Small, so that the first rows appear quickly.
 const PAGE_SIZE = 1000;
 const PUBLISH_INTERVAL_MS = 500; // Sorting 100,000 rows after every page would block the browser.
-const MAX_ATTEMPTS = 3;
 
 /**
  * `onChange` is called with `{rows, unreadable, loaded, isLoading, isComplete, loadedAt}` whenever one of them changes. The first
@@ -56,17 +55,4 @@ export function createInventory({ api, params = {}, now, onChange }) {
   }
 
   return { load, state };
-}
-
-/** Retries one page, so that a temporary error does not fail the whole load. */
-async function withRetries(request) {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await request();
-    } catch (error) {
-      const isTemporary = error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
-      if (!isTemporary || attempt === MAX_ATTEMPTS) throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? attempt) * 1000));
-    }
-  }
 }

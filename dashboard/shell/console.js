@@ -1,5 +1,6 @@
 // The signed-in part of the page: creates the views and the state that they share, and removes both at sign-out.
 
+import { auditView } from "../audit/audit.js";
 import { createApi } from "../lib/api.js";
 import { createClock } from "../lib/clock.js";
 import { closeDialogs } from "../lib/dialogs.js";
@@ -68,6 +69,7 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
     sandboxes: sandboxesView(context),
     jobs: jobsView(context),
     pauses: pausesView(context),
+    audit: auditView(context),
     niosxaas: niosxaasView(context),
     tokens: may("admin") ? tokensView(context) : deniedView("Tokens", "admin", session),
   };
