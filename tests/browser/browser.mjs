@@ -32,7 +32,7 @@ export async function openPage(root = base) {
   const page = await context.newPage();
   let errors = [];
   const foreignUrls = [];
-  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("console", (message) => message.type() === "error" && errors.push(`${message.text()} ${message.location().url}`));
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("request", (request) => {
     const url = request.url();

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { require } from "./browser.mjs";
 import { ADMIN, allSandboxes, allocate, api, openDashboard, release } from "./operator.mjs";
 
-const VIEWS = ["Overview", "Sandboxes", "Jobs", "NIOSXaaS"];
+const VIEWS = ["Overview", "Sandboxes", "Jobs", "Pauses", "Audit", "NIOSXaaS", "Tokens"];
 const timeout = 120_000;
 let page, expectErrors, assertNoErrors, signIn, openView, openSandboxes, exportedRows;
 
@@ -30,8 +30,8 @@ const runningRun = (job, counts) => ({
   started_at: 1_774_000_000, updated_at: 1_774_000_000, finished_at: null, counts,
 });
 
-test("only an admin token signs in, and signing out clears everything", { timeout }, async () => {
-  const error = page.locator("#sign-in-error");
+test("no track token signs in, and signing out clears everything", { timeout }, async () => {
+  const error = page.locator(".sign-in .error");
   await signIn("not-a-token");
   await page.getByText("The token is not valid.").waitFor();
   await signIn("dev-track-token");
@@ -40,18 +40,19 @@ test("only an admin token signs in, and signing out clears everything", { timeou
   // The browser itself logs requests that were rejected.
   expectErrors(/status of 40[13]/);
 
-  await page.route("**/admin/overview", (route) => route.fulfill({ status: 502, body: "<h1>Bad gateway</h1>" }));
+  await page.route("**/admin/me", (route) => route.fulfill({ status: 502, body: "<h1>Bad gateway</h1>" }));
   await signIn();
   await page.getByText("Your token was not checked").waitFor();
-  assert.equal(await page.getByLabel("Admin token").inputValue(), ADMIN);
+  assert.equal(await page.getByLabel("Token", { exact: true }).inputValue(), ADMIN);
   assert.match(await error.innerText(), /HTTP 502/);
-  await page.unroute("**/admin/overview");
+  await page.unroute("**/admin/me");
   expectErrors(/status of 502/);
 
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   assert.equal(await page.title(), "Overview – Sandbox Broker");
   assert.equal(await page.evaluate(() => Object.values(sessionStorage).join()), ADMIN);
+  await page.getByText("env-admin (admin)").waitFor();
 
   await page.reload();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
@@ -63,26 +64,68 @@ test("only an admin token signs in, and signing out clears everything", { timeou
   assert.equal(await page.locator("dl, table, .alerts li").count(), 0);
 });
 
-test("a token that is no longer valid leads back to the sign-in form", { timeout }, async () => {
+const reject = (route) => route.fulfill({ status: 401, json: { error: { code: "UNAUTHORIZED", message: "no" } } });
+
+test("a token that is no longer valid leads back to the sign-in form, and nothing is lost", { timeout }, async () => {
+  await signIn();
+  await openSandboxes();
+  await page.getByRole("searchbox", { name: "Search" }).fill("nothing has this name");
+  await openView("Jobs");
+  await page.getByRole("button", { name: "Sync with CSP" }).click();
+  await page.getByRole("dialog", { name: "Sync with CSP?" }).getByLabel(/^Force/).check();
+  await page.route("**/admin/**", reject);
+  const dialog = page.getByRole("dialog", { name: "Sign in" });
+  await dialog.getByText("The token is no longer valid: it was revoked or replaced. Sign in again.").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  let requests = 0;
+  page.on("request", () => (requests += 1));
+  await page.keyboard.press("Escape");
+  await page.waitForTimeout(5000); // Longer than the shortest interval of a poll.
+  assert.equal(requests, 0, "nothing is sent without a token");
+
+  await page.unroute("**/admin/**", reject);
+  await dialog.getByLabel("Token", { exact: true }).fill(ADMIN);
+  await dialog.getByRole("button", { name: "Sign in" }).click();
+  await dialog.waitFor({ state: "detached" });
+  assert.ok(await page.getByLabel(/^Force/).isChecked(), "the dialog is as it was left");
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await openSandboxes();
+  assert.equal(await page.getByRole("searchbox", { name: "Search" }).inputValue(), "nothing has this name");
+  expectErrors(/status of 401/);
+});
+
+test("the sign-in form above the page can be left by signing out", { timeout }, async () => {
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
-  await page.route("**/admin/jobs", (route) => route.fulfill({ status: 401, json: { error: { code: "UNAUTHORIZED", message: "no" } } }));
-  await page.getByRole("link", { name: "Jobs" }).click();
-  await page.getByText("The token is no longer valid. Sign in again.").waitFor();
-  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  await page.route("**/admin/pauses", reject);
+  await page.getByRole("dialog", { name: "Sign in" }).getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+  assert.equal(await page.locator("dialog, dl, table").count(), 0);
   expectErrors(/status of 401/);
+});
+
+test("a reload while the broker does not answer keeps the token", { timeout }, async () => {
+  await signIn();
+  await openView("Jobs");
+  await page.route("**/admin/me", (route) => route.fulfill({ status: 503, json: { error: { code: "STORE_UNAVAILABLE", message: "The database does not answer." } } }));
+  await page.reload();
+  await page.getByText("The database does not answer.").waitFor();
+  await page.unroute("**/admin/me");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
+  expectErrors(/status of 503/);
 });
 
 test("the figures match the API, and a failed refresh is shown", { timeout }, async () => {
   await signIn();
   const tile = (name) => page.locator(`.tile.${name} dd`);
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  await page.getByText(/^Figures are \d+ s old/).waitFor();
   const stats = await api("/admin/stats");
   for (const [name, count] of Object.entries(stats)) {
     // The text of a tile that is hidden, too.
     assert.equal(await tile(name).textContent(), count.toLocaleString("en"), name);
   }
-  await page.getByText(/^Figures are \d+ s old/).waitFor();
   await page.route("**/admin/overview", (route) => route.fulfill({ status: 503, json: { error: { code: "STORE_UNAVAILABLE", message: "The database does not answer." } } }));
   await page.getByText("Refresh failed: The database does not answer.").waitFor();
   assert.match(await page.locator("#freshness").getAttribute("class"), /is-old/);
@@ -425,6 +468,28 @@ test("the address selects the view, and the back button works", { timeout }, asy
   assert.match(page.url(), /#\/jobs$/);
 });
 
+/** Text that no browser breaks by itself. */
+const LONG = "x".repeat(500);
+
+/** Answers with pauses, records and tokens whose texts are as long as they can be. */
+async function routeLongTexts() {
+  const pause = { activity: "deletions", reason: LONG, author: LONG.slice(0, 64), since: 1_774_000_000, until: null };
+  const record = {
+    at: 1_774_000_000, at_ms: 1_774_000_000_000, action: "sandbox.release", actor: "ada", role: "operator", target: "sandbox/7",
+    outcome: "SANDBOX_AVAILABLE", reason: LONG, before: { status: "allocated" }, after: { status: "available" }, request_id: "r-1", address: "192.0.2.1",
+  };
+  const token = {
+    token_id: "0123456789abcdef", name: LONG.slice(0, 64), role: "track", labs: [LONG.slice(0, 256)], name_prefixes: ["x-"], created_by: "ada",
+    created_at: 1_774_000_000, expires_at: null, revoked_at: null, revoked_by: null, last_used_at: 1_774_000_000,
+  };
+  const revoked = { ...token, token_id: "0123456789abcdee", revoked_at: 1_774_000_000, revoked_by: "ada" };
+  await page.route("**/admin/pauses", (route) => route.fulfill({ json: { pauses: [pause] } }));
+  await page.route("**/admin/audit*", (route) => route.fulfill({ json: { records: [record, { ...record, outcome: "done" }], count: 2, cursor: "next" } }));
+  await page.route("**/admin/tokens", (route) => (route.request().method() === "POST"
+    ? route.fulfill({ status: 201, json: { token, secret: `sbt_0123456789abcdef_${"y".repeat(49)}` } })
+    : route.fulfill({ json: { tokens: [token, revoked] } })));
+}
+
 for (const theme of ["light", "dark"]) {
   for (const width of [1280, 360]) {
     test(`every view is accessible: ${theme}, ${width} px`, { timeout }, async () => {
@@ -433,6 +498,7 @@ for (const theme of ["light", "dark"]) {
       await page.getByLabel("Theme").selectOption(theme);
       await page.evaluate(axe);
       await assertAccessible("Sign in");
+      await routeLongTexts();
       await signIn();
       await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
       for (const name of VIEWS) {
@@ -447,6 +513,23 @@ for (const theme of ["light", "dark"]) {
       await openView("Jobs");
       await page.getByRole("button", { name: "Sync with CSP" }).click();
       await assertAccessible("confirmation");
+      await page.keyboard.press("Escape");
+      await openView("Pauses");
+      await page.getByRole("button", { name: "Pause syncs …" }).click();
+      await page.getByRole("dialog").getByRole("button", { name: "Pause" }).click();
+      await assertAccessible("form with a fault");
+      await page.keyboard.press("Escape");
+      await openView("Tokens");
+      await page.getByRole("button", { name: "Create a token …" }).click();
+      await assertAccessible("new token");
+      await page.getByLabel("Name", { exact: true }).fill("ada");
+      await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+      await page.getByRole("dialog", { name: /^Secret of/ }).getByRole("button", { name: "Close" }).click();
+      await assertAccessible("secret that is not copied");
+      await page.route("**/admin/pauses", reject);
+      await page.getByRole("dialog", { name: "Sign in" }).waitFor();
+      await assertAccessible("sign-in form above the page");
+      expectErrors(/status of 401/);
     });
   }
 }

@@ -15,6 +15,13 @@ const { backoffMs, createPoll } = await load("lib/poll");
 const { hourly, stacked, timeRange, withGaps } = await load("lib/time-series")
 const { countByLab, countByTimeLeft, hoursByLab } = await load("overview/allocation-counts");
 const { countsText, notesOf, progressOf } = await load("jobs/run-text");
+const { includesRole } = await load("shell/session");
+const { ApiError, createApi } = await load("lib/api");
+const { fromLocalInput, toLocalInput } = await load("lib/local-time");
+const auditFilter = await load("audit/filter");
+const { readAll, readPage } = await load("audit/reader");
+const { inForce, pauseText } = await load("pauses/activities");
+const tokenText = await load("tokens/token-text");
 const { RECORD_COLUMNS, actionName, actorText, changeTexts } = await load("lib/audit-record");
 
 const ids = (rows) => rows.map(({ sandbox_id: id }) => id).join(" ");
@@ -426,5 +433,175 @@ describe("audit records", () => {
     };
     const [, line] = toCsv(RECORD_COLUMNS, [record]).split("\r\n");
     assert.equal(line, '2026-03-20T09:46:40Z,ada,operator,sandbox.release,7,done,\'=1+1,"{""status"":""allocated""}",,r-1,');
+  });
+});
+
+describe("roles", () => {
+  test("a role includes those before it, and an unknown one includes none", () => {
+    assert.ok(includesRole("admin", "operator") && includesRole("operator", "operator") && includesRole("viewer", "viewer"));
+    assert.ok(!includesRole("viewer", "operator") && !includesRole("operator", "admin"));
+    assert.ok(!includesRole("track", "viewer") && !includesRole("root", "viewer") && !includesRole("admin", "root"));
+  });
+});
+
+describe("api", () => {
+  /** Answers each request with the next of `answers`: `[status, body]`. Returns the requests. */
+  function stub(...answers) {
+    const sent = [];
+    mock.method(globalThis, "fetch", async (url, { method, headers, body }) => {
+      sent.push({ url, method, token: headers.authorization?.slice(7), body });
+      const [status, answer] = answers.shift();
+      return new Response(status === 204 ? null : JSON.stringify(answer), { status });
+    });
+    return sent;
+  }
+  const rejected = [401, { error: { code: "UNAUTHORIZED", message: "no" } }];
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+  test("a rejected GET is sent again with the next token, and other requests wait for it", async () => {
+    const sent = stub(rejected, [200, { n: 1 }], [200, { n: 2 }]);
+    let signIn;
+    const signInAgain = mock.fn(() => new Promise((resolve) => (signIn = resolve)));
+    const api = createApi({ base: "/v1", token: "old", signInAgain });
+    const first = api.get("/a");
+    await settle();
+    const second = api.post("/b", { x: 1 });
+    await settle();
+    assert.equal(sent.length, 1);
+    signIn("new");
+    assert.deepEqual(await Promise.all([first, second]), [{ n: 1 }, { n: 2 }]);
+    assert.equal(signInAgain.mock.callCount(), 1);
+    assert.deepEqual(sent.map(({ token }) => token), ["old", "new", "new"]);
+  });
+
+  test("another method that is rejected fails, and is not sent again", async () => {
+    const sent = stub(rejected);
+    const signInAgain = mock.fn(async () => "new");
+    const api = createApi({ base: "/v1", token: "old", signInAgain });
+    await assert.rejects(api.post("/b", {}), ({ status }) => status === 401);
+    assert.equal(signInAgain.mock.callCount(), 1);
+    assert.equal(sent.length, 1);
+  });
+
+  test("requests that overlap ask for one token only, and fail at sign-out", async () => {
+    stub(rejected, rejected);
+    const signInAgain = mock.fn(() => new Promise(() => {}));
+    const api = createApi({ base: "/v1", token: "old", signInAgain });
+    const failed = Promise.allSettled([api.get("/a"), api.get("/b")]);
+    await settle();
+    api.close();
+    for (const { reason } of await failed) assert.ok(reason instanceof ApiError);
+    assert.equal(signInAgain.mock.callCount(), 1);
+  });
+
+  test("an answer without content is no error, a person without a token sends none, and 403 is reported", async () => {
+    const sent = stub([204], [403, { error: { code: "FORBIDDEN", message: "no" } }]);
+    const onForbidden = mock.fn();
+    const api = createApi({ base: "/v1", token: null, onForbidden });
+    assert.equal(await api.delete("/a"), null);
+    await assert.rejects(api.put("/b", { x: 1 }), { code: "FORBIDDEN" });
+    assert.equal(onForbidden.mock.callCount(), 1);
+    assert.deepEqual(sent.map(({ token, body }) => [token, body]), [[undefined, undefined], [undefined, '{"x":1}']]);
+  });
+});
+
+describe("local times", () => {
+  test("a time is the same after its way through an input", () => {
+    assert.equal(toLocalInput(1_774_000_020), "2026-03-20T10:47");
+    assert.equal(toLocalInput(1_774_000_007), "2026-03-20T10:46:47");
+    for (const at of [1_774_000_020, 1_774_000_007]) assert.equal(fromLocalInput(toLocalInput(at)), at);
+  });
+
+  test("no time is empty", () => {
+    for (const none of [null, undefined, Number.NaN]) assert.equal(toLocalInput(none), "");
+    for (const none of ["", "2026-03-20T"]) assert.equal(fromLocalInput(none), null);
+  });
+});
+
+describe("audit", () => {
+  const { addressOf, paramsOf, parseFilter } = auditFilter;
+  const none = { from: null, to: null, actor: "", action: "", target: "", outcome: "" };
+
+  test("a filter is the same after its way through the address", () => {
+    const filter = { from: 1_774_000_000, to: 1_774_003_600, actor: "ada & co", action: "pause.set", target: "sandbox/7 7", outcome: "done" };
+    const address = addressOf(filter);
+    assert.match(address, /^#\/audit\?from=1774000000&/);
+    assert.deepEqual(parseFilter(address.slice("#/audit".length)), filter);
+    assert.equal(addressOf(none), "#/audit");
+    assert.deepEqual(parseFilter(""), none);
+    assert.deepEqual(parseFilter("?from=yesterday&color=red"), none);
+    assert.deepEqual(Object.values(paramsOf(none)), Array(6).fill(null));
+  });
+
+  /** An API with these pages of records. */
+  function pagesOf(...pages) {
+    return { get: mock.fn(async (_, { cursor }) => {
+      const at = Number(cursor ?? 0);
+      return { records: pages[at], cursor: at + 1 < pages.length ? String(at + 1) : null };
+    }) };
+  }
+
+  test("empty pages that have a cursor are skipped", async () => {
+    const api = pagesOf([], [], ["a"], ["b"]);
+    assert.deepEqual(await readPage(api, none), { records: ["a"], cursor: "3" });
+    assert.deepEqual(await readPage(pagesOf([], []), none), { records: [], cursor: null });
+    const long = pagesOf(...Array(50).fill([]));
+    const { cursor } = await readPage(long, none);
+    assert.ok(cursor !== null && long.get.mock.callCount() < 50, "the operator decides whether to go on");
+  });
+
+  test("an export has every record up to its limit, and can be cancelled", async () => {
+    const options = { maxRecords: 3, onProgress() {}, isCancelled: () => false };
+    assert.deepEqual(await readAll(pagesOf(["a"], [], ["b"]), none, options), { records: ["a", "b"], isComplete: true });
+    assert.deepEqual(await readAll(pagesOf(["a", "b", "c"]), none, options), { records: ["a", "b", "c"], isComplete: true });
+    assert.deepEqual(await readAll(pagesOf(["a", "b"], ["c", "d"]), none, options), { records: ["a", "b", "c"], isComplete: false });
+    assert.equal(await readAll(pagesOf(["a"], ["b"]), none, { ...options, isCancelled: () => true }), null);
+  });
+});
+
+describe("pauses", () => {
+  test("a pause that has ended is not in force", () => {
+    const pauses = [{ activity: "sync", until: null }, { activity: "expiry", until: 100 }];
+    assert.deepEqual(inForce(pauses, 100).map(({ activity }) => activity), ["sync"]);
+    assert.equal(inForce(pauses, 99).length, 2);
+  });
+
+  test("a pause says who set it and when it ends", () => {
+    const pause = { author: "ada", since: 1_774_000_000, until: null };
+    assert.equal(pauseText(pause), "since 2026-03-20 10:46 by ada, until somebody ends it");
+    assert.equal(pauseText({ ...pause, until: 1_774_003_600 }), "since 2026-03-20 10:46 by ada, until 2026-03-20 11:46");
+  });
+});
+
+describe("tokens", () => {
+  const now = 1_774_000_000;
+  const token = { name: "ci", role: "track", created_at: 5, expires_at: null, revoked_at: null, revoked_by: null };
+
+  test("a token is live until it expires or is revoked", () => {
+    const { stateOf, isLive } = tokenText;
+    const states = [{}, { expires_at: now + 86_400 * 30 }, { expires_at: now + 60 }, { expires_at: now }, { expires_at: now + 60, revoked_at: now }];
+    assert.deepEqual(states.map((state) => stateOf({ ...token, ...state }, now)), ["live", "live", "expiring", "expired", "revoked"]);
+    assert.deepEqual(states.map((state) => isLive({ ...token, ...state }, now)), [true, true, true, false, false]);
+  });
+
+  test("its state, bounds and last use are in words", () => {
+    const { stateText, boundsText, lastUseText } = tokenText;
+    assert.equal(stateText(token, now), "never expires");
+    assert.equal(stateText({ ...token, expires_at: now + 7200 }, now), "expires in 2 h (2026-03-20 12:46)");
+    assert.equal(stateText({ ...token, expires_at: now - 60 }, now), "expired 1 min ago (2026-03-20 10:45)");
+    assert.equal(stateText({ ...token, revoked_at: now, revoked_by: "ada" }, now), "revoked by ada at 2026-03-20 10:46");
+    assert.equal(boundsText({ labs: ["a", "b"], name_prefixes: ["x-"] }), "labs a, b; prefixes x-");
+    assert.equal(boundsText({}), "everything");
+    assert.equal(lastUseText({ last_used_at: null }, now), "never");
+    assert.equal(lastUseText({ last_used_at: now - 7200 }, now), "2 h ago or later");
+  });
+
+  test("live tokens come first, then the newest", () => {
+    const tokens = [{ ...token, name: "gone", revoked_at: 9, created_at: 9 }, { ...token, name: "old" }, { ...token, name: "new", created_at: 7 }];
+    assert.deepEqual(tokenText.sortTokens(tokens, now).map(({ name }) => name), ["new", "old", "gone"]);
+  });
+
+  test("bounds are lines that are not empty", () => {
+    assert.deepEqual(tokenText.linesOf(" a \n\n b c\n"), ["a", "b c"]);
   });
 });

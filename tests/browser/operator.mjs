@@ -5,10 +5,28 @@ import { base, openPage } from "./browser.mjs";
 
 export const ADMIN = "dev-admin-token";
 
+/** Sends a request with a token, and returns its status and its JSON body, if it has one. */
+export async function send(method, path, { token = ADMIN, body, at = base } = {}) {
+  const response = await fetch(`${at}/v1${path}`, {
+    method,
+    headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+    body: body && JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, json: text && JSON.parse(text) };
+}
+
 export async function api(path) {
-  const response = await fetch(`${base}/v1${path}`, { headers: { authorization: `Bearer ${ADMIN}` } });
-  assert.equal(response.status, 200, path);
-  return response.json();
+  const { status, json } = await send("GET", path);
+  assert.equal(status, 200, path);
+  return json;
+}
+
+/** Creates a token, and returns `{token, secret}`. */
+export async function createToken(name, role, more = {}) {
+  const { status, json } = await send("POST", "/admin/tokens", { body: { name, role, ...more } });
+  assert.equal(status, 201, JSON.stringify(json));
+  return json;
 }
 
 export async function allSandboxes() {
@@ -40,10 +58,17 @@ export async function allocate(caller, lab, headers = {}) {
 export const release = ({ caller, id }) => asTrack(`/sandboxes/${encodeURIComponent(id)}/mark-for-deletion`, caller);
 
 /** Opens the dashboard in a new page, and returns the steps that many tests share. */
-export async function openDashboard() {
-  const opened = await openPage();
+export async function openDashboard(at = base) {
+  const opened = await openPage(at);
   const { page } = opened;
-  await page.goto(`${base}/dashboard`);
+  await page.goto(`${at}/dashboard`);
+  await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+
+  function assertNoErrors() {
+    // A page without a token asks whether the load balancer has signed the person in.
+    opened.expectErrors(/status of 401 .*\/admin\/me$/);
+    opened.assertNoErrors();
+  }
 
   async function signIn(token = ADMIN) {
     await page.getByLabel("Token", { exact: true }).fill(token);
@@ -62,15 +87,15 @@ export async function openDashboard() {
   }
 
   /** Exports the table, and returns the rows of the file, its header first. */
-  async function exportedRows() {
+  async function exportedRows(name = "sandboxes") {
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export CSV" }).click()]);
-    assert.match(download.suggestedFilename(), /^sandboxes-\d{4}-\d\d-\d\d\.csv$/);
+    assert.match(download.suggestedFilename(), new RegExp(`^${name}-\\d{4}-\\d\\d-\\d\\d\\.csv$`));
     const text = await readFile(await download.path(), "utf8");
     assert.ok(text.startsWith("\uFEFF"));
     return parseCsv(text.slice(1));
   }
 
-  return { ...opened, signIn, openView, openSandboxes, exportedRows };
+  return { ...opened, assertNoErrors, signIn, openView, openSandboxes, exportedRows };
 }
 
 /** Parses CSV as RFC 4180 defines it. */

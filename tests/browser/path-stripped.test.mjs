@@ -1,40 +1,32 @@
 // Tests the dashboard and the Swagger page behind a proxy that strips the beginning of the path.
 import assert from "node:assert/strict";
-import { createServer, request } from "node:http";
 import { after, before, test } from "node:test";
-import { base, openPage } from "./browser.mjs";
+import { openPage } from "./browser.mjs";
 import { ADMIN } from "./operator.mjs";
+import { startProxy } from "./proxy.mjs";
 
 const PREFIX = "/team/broker";
 const timeout = 60_000;
 let proxy, root;
 
 before(async () => {
-  const target = new URL(base);
-  proxy = createServer((incoming, outgoing) => {
-    if (!incoming.url.startsWith(`${PREFIX}/`)) return outgoing.writeHead(404).end();
-    const options = { host: target.hostname, port: target.port, method: incoming.method, headers: incoming.headers };
-    const forwarded = request({ ...options, path: incoming.url.slice(PREFIX.length) }, (answer) => {
-      outgoing.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(outgoing);
-    });
-    forwarded.on("error", () => outgoing.destroy());
-    incoming.pipe(forwarded);
-  });
-  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-  root = `http://127.0.0.1:${proxy.address().port}${PREFIX}`;
+  proxy = await startProxy(({ url, headers }) =>
+    (url.startsWith(`${PREFIX}/`) ? { path: url.slice(PREFIX.length), headers } : { status: 404 }));
+  root = `${proxy.address}${PREFIX}`;
 });
 
-after(() => proxy?.close());
+after(() => proxy?.stop());
 
 test("the dashboard works, with and without a slash at the end of its path", { timeout }, async () => {
   for (const path of ["/dashboard", "/dashboard/"]) {
-    const { page, assertNoErrors } = await openPage(root);
+    const { page, expectErrors, assertNoErrors } = await openPage(root);
     await page.goto(`${root}${path}`);
+    await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+    expectErrors(/status of 401 .*\/admin\/me$/);
     await page.getByLabel("Token", { exact: true }).fill(ADMIN);
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
-    assert.equal(await page.locator(".tile.total dd").innerText(), "200");
+    await page.locator(".tile.total dd", { hasText: "200" }).waitFor();
     await page.getByRole("link", { name: "Sandboxes" }).click();
     await page.getByText(/^Loaded at/).waitFor();
     assertNoErrors();
