@@ -3,9 +3,9 @@
 import { actionName, actorText, changeTexts, outcomePill, reasonNode } from "../lib/audit-record.js";
 import { h } from "../lib/dom.js";
 import { exactTime, isoTime } from "../lib/format.js";
+import { addressOfSandbox } from "../sandboxes/address.js";
 
 const SANDBOX = "sandbox/";
-const addressOfSandbox = (id) => `#/sandboxes/${encodeURIComponent(id)}`;
 const COLUMNS = ["Time", "Actor", "Action", "Target", "Outcome", "Reason", "Change", "Request"];
 
 /** Returns `{node, clear(), append(records)}`; `append` returns the first new row, which can be focused. */

@@ -9,6 +9,11 @@ export class ApiError extends Error {
     this.name = "ApiError";
     Object.assign(this, { status, code, retryAfter, runId });
   }
+
+  /** Whether the broker refused the request, and so did nothing. A request without an answer may have had its effect. */
+  get isRefusal() {
+    return this.status >= 400 && this.status < 500;
+  }
 }
 
 /**

@@ -9,6 +9,7 @@ const ACTION_NAMES = {
   "sandbox.quarantine": "Quarantine",
   "sandbox.restore": "Restore",
   "sandbox.delete": "Deletion requested",
+  "sandbox.quarantine_end": "Quarantine ended",
   "pause.set": "Pause",
   "pause.end": "Pause ended",
   "token.create": "Token created",
@@ -19,7 +20,9 @@ const ACTION_NAMES = {
   released: "Released by its caller",
   expired: "Expired",
   deletion_failed_attempt: "Deletion attempt failed",
-  deletion_failed: "Deletion failed for good",
+  deletion_given_up: "Deletion given up",
+  marked_stale: "Marked as stale",
+  reinstated: "Reinstated, because CSP listed it after its deletion",
   deleted: "Deleted",
 };
 
@@ -50,12 +53,15 @@ export function changeTexts({ before, after }) {
   return [...keys].flatMap((key) => {
     const [old, now] = [valueText(key, before?.[key]), valueText(key, after?.[key])];
     if (old === now) return [];
-    const name = FIELD_NAMES[key] ?? key.replaceAll("_", " ");
-    return [before ? `${name}: ${old} → ${now}` : `${name}: ${now}`];
+    return [before ? `${fieldName(key)}: ${old} → ${now}` : `${fieldName(key)}: ${now}`];
   });
 }
 
-function valueText(key, value) {
+/** `deletion requested at` */
+export const fieldName = (key) => FIELD_NAMES[key] ?? key.replaceAll("_", " ");
+
+/** Returns a value in words: times and statuses by the name of their field. */
+export function valueText(key, value) {
   if (value === null || value === undefined || value === "") return "none";
   if (/(_at|until|since)$/.test(key)) return exactTime(value) || "never";
   if (/(^|_)status$|^quarantined_from$/.test(key)) return statusName(value);

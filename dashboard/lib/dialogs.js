@@ -2,15 +2,19 @@
 
 import { h, newId } from "./dom.js";
 
-/** Shows a dialog. When it closes, it is removed and the focus returns to the element that had it. */
+/**
+ * Shows a dialog. When it closes, it is removed and the focus returns to the element that had it, or to the heading of the
+ * dialog or the page below if that element is gone.
+ */
 export function showDialog({ title, body, buttons, className = "" }) {
   const titleId = newId("dialog");
   const opener = document.activeElement;
   const dialog = h("dialog", { class: className, "aria-labelledby": titleId },
-    h("h2", { id: titleId }, title), body, h("div", { class: "buttons" }, buttons));
+    h("h2", { id: titleId, tabindex: "-1" }, title), body, h("div", { class: "buttons" }, buttons));
   dialog.addEventListener("close", () => {
     dialog.remove();
-    (opener?.isConnected ? opener : document.getElementById("title")).focus();
+    const below = [...document.querySelectorAll("dialog")].at(-1)?.querySelector("h2") ?? document.getElementById("title");
+    (opener?.checkVisibility() ? opener : below).focus();
   });
   document.body.append(dialog);
   dialog.showModal();
@@ -22,10 +26,11 @@ export function closeDialogs({ all = false } = {}) {
   for (const dialog of document.querySelectorAll(all ? "dialog" : "dialog:not([data-stays])")) dialog.close();
 }
 
-/** Shows a dialog whose only button closes it. */
-export function showDetails({ title, body }) {
+/** Shows a dialog whose only button closes it. `onClose` is called when it has been closed, in any way. */
+export function showDetails({ title, body, onClose = () => {} }) {
   const close = h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "Close");
   const dialog = showDialog({ title, body, buttons: [close], className: "wide" });
+  dialog.addEventListener("close", onClose);
 }
 
 /**

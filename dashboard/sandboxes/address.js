@@ -1,4 +1,4 @@
-// The address of the view of sandboxes: `#/sandboxes?status=stale` sets the filter.
+// The address of the view of sandboxes: `#/sandboxes?status=stale` sets the filter, `#/sandboxes/2009521` opens one sandbox.
 
 const VIEW = "#/sandboxes";
 
@@ -8,9 +8,19 @@ export function addressOf(filter) {
   return `${VIEW}?${query}`;
 }
 
-/** Parses what follows the name of the view. Returns null for the view as it was left. */
+/** Returns the address of one sandbox. */
+export const addressOfSandbox = (id) => `${VIEW}/${encodeURIComponent(id)}`;
+
+/** Parses what follows the name of the view. Returns `{filter}`, `{id}`, or neither for the view as it was left. */
 export function parseAddress(rest) {
-  if (!rest.startsWith("?")) return null;
-  const query = new URLSearchParams(rest);
-  return Object.fromEntries(["status", "lab", "search"].map((key) => [key, query.get(key) ?? ""]));
+  if (rest.startsWith("?")) {
+    const query = new URLSearchParams(rest);
+    return { filter: Object.fromEntries(["status", "lab", "search"].map((key) => [key, query.get(key) ?? ""])) };
+  }
+  try {
+    const id = decodeURIComponent(rest.slice(1));
+    return id ? { id } : {};
+  } catch {
+    return {}; // A lone "%".
+  }
 }

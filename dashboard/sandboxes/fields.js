@@ -53,8 +53,12 @@ const createdAt = time("created_at", "Created in CSP");
 const updatedAt = time("updated_at", "Updated");
 const requestedAt = time("deletion_requested_at", "Deletion requested");
 const reason = text("deletion_error", "Failure reason");
+const quarantineReason = text("quarantine_reason", "Quarantine reason");
 const retries = figure("deletion_retry_count", "Retries");
 const sfdc = text("sfdc_account_id", "SFDC id");
+
+const quarantinedFromText = (row) => (row.quarantined_from ? statusName(row.quarantined_from) : "");
+const quarantinedFrom = { ...text("quarantined_from", "Status before the quarantine"), exact: quarantinedFromText };
 
 /** A column of the table only: the API has no such field. */
 const outcome = { key: "niosxaas_outcome", label: "NIOSXaaS", value: niosxaasOutcome, text: niosxaasOutcome };
@@ -62,15 +66,17 @@ const outcome = { key: "niosxaas_outcome", label: "NIOSXaaS", value: niosxaasOut
 /** The columns of the table. */
 export const COLUMNS = [
   id, name, status, lab, caller, idempotencyKey, externalId, allocatedAt, expiresAt, labDuration, createdAt, updatedAt,
-  requestedAt, reason, retries, outcome, sfdc,
+  requestedAt, reason, retries, quarantineReason, outcome, sfdc,
 ];
 
 /** All fields that the API returns, for the details and the CSV file. */
 export const FIELDS = [
   id, name, externalId, status, caller, idempotencyKey, lab,
   allocatedAt, expiresAt, labDuration,
-  requestedAt, retries, time("next_deletion_at", "Next deletion attempt"), reason,
-  createdAt, updatedAt, time("last_synced", "Last written by a sync"), sfdc,
+  requestedAt, text("released_by", "Released by"), retries, time("next_deletion_at", "Next deletion attempt"), reason,
+  text("quarantined_by", "Quarantined by"), time("quarantined_at", "Quarantined"), quarantineReason,
+  time("quarantined_until", "End of the quarantine"), quarantinedFrom,
+  createdAt, time("inserted_at", "Added to the pool"), updatedAt, time("last_synced", "Last written by a sync"), sfdc,
   time("niosxaas_cleaned_at", "NIOSXaaS cleaned"),
   text("niosxaas_cleanup_skipped", "NIOSXaaS skipped because"),
   text("niosxaas_cleanup_failed_reason", "NIOSXaaS failed because"),

@@ -12,16 +12,37 @@ const PUBLISH_INTERVAL_MS = 500; // Sorting 100,000 rows after every page would 
  */
 export function createInventory({ api, params = {}, now, onChange }) {
   const state = { rows: [], unreadable: [], loaded: 0, isLoading: false, isComplete: false, loadedAt: null };
+  const written = new Map(); // The answers to writes during a load, whose pages may be older: rows by id, null for gone.
   let publishedAt = 0;
 
-  function publish(rows) {
-    state.rows = rows;
+  function publish(byId) {
+    for (const [id, row] of written) {
+      if (row === null) byId.delete(id);
+      else if (!(byId.get(id)?.updated_at > row.updated_at)) byId.set(id, row);
+    }
+    state.rows = [...byId.values()];
     publishedAt = performance.now();
+  }
+
+  /** Puts newer rows, from the answers to other requests, in the place of those in the table; `null` removes one. */
+  function put(rowsById) {
+    const byId = new Map(state.rows.map((row) => [row.sandbox_id, row]));
+    let isChanged = false;
+    for (const [id, row] of rowsById) {
+      if (state.isLoading) written.set(id, row);
+      isChanged ||= row === null ? byId.has(id) : JSON.stringify(byId.get(id)) !== JSON.stringify(row);
+      if (row === null) byId.delete(id);
+      else byId.set(id, row);
+    }
+    if (!isChanged) return;
+    state.rows = [...byId.values()];
+    onChange(state);
   }
 
   async function load() {
     state.isLoading = true;
     state.loaded = 0;
+    written.clear();
     onChange(state);
     try {
       await loadPages();
@@ -45,14 +66,14 @@ export function createInventory({ api, params = {}, now, onChange }) {
       const isFirst = state.rows.length === 0;
       const isDue = performance.now() - publishedAt >= PUBLISH_INTERVAL_MS;
       // The rows of a failed first load stay until this load has more.
-      if (!state.isComplete && byId.size > state.rows.length && (isFirst || isDue)) publish([...byId.values()]);
+      if (!state.isComplete && byId.size > state.rows.length && (isFirst || isDue)) publish(byId);
       onChange(state);
     } while (cursor);
-    publish([...byId.values()]);
+    publish(byId);
     state.unreadable = unreadable;
     state.isComplete = true;
     state.loadedAt = now();
   }
 
-  return { load, state };
+  return { load, put, state };
 }

@@ -1,26 +1,33 @@
-// The view "Sandboxes": the table of all sandboxes, with filters, sorting, pages and the export.
+// The view "Sandboxes": the table of all sandboxes, with filters, sorting, pages, the export and the actions of operators.
 
 import { saveCsv, toCsv } from "../lib/csv.js";
 import { errorLine, fill, h, scrollRegion, setText } from "../lib/dom.js";
 import { clockTime, day, number, sandboxes } from "../lib/format.js";
 import { createPager } from "../lib/pager.js";
 import { createPoll } from "../lib/poll.js";
-import { addressOf, parseAddress } from "./address.js";
+import { addressOf, addressOfSandbox, parseAddress } from "./address.js";
+import { performOnAll } from "./bulk-action.js";
+import { createCheckedRows, idsBetween } from "./checked-rows.js";
 import { columnChoice } from "./column-choice.js";
 import { COLUMNS, FIELDS } from "./fields.js";
 import { filterBar } from "./filters.js";
 import { createInventory } from "./inventory.js";
 import { createSelection, pageOf } from "./rows.js";
 import { showSandbox } from "./sandbox-details.js";
+import { createSelectionBar } from "./selection-bar.js";
 import { createTableBody } from "./table-body.js";
 import { createUnreadableList } from "./unreadable-list.js";
 
 const INTERVAL_MS = 60_000;
 
-export function sandboxesView({ api, overview, clock }) {
+export function sandboxesView(context) {
+  const { api, overview, clock, may } = context;
   const select = createSelection();
   let sort = { column: COLUMNS.find(({ key }) => key === "updated_at"), isDescending: true };
-  let selectedRows = []; // The rows that match the filter, in order.
+  let matchingRows = []; // In order.
+  let shownRows = []; // The rows of the current page.
+  const checkedRows = createCheckedRows();
+  let lastChecked = null; // The id where a range begins.
   let loadedRows = null; // The rows that the table was last drawn from.
   let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows.
 
@@ -37,21 +44,30 @@ export function sandboxesView({ api, overview, clock }) {
   const pager = createPager(draw);
   const head = h("tr");
   const body = h("tbody");
-  const renderBody = createTableBody(body, (row) => {
-    details = { id: row.sandbox_id, update: showSandbox(row, clock.now) };
+  const renderBody = createTableBody(body, { onOpen: ({ sandbox_id: id }) => openSandbox(id), onCheck: check });
+  const allOfPage = h("input", { type: "checkbox", "aria-label": "Select all on this page", onclick: checkPage });
+  const selectionBar = createSelectionBar({
+    onAction: performOnChecked,
+    onClear() {
+      checkedRows.clear();
+      draw();
+      allOfPage.focus(); // The button that had the focus is gone.
+    },
   });
   const matchCount = h("p", { class: "found", role: "status" });
   const progress = h("p", { class: "muted" });
+  const showUnknown = h("button", { type: "button", hidden: true, onclick: () => openSandbox(filters.value().search.trim()) });
   const error = errorLine();
   const unreadableList = createUnreadableList();
   const reload = h("button", { type: "button", onclick: () => inventory.state.isLoading || poll.refresh() }, "Reload");
   const exportButton = h("button", { type: "button", disabled: true, onclick: exportCsv }, "Export CSV");
   const node = h("div", { class: "card" },
     filters.node,
-    h("div", { class: "bar-line" }, matchCount, progress, reload, exportButton),
+    h("div", { class: "bar-line" }, matchCount, showUnknown, progress, reload, exportButton),
     error,
     unreadableList.node,
     choice.node,
+    selectionBar.node,
     scrollRegion("Sandboxes", h("table", { class: "sandboxes" },
       h("caption", { class: "hidden" }, "Sandboxes"), h("thead", {}, head), body)),
     pager.node);
@@ -72,6 +88,7 @@ export function sandboxesView({ api, overview, clock }) {
     if (rows !== loadedRows) {
       loadedRows = rows;
       filters.offerLabs(rows);
+      if (isComplete) checkedRows.keepOnly(rows);
       draw();
       updateDetails(rows, isComplete);
     }
@@ -92,17 +109,79 @@ export function sandboxesView({ api, overview, clock }) {
 
   function draw() {
     const { rows } = inventory.state;
-    selectedRows = select(rows, { ...sort, filter: filters.value() });
-    const page = pageOf(selectedRows, pager.page(), pager.size());
+    const filter = filters.value();
+    matchingRows = select(rows, { ...sort, filter });
+    const page = pageOf(matchingRows, pager.page(), pager.size());
+    shownRows = page.rows;
     pager.show(page.page, page.pages);
-    renderBody(page.rows, choice.columns());
-    setText(matchCount, selectedRows.length === rows.length
+    renderBody(shownRows, choice.columns(), mayAct() ? checkedRows.has : null);
+    setText(matchCount, matchingRows.length === rows.length
       ? sandboxes(rows.length)
-      : `${number(selectedRows.length)} of ${sandboxes(rows.length)} match`);
+      : `${number(matchingRows.length)} of ${sandboxes(rows.length)} match`);
+    offerUnknown(filter.search.trim());
+    drawSelection();
+  }
+
+  function drawSelection() {
+    selectionBar.node.hidden = !mayAct();
+    selectionBar.show(checkedRows.size() > 0 ? checkedRows.among(inventory.state.rows) : []);
+    const checked = shownRows.filter(({ sandbox_id: id }) => checkedRows.has(id)).length;
+    allOfPage.checked = checked > 0 && checked === shownRows.length;
+    allOfPage.indeterminate = checked > 0 && checked < shownRows.length;
+  }
+
+  /** A search for an id may be about a sandbox that has left the pool. */
+  function offerUnknown(search) {
+    const isId = search !== "" && !/\s/.test(search);
+    showUnknown.hidden = !inventory.state.isComplete || matchingRows.length > 0 || !isId;
+    setText(showUnknown, `Show what is known of ${search}`);
+  }
+
+  const mayAct = () => may("operator");
+
+  /** Checks or unchecks a row; with the shift key, all rows from the one before. */
+  function check({ sandbox_id: id }, { target, shiftKey }) {
+    const ids = shiftKey ? idsBetween(shownRows.map((row) => row.sandbox_id), lastChecked, id) : [id];
+    checkedRows.set(ids, target.checked);
+    lastChecked = id;
+    draw();
+  }
+
+  function checkPage() {
+    checkedRows.set(shownRows.map(({ sandbox_id: id }) => id), allOfPage.checked);
+    draw();
+  }
+
+  async function performOnChecked(action) {
+    const newer = await performOnAll(action, checkedRows.among(inventory.state.rows), context);
+    if (!newer) return;
+    checkedRows.set(newer.keys(), false);
+    inventory.put(newer);
+    draw();
+    poll.refresh(); // The refused ones are not as the table has them.
+  }
+
+  /** Opens the details of a sandbox, which the table may not have. */
+  function openSandbox(id) {
+    const address = addressOfSandbox(id);
+    history.replaceState(null, "", address);
+    details = {
+      id,
+      update: showSandbox({
+        id,
+        row: inventory.state.rows.find((row) => row.sandbox_id === id) ?? null,
+        context,
+        onRow: (changed, row) => inventory.put([[changed, row]]),
+        onClose() {
+          if (details?.id === id) details = null;
+          if (location.hash === address) showAddress();
+        },
+      }),
+    };
   }
 
   function drawHead() {
-    fill(head, choice.columns().map((column) => {
+    fill(head, mayAct() && h("th", { scope: "col", class: "select" }, allOfPage), choice.columns().map((column) => {
       const isSorted = column.key === sort.column.key;
       const direction = isSorted ? (sort.isDescending ? "descending" : "ascending") : "none";
       return h("th", { scope: "col", "aria-sort": direction, "data-key": column.key },
@@ -112,7 +191,8 @@ export function sandboxesView({ api, overview, clock }) {
 
   /** Follows an address. The bare one of the view, in the navigation, keeps the filter. */
   function open(rest) {
-    const filter = parseAddress(rest);
+    const { filter, id } = parseAddress(rest);
+    if (id) return openSandbox(id);
     if (filter) {
       filters.set(filter);
       pager.reset();
@@ -137,7 +217,7 @@ export function sandboxesView({ api, overview, clock }) {
   }
 
   function exportCsv() {
-    saveCsv(`sandboxes-${day(clock.now())}.csv`, toCsv(FIELDS, selectedRows));
+    saveCsv(`sandboxes-${day(clock.now())}.csv`, toCsv(FIELDS, matchingRows));
   }
 
   drawHead();

@@ -2,37 +2,43 @@
 
 import { h, setText } from "../lib/dom.js";
 
-/** Returns a function that renders rows. `onOpen(row)` is called by the button in the first column. */
-export function createTableBody(tbody, onOpen) {
+/**
+ * Returns a function that renders rows. `onOpen(row)` is called by the button with the id. `onCheck(row, event)` is called
+ * by the check box of a row; without `isChecked(id)` there are none.
+ */
+export function createTableBody(tbody, { onOpen, onCheck }) {
   let lines = new Map(); // The rendered rows, by sandbox id.
   let columnKeys = "";
 
-  return function render(rows, columns) {
-    const newColumnKeys = columns.map(({ key }) => key).join();
+  return function render(rows, columns, isChecked = null) {
+    const newColumnKeys = [isChecked !== null, ...columns.map(({ key }) => key)].join();
     if (newColumnKeys !== columnKeys) {
       tbody.replaceChildren();
       lines = new Map();
       columnKeys = newColumnKeys;
     }
-    const newLines = new Map(rows.map(({ sandbox_id: id }) => [id, lines.get(id) ?? createLine(columns, onOpen)]));
+    const newLines = new Map(rows.map(({ sandbox_id: id }) => [id, lines.get(id) ?? createLine(columns, isChecked, { onOpen, onCheck })]));
     for (const [id, line] of lines) if (!newLines.has(id)) line.node.remove();
     lines = newLines;
     rows.forEach((row, index) => {
       const line = lines.get(row.sandbox_id);
-      line.update(row);
+      line.update(row, isChecked?.(row.sandbox_id));
       if (tbody.children[index] !== line.node) tbody.insertBefore(line.node, tbody.children[index] ?? null);
     });
   };
 }
 
-function createLine(columns, onOpen) {
+function createLine(columns, isChecked, { onOpen, onCheck }) {
   let current = null;
+  const box = isChecked && h("input", { type: "checkbox", onclick: (event) => onCheck(current, event) });
   const cells = columns.map((column) => createCell(column, () => onOpen(current)));
   return {
-    node: h("tr", {}, cells.map(({ node }) => node)),
-    update(row) {
+    node: h("tr", {}, box && h("td", { class: "select" }, box), cells.map(({ node }) => node)),
+    update(row, checked) {
+      if (box) box.checked = checked;
       if (row === current) return;
       current = row;
+      box?.setAttribute("aria-label", `Select ${row.sandbox_id}`);
       for (const cell of cells) cell.update(row);
     },
   };

@@ -7,7 +7,8 @@ const POOL = 20_000;
 const LOADS = 5;
 const MAX_MS = 1000;
 const TIME_FIELDS = new Set([
-  "allocated_at", "expires_at", "deletion_requested_at", "next_deletion_at", "created_at", "updated_at", "last_synced", "niosxaas_cleaned_at",
+  "allocated_at", "expires_at", "deletion_requested_at", "next_deletion_at", "created_at", "inserted_at", "updated_at", "last_synced",
+  "niosxaas_cleaned_at", "quarantined_at", "quarantined_until",
 ]);
 const timeout = 180_000;
 let all, page, assertNoErrors, signIn, openView, openSandboxes, exportedRows;

@@ -8,7 +8,11 @@ process.env.TZ = "Europe/Zurich";
 const load = (name) => import(new URL(`../../dashboard/${name}.js`, import.meta.url));
 const { csvField, toCsv } = await load("lib/csv");
 const { NO_LAB, createSelection, filterRows, labsOf, pageOf, sortRows } = await load("sandboxes/rows");
-const { addressOf, parseAddress } = await load("sandboxes/address");
+const { ACTIONS, holderText } = await load("sandboxes/actions");
+const { addressOf, addressOfSandbox, parseAddress } = await load("sandboxes/address");
+const { createCheckedRows, idsBetween } = await load("sandboxes/checked-rows");
+const { createInventory } = await load("sandboxes/inventory");
+const { forEach, perform } = await load("sandboxes/perform");
 const { FIELDS, niosxaasOutcome } = await load("sandboxes/fields");
 const format = await load("lib/format");
 const { backoffMs, createPoll } = await load("lib/poll");
@@ -157,13 +161,21 @@ describe("addresses", () => {
       { status: "stale", lab: "", search: "" },
       { status: "", lab: "a&b=c #1/2", search: "50 % ü" },
       { status: "allocated", lab: NO_LAB, search: "" },
-    ]) assert.deepEqual(parseAddress(addressOf(filter).replace("#/sandboxes", "")), filter);
+    ]) assert.deepEqual(parseAddress(addressOf(filter).replace("#/sandboxes", "")), { filter });
     assert.equal(addressOf({}), "#/sandboxes?");
   });
 
   test("the bare address of the view has no filter, and one without values has every filter empty", () => {
-    assert.equal(parseAddress(""), null);
-    assert.deepEqual(parseAddress("?"), { status: "", lab: "", search: "" });
+    assert.deepEqual(parseAddress(""), {});
+    assert.deepEqual(parseAddress("?"), { filter: { status: "", lab: "", search: "" } });
+  });
+
+  test("an address leads to one sandbox, whatever its id", () => {
+    for (const id of ["2009521", "a/b?c#d", "50 %"]) {
+      assert.deepEqual(parseAddress(addressOfSandbox(id).replace("#/sandboxes", "")), { id });
+    }
+    assert.deepEqual(parseAddress("/"), {});
+    assert.deepEqual(parseAddress("/%"), {});
   });
 });
 
@@ -399,6 +411,129 @@ describe("runs", () => {
       "bad", "Nothing was marked stale: too many", "No heartbeat for 1 min: its broker may have died. The next run takes over.",
     ]);
     assert.deepEqual(notesOf({ state: "succeeded", updated_at: 0, error: null, counts: {} }, 60), []);
+  });
+});
+
+describe("actions", () => {
+  const held = { sandbox_id: "7", status: "allocated", allocated_to_track: "play-7", track_name: "dns", expires_at: 1_774_000_000 };
+  const allowed = (row) => ACTIONS.filter((action) => action.allows(row)).map(({ name }) => name).join(" ");
+
+  test("each status allows its actions, and only a sandbox that nobody has held is restored", () => {
+    assert.equal(allowed({ status: "available" }), "quarantine delete");
+    assert.equal(allowed(held), "release extend quarantine");
+    assert.equal(allowed({ ...held, status: "pending_deletion" }), "");
+    assert.equal(allowed({ status: "stale" }), "quarantine delete");
+    assert.equal(allowed({ ...held, status: "deletion_failed" }), "delete");
+    assert.equal(allowed({ status: "quarantined", quarantined_from: "stale" }), "restore delete");
+    assert.equal(allowed({ ...held, status: "quarantined", quarantined_from: "allocated" }), "delete");
+    assert.equal(allowed({ status: "new_one" }), "");
+  });
+
+  test("the holder is named with its lab and the end of its allocation", () => {
+    assert.equal(holderText(held, 1_773_996_400), "play-7 of lab dns holds it until 2026-03-20 10:46 (in 1 h).");
+    assert.equal(holderText(held, 1_774_000_060), "play-7 of lab dns holds it; its time was over at 2026-03-20 10:46 (1 min ago).");
+    assert.equal(holderText({ ...held, track_name: null, expires_at: null }, 0), "play-7 holds it.");
+    assert.equal(holderText({ ...held, status: "deletion_failed" }, 0), "Nobody holds it; play-7 of lab dns held it last.");
+    assert.equal(holderText({ status: "available" }, 0), "Nobody holds it, or has held it.");
+  });
+
+  test("the end of a quarantine depends on whether a sandbox was held", () => {
+    const effect = (...rows) => ACTIONS.find(({ name }) => name === "quarantine").accountEffect(rows);
+    const free = { status: "available" };
+    assert.match(effect(free), /can be restored\.$/);
+    assert.match(effect(held), /nobody gets it\. One that had a holder can only be deleted\.$/);
+    assert.match(effect(free, held), /can be restored\. One that had a holder can only be deleted\.$/);
+  });
+
+  test("an action is repeated only if the broker refused it for its rate", async () => {
+    const release = ACTIONS[0];
+    const apiWith = (...answers) => ({ calls: [], async post(path, body) {
+      this.calls.push([path, body]);
+      const answer = answers.shift();
+      if (answer instanceof Error) throw answer;
+      return answer;
+    } });
+    const error = (status) => new ApiError("no", { status, retryAfter: 0.001 });
+    const limited = apiWith(error(429), error(429), { status: "pending_deletion" });
+    assert.deepEqual(await perform(limited, release, "a/b", { reason: "x" }), { row: { status: "pending_deletion" } });
+    assert.deepEqual(limited.calls[2], ["/admin/sandboxes/a%2Fb/release", { reason: "x" }]);
+    const refused = error(409);
+    assert.deepEqual(await perform(apiWith(refused), release, "7", {}), { error: refused });
+    for (const status of [0, 400, 503]) {
+      const api = apiWith(error(status), {});
+      await assert.rejects(perform(api, release, "7", {}), { status });
+      assert.equal(api.calls.length, 1);
+    }
+    await assert.rejects(perform(apiWith(...Array.from({ length: 9 }, () => error(429))), release, "7", {}), { status: 429 });
+  });
+
+  test("each item has one result, whichever fail, and at most so many run at once", async () => {
+    let running = 0;
+    let most = 0;
+    const results = [];
+    await forEach([...Array(20).keys()], async (item) => {
+      most = Math.max(most, running += 1);
+      await new Promise((resolve) => setImmediate(resolve));
+      running -= 1;
+      if (item % 3 === 0) throw new ApiError("no");
+      return { row: item };
+    }, (item, result) => results.push([item, result.row ?? result.error.message]), () => false, 4);
+    assert.equal(most, 4);
+    assert.deepEqual(results.sort(([a], [b]) => a - b), [...Array(20).keys()].map((item) => [item, item % 3 === 0 ? "no" : item]));
+  });
+
+  test("no item is begun after the stop", async () => {
+    let begun = 0;
+    await forEach([...Array(20).keys()], async () => ({ row: begun += 1 }), () => {}, () => begun >= 5, 2);
+    assert.ok(begun >= 5 && begun <= 6, String(begun));
+  });
+
+  test("a range of checked rows follows the page, in both directions", () => {
+    const page = ["4", "9", "1", "7"];
+    assert.deepEqual(idsBetween(page, "9", "7"), ["9", "1", "7"]);
+    assert.deepEqual(idsBetween(page, "1", "4"), ["4", "9", "1"]);
+    assert.deepEqual(idsBetween(page, null, "1"), ["1"]);
+  });
+
+  test("sandboxes that leave the pool are no longer checked", () => {
+    const checked = createCheckedRows();
+    const rows = ["1", "2", "3"].map((id) => ({ sandbox_id: id }));
+    checked.set(["1", "3"], true);
+    checked.keepOnly(rows.slice(0, 2));
+    assert.deepEqual(checked.among(rows), [rows[0]]);
+    checked.set(["1"], false);
+    assert.equal(checked.size(), 0);
+  });
+});
+
+describe("inventory", () => {
+  const row = (id, updatedAt) => ({ sandbox_id: id, updated_at: updatedAt });
+
+  test("the answer to a write is kept by a load that began before it", async () => {
+    const inventory = createInventory({ api: { get: async (path, { cursor }) => pages[cursor ?? 0]() }, now: () => 0, onChange: () => {} });
+    const pages = [
+      () => ({ sandboxes: [row("1", 5), row("2", 5), row("3", 5)], cursor: 1 }),
+      () => {
+        inventory.put([["1", row("1", 6)], ["2", null], ["3", row("3", 6)]]);
+        return { sandboxes: [row("3", 9), row("4", 5)], cursor: null };
+      },
+    ];
+    await inventory.load();
+    assert.deepEqual(inventory.state.rows.map((one) => [one.sandbox_id, one.updated_at]), [["1", 6], ["3", 9], ["4", 5]]);
+    // The next load has it itself.
+    pages[1] = () => ({ sandboxes: [], cursor: null });
+    await inventory.load();
+    assert.deepEqual(inventory.state.rows.map((one) => one.updated_at), [5, 5, 5]);
+  });
+
+  test("rows are published only if one of them changes", () => {
+    let changes = 0;
+    const inventory = createInventory({ api: {}, now: () => 0, onChange: () => { changes += 1; } });
+    inventory.put([["1", row("1", 5)]]);
+    inventory.put([["1", row("1", 5)], ["2", null]]);
+    assert.equal(changes, 1);
+    inventory.put([["1", null]]);
+    assert.deepEqual(inventory.state.rows, []);
   });
 });
 
