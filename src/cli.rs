@@ -69,7 +69,7 @@ pub enum Job {
         #[arg(long)]
         retry_failed: bool,
     },
-    /// Retire overdue allocations.
+    /// Retire overdue allocations, and end quarantines whose time is over.
     AutoExpire {
         /// Retire every overdue allocation, without the limit of `MAX_EXPIRE_FRACTION`.
         #[arg(long)]

@@ -54,7 +54,7 @@ pub struct Sandbox {
     pub lab_duration_hours: u32,
     /// Time of the release or expiry.
     pub deletion_requested_at: Option<UnixSeconds>,
-    /// The name of the principal that released or deleted it; `None` if it expired, or an earlier version released it.
+    /// The name of the principal or job that released or deleted it, if the item says so.
     pub released_by: Option<String>,
     /// Its current quarantine, or the one that ended with its deletion.
     pub quarantine: Quarantine,

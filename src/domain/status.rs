@@ -108,7 +108,7 @@ pub enum Transition {
 
 impl Transition {
     /// Returns the quarantine of a sandbox in the status `from`; `None` if that status cannot be quarantined. A sandbox
-    /// that is being deleted cannot: an account without a sandbox that says so could be deleted meanwhile.
+    /// that is being deleted cannot, because a run of cleanup may be deleting its account at that moment.
     #[must_use]
     pub const fn quarantine(from: Status) -> Option<Self> {
         match from {

@@ -144,7 +144,8 @@ impl PoolStore {
                 until,
                 record,
             } => {
-                let mut actions = vec![self.quarantine_end(sandbox, *until, now)?];
+                let mut actions =
+                    vec![self.quarantine_end(sandbox, *until, &record.author.name, now)?];
                 actions.extend(self.audit_actions(record)?);
                 actions
             }

@@ -39,6 +39,11 @@ async fn commands_print_their_result_and_return_an_exit_code() {
     assert_eq!((code, &json(&stdout)["inserted"]), (0, &25.into()));
     let (code, stdout, _) = run(&["table", "migrate"]).await;
     assert_eq!((code, &json(&stdout)["allocated"]), (0, &0.into()));
+    let (code, stdout, stderr) = run(&["table", "to-fastapi"]).await;
+    let expected = serde_json::json!({
+        "converted": 0, "skipped": 0, "unreadable": 0, "brokers_seen": false
+    });
+    assert_eq!((code, json(&stdout), stderr.as_str()), (0, expected, ""));
     simulator.inject([sandbox_broker::csp::simulator::Fault::always(
         sandbox_broker::csp::simulator::FaultKind::Status { code: 401 },
     )]);

@@ -211,6 +211,12 @@ async fn no_job_touches_a_quarantined_sandbox() {
         broker.client.job(job).await;
         assert_eq!(in_quarantine().await, before, "{job}");
     }
+    let bulk_delete = "/v1/admin/bulk-delete?status=quarantined";
+    let refused = broker.client.admin(Method::POST, bulk_delete).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code()),
+        (400, "INVALID_PARAMETER".to_owned())
+    );
     assert_eq!(simulator.accounts().len(), 6);
     assert_eq!(pool.sandboxes().await.len(), 6, "none was inserted again");
 }
@@ -300,6 +306,7 @@ async fn quarantine_ends_at_its_time_in_the_pool_or_in_deletion() {
     let deleted = shown(&broker, &held).await;
     assert_eq!(deleted["quarantine_reason"], "its licence has expired");
     assert_eq!(deleted["deletion_requested_at"], until.0);
+    assert_eq!(deleted["released_by"], "auto-expire");
 
     // It is a candidate again at once, and the one that had a holder is deleted.
     let callers = (0..3).map(|n| format!("again-{n}"));

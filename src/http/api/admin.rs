@@ -120,7 +120,7 @@ pub(crate) struct AdminSandboxBody {
     pub lab_duration_hours: u32,
     /// When it was released or expired.
     pub deletion_requested_at: Option<UnixSeconds>,
-    /// The name of the token with which it was released or deleted; `null` if it expired.
+    /// The name of the principal or job that released or deleted it; `null` if that is not known.
     pub released_by: Option<String>,
     /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,

@@ -128,6 +128,9 @@ struct ExpiryParams {
 /// Allocations whose duration and grace period are over change to `pending_deletion`. If they are more than
 /// `MAX_EXPIRE_FRACTION` of ten or more, a clock may be wrong: the run defers them, and a run at least ten minutes later
 /// that finds the same retires them.
+///
+/// Then ends the quarantines whose time is over: a sandbox that never had a holder returns to the pool, any other
+/// changes to `pending_deletion`.
 #[utoipa::path(
     post,
     path = "/admin/auto-expire",

@@ -1,4 +1,5 @@
-//! The end of a quarantine by a job, and the record of whether CSP lists a quarantined sandbox.
+//! The changes of quarantined sandboxes by jobs and commands: the end of a quarantine, the record of whether CSP lists a
+//! sandbox, and the conversion for the FastAPI service.
 
 use aws_sdk_dynamodb::{
     error::BuildError,
@@ -17,12 +18,13 @@ use crate::{
 };
 
 impl PoolStore {
-    /// Returns the end of the quarantine of `sandbox` that was to last `until` then: a sandbox that never had a holder
-    /// returns to the pool, any other is deleted.
+    /// Returns the end of the quarantine of `sandbox` that was to last `until` then, in the name of the job `by`: a
+    /// sandbox that never had a holder returns to the pool, any other is deleted.
     pub(super) fn quarantine_end(
         &self,
         sandbox: &Sandbox,
         until: UnixSeconds,
+        by: &str,
         now: UnixSeconds,
     ) -> Result<TransactWriteItem, BuildError> {
         let end = sandbox.quarantine_end();
@@ -31,7 +33,8 @@ impl PoolStore {
             .expression_attribute_values(":until", number(until.0));
         let update = match end.to() {
             Status::PendingDeletion => update
-                .update_expression(RETIRE)
+                .update_expression(format!("{RETIRE}, released_by = :by"))
+                .expression_attribute_values(":by", string(by))
                 .condition_expression("#status = :from AND quarantined_until = :until"),
             // Only if CSP lists it, according to the item as it is at the time of the write.
             Status::Available => restore(update).condition_expression(format!(

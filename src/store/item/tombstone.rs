@@ -46,7 +46,7 @@ pub struct Tombstone {
     /// Time of the release or expiry, or of the operator's deletion, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_requested_at: Option<i64>,
-    /// The name of the principal that released or deleted it.
+    /// The name of the principal or job that released or deleted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<String>,
     /// Failed attempts to delete it from CSP.
