@@ -124,8 +124,9 @@ export function sandboxesView(context) {
 
   function drawSelection() {
     selectionBar.node.hidden = !mayAct();
-    selectionBar.show(checkedRows.size() > 0 ? checkedRows.among(inventory.state.rows) : []);
-    const checked = shownRows.filter(({ sandbox_id: id }) => checkedRows.has(id)).length;
+    const checkedInPool = checkedRows.size() > 0 ? checkedRows.among(inventory.state.rows) : [];
+    const checked = checkedRows.among(shownRows).length;
+    selectionBar.show(checkedInPool, checkedInPool.length - checked);
     allOfPage.checked = checked > 0 && checked === shownRows.length;
     allOfPage.indeterminate = checked > 0 && checked < shownRows.length;
   }

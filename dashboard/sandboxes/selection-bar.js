@@ -12,9 +12,13 @@ export function createSelectionBar({ onAction, onClear }) {
   const clear = h("button", { type: "button", onclick: onClear }, "Clear selection");
   return {
     node: h("div", { class: "bar-line selection", role: "group", "aria-label": "Selected sandboxes" }, count, buttons, clear),
-    /** Shows the actions that the state of at least one of the rows allows, with the number of those. */
-    show(rows) {
-      setText(count, rows.length ? `${sandboxes(rows.length)} selected` : "No sandbox selected");
+    /**
+     * Shows the actions that the state of at least one of the rows allows, with the number of those. `elsewhere` of the
+     * rows are not on the page.
+     */
+    show(rows, elsewhere) {
+      const rest = elsewhere > 0 ? `, ${number(elsewhere)} of them not on this page` : "";
+      setText(count, rows.length ? `${sandboxes(rows.length)} selected${rest}` : "No sandbox selected");
       ACTIONS.forEach((action, index) => {
         const allowed = rows.filter(action.allows).length;
         buttons[index].hidden = allowed === 0;

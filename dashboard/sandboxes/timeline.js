@@ -6,6 +6,7 @@ import { recordItem } from "../lib/audit-record.js";
 /** `onLoaded(known)` receives the broker's answer whenever the newest events have been loaded, or `null` if it knows nothing. */
 export function createTimeline({ api, clock, id, onLoaded }) {
   const path = `/admin/sandboxes/${encodeURIComponent(id)}`;
+  const heading = h("h3", { tabindex: "-1" }, "Timeline");
   const list = h("ul", { class: "records", role: "list", "aria-label": "Timeline, newest first" });
   const state = h("p", { class: "muted" }, "Loading …");
   const error = errorLine();
@@ -53,6 +54,7 @@ export function createTimeline({ api, clock, id, onLoaded }) {
   }
 
   function show(text) {
+    if (document.activeElement === retry) heading.focus(); // The button is hidden below.
     setText(state, text);
     setText(error, "");
     retry.hidden = true;
@@ -65,5 +67,5 @@ export function createTimeline({ api, clock, id, onLoaded }) {
     retry.hidden = false;
   }
 
-  return { node: h("section", {}, h("h3", {}, "Timeline"), state, error, retry, list, more), load };
+  return { node: h("section", {}, heading, state, error, retry, list, more), load };
 }

@@ -196,7 +196,7 @@ test("several sandboxes are released at once, with one result for each", { timeo
   await page.getByRole("combobox", { name: "Status" }).selectOption("");
   await page.getByRole("searchbox", { name: "Search" }).fill(free.sandbox_id);
   await page.getByRole("checkbox", { name: `Select ${free.sandbox_id}`, exact: true }).check();
-  await bar.getByText("5 sandboxes selected").waitFor();
+  await bar.getByText("5 sandboxes selected, 4 of them not on this page").waitFor();
 
   // The page changes under the operator: one is released by its caller, and the request for another one is lost.
   const [refused, lost] = held;
