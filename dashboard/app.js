@@ -109,7 +109,7 @@ async function checkRole() {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     // The console's own requests report any other problem.
-    if (error.status === 403 && session === checked) showSignIn({ message: signInError(error) });
+    if (error.status === 403 && session === checked) showSignIn({ message: signInError(error, checked.token) });
   }
 }
 
@@ -122,7 +122,7 @@ function signOut() {
 function loadBalancerNotice(name) {
   return h("div", { class: "notice" },
     h("p", {}, "The load balancer still signs you in as ", h("bdi", {}, name),
-      ", with your organisation's single sign-on, and this page cannot end that. Sign out there, or close the browser."),
+      ", with your organisation's single sign-on, and this page cannot end that. It ends by itself after some hours. To end it now, sign out at your organisation's provider, and delete the cookies of this site in the browser."),
     h("button", { type: "button", onclick: start }, "Continue as before"));
 }
 
@@ -134,9 +134,8 @@ async function start() {
     openConsole(await fetchSession(base, token));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 401 && token === null) showSignIn();
-    else if (error.status === 401) startWithoutToken();
-    else if (error.status === 403) showSignIn({ message: signInError(error) });
+    if (error.status === 401 && token !== null) startWithoutToken();
+    else if (error.status === 401 || error.status === 403) showSignIn({ message: signInError(error, token) });
     else showStartProblem(error);
   }
 }

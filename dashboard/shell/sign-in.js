@@ -41,7 +41,7 @@ export function signInForm({ base, message = null, onSignedIn, ...options }) {
       onSignedIn(await fetchSession(base, token));
     } catch (cause) {
       if (!(cause instanceof ApiError)) throw cause;
-      showError(signInError(cause));
+      showError(signInError(cause, token));
     } finally {
       button.disabled = false;
       setText(button, "Sign in");
@@ -91,7 +91,7 @@ function loadBalancerNotice({ base, onSignedIn }) {
       onSignedIn(await fetchSession(base, null));
     } catch (cause) {
       if (!(cause instanceof ApiError)) throw cause;
-      setText(state, cause.status === 401 ? "You are not signed in at the load balancer yet." : cause.message);
+      setText(state, signInError(cause, null) ?? "You are not signed in at the load balancer yet.");
     }
   }
   return h("div", { class: "notice" },
@@ -101,8 +101,12 @@ function loadBalancerNotice({ base, onSignedIn }) {
     state, go);
 }
 
-/** Returns why the broker did not accept a token. */
-export function signInError({ status, message, retryAfter }) {
+/**
+ * Returns why the broker did not accept a token. Without a token, returns why it did not accept the person whom the load
+ * balancer has signed in, or null if that has signed in nobody.
+ */
+export function signInError({ status, message, retryAfter }, token) {
+  if (token === null) return status === 401 && !message.includes("load balancer") ? null : message;
   if (status === 401) return "The token is not valid.";
   if (status === 403) return "This is a track token. The dashboard needs a token with the role viewer, operator or admin.";
   if (status === 429) return `Too many attempts. Try again in ${retryAfter ?? "a few"} seconds.`;
