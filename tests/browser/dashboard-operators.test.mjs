@@ -131,9 +131,14 @@ test("a person whom the load balancer signed in needs no token, and signing out 
   isSignedIn = true;
   await dialog.getByRole("button", { name: "Continue" }).click();
   await dialog.waitFor({ state: "detached" });
+
+  // A person without a role is told so in the words of the broker.
+  await page.route("**/admin/me", (route) => route.fulfill({ status: 403, json: { error: { code: "FORBIDDEN", message: "jo is signed in, but has no role here." } } }));
+  await page.reload();
+  await page.getByRole("alert").getByText("jo is signed in, but has no role here.").waitFor();
   await page.close();
   balancer.stop();
-  expectErrors(/status of 401/);
+  expectErrors(/status of 40[13]/);
   assertNoErrors();
 });
 
