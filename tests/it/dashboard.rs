@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode, header};
 use sandbox_broker::{
     clock::UnixSeconds,
     csp::simulator::{Call, Fault, FaultKind},
-    domain::{Flow, PoolCounts, SAMPLE_SPAN, SandboxId},
+    domain::{Activity, AuditAction, Flow, PoolCounts, Role, SAMPLE_SPAN, SandboxId},
     store::Change,
 };
 use serde_json::{Value, json};
@@ -298,4 +298,21 @@ async fn endpoints_of_the_dashboard_are_for_admins_only() {
             .bearer_auth(crate::support::TRACK);
         assert_eq!(broker.client.send(track).await.status, 403, "{path}");
     }
+}
+
+#[test]
+fn lists_of_the_dashboard_have_every_value_of_the_api() {
+    let has = |file: &str, name: &str| {
+        assert!(file.contains(&format!("\"{name}\"")), "{name} is missing");
+    };
+    let activities = include_str!("../../dashboard/pauses/activities.js");
+    Activity::ALL
+        .iter()
+        .for_each(|one| has(activities, one.as_str()));
+    let actions = include_str!("../../dashboard/audit/filter-form.js");
+    AuditAction::ALL
+        .iter()
+        .for_each(|one| has(actions, one.as_str()));
+    let roles = include_str!("../../dashboard/tokens/create-token.js");
+    Role::ALL.iter().for_each(|one| has(roles, one.as_str()));
 }
