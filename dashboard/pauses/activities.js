@@ -38,6 +38,3 @@ export const activityName = (activity) => ACTIVITIES.find(({ key }) => key === a
 export function pauseText({ author, since, until }) {
   return `since ${dateTime(since)} by ${author}, ${until ? `until ${dateTime(until)}` : "until somebody ends it"}`;
 }
-
-/** The pauses that are in force: one with an end is over by itself. */
-export const inForce = (pauses, now) => pauses.filter(({ until }) => until === null || until > now);

@@ -2,13 +2,12 @@
 
 import { observable } from "../lib/observable.js";
 import { createPoll } from "../lib/poll.js";
-import { inForce } from "./activities.js";
 
 // The broker answers from the table, so that a page shows a pause that any broker has set within ten seconds.
 const INTERVAL_MS = 5000;
 
 /** `list` holds the pauses, or null until they are known; `error` the message of the last failed poll, or null. */
-export function createPauseState({ api, clock }) {
+export function createPauseState({ api }) {
   const list = observable(null);
   const error = observable(null);
   const poll = createPoll({
@@ -17,7 +16,7 @@ export function createPauseState({ api, clock }) {
     run: async () => {
       const { pauses } = await api.get("/admin/pauses");
       error.set(null);
-      list.set(inForce(pauses, clock.now()));
+      list.set(pauses);
     },
   });
   return { list, error, start: poll.start, stop: poll.stop, refresh: poll.refresh };

@@ -36,7 +36,7 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
   const overviewError = observable(null);
   const announcer = createAnnouncer(page.announcer);
   const runs = createRunTracker({ api, onFinished });
-  const pauses = createPauseState({ api, clock });
+  const pauses = createPauseState({ api });
   const context = { api, clock, session, may, overview, runs, pauses, announce: announcer.announce };
 
   function showOverview(data) {

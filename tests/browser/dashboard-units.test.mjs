@@ -24,7 +24,7 @@ const { ApiError, createApi } = await load("lib/api");
 const { fromLocalInput, toLocalInput } = await load("lib/local-time");
 const auditFilter = await load("audit/filter");
 const { readAll, readPage } = await load("audit/reader");
-const { inForce, pauseText } = await load("pauses/activities");
+const { pauseText } = await load("pauses/activities");
 const tokenText = await load("tokens/token-text");
 const { RECORD_COLUMNS, actionName, actorText, changeTexts } = await load("lib/audit-record");
 
@@ -695,12 +695,6 @@ describe("audit", () => {
 });
 
 describe("pauses", () => {
-  test("a pause that has ended is not in force", () => {
-    const pauses = [{ activity: "sync", until: null }, { activity: "expiry", until: 100 }];
-    assert.deepEqual(inForce(pauses, 100).map(({ activity }) => activity), ["sync"]);
-    assert.equal(inForce(pauses, 99).length, 2);
-  });
-
   test("a pause says who set it and when it ends", () => {
     const pause = { author: "ada", since: 1_774_000_000, until: null };
     assert.equal(pauseText(pause), "since 2026-03-20 10:46 by ada, until somebody ends it");
