@@ -3,19 +3,19 @@
 const MAX_BACKOFF_MS = 5 * 60_000;
 
 /**
- * Returns the wait after a number of consecutive failures, in ms: it doubles each time up to five minutes, and is never
- * shorter than the broker's `Retry-After`.
+ * Returns the wait after a number of consecutive failures, in ms: it doubles each time up to `maxMs`, and is never shorter
+ * than the broker's `Retry-After`.
  */
-export function backoffMs(failures, intervalMs, retryAfterSeconds = null) {
-  const wait = Math.min(intervalMs * 2 ** Math.min(failures - 1, 20), Math.max(MAX_BACKOFF_MS, intervalMs));
+export function backoffMs(failures, intervalMs, retryAfterSeconds = null, maxMs = MAX_BACKOFF_MS) {
+  const wait = Math.min(intervalMs * 2 ** Math.min(failures - 1, 20), Math.max(maxMs, intervalMs));
   return Math.max(wait, (retryAfterSeconds ?? 0) * 1000);
 }
 
 /**
- * Calls `run` every `intervalMs` between `start()` and `stop()`. `onFailure(error, waitMs)` is called after each failure.
- * `page` supplies `hidden` and the `visibilitychange` event.
+ * Calls `run` every `intervalMs` between `start()` and `stop()`. `onFailure(error, waitMs)` is called after each failure;
+ * `maxBackoffMs` bounds the wait after it. `page` supplies `hidden` and the `visibilitychange` event.
  */
-export function createPoll({ run, intervalMs, onFailure = () => {}, page = document }) {
+export function createPoll({ run, intervalMs, maxBackoffMs, onFailure = () => {}, page = document }) {
   let timer = null;
   let isActive = false;
   let isRunning = false;
@@ -34,7 +34,7 @@ export function createPoll({ run, intervalMs, onFailure = () => {}, page = docum
       failures = 0;
     } catch (error) {
       failures += 1;
-      wait = backoffMs(failures, intervalMs, error.retryAfter);
+      wait = backoffMs(failures, intervalMs, error.retryAfter, maxBackoffMs);
       notBefore = error.retryAfter ? Date.now() + error.retryAfter * 1000 : 0;
       if (isActive) onFailure(error, wait);
     }

@@ -12,6 +12,7 @@ export function createPauseState({ api }) {
   const error = observable(null);
   const poll = createPoll({
     intervalMs: INTERVAL_MS,
+    maxBackoffMs: INTERVAL_MS, // Otherwise a page would show them minutes late after an outage.
     onFailure: ({ message }) => error.set(message),
     run: async () => {
       const { pauses } = await api.get("/admin/pauses");

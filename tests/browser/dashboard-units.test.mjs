@@ -240,6 +240,8 @@ describe("poll", () => {
     assert.equal(backoffMs(1, 10_000, 30), 30_000);
     assert.equal(backoffMs(9, 10_000, 600), 600_000);
     assert.equal(backoffMs(1000, 2000), 300_000);
+    assert.equal(backoffMs(9, 5000, null, 5000), 5000);
+    assert.equal(backoffMs(9, 5000, 30, 5000), 30_000);
   });
 
   test("a poll runs immediately, then at its interval, until it is stopped", resettingTimers(async () => {
