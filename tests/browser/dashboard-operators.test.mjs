@@ -19,9 +19,10 @@ async function open() {
 }
 
 afterEach(async () => {
-  for (const { page } of opened) await page.close();
-  for (const { assertNoErrors } of opened) assertNoErrors();
+  const closing = opened;
   opened = [];
+  for (const { page } of closing) await page.close();
+  for (const { assertNoErrors } of closing) assertNoErrors();
 });
 
 /** Opens the dashboard, signed in with a new token of a role. */
