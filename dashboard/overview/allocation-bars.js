@@ -34,11 +34,12 @@ export function allocationBars({ api, clock }) {
   });
   return {
     nodes: [
-      section("Allocated, by lab", labNote, labList),
+      h("div", {},
+        section("Allocated, by lab", labNote, labList),
+        section("Hours held, by lab",
+          h("p", { class: "muted" }, "The hours since each sandbox that is allocated now was allocated. Released ones are not counted."),
+          hours)),
       section("Time left of allocations", timeLeftNote, timeLeftList),
-      section("Hours held, by lab",
-        h("p", { class: "muted" }, "The hours since each sandbox that is allocated now was allocated. Released ones are not counted."),
-        hours),
     ],
     poll,
   };

@@ -11,11 +11,13 @@ const COLUMNS = ["Lab", "Sandboxes", "Average", "Longest", "Total"];
 /** Returns the table for allocated `rows`: all labs together, then the labs with the most hours. */
 export function hoursTable(rows, now) {
   const { all, top, rest } = hoursByLab(rows, now);
-  return table("Hours held, by lab", COLUMNS, [
+  const node = table("Hours held, by lab", COLUMNS, [
     line("all labs", all),
     ...top.map((one) => line(labLink(one.lab), one)),
     ...(rest.labs > 0 ? [line(plural(rest.labs, "other lab"), rest)] : []),
   ]);
+  node.className = "narrow";
+  return node;
 }
 
 const line = (label, { count, average, longest, total }) => [label, number(count), ...[average, longest, total].map(hours)];
