@@ -325,8 +325,8 @@ test("a viewer sees the timeline, but neither check boxes nor actions", { timeou
 test("a sandbox that has left the pool is still known, and one that never was is not", { timeout }, async () => {
   const play = await allocateNext();
   await release(play);
-  const { json: run } = await send("POST", "/admin/cleanup");
-  assert.ok(run.deleted >= 1, JSON.stringify(run));
+  // A cleanup of the schedule may be in progress.
+  do await send("POST", "/admin/cleanup"); while ((await history(play.id)).sandbox);
   await openTable(play.id);
   await page.getByRole("button", { name: `Show what is known of ${play.id}` }).click();
   const dialog = dialogOf(play.id);
