@@ -93,11 +93,17 @@ test("a token that is no longer valid leads back to the sign-in form, and nothin
   expectErrors(/status of 401/);
 });
 
-test("the sign-in form above the page can be left by signing out", { timeout }, async () => {
+test("the sign-in form above the page says that a token expired, and can be left by signing out", { timeout }, async () => {
+  await page.route("**/admin/me", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), expires_at: 1_774_000_000 } });
+  });
   await signIn();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.route("**/admin/pauses", reject);
-  await page.getByRole("dialog", { name: "Sign in" }).getByRole("button", { name: "Sign out" }).click();
+  const dialog = page.getByRole("dialog", { name: "Sign in" });
+  await dialog.getByText(/^Your token expired at \d{4}-/).waitFor();
+  await dialog.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
   assert.equal(await page.locator("dialog, dl, table").count(), 0);
   expectErrors(/status of 401/);
