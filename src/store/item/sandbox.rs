@@ -91,7 +91,8 @@ impl Attributes<'_> {
             by: self.owned_text("quarantined_by"),
             at: self.time("quarantined_at"),
             reason: self.owned_text("quarantine_reason"),
-            until: self.time("quarantined_until"),
+            // The write that ends it compares numbers.
+            until: self.number("quarantined_until").map(UnixSeconds),
             from: self
                 .text("quarantined_from")
                 .and_then(|name| name.parse().ok()),
