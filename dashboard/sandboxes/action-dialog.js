@@ -51,7 +51,7 @@ const EXTRA_FIELDS = {
     const input = h("input", { type: "datetime-local" });
     const field = createField({
       label: "End of the quarantine (optional)",
-      hint: "At that time a sandbox that nobody has held is restored, and one that had a holder is deleted. Without it, an operator has to end the quarantine.",
+      hint: "At that time a sandbox that never had a holder is restored, and one that had a holder is deleted. Without it, an operator has to end the quarantine.",
       input,
     });
     return {

@@ -11,7 +11,7 @@ export const wasHeld = (row) => Boolean(row.allocated_to_track || row.expires_at
 export function holderText(row, now) {
   const { allocated_to_track: caller, track_name: lab, expires_at: expiresAt } = row;
   const holder = `${caller ?? "A caller that is not known"}${lab ? ` of lab ${lab}` : ""}`;
-  if (row.status !== "allocated") return wasHeld(row) ? `Nobody holds it; ${holder} held it last.` : "Nobody holds it, or has held it.";
+  if (row.status !== "allocated") return wasHeld(row) ? `Nobody holds it; ${holder} held it last.` : "It has never had a holder.";
   if (!expiresAt) return `${holder} holds it.`;
   const time = `${dateTime(expiresAt)} (${relative(expiresAt, now)})`;
   return expiresAt > now ? `${holder} holds it until ${time}.` : `${holder} holds it; its time was over at ${time}.`;
@@ -76,7 +76,7 @@ export const ACTIONS = [
 function afterQuarantine(rows) {
   const held = rows.filter(wasHeld).length;
   return [
-    held < rows.length && "A sandbox that nobody has held can be restored.",
+    held < rows.length && "A sandbox that never had a holder can be restored.",
     held > 0 && "One that had a holder can only be deleted.",
   ].filter(Boolean);
 }

@@ -165,7 +165,7 @@ test("a sandbox is set aside with its reason and end, found by its status, and r
   end.setSeconds(0, 0);
   const local = new Date(end.getTime() - end.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
   const text = await act(id, "Quarantine", { "End of the quarantine": local, Reason: "DNS does not resolve" });
-  assert.match(text, /Nobody holds it, or has held it\.[^]*stays in CSP as it is, and nobody gets it\. A sandbox that nobody has held can be restored\./);
+  assert.match(text, /It has never had a holder\.[^]*stays in CSP as it is, and nobody gets it\. A sandbox that never had a holder can be restored\./);
   await dialog.getByText("Quarantine: done.").waitFor();
   const { sandbox } = await history(id);
   assert.deepEqual(

@@ -436,7 +436,7 @@ describe("actions", () => {
     assert.equal(holderText(held, 1_774_000_060), "play-7 of lab dns holds it; its time was over at 2026-03-20 10:46 (1 min ago).");
     assert.equal(holderText({ ...held, track_name: null, expires_at: null }, 0), "play-7 holds it.");
     assert.equal(holderText({ ...held, status: "deletion_failed" }, 0), "Nobody holds it; play-7 of lab dns held it last.");
-    assert.equal(holderText({ status: "available" }, 0), "Nobody holds it, or has held it.");
+    assert.equal(holderText({ status: "available" }, 0), "It has never had a holder.");
   });
 
   test("the end of a quarantine depends on whether a sandbox was held", () => {
