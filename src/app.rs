@@ -23,7 +23,10 @@ use crate::store::{
 use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer},
     backoff::Backoff,
-    broker::{Broker, Readiness, candidates::CandidateIndex, refresher::CandidateRefresher},
+    broker::{
+        Broker, Readiness, candidates::CandidateIndex, pauses::PauseWatch,
+        refresher::CandidateRefresher,
+    },
     clock::Clock,
     config::Config,
     csp::{
@@ -261,9 +264,15 @@ impl App {
         );
         let backoff =
             |stream: u64| Backoff::new(config.allocation.backoff, seed.wrapping_add(stream));
+        let pauses = PauseWatch::open(store.clone(), Arc::clone(&clock), backoff(3))
+            .await
+            .map_err(|source| unusable(config, source))?;
+        // In every process: a run that is stopped may be the only task of its process.
+        tasks.spawn(pauses.clone().run(stop.clone()));
         let broker = Broker::new(
             store.clone(),
             refresher.clone(),
+            pauses.clone(),
             config.terms,
             config.allocation,
             backoff(1),
@@ -279,6 +288,7 @@ impl App {
             niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
             niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),
             refresher: refresher.clone(),
+            pauses,
             terms: config.terms,
             sync: config.sync,
             jobs: config.jobs,

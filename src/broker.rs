@@ -13,6 +13,7 @@
 mod allocate;
 pub mod candidates;
 mod listing;
+pub mod pauses;
 mod readiness;
 pub mod refresher;
 mod table_check;
@@ -21,15 +22,15 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use self::refresher::CandidateRefresher;
 pub use self::{
     allocate::{AllocateRequest, Allocation},
     readiness::Readiness,
 };
+use self::{pauses::PauseWatch, refresher::CandidateRefresher};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
-    domain::{CallerId, LeaseTerms, Sandbox, SandboxId},
+    domain::{CallerId, LeaseTerms, Reason, Sandbox, SandboxId},
     store::{PoolStore, Release, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -52,6 +53,14 @@ pub enum BrokerError {
     /// No sandbox with the prefix is available.
     #[error("no matching sandbox is available")]
     NoSandboxes,
+    /// An operator has paused allocations.
+    #[error("allocations are paused")]
+    Paused {
+        /// Why.
+        reason: Reason,
+        /// How long the pause lasts, if it has an end.
+        ends_in: Option<Duration>,
+    },
     /// The request has lost every attempt to others until its time-out.
     #[error("the pool is contended")]
     Contended,
@@ -77,6 +86,7 @@ pub enum BrokerError {
 pub struct Broker {
     store: PoolStore,
     refresher: CandidateRefresher,
+    pauses: PauseWatch,
     terms: LeaseTerms,
     allocation: AllocationConfig,
     backoff: Backoff,
@@ -85,11 +95,16 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Creates a broker over `store`, which takes its candidates from `refresher`.
+    /// Creates a broker over `store`, which takes its candidates from `refresher` and obeys `pauses`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a broker, built in one place"
+    )]
     #[must_use]
     pub fn new(
         store: PoolStore,
         refresher: CandidateRefresher,
+        pauses: PauseWatch,
         terms: LeaseTerms,
         allocation: AllocationConfig,
         backoff: Backoff,
@@ -99,12 +114,19 @@ impl Broker {
         Self {
             store,
             refresher,
+            pauses,
             terms,
             allocation,
             backoff,
             clock,
             metrics,
         }
+    }
+
+    /// Returns the activities that operators have stopped.
+    #[must_use]
+    pub const fn pauses(&self) -> &PauseWatch {
+        &self.pauses
     }
 
     /// Returns a sandbox that belongs to the caller.

@@ -25,7 +25,7 @@ pub use self::{
         FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS, lab_duration,
     },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
-    pause::Activity,
+    pause::{Activity, InvalidEnd, LONGEST_PAUSE, Pause, Pauses, check_end},
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },

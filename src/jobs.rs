@@ -13,6 +13,7 @@ pub(crate) mod csp_state;
 pub(crate) mod expiry;
 pub(crate) mod niosxaas_report;
 pub(crate) mod overview;
+mod pausing;
 pub(crate) mod pool_monitor;
 mod recorder;
 pub(crate) mod removal;
@@ -27,7 +28,7 @@ use thiserror::Error;
 
 use crate::{
     backoff::Backoff,
-    broker::refresher::CandidateRefresher,
+    broker::{pauses::PauseWatch, refresher::CandidateRefresher},
     clock::Clock,
     csp::{
         CspClient, CspError,
@@ -110,6 +111,8 @@ pub struct JobContext {
     pub niosxaas_breaker: Breaker,
     /// The candidate index, to which sync adds new sandboxes.
     pub refresher: CandidateRefresher,
+    /// The activities that operators have stopped.
+    pub pauses: PauseWatch,
     /// The lease terms of allocations.
     pub terms: LeaseTerms,
     /// The settings of the sync job.

@@ -19,6 +19,7 @@ mod list;
 mod migration;
 mod observe;
 mod page_reads;
+mod pauses;
 mod probe;
 mod read;
 mod retire;
@@ -58,6 +59,7 @@ pub use self::{
     lease::{Acquired, Fence, LEASE, RunEnd, RunOutcome},
     list::{Listed, Listing},
     migration::{ASSUMED_DURATION, Holders, Migration, SCHEMA_VERSION},
+    pauses::StoredPauses,
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::{SandboxPage, Selection, UnreadableSandbox},

@@ -10,7 +10,8 @@ use super::{
     refresher::Refreshed,
 };
 use crate::{
-    domain::{Candidate, Holder, NamePrefix, Sandbox, SandboxId, Status},
+    clock::UnixSeconds,
+    domain::{Activity, Candidate, Holder, NamePrefix, Pause, Sandbox, SandboxId, Status},
     shared::lock,
     store::{ClaimOutcome, ClaimPrecondition, StoreError, StoredClaim},
 };
@@ -86,8 +87,8 @@ impl Broker {
     /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
     ///
     /// # Errors
-    /// [`BrokerError::NoSandboxes`], [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller
-    /// may hold a sandbox nevertheless; repeating the request returns it.
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::Contended`], [`BrokerError::Store`]. After
+    /// the last two the caller may hold a sandbox nevertheless; repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let (began, timeout) = (Instant::now(), self.allocation.timeout);
         let progress = Progress::default();
@@ -104,6 +105,7 @@ impl Broker {
                 "idempotent"
             }
             Err(BrokerError::NoSandboxes) => "no_sandboxes",
+            Err(BrokerError::Paused { .. }) => "paused",
             Err(_) => "error",
         };
         self.metrics.allocate.with_label_values(&[outcome]).inc();
@@ -124,6 +126,11 @@ impl Broker {
         let mut conflicts = 0;
         let mut found = None;
         loop {
+            // Before each attempt, because a pause also stops the requests that wait for a sandbox.
+            if let Some(pause) = self.pauses.of(Activity::Allocations) {
+                let refusal = self.paused(pause);
+                return progress.of_store(self.replay_or(refusal, holder)).await;
+            }
             let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
             let reservation = found
@@ -137,7 +144,8 @@ impl Broker {
                     Refreshed::Found => found = self.refresher.reserve(prefix.as_ref()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
                     Refreshed::Empty => {
-                        return progress.of_store(self.replay_or_reject(holder)).await;
+                        let refusal = BrokerError::NoSandboxes;
+                        return progress.of_store(self.replay_or(refusal, holder)).await;
                     }
                 }
                 continue;
@@ -194,12 +202,25 @@ impl Broker {
         *conflicts += 1;
     }
 
-    /// Answers a request for which no sandbox is available. A retry still gets the sandbox that its caller holds.
-    async fn replay_or_reject(&self, holder: &Holder) -> Result<Allocation, BrokerError> {
+    /// Answers a request that allocates no sandbox. A retry still gets the sandbox that its caller holds.
+    async fn replay_or(
+        &self,
+        refusal: BrokerError,
+        holder: &Holder,
+    ) -> Result<Allocation, BrokerError> {
         let claim = self.store.find_claim(&holder.caller, &holder.key).await?;
         match self.resolve(holder, claim).await? {
             ResolvedClaim::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
-            ResolvedClaim::Free(_) => Err(BrokerError::NoSandboxes),
+            ResolvedClaim::Free(_) => Err(refusal),
+        }
+    }
+
+    fn paused(&self, pause: Pause) -> BrokerError {
+        let now = self.clock.now();
+        let span = |until: UnixSeconds| u64::try_from(until.0 - now.0).unwrap_or(0);
+        BrokerError::Paused {
+            reason: pause.reason,
+            ends_in: pause.until.map(|until| Duration::from_secs(span(until))),
         }
     }
 

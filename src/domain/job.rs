@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Activity;
 use crate::clock::UnixSeconds;
 
 /// The name of a job.
@@ -37,6 +38,16 @@ impl JobName {
     #[must_use]
     pub const fn calls_csp(self) -> bool {
         matches!(self, Self::Sync | Self::Cleanup)
+    }
+
+    /// Returns the activity whose pause stops the job.
+    #[must_use]
+    pub const fn activity(self) -> Activity {
+        match self {
+            Self::Sync => Activity::Sync,
+            Self::Cleanup | Self::AutoDeleteStale | Self::BulkDelete => Activity::Deletions,
+            Self::AutoExpire => Activity::Expiry,
+        }
     }
 
     /// Returns the name used in the table, the API and the log.
@@ -136,6 +147,8 @@ pub enum RunState {
     Failed,
     /// Ended before completion by a shutdown or because another run took over its lease. The next run continues.
     Interrupted,
+    /// Stopped by a pause before completion, possibly before it did anything. A run after the pause continues.
+    Paused,
 }
 
 /// The state of a job over all its runs.
@@ -149,6 +162,8 @@ pub struct JobState {
     pub succeeded_at: Option<UnixSeconds>,
     /// End of the last run that failed.
     pub failed_at: Option<UnixSeconds>,
+    /// End of the last run that a pause stopped.
+    pub paused_at: Option<UnixSeconds>,
     /// Work that the last run that succeeded left to a later run.
     pub deferred: u64,
     /// The numbers of finished runs, by outcome.

@@ -13,6 +13,7 @@ pub(crate) mod metrics;
 mod niosxaas;
 mod openapi;
 mod overview;
+mod pauses;
 pub(crate) mod router;
 mod run_response;
 mod runs;

@@ -73,7 +73,7 @@ pub(crate) struct CleanupReport {
     pub niosxaas_cleaned: usize,
     /// Sandboxes whose NIOSXaaS services could not be deleted.
     pub niosxaas_failed: usize,
-    /// Why the run ended before every deletion was attempted.
+    /// Why the run ended before every deletion was attempted: CSP, or a pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
     /// How long the run took, in milliseconds.
@@ -81,8 +81,13 @@ pub(crate) struct CleanupReport {
 }
 
 impl Report for CleanupReport {
-    fn is_interrupted(&self) -> bool {
-        self.status == ReportStatus::Interrupted
+    fn status(&self) -> ReportStatus {
+        self.status
+    }
+
+    fn pause(&mut self, reason: String) {
+        self.status = ReportStatus::Paused;
+        self.stopped = Some(reason);
     }
 
     fn count(&self, metrics: &Metrics, outcome: &str, took: Duration) {

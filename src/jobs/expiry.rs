@@ -65,13 +65,21 @@ pub(crate) struct ExpiryReport {
     /// Why no allocation was retired although some are overdue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expiry_guard: Option<String>,
+    /// The pause that stopped the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// How long the run took, in milliseconds.
     pub duration_ms: u64,
 }
 
 impl Report for ExpiryReport {
-    fn is_interrupted(&self) -> bool {
-        self.status == ReportStatus::Interrupted
+    fn status(&self) -> ReportStatus {
+        self.status
+    }
+
+    fn pause(&mut self, reason: String) {
+        self.status = ReportStatus::Paused;
+        self.stopped = Some(reason);
     }
 
     fn count(&self, metrics: &Metrics, outcome: &str, _: Duration) {

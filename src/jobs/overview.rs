@@ -10,7 +10,8 @@ use super::JobContext;
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Flow, JobName, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample, UnreadableCount,
+        Flow, JobName, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample,
+        UnreadableCount,
     },
     store::StoreError,
 };
@@ -39,6 +40,8 @@ pub struct Overview {
     pub jobs: Vec<JobOverview>,
     /// The name and phase of each circuit breaker, which all processes share.
     pub breakers: Vec<(&'static str, &'static str)>,
+    /// The pauses in force.
+    pub pauses: Vec<Pause>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
@@ -52,7 +55,7 @@ pub struct JobOverview {
     pub interval: Option<Duration>,
     /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
-    /// Whether it has not succeeded for three intervals, and for half an hour.
+    /// Whether it has neither succeeded nor been stopped by a pause for three intervals, and for half an hour.
     pub is_overdue: bool,
     /// When it last succeeded.
     pub last_success_at: Option<UnixSeconds>,
@@ -93,6 +96,8 @@ pub enum WarningCode {
     CredentialsRejected,
     /// The last auto-expire left overdue allocations to a later run, because they are many.
     ExpiryDeferred,
+    /// An operator has paused an activity.
+    ActivityPaused,
 }
 
 impl Overview {
@@ -113,6 +118,7 @@ impl Overview {
             services.map(|(name, service)| (name, service.breaker.phase(at, longest).as_str()));
         let rejected = services.map(|(name, service)| (name, service.rejected_since));
         let low_below = context.jobs.pool_low_below;
+        let pauses = context.pauses.in_force();
         let last_hour = Flow {
             allocations: samples.iter().map(|sample| sample.flow.allocations).sum(),
             releases: samples.iter().map(|sample| sample.flow.releases).sum(),
@@ -126,10 +132,12 @@ impl Overview {
             warnings: warnings(&counted, low_below, &jobs, at)
                 .into_iter()
                 .chain(warnings_of_services(&breakers, &rejected))
+                .chain(pauses.iter().map(warning_of_pause))
                 .map(|(code, message)| Warning { code, message })
                 .collect(),
             jobs,
             breakers: breakers.into(),
+            pauses,
         })
     }
 }
@@ -154,8 +162,11 @@ async fn job_overview(
         interval.map(|interval| started_at.map_or(now, |started_at| started_at + interval));
     let is_overdue = interval.is_some_and(|interval| {
         let longest = (interval * OVERDUE_INTERVALS).max(OVERDUE_AT_LEAST);
+        let paused_at = state.paused_at.and_then(|at| at.if_credible(now));
         // A job that never succeeded may be new; its failed runs cause warnings of their own.
-        last_success_at.is_some_and(|at| at + longest < now)
+        last_success_at
+            .max(paused_at)
+            .is_some_and(|at| at + longest < now)
     });
     Ok(JobOverview {
         job,
@@ -246,6 +257,15 @@ fn warnings_of_services(
     open.chain(rejected)
 }
 
+fn warning_of_pause(pause: &Pause) -> (WarningCode, String) {
+    let mut message = pause.to_string();
+    // An activity's name is in ASCII.
+    if let Some(first) = message.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    (WarningCode::ActivityPaused, message)
+}
+
 /// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.
 fn sandboxes(count: u64) -> String {
     let plural = if count == 1 { "" } else { "es" };
@@ -278,6 +298,8 @@ fn warnings_of_job(
     let stopped = job
         .last_run
         .as_ref()
+        // A pause has a warning of its own while it is in force.
+        .filter(|run| run.state != RunState::Paused)
         .and_then(|run| run.counts.get("stopped")?.as_str())
         .map(|reason| {
             let message = format!("The last {name} deferred deletions: {reason}");

@@ -13,7 +13,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
-    domain::{BreakerPhase, CspState, Flow, JobName, JobState, PoolCounts, PoolSnapshot, Sample},
+    domain::{
+        Activity, BreakerPhase, CspState, Flow, JobName, JobState, PoolCounts, PoolSnapshot, Sample,
+    },
     shared::lock,
     store::StoreError,
     telemetry::{
@@ -80,6 +82,7 @@ impl PoolMonitor {
         metrics.candidate_index_size.set(gauge(candidates));
         metrics.log_lines_dropped.set(gauge(dropped_lines()));
         self.set_breaker_states(*lock(&self.csp_state));
+        self.set_pauses();
         metrics.text()
     }
 
@@ -213,6 +216,7 @@ impl PoolMonitor {
             quarantined,
             unreadable = snapshot.unreadable(),
             total = counts.total(),
+            endless_pause_sec = self.longest_endless_pause(now),
             "pool counted"
         );
         state.last_count = Some(snapshot);
@@ -228,8 +232,9 @@ impl PoolMonitor {
             (&metrics.job_last_end, state.ended_at),
             (&metrics.job_last_success, state.succeeded_at),
             (&metrics.job_last_failure, state.failed_at),
+            (&metrics.job_last_paused, state.paused_at),
         ] {
-            set_time(gauge, job, at.and_then(|at| at.if_credible(now)));
+            set_time(gauge, job.as_str(), at.and_then(|at| at.if_credible(now)));
         }
         metrics
             .job_deferred
@@ -286,6 +291,33 @@ impl PoolMonitor {
         }
     }
 
+    /// Sets the gauges of the pauses, which end by themselves.
+    fn set_pauses(&self) {
+        let metrics = &self.metrics;
+        for activity in Activity::ALL {
+            let (name, pause) = (activity.as_str(), self.context.pauses.of(activity));
+            let paused = metrics.paused.with_label_values(&[name]);
+            paused.set(i64::from(pause.is_some()));
+            let since = pause.as_ref().map(|pause| pause.since);
+            set_time(&metrics.pause_since, name, since);
+            set_time(
+                &metrics.pause_until,
+                name,
+                pause.and_then(|pause| pause.until),
+            );
+        }
+    }
+
+    /// Returns how long the oldest pause without an end has been in force, in seconds; 0 without one.
+    fn longest_endless_pause(&self, now: UnixSeconds) -> i64 {
+        let pauses = self.context.pauses.in_force().into_iter();
+        let endless = pauses.filter(|pause| pause.until.is_none());
+        let longest = endless
+            .map(|pause| now.0.saturating_sub(pause.since.0))
+            .max();
+        longest.unwrap_or(0).max(0)
+    }
+
     /// Adds the allocations and releases of this broker since the last sample to the samples. If that fails, the next
     /// call adds them.
     async fn add_sample(
@@ -332,11 +364,12 @@ impl PoolMonitor {
     }
 }
 
-/// Sets a gauge of times by job. A time that is not known has no series: a job that never succeeded is not overdue.
-fn set_time(gauge: &IntGaugeVec, job: JobName, at: Option<UnixSeconds>) {
+/// Sets a gauge of times by job or activity. A time that is not known has no series: a job that never succeeded is not
+/// overdue.
+fn set_time(gauge: &IntGaugeVec, name: &str, at: Option<UnixSeconds>) {
     match at {
-        Some(at) => gauge.with_label_values(&[job.as_str()]).set(at.0),
+        Some(at) => gauge.with_label_values(&[name]).set(at.0),
         // It fails if there is no series.
-        None => drop(gauge.remove_label_values(&[job.as_str()])),
+        None => drop(gauge.remove_label_values(&[name])),
     }
 }

@@ -10,7 +10,10 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{JobContext, JobError, run::Report};
+use super::{
+    JobContext, JobError,
+    run::{Report, ReportStatus},
+};
 use crate::{
     clock::UnixSeconds,
     domain::{Flow, RunId, RunRecord, RunState},
@@ -152,10 +155,15 @@ impl RunRecorder {
             deferred_since: report.deferred_since(),
         };
         let (state, ended, counts, error) = match outcome {
-            Ok(report) if report.is_interrupted() => {
-                (RunState::Interrupted, RunOutcome::Interrupted, report, None)
-            }
-            Ok(report) => (RunState::Succeeded, succeeded(report), report, None),
+            Ok(report) => match report.status() {
+                ReportStatus::Interrupted => {
+                    (RunState::Interrupted, RunOutcome::Interrupted, report, None)
+                }
+                ReportStatus::Paused => (RunState::Paused, RunOutcome::Paused, report, None),
+                ReportStatus::Completed | ReportStatus::Running => {
+                    (RunState::Succeeded, succeeded(report), report, None)
+                }
+            },
             Err(JobError::Store(StoreError::Superseded)) => (
                 RunState::Interrupted,
                 RunOutcome::Interrupted,

@@ -41,13 +41,21 @@ pub(crate) struct RemovalReport {
     /// How long a sandbox had to be stale, in hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_hours: Option<u64>,
+    /// The pause that stopped the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// How long the run took, in milliseconds.
     pub duration_ms: u64,
 }
 
 impl Report for RemovalReport {
-    fn is_interrupted(&self) -> bool {
-        self.status == ReportStatus::Interrupted
+    fn status(&self) -> ReportStatus {
+        self.status
+    }
+
+    fn pause(&mut self, reason: String) {
+        self.status = ReportStatus::Paused;
+        self.stopped = Some(reason);
     }
 
     fn count(&self, _: &Metrics, _: &str, _: Duration) {}

@@ -41,10 +41,18 @@ pub trait Job: Send + Sync + 'static {
 
 /// The report of a run: the work that it has done so far.
 pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
-    /// Whether the run was interrupted before all its work was done.
-    fn is_interrupted(&self) -> bool;
+    /// Returns the status of the run.
+    fn status(&self) -> ReportStatus;
 
-    /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted` or `error`.
+    /// Records that a pause stopped the run; `reason` describes the pause.
+    fn pause(&mut self, reason: String);
+
+    /// Whether the run was interrupted before all its work was done.
+    fn is_interrupted(&self) -> bool {
+        self.status() == ReportStatus::Interrupted
+    }
+
+    /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted`, `paused` or `error`.
     fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
 
     /// Returns the numbers of sandboxes that the run processed, by result. The names are part of a metric.
@@ -69,7 +77,7 @@ pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
 /// The status of a run in its report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ReportStatus {
+pub enum ReportStatus {
     /// The run is in progress.
     #[default]
     Running,
@@ -77,6 +85,8 @@ pub(crate) enum ReportStatus {
     Completed,
     /// A shutdown interrupted the run; the next run continues.
     Interrupted,
+    /// A pause stopped the run, possibly before it did anything; a run after the pause continues.
+    Paused,
 }
 
 impl ReportStatus {

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use super::{
     JobContext,
     niosxaas_report::NiosxaasReport,
+    pausing::run_unless_paused,
     recorder::{RunRecorder, run_with_heartbeat},
     run::{Job, Run, RunHandle},
 };
@@ -157,7 +158,7 @@ impl Runner {
             async move {
                 recorder.load_csp_state().await;
                 let outcome = run_with_heartbeat(&recorder, &watched, &stop, async {
-                    job.run_once(&run).await
+                    run_unless_paused(&job, &run).await
                 })
                 .await;
                 recorder.close(&watched, &outcome).await;

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
+    operation::transact_write_items::TransactWriteItemsError,
     types::CancellationReason,
 };
 use thiserror::Error;
@@ -116,6 +117,14 @@ impl StoreError {
         }
     }
 
+    /// Creates the error for a write that lost every attempt to writes of other requests.
+    pub(crate) fn contended(operation: &'static str) -> Self {
+        Self::Unavailable {
+            operation,
+            source: "other requests write the same item".into(),
+        }
+    }
+
     /// Creates the error for requests that shared the result of another request's call, which failed.
     pub(crate) fn shared(operation: &'static str) -> Self {
         Self::Unavailable {
@@ -169,4 +178,18 @@ pub(super) fn is_transient_reason(reason: &CancellationReason) -> bool {
             "None" | "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
         ) || is_transient(code)
     })
+}
+
+/// Returns the reasons of a cancelled transaction, and none if a transaction with the same token is in progress. `None`
+/// for any other error.
+pub(super) fn cancellation_reasons<R>(
+    error: &SdkError<TransactWriteItemsError, R>,
+) -> Option<&[CancellationReason]> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+            Some(cancelled.cancellation_reasons())
+        }
+        TransactWriteItemsError::TransactionInProgressException(_) => Some(&[]),
+        _ => None,
+    }
 }

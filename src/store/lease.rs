@@ -60,6 +60,8 @@ pub enum RunOutcome {
     Failed,
     /// The run was interrupted. The next one is due immediately.
     Interrupted,
+    /// A pause stopped the run. The next one follows the schedule.
+    Paused,
 }
 
 impl RunOutcome {
@@ -70,6 +72,7 @@ impl RunOutcome {
             Self::Succeeded { .. } => "success",
             Self::Failed => "error",
             Self::Interrupted => "interrupted",
+            Self::Paused => "paused",
         }
     }
 }
@@ -227,6 +230,7 @@ impl PoolStore {
             }
             RunOutcome::Failed => set.push("failed_at = :at"),
             RunOutcome::Interrupted => set.push("started_at = :zero"),
+            RunOutcome::Paused => set.push("paused_at = :at"),
         }
         let mut add = vec![format!("{RUNS}{} :one", end.outcome.as_str())];
         for (result, count) in &end.processed {
@@ -259,6 +263,7 @@ impl PoolStore {
             ended_at: time("ended_at"),
             succeeded_at: time("succeeded_at"),
             failed_at: time("failed_at"),
+            paused_at: time("paused_at"),
             deferred: integer(lease.as_ref(), "deferred_last")
                 .and_then(|deferred| deferred.try_into().ok())
                 .unwrap_or(0),

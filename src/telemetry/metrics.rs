@@ -141,6 +141,8 @@ instruments! {
     job_last_end: IntGaugeVec = "broker_job_last_end_timestamp_seconds" ["job"];
     /// End of the job's last failed run in any process, in Unix seconds, read from the companion table.
     job_last_failure: IntGaugeVec = "broker_job_last_failure_timestamp_seconds" ["job"];
+    /// End of the job's last run that a pause stopped in any process, in Unix seconds, read from the companion table.
+    job_last_paused: IntGaugeVec = "broker_job_last_paused_timestamp_seconds" ["job"];
     /// End of the job's last successful run in any process, in Unix seconds, read from the companion table.
     job_last_success: IntGaugeVec = "broker_job_last_success_timestamp_seconds" ["job"];
     /// Configured interval between runs of the job, in seconds.
@@ -179,6 +181,12 @@ instruments! {
     breaker_openings: IntCounterVec = "broker_breaker_openings_total" ["breaker"];
     /// State of the circuit breaker, read from the companion table: 1 for the current state, 0 for the others.
     breaker_state: IntGaugeVec = "broker_breaker_state" ["breaker", "state"];
+    /// 1 if an operator has paused the activity, else 0, read from the companion table.
+    paused: IntGaugeVec = "broker_paused" ["activity"];
+    /// Since when the activity has been paused, in Unix seconds. Absent if it is not paused.
+    pause_since: IntGaugeVec = "broker_pause_since_timestamp_seconds" ["activity"];
+    /// When the pause of the activity ends by itself, in Unix seconds. Absent if an operator has to end it.
+    pause_until: IntGaugeVec = "broker_pause_until_timestamp_seconds" ["activity"];
     /// Duration of HTTP requests in seconds; the endpoint is the route, not the path.
     request_latency: HistogramVec = "broker_request_latency_seconds" ["method", "endpoint", "status"];
     /// HTTP requests in progress.
@@ -235,10 +243,7 @@ impl Metrics {
     /// `rate()`.
     fn begin_at_zero(&self) {
         for (counter, outcomes) in [
-            (
-                &self.allocate,
-                &["success", "idempotent", "no_sandboxes", "error"][..],
-            ),
+            (&self.allocate, ALLOCATION_OUTCOMES),
             (
                 &self.deletion_marked,
                 &[
@@ -261,7 +266,7 @@ impl Metrics {
                 counter.with_label_values(&[outcome]);
             }
         }
-        for outcome in ["success", "idempotent", "no_sandboxes", "error"] {
+        for outcome in ALLOCATION_OUTCOMES {
             self.allocation_latency.with_label_values(&[outcome]);
         }
         for secret in ["track_tokens", "admin_tokens", "csp_token", "niosxaas"] {
@@ -303,8 +308,11 @@ impl Metrics {
     }
 }
 
+/// The outcomes of allocation requests.
+const ALLOCATION_OUTCOMES: &[&str] = &["success", "idempotent", "no_sandboxes", "paused", "error"];
+
 /// The outcomes of job runs.
-const RUN_OUTCOMES: &[&str] = &["success", "interrupted", "error"];
+const RUN_OUTCOMES: &[&str] = &["success", "interrupted", "paused", "error"];
 
 #[cfg(target_os = "linux")]
 fn process_metrics() -> Vec<prometheus::proto::MetricFamily> {

@@ -32,6 +32,7 @@ mod jobs;
 mod metrics;
 mod migration;
 mod outage;
+mod pauses;
 mod processes;
 mod quarantine;
 mod reads;

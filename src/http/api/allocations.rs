@@ -24,7 +24,7 @@ use crate::{
 
 error_set! {
     /// The errors of an allocation.
-    AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, PoolContended, StoreUnavailable
+    AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, AllocationsPaused, PoolContended, StoreUnavailable
 }
 
 /// The routes of this module.
@@ -70,7 +70,8 @@ impl From<Sandbox> for AllocationBody {
 /// Allocate a sandbox
 ///
 /// Allocates a sandbox to the caller, or returns the one that the caller already holds under the same key. A retry is
-/// therefore safe, whether or not the first request succeeded.
+/// therefore safe, whether or not the first request succeeded. While an operator has paused allocations, only such a
+/// retry gets a sandbox.
 #[utoipa::path(
     post,
     path = "/allocate",

@@ -11,6 +11,7 @@ use super::{
     admin::StatsBody,
     error_responses::error_set,
     extract::{ApiQuery, Viewer},
+    pauses::PauseBody,
     runs::RunBody,
 };
 use crate::{
@@ -55,6 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         "last_success_at": null, "last_run": null
     }],
     "breakers": [{ "name": "csp", "state": "closed" }, { "name": "niosxaas", "state": "closed" }],
+    "pauses": [],
     "warnings": [{ "code": "pool_low", "message": "12 sandboxes are available, fewer than 20." }]
 }))]
 pub(crate) struct OverviewBody {
@@ -77,6 +79,8 @@ pub(crate) struct OverviewBody {
     pub jobs: Vec<JobBody>,
     /// The circuit breakers, which all processes share through the companion table.
     pub breakers: Vec<BreakerBody>,
+    /// The pauses in force, as of at most five seconds ago.
+    pub pauses: Vec<PauseBody>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
@@ -90,7 +94,7 @@ pub(crate) struct JobBody {
     pub interval_seconds: Option<u64>,
     /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
-    /// Whether it has not succeeded for three intervals, and for half an hour.
+    /// Whether it has neither succeeded nor been stopped by a pause for three intervals, and for half an hour.
     pub is_overdue: bool,
     /// When it last succeeded.
     pub last_success_at: Option<UnixSeconds>,
@@ -136,6 +140,7 @@ impl From<Overview> for OverviewBody {
             lasts_for,
             jobs,
             breakers,
+            pauses,
             warnings,
         } = overview;
         Self {
@@ -151,6 +156,7 @@ impl From<Overview> for OverviewBody {
                 .into_iter()
                 .map(|(name, state)| BreakerBody { name, state })
                 .collect(),
+            pauses: pauses.into_iter().map(Into::into).collect(),
             warnings,
         }
     }

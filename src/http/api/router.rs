@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, runs, sandboxes,
+    admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, pauses, runs, sandboxes,
 };
 use crate::{
     csp::CspMode,
@@ -51,6 +51,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(admin::routes())
         .merge(overview::routes())
         .merge(niosxaas::routes())
+        .merge(pauses::routes())
         .merge(runs::routes())
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
     let protected = timed.merge(jobs::routes()).layer(from_fn_with_state(

@@ -294,9 +294,7 @@ impl ErrorCode {
             Self::ExtensionLimitReached => {
                 "The allocation already ends at this time or later; nothing was changed."
             }
-            Self::AllocationsPaused => {
-                "Allocations are paused: maintenance of the pool; repeat the request later."
-            }
+            Self::AllocationsPaused => "Allocations are paused: CSP is being repaired",
             Self::SignInUnavailable => {
                 "The public key of the load balancer cannot be fetched, so your sign-in cannot be verified; repeat the \
                  request, or use a token."

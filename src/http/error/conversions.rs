@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ApiError, ErrorCode};
 use crate::{
-    broker::BrokerError,
+    broker::{BrokerError, pauses::PauseError},
     csp::CspError,
     jobs::{JobError, runner::JobStartError},
     store::StoreError,
@@ -29,11 +29,31 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::NoSandboxes => ErrorCode::NoSandboxesAvailable.into(),
+            BrokerError::Paused { reason, ends_in } => {
+                let code = ErrorCode::AllocationsPaused;
+                let longest = code.retry_after().unwrap_or(1);
+                let message = format!("Allocations are paused: {}", reason.as_str());
+                Self::new(code, message).with_retry_after(
+                    ends_in.map_or(longest, |span| span.as_secs().clamp(1, longest)),
+                )
+            }
             BrokerError::Contended => ErrorCode::PoolContended.into(),
             BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
             BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
             BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
             BrokerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PauseError> for ApiError {
+    fn from(error: PauseError) -> Self {
+        match error {
+            PauseError::End(fault) => Self::new(
+                ErrorCode::InvalidBody,
+                format!("The body is invalid: {fault}."),
+            ),
+            PauseError::Store(error) => error.into(),
         }
     }
 }

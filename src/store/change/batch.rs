@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::{
-    error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
-    types::{CancellationReason, ConditionCheck, TransactWriteItem},
-};
+use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, TransactWriteItem};
 
 use super::Change;
 use crate::{
     clock::UnixSeconds,
     store::{
         Fence, PoolStore, StoreError,
-        error::{is_failed_check, is_transient_reason},
+        error::{cancellation_reasons, is_failed_check, is_transient_reason},
         item::number,
         lease,
     },
@@ -141,19 +137,5 @@ impl PoolStore {
             .build()
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         Ok(TransactWriteItem::builder().condition_check(check).build())
-    }
-}
-
-/// Returns the reasons of a cancelled transaction, and none if a transaction with the same token is in progress. `None`
-/// for any other error.
-fn cancellation_reasons<R>(
-    error: &SdkError<TransactWriteItemsError, R>,
-) -> Option<&[CancellationReason]> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            Some(cancelled.cancellation_reasons())
-        }
-        TransactWriteItemsError::TransactionInProgressException(_) => Some(&[]),
-        _ => None,
     }
 }

@@ -6,6 +6,7 @@
 mod allocation;
 mod changes;
 mod leases;
+mod pauses;
 mod retirement;
 mod sources;
 mod stage;
@@ -30,6 +31,7 @@ fn scenarios() -> Vec<Scenario> {
         retirement::scenarios(),
         changes::scenarios(),
         leases::scenarios(),
+        pauses::scenarios(),
     ]
     .concat()
 }

@@ -24,7 +24,7 @@ pub use self::{
 use self::{
     connections::Listener,
     meter::{Consumption, Meter},
-    rules::Rules,
+    rules::{POLL, Rules},
 };
 
 /// The seed where a test does not depend on which fault meets which call.
@@ -104,9 +104,17 @@ impl Proxy {
         self.rules.injected.lock().unwrap().clone()
     }
 
-    /// Returns the number of calls by operation, and resets it.
+    /// Returns the number of calls by operation, without polls of the pauses, and resets it.
     pub fn take_calls(&self) -> BTreeMap<String, usize> {
-        std::mem::take(&mut *self.rules.calls.lock().unwrap())
+        let mut calls = self.rules.calls.lock().unwrap();
+        let polls = calls.remove_entry(POLL);
+        std::mem::replace(&mut *calls, polls.into_iter().collect())
+    }
+
+    /// Returns the number of polls of the pauses, and resets it.
+    pub fn take_polls(&self) -> usize {
+        let mut calls = self.rules.calls.lock().unwrap();
+        calls.remove(POLL).unwrap_or(0)
     }
 
     /// Counts the capacity units since the last invocation, or from now on if this is the first one.

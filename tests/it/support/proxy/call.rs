@@ -48,6 +48,11 @@ impl Call {
         )
     }
 
+    /// Returns whether the call reads the pauses, which every process does every two seconds.
+    pub fn reads_pauses(&self) -> bool {
+        self.operation == "GetItem" && self.json()["Key"]["PK"]["S"] == "CONTROL"
+    }
+
     pub(super) fn is_index_query(&self) -> bool {
         self.operation == "Query" && self.json().get("IndexName").is_some()
     }

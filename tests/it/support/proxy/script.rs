@@ -127,7 +127,8 @@ impl Dice {
         let Self { rng, script, once } = self;
         let ordered = once
             .iter()
-            .position(|(operation, _)| *operation == call.operation);
+            .position(|(operation, _)| *operation == call.operation)
+            .filter(|_| !call.reads_pauses());
         let mut fault = ordered.map(|at| once.remove(at).1);
         for (candidate, probability) in &script.probabilities {
             if fault.is_none()
