@@ -97,6 +97,7 @@ impl World {
                 (201, Ok(body)) => AllocateAnswer::New(AllocationBody::into(body)),
                 (200, Ok(body)) => AllocateAnswer::Replayed(AllocationBody::into(body)),
                 (409, _) if code(&body) == "NO_SANDBOXES_AVAILABLE" => AllocateAnswer::NoneLeft,
+                (503, _) if code(&body) == "ALLOCATIONS_PAUSED" => AllocateAnswer::Paused,
                 _ => AllocateAnswer::Unknown(format!("{} {}", status.as_u16(), code(&body))),
             },
         };

@@ -73,6 +73,8 @@ pub enum Promise {
     Table,
     /// Without faults every call is answered.
     Calm,
+    /// Allocations are refused as paused only while they are.
+    Paused,
 }
 
 impl fmt::Display for Promise {
@@ -90,6 +92,7 @@ impl fmt::Display for Promise {
             Self::Deletion => "only accounts of retired sandboxes are deleted",
             Self::Table => "the items of the table are consistent",
             Self::Calm => "without faults every call is answered",
+            Self::Paused => "allocations are refused as paused only while they are",
         })
     }
 }

@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, SimulatedAccount};
+use reqwest::Method;
+use sandbox_broker::{
+    csp::simulator::{Call, Fault, FaultKind, SimulatedAccount},
+    domain::Activity,
+};
 use tokio::time::sleep;
 
 use super::{event::EventKind, pool, world::World};
@@ -24,6 +28,8 @@ const JOBS: [(&str, u32); 9] = [
 
 /// Thresholds of available accounts below which CSP creates more. They vary so that the pool is sometimes empty.
 const LOW: [usize; 6] = [0, 0, 5, 20, 40, 60];
+/// Longer than any answer to an order takes.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of newest accounts, which are likely to be in the pool still.
 const NEWEST: usize = 15;
 
@@ -194,6 +200,16 @@ impl World {
             .record(began, EventKind::ClockAdvanced { from, to });
     }
 
+    /// Sets or ends a pause, and returns whether it did.
+    async fn order(&self, broker: usize, method: Method, activity: Activity) -> bool {
+        let base = self.brokers[broker].base();
+        let url = format!("{base}/v1/admin/pauses/{activity}");
+        let order = self.http.request(method, url).bearer_auth(ADMIN);
+        let order = order.json(&serde_json::json!({ "reason": "history" }));
+        let answer = order.timeout(ORDER_TIMEOUT).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Runs a job and returns whether it succeeded.
     pub(super) async fn job(&self, broker: usize, job: &str) -> bool {
         let began = self.recorder.now();
@@ -224,6 +240,45 @@ pub(super) async fn crashes(world: Arc<World>, seed: u64) {
         world.kill(broker).await;
         sleep(Duration::from_millis(rng.random_range(0..100))).await;
         world.start(broker).await;
+    }
+}
+
+/// Pauses activities for a moment, one after the other.
+pub(super) async fn pauses(world: Arc<World>, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    while !world.is_over() {
+        sleep(Duration::from_millis(rng.random_range(500..3000))).await;
+        let activity = *Activity::ALL.choose(&mut rng).unwrap();
+        // Half of the pauses are of allocations.
+        let activity = if rng.random_bool(0.5) {
+            Activity::Allocations
+        } else {
+            activity
+        };
+        let began = world.recorder.now();
+        let broker = rng.random_range(0..2);
+        world.order(broker, Method::PUT, activity).await;
+        let kind = EventKind::PauseOrdered {
+            activity: activity.to_string(),
+        };
+        world.recorder.record(began, kind);
+        sleep(Duration::from_millis(rng.random_range(50..500))).await;
+        let broker = rng.random_range(0..2);
+        world.order(broker, Method::DELETE, activity).await;
+    }
+}
+
+/// Ends all pauses, and waits until both brokers know it. No fault is injected any more.
+pub(super) async fn end_pauses(world: &World) {
+    for activity in Activity::ALL {
+        let ended = world.order(0, Method::DELETE, activity).await;
+        assert!(ended, "{activity} stays paused");
+    }
+    for broker in &world.brokers {
+        let url = format!("{}/v1/admin/pauses", broker.base());
+        let listed = world.http.get(url).bearer_auth(ADMIN).send().await;
+        let listed: serde_json::Value = listed.unwrap().json().await.unwrap();
+        assert_eq!(listed["pauses"], serde_json::json!([]));
     }
 }
 

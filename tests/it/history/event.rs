@@ -54,6 +54,8 @@ pub enum EventKind {
         name: String,
         report: Option<serde_json::Value>,
     },
+    /// An operator ordered an activity to be paused; the order may have failed.
+    PauseOrdered { activity: String },
     /// A broker was killed.
     Killed { broker: usize },
     /// A broker was started.
@@ -80,6 +82,8 @@ pub enum AllocateAnswer {
     Replayed(Grant),
     /// 409 `NO_SANDBOXES_AVAILABLE`.
     NoneLeft,
+    /// 503 `ALLOCATIONS_PAUSED`. An earlier attempt of the call may still take effect.
+    Paused,
     /// Any other answer or none: the call may have taken effect.
     Unknown(String),
 }

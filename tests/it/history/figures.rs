@@ -31,6 +31,7 @@ fn answer(kind: &EventKind) -> Option<String> {
             AllocateAnswer::New(_) => "allocate: new".to_owned(),
             AllocateAnswer::Replayed(_) => "allocate: replayed".to_owned(),
             AllocateAnswer::NoneLeft => "allocate: none left".to_owned(),
+            AllocateAnswer::Paused => "allocate: paused".to_owned(),
             AllocateAnswer::Unknown(why) => format!("allocate: ? {why}"),
         },
         EventKind::Release { answer, .. } => match answer {
@@ -57,6 +58,7 @@ fn happening(kind: &EventKind) -> Option<&'static str> {
         EventKind::AccountHidden { .. } => "accounts hidden",
         EventKind::AccountShown { .. } => "accounts shown",
         EventKind::AccountDeleted { .. } => "accounts deleted",
+        EventKind::PauseOrdered { .. } => "pauses",
         EventKind::Killed { .. } => "kills",
         EventKind::Started { .. } => "starts",
         EventKind::ClockAdvanced { .. } => "clock set forward",
@@ -117,10 +119,11 @@ impl Figures {
 
     /// Returns the expected events that did not happen.
     pub(super) fn missing(&self) -> Vec<String> {
-        const ANSWERS: [&str; 13] = [
+        const ANSWERS: [&str; 14] = [
             "allocate: new",
             "allocate: replayed",
             "allocate: none left",
+            "allocate: paused",
             "allocate: ? no answer",
             "allocate: ? time-out",
             "release: done",

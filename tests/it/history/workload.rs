@@ -38,6 +38,7 @@ impl World {
     async fn calm_down(&self) {
         self.proxy.calm();
         self.proxy.until_quiet().await;
+        environment::end_pauses(self).await;
         environment::hide_and_rename(self).await;
         environment::record_deletions(self);
         tokio::time::sleep(EMPTY_FOR).await;
@@ -87,6 +88,7 @@ pub(super) async fn run(plan: Plan, mutant: Option<Mutant>) -> Epoch {
         tokio::spawn(environment::jobs(Arc::clone(&world), 1, stream(3))),
         tokio::spawn(environment::crashes(Arc::clone(&world), stream(4))),
         tokio::spawn(environment::clocks(Arc::clone(&world), stream(5))),
+        tokio::spawn(environment::pauses(Arc::clone(&world), stream(6))),
         tokio::spawn(environment::scans(Arc::clone(&world))),
     ]);
     for ended in join_all(tasks).await {

@@ -14,6 +14,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         if facts.is_calm(at) {
             calm(facts, at, event, found);
         }
+        paused(facts, at, event, found);
         let (EventKind::Release {
             caller, sandbox, ..
         }
@@ -83,6 +84,29 @@ fn calm(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>)
         calm.into_iter().chain([at]),
         format!("{caller} got no answer without a fault: {why}"),
     ));
+}
+
+/// Allocations are refused as paused only after an operator has ordered it, and not in the calm phase, before which all
+/// pauses end.
+fn paused(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>) {
+    let EventKind::Allocate {
+        caller,
+        answer: AllocateAnswer::Paused,
+        ..
+    } = &event.kind
+    else {
+        return;
+    };
+    let ordered = facts.paused.is_some_and(|first| first <= event.ended);
+    if !ordered || facts.is_calm(at) {
+        let calm = facts.calm.filter(|_| ordered).map(|(_, at)| at);
+        found.push(Violation::new(
+            Promise::Paused,
+            [caller],
+            calm.into_iter().chain([at]),
+            format!("{caller} is refused although allocations are not paused"),
+        ));
+    }
 }
 
 /// A call about a sandbox that the history knows.

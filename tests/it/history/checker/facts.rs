@@ -74,8 +74,10 @@ pub(super) struct Facts<'a> {
     pub(super) sandboxes: BTreeMap<&'a str, SandboxFacts<'a>>,
     /// The start of the calm phase and its event.
     pub(super) calm: Option<(Duration, usize)>,
-    /// When each caller first sent an allocate request that was not answered.
+    /// When each caller first sent an allocate request that may have taken effect although no answer shows it.
     pub(super) lost: BTreeMap<&'a str, Duration>,
+    /// When allocations were first ordered to be paused.
+    pub(super) paused: Option<Duration>,
     /// When a bulk-delete first removed sandboxes, which does not involve CSP.
     removed: Option<Duration>,
 }
@@ -89,6 +91,7 @@ impl<'a> Facts<'a> {
             sandboxes: BTreeMap::new(),
             calm: None,
             lost: BTreeMap::new(),
+            paused: None,
             removed: None,
         };
         let mut deleted = Vec::new();
@@ -143,11 +146,15 @@ impl<'a> Facts<'a> {
             }
             EventKind::Allocate {
                 caller,
-                answer: AllocateAnswer::Unknown(_),
+                answer: AllocateAnswer::Unknown(_) | AllocateAnswer::Paused,
                 ..
             } => {
                 let first = self.lost.entry(caller).or_insert(Duration::MAX);
                 *first = event.began.min(*first);
+            }
+            EventKind::PauseOrdered { activity } if activity == "allocations" => {
+                let first = self.paused.unwrap_or(Duration::MAX);
+                self.paused = Some(first.min(event.began));
             }
             EventKind::Job { name, .. } if name.contains("bulk") => {
                 let first = self.removed.unwrap_or(Duration::MAX);

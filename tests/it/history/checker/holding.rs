@@ -209,7 +209,7 @@ fn one_sandbox((caller, key): (&str, &str), holdings: &[Holding<'_>], found: &mu
     }
 }
 
-/// No retry of a pair that holds a sandbox for the whole call gets `NoneLeft`. Any other wrong answer is a second sandbox
+/// No retry of a pair that holds a sandbox for the whole call gets `NoneLeft` or `Paused`. Any other wrong answer is a second sandbox
 /// or a used one, which other rules find.
 fn replays(
     facts: &Facts<'_>,
@@ -234,7 +234,7 @@ fn replays(
         let EventKind::Allocate {
             caller,
             key,
-            answer: AllocateAnswer::NoneLeft,
+            answer: answer @ (AllocateAnswer::NoneLeft | AllocateAnswer::Paused),
             ..
         } = &event.kind
         else {
@@ -253,7 +253,7 @@ fn replays(
                 [holding.sandbox],
                 [holding.hold.shown_by, at],
                 format!(
-                    "{caller}/{key} holds {} and gets `NoneLeft`",
+                    "{caller}/{key} holds {} and gets `{answer:?}`",
                     holding.sandbox
                 ),
             ));

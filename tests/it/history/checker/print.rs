@@ -28,6 +28,7 @@ fn described(kind: &EventKind) -> String {
                 AllocateAnswer::New(grant) => format!("new {}", granted(grant)),
                 AllocateAnswer::Replayed(grant) => format!("replayed {}", granted(grant)),
                 AllocateAnswer::NoneLeft => "none left".to_owned(),
+                AllocateAnswer::Paused => "paused".to_owned(),
                 AllocateAnswer::Unknown(why) => format!("? {why}"),
             };
             format!("{caller}/{key} allocate({prefix}) -> {answer}")
@@ -75,6 +76,7 @@ fn described(kind: &EventKind) -> String {
             Some(report) => format!("job {name}: {report}"),
             None => format!("job {name}: no report"),
         },
+        EventKind::PauseOrdered { activity } => format!("operator pauses {activity}"),
         EventKind::ClockAdvanced { from, to } => format!("clock {from} -> {to}"),
         EventKind::Table {
             sandboxes,

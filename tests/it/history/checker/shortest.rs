@@ -92,7 +92,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
                 can_be_refuted_later(violation) && is_about(&grant.sandbox)
             }
             AllocateAnswer::NoneLeft => false,
-            AllocateAnswer::Unknown(_) => {
+            AllocateAnswer::Unknown(_) | AllocateAnswer::Paused => {
                 matches!(
                     violation.promise,
                     Promise::Deletion | Promise::Release | Promise::Get
@@ -105,6 +105,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
                     .iter()
                     .any(|row| is_about(&row.sandbox) && row.caller.is_some())
         }
+        EventKind::PauseOrdered { .. } => violation.promise == Promise::Paused,
         EventKind::ClockAdvanced { .. }
         | EventKind::AccountDeleted { .. }
         | EventKind::Job { .. } => true,

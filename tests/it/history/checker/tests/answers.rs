@@ -6,9 +6,45 @@ use super::{
         Promise,
     },
     accepts,
-    builders::{GRACE, HOURS_4, advance, at, deleted, done, found, get, lost, new, release},
+    builders::{
+        GRACE, HOURS_4, advance, at, deleted, done, found, get, lost, new, pause_ordered, paused,
+        release,
+    },
     violates,
 };
+
+#[test]
+fn allocations_are_refused_as_paused_only_while_they_are() {
+    violates(Promise::Paused, &[0], &[at(2, 3, paused("p"))]);
+    violates(
+        Promise::Paused,
+        &[1],
+        &[at(0, 1, pause_ordered("sync")), at(2, 3, paused("p"))],
+    );
+    violates(
+        Promise::Paused,
+        &[1, 2],
+        &[
+            at(0, 1, pause_ordered("allocations")),
+            at(2, 2, EventKind::Calm),
+            at(3, 4, paused("p")),
+        ],
+    );
+    let ordered = at(0, 1, pause_ordered("allocations"));
+    accepts(&[ordered.clone(), at(2, 3, paused("p"))]);
+    // The pair holds a sandbox, so it is to get it.
+    violates(
+        Promise::Replay,
+        &[1, 2],
+        &[
+            ordered.clone(),
+            at(1, 2, new("p", "s", 1)),
+            at(3, 4, paused("p")),
+        ],
+    );
+    // An earlier attempt of the refused call took effect.
+    accepts(&[ordered, at(2, 3, paused("q")), at(4, 5, done("q", "s", 4))]);
+}
 
 #[test]
 fn answer_to_a_release_is_true() {

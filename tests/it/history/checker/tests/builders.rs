@@ -56,6 +56,16 @@ pub(super) fn none_left(caller: &str) -> EventKind {
     allocate(caller, AllocateAnswer::NoneLeft)
 }
 
+pub(super) fn paused(caller: &str) -> EventKind {
+    allocate(caller, AllocateAnswer::Paused)
+}
+
+pub(super) fn pause_ordered(activity: &str) -> EventKind {
+    EventKind::PauseOrdered {
+        activity: activity.into(),
+    }
+}
+
 pub(super) fn lost(caller: &str) -> EventKind {
     allocate(caller, AllocateAnswer::Unknown("reset".into()))
 }
