@@ -19,6 +19,9 @@ from pathlib import Path
 LATE_FAMILIES = {
     "broker_job_last_success_timestamp_seconds": "the first success of a job",
     "broker_job_last_failure_timestamp_seconds": "the first failure of a job",
+    "broker_job_last_paused_timestamp_seconds": "the first run that a pause stops",
+    "broker_pause_since_timestamp_seconds": "a pause",
+    "broker_pause_until_timestamp_seconds": "a pause with an end",
     "broker_job_last_end_timestamp_seconds": "the end of the first run of a job",
     "broker_job_finished_total": "the end of the first run of a job",
     "broker_job_sandboxes_total": "the end of the first run of a job",
