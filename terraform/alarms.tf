@@ -80,11 +80,11 @@ locals {
         statistic   = "Sum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = 0, missing = "notBreaching"
       }
-      broker-5xx = {
-        description = "The broker answers with 5xx errors."
-        namespace   = "AWS/ApplicationELB", metric = "HTTPCode_Target_5XX_Count", dimensions = local.alb_dimensions
-        statistic   = "Sum", period = 300, periods = 1
-        comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.errors_5xx, missing = "notBreaching"
+      pause-forgotten = {
+        description = "An operator paused an activity ${var.alarm_thresholds.endless_pause_hours} hours ago, and the pause has no end. GET /v1/admin/pauses shows why; end it, or set it again with an end."
+        namespace   = local.cloudwatch_metrics, metric = "EndlessPause", dimensions = {}
+        statistic   = "Maximum", period = 300, periods = 1
+        comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.endless_pause_hours * 3600, missing = "missing"
       }
       load-balancer-5xx = {
         description = "The load balancer answers with 5xx errors of its own: no broker is running, or it does not respond."
@@ -203,6 +203,54 @@ resource "aws_cloudwatch_metric_alarm" "main" {
 
   # An alarm that is created before the brokers serve would report that they do not.
   depends_on = [aws_ecs_service.broker]
+}
+
+moved {
+  from = aws_cloudwatch_metric_alarm.main["broker-5xx"]
+  to   = aws_cloudwatch_metric_alarm.broker_5xx
+}
+
+# Without the refusals of paused allocations, which an operator has ordered.
+resource "aws_cloudwatch_metric_alarm" "broker_5xx" {
+  alarm_name          = "${var.name}-broker-5xx"
+  alarm_description   = "The broker answers with 5xx errors."
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.alarm_thresholds.errors_5xx
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  depends_on          = [aws_ecs_service.broker]
+
+  metric_query {
+    id          = "failed"
+    label       = "5xx answers other than ALLOCATIONS_PAUSED"
+    expression  = "FILL(errors, 0) - FILL(paused, 0)"
+    return_data = true
+  }
+
+  metric_query {
+    id = "errors"
+
+    metric {
+      namespace   = "AWS/ApplicationELB"
+      metric_name = "HTTPCode_Target_5XX_Count"
+      dimensions  = local.alb_dimensions
+      stat        = "Sum"
+      period      = 300
+    }
+  }
+
+  metric_query {
+    id = "paused"
+
+    metric {
+      namespace   = local.cloudwatch_metrics
+      metric_name = "AllocationsPaused"
+      stat        = "Sum"
+      period      = 300
+    }
+  }
 }
 
 # One per table, because an alarm takes at most ten metrics.

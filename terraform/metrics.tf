@@ -15,6 +15,18 @@ locals {
       pattern = "{ $.message = \"request\" && $.outcome = \"NO_SANDBOXES_AVAILABLE\" }"
       value   = "1"
     }
+    allocations_paused = {
+      metric  = "AllocationsPaused"
+      unit    = "Count"
+      pattern = "{ $.message = \"request\" && $.outcome = \"ALLOCATIONS_PAUSED\" }"
+      value   = "1"
+    }
+    endless_pause = {
+      metric  = "EndlessPause"
+      unit    = "Seconds"
+      pattern = "{ $.message = \"pool counted\" }"
+      value   = "$.endless_pause_sec"
+    }
   }
 
   pool_counts = {

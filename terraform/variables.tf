@@ -624,13 +624,14 @@ variable "alarm_emails" {
 }
 
 variable "alarm_thresholds" {
-  description = "pool_available: alarm below this number of available sandboxes. errors_5xx: alarm above this number of 5xx answers in five minutes. allocate_p99_ms: alarm above this 99th percentile of the allocation latency, in milliseconds. cpu_percent, memory_percent: alarm above this use of the tasks of a service."
+  description = "pool_available: alarm below this number of available sandboxes. errors_5xx: alarm above this number of 5xx answers in five minutes. endless_pause_hours: alarm if a pause without an end lasts longer. allocate_p99_ms: alarm above this 99th percentile of the allocation latency, in milliseconds. cpu_percent, memory_percent: alarm above this use of the tasks of a service."
   type = object({
-    pool_available  = optional(number, 20)
-    errors_5xx      = optional(number, 10)
-    allocate_p99_ms = optional(number, 1000)
-    cpu_percent     = optional(number, 90)
-    memory_percent  = optional(number, 85)
+    pool_available      = optional(number, 20)
+    errors_5xx          = optional(number, 10)
+    endless_pause_hours = optional(number, 24)
+    allocate_p99_ms     = optional(number, 1000)
+    cpu_percent         = optional(number, 90)
+    memory_percent      = optional(number, 85)
   })
   default  = {}
   nullable = false
