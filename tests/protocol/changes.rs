@@ -1,4 +1,4 @@
-//! The changes of releases and jobs to one sandbox, each with the condition of its write.
+//! The changes of releases, operators and jobs to one sandbox, each with the condition of its write.
 
 use super::{
     model::Protocol,
@@ -12,9 +12,12 @@ impl Protocol {
     pub fn changed(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
         match step {
             Step::Release { pair, .. } => self.released(of, pair),
-            Step::Expire { .. } => {
-                matches!(of.item, Item::Allocated(_)).then_some(with(of, Item::Pending))
-            }
+            Step::Expire { saw_extended, .. } => self.expired(of, saw_extended),
+            Step::ReleaseByOperator { .. }
+            | Step::Extend { .. }
+            | Step::Quarantine { .. }
+            | Step::RestoreQuarantined { .. }
+            | Step::Delete { .. } => self.acted(of, step),
             Step::Insert { .. }
             | Step::MarkStale { .. }
             | Step::Restore { .. }
@@ -37,6 +40,53 @@ impl Protocol {
         };
         self.allows(of, holder == pair, Condition::ReleaseOnlyByTheHolder)
             .then_some(with(of, Item::Pending))
+    }
+
+    /// Returns the sandbox after an expiry by a run that read its allocation before or after an extension.
+    pub fn expired(&self, of: Sandbox, saw_extended: bool) -> Option<Sandbox> {
+        let is_possible = of.is_extended || !saw_extended;
+        let has_same_end = saw_extended == of.is_extended;
+        let is_allowed = self.allows(of, has_same_end, Condition::ExpireOnlyWithTheSameEnd);
+        let is_allocated = matches!(of.item, Item::Allocated(_));
+        (is_allocated && is_possible && is_allowed).then_some(with(of, Item::Pending))
+    }
+
+    /// Returns the sandbox after an action of an operator.
+    fn acted(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        let is_held = matches!(of.item, Item::Allocated(_));
+        let is_being_deleted = matches!(of.item, Item::Pending | Item::Failed);
+        let is_quarantined = matches!(of.item, Item::Quarantined | Item::UsedAndQuarantined);
+        let (item, is_allowed) = match step {
+            Step::ReleaseByOperator { .. } => (Item::Pending, is_held),
+            Step::Extend { .. } => {
+                return is_held.then_some(Sandbox {
+                    is_extended: true,
+                    ..of
+                });
+            }
+            Step::Quarantine { .. } => {
+                let item = if of.had_holder {
+                    Item::UsedAndQuarantined
+                } else {
+                    Item::Quarantined
+                };
+                let condition = Condition::QuarantineNothingBeingDeleted;
+                let is_allowed = self.allows(of, !is_being_deleted, condition);
+                (item, is_allowed && !is_quarantined)
+            }
+            Step::RestoreQuarantined { .. } => {
+                let condition = Condition::RestoreQuarantinedOnlyNeverHeld;
+                let was_never_held = self.allows(of, !of.had_holder, condition);
+                let condition = Condition::RestoreOnlyQuarantined;
+                let is_allowed = self.allows(of, is_quarantined, condition);
+                (Item::Available, is_allowed && was_never_held)
+            }
+            _ => {
+                let is_allowed = self.allows(of, !is_held, Condition::DeleteNothingHeld);
+                (Item::Pending, is_allowed && of.item != Item::Pending)
+            }
+        };
+        (is_allowed && of.item != Item::Absent).then_some(with(of, item))
     }
 
     fn synced(&self, of: Sandbox, step: Step) -> Option<Sandbox> {

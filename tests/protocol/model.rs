@@ -54,7 +54,7 @@ impl Protocol {
             }
             Step::FindClaim { client } => self.find_claim(&mut state, client)?,
             Step::Resolve { client, is_overdue } => self.resolve(&mut state, client, is_overdue)?,
-            Step::ExpireOwn { client } => Self::expire_own(&mut state, client)?,
+            Step::ExpireOwn { client } => self.expire_own(&mut state, client)?,
             Step::Repeat { client } => {
                 let pair = PAIR_OF[usize::from(client)];
                 let is_free = state.holds_nothing(pair);
@@ -65,7 +65,12 @@ impl Protocol {
                 Ok(())
             }
             Step::Release { sandbox, .. }
-            | Step::Expire { sandbox }
+            | Step::Expire { sandbox, .. }
+            | Step::ReleaseByOperator { sandbox }
+            | Step::Extend { sandbox }
+            | Step::Quarantine { sandbox }
+            | Step::RestoreQuarantined { sandbox }
+            | Step::Delete { sandbox }
             | Step::Insert { sandbox }
             | Step::MarkStale { sandbox }
             | Step::Restore { sandbox }
@@ -194,36 +199,69 @@ impl Protocol {
                 Err(Promise::HoldsTheReturned)
             }
         } else if is_held && self.has(Condition::ExpireBeforeAnother) {
-            state.clients[at].phase = Phase::Expiring { pointer, is_last };
+            state.clients[at].phase = Phase::Expiring {
+                pointer,
+                is_last,
+                saw_extended: state.is_extended(pointer),
+            };
             Ok(())
         } else {
             leave_pointer(state, client, pointer, is_last)
         })
     }
 
-    fn expire_own(state: &mut State, client: u8) -> Option<Result<(), Promise>> {
-        let Phase::Expiring { pointer, is_last } = state.clients[usize::from(client)].phase else {
+    fn expire_own(&self, state: &mut State, client: u8) -> Option<Result<(), Promise>> {
+        let at = usize::from(client);
+        let Phase::Expiring {
+            pointer,
+            is_last,
+            saw_extended,
+        } = state.clients[at].phase
+        else {
             return None;
         };
-        if matches!(state.item(pointer), Item::Allocated(_)) {
-            state.set(pointer, Item::Pending);
-        }
-        Some(leave_pointer(state, client, pointer, is_last))
+        let before = state.sandboxes[usize::from(pointer)];
+        let expired = self.expired(before, saw_extended);
+        let is_early = expired.is_some() && before.is_extended && !saw_extended;
+        let is_read_again = expired.is_none() && self.has(Condition::ReadAgainAfterRefusedExpiry);
+        Some(if is_early {
+            Err(Promise::ExtensionHolds)
+        } else if is_read_again {
+            state.clients[at].phase = Phase::Resolving { pointer, is_last };
+            Ok(())
+        } else {
+            if let Some(expired) = expired {
+                state.set(pointer, expired.item);
+            }
+            leave_pointer(state, client, pointer, is_last)
+        })
     }
 
-    /// Applies a change of a job or a release, which may happen at any time.
+    /// Applies a change of a job, an operator or a release, which may happen at any time.
     fn change(&self, state: &mut State, sandbox: u8, step: Step) -> Option<Result<(), Promise>> {
         let of = &mut state.sandboxes[usize::from(sandbox)];
         let before = *of;
         *of = self.changed(before, step)?;
         let may_lose_holder = match (before.item, step) {
             (Item::Allocated(holder), Step::Release { pair, .. }) => holder == pair,
-            (Item::Allocated(_), Step::Expire { .. }) => true,
+            (
+                Item::Allocated(_),
+                Step::Expire { .. } | Step::ReleaseByOperator { .. } | Step::Quarantine { .. },
+            ) => true,
             (Item::Allocated(_), _) => before.item == of.item,
             _ => true,
         };
         let is_retired = matches!(before.item, Item::Pending | Item::Failed | Item::Absent);
+        let is_early = before.is_extended
+            && matches!(
+                step,
+                Step::Expire {
+                    saw_extended: false,
+                    ..
+                }
+            );
         Some(match step {
+            _ if is_early => Err(Promise::ExtensionHolds),
             Step::DeleteAccount { .. } if !is_retired => Err(Promise::NothingHeldIsDeleted),
             _ if !may_lose_holder => Err(Promise::HolderKeeps),
             _ => Ok(()),

@@ -11,6 +11,7 @@ pub enum Promise {
     HoldsTheReturned,
     HolderIsNotRefused,
     HolderKeeps,
+    ExtensionHolds,
     NothingHeldIsDeleted,
     Answers,
 }
@@ -23,8 +24,11 @@ impl fmt::Display for Promise {
             Self::ClaimPoints => "a holder's claim points elsewhere",
             Self::HoldsTheReturned => "a client gets a sandbox that its pair does not hold",
             Self::HolderIsNotRefused => "a client is refused while its pair holds a sandbox",
-            Self::HolderKeeps => "a holder loses its sandbox without release or expiry",
-            Self::NothingHeldIsDeleted => "a held or available sandbox is deleted from CSP",
+            Self::HolderKeeps => "a holder loses its sandbox without release, expiry or quarantine",
+            Self::ExtensionHolds => "an extended allocation expires before its end",
+            Self::NothingHeldIsDeleted => {
+                "a held, available or quarantined sandbox is deleted from CSP"
+            }
             Self::Answers => "a client that runs alone gets no answer",
         })
     }
@@ -75,10 +79,22 @@ pub enum Condition {
     RetryOnlyFailed,
     /// `Broker::allocate`: after a failed precondition, the next one is the claim that was found.
     PreconditionFollowsTheClaim,
+    /// `PoolStore::expire`, `Change::Expire`: only with the end that was read.
+    ExpireOnlyWithTheSameEnd,
+    /// `Broker::held`: after an expiry that found the allocation changed, the sandbox is read again.
+    ReadAgainAfterRefusedExpiry,
+    /// `SandboxAction::Quarantine`: no sandbox that is being deleted.
+    QuarantineNothingBeingDeleted,
+    /// `SandboxAction::Restore`: only sandboxes in quarantine.
+    RestoreOnlyQuarantined,
+    /// `SandboxAction::Restore`: only sandboxes that never had a holder.
+    RestoreQuarantinedOnlyNeverHeld,
+    /// `SandboxAction::Delete`: no sandbox that is held.
+    DeleteNothingHeld,
 }
 
 impl Condition {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::ClaimOnlyAvailable,
         Self::ClaimMustBeNew,
         Self::LeftoverMustBeTheSame,
@@ -100,5 +116,11 @@ impl Condition {
         Self::ReinstateForDeletion,
         Self::RetryOnlyFailed,
         Self::PreconditionFollowsTheClaim,
+        Self::ExpireOnlyWithTheSameEnd,
+        Self::ReadAgainAfterRefusedExpiry,
+        Self::QuarantineNothingBeingDeleted,
+        Self::RestoreOnlyQuarantined,
+        Self::RestoreQuarantinedOnlyNeverHeld,
+        Self::DeleteNothingHeld,
     ];
 }

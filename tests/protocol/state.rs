@@ -21,6 +21,9 @@ pub enum Item {
     Stale,
     /// Stale although it had a holder: no broker produces one, but a table of another service may contain it.
     UsedAndStale,
+    /// In quarantine, and its item names no holder.
+    Quarantined,
+    UsedAndQuarantined,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Sandbox {
     pub is_due: bool,
     /// It was allocated before. Not part of the table.
     pub had_holder: bool,
+    /// The end of its allocation has been moved to a later time.
+    pub is_extended: bool,
 }
 
 /// Which claim an allocation may overwrite.
@@ -65,8 +70,12 @@ pub enum Phase {
     Choosing(ClaimPrecondition),
     /// Next, it reads the sandbox that the pair's claim points at. If `is_last`, no candidate is left.
     Resolving { pointer: u8, is_last: bool },
-    /// Next, it expires that sandbox.
-    Expiring { pointer: u8, is_last: bool },
+    /// Next, it expires that sandbox, with the end that it has read.
+    Expiring {
+        pointer: u8,
+        is_last: bool,
+        saw_extended: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +105,7 @@ impl State {
             has_tombstone: false,
             is_due: false,
             had_holder: item == Item::UsedAndStale,
+            is_extended: false,
         };
         let client = |retries| Client {
             phase: Phase::Choosing(ClaimPrecondition::New),
@@ -114,6 +124,12 @@ impl State {
         self.sandboxes
             .get(usize::from(sandbox))
             .map_or(Item::Absent, |sandbox| sandbox.item)
+    }
+
+    pub fn is_extended(&self, sandbox: u8) -> bool {
+        self.sandboxes
+            .get(usize::from(sandbox))
+            .is_some_and(|sandbox| sandbox.is_extended)
     }
 
     pub fn set(&mut self, sandbox: u8, item: Item) {
@@ -137,6 +153,9 @@ impl State {
             let client = &mut self.clients[client];
             client.was_free = client.phase != Phase::Answered && (client.was_free || is_free);
         }
+        for sandbox in &mut self.sandboxes {
+            sandbox.is_extended &= matches!(sandbox.item, Item::Allocated(_));
+        }
         // A used sandbox is never allocated again. Any client that tries shows this as well as a late transaction.
         for (sandbox, used) in self.sandboxes.iter().enumerate() {
             if used.had_holder {
@@ -157,13 +176,16 @@ impl State {
                 Item::Failed => 3,
                 Item::Stale => 4,
                 Item::UsedAndStale => 5,
-                Item::Allocated(pair) => 6 + u64::from(pair),
+                Item::Quarantined => 6,
+                Item::UsedAndQuarantined => 7,
+                Item::Allocated(pair) => 8 + u64::from(pair),
             };
-            number = number << 6
-                | item << 3
-                | u64::from(sandbox.has_tombstone) << 2
-                | u64::from(sandbox.is_due) << 1
-                | u64::from(sandbox.had_holder);
+            number = number << 8
+                | item << 4
+                | u64::from(sandbox.has_tombstone) << 3
+                | u64::from(sandbox.is_due) << 2
+                | u64::from(sandbox.had_holder) << 1
+                | u64::from(sandbox.is_extended);
         }
         for claim in self.claims {
             number = number << 2 | claim.map_or(0, |sandbox| 1 + u64::from(sandbox));
@@ -185,7 +207,11 @@ impl Phase {
             Self::Answered => 0,
             Self::Choosing(precondition) => 1 + u64::from(precondition.number()),
             Self::Resolving { pointer, is_last } => 5 + of(pointer, is_last),
-            Self::Expiring { pointer, is_last } => 11 + of(pointer, is_last),
+            Self::Expiring {
+                pointer,
+                is_last,
+                saw_extended,
+            } => 11 + (of(pointer, is_last) << 1 | u64::from(saw_extended)),
         }
     }
 }

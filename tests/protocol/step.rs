@@ -23,8 +23,18 @@ pub enum Step {
     Repeat { client: u8 },
     /// `PoolStore::release` by any pair: it may be late or for a sandbox of another pair.
     Release { pair: u8, sandbox: u8 },
-    /// Auto-expire: `Change::Expire`.
-    Expire { sandbox: u8 },
+    /// Auto-expire: `Change::Expire`, of an allocation that was read with its first or its last end.
+    Expire { sandbox: u8, saw_extended: bool },
+    /// An operator: `SandboxAction::Release`.
+    ReleaseByOperator { sandbox: u8 },
+    /// An operator: `SandboxAction::Extend`.
+    Extend { sandbox: u8 },
+    /// An operator: `SandboxAction::Quarantine`.
+    Quarantine { sandbox: u8 },
+    /// An operator: `SandboxAction::Restore`. Auto-expire: `Change::EndQuarantine`.
+    RestoreQuarantined { sandbox: u8 },
+    /// An operator: `SandboxAction::Delete`. Auto-expire: `Change::EndQuarantine`.
+    Delete { sandbox: u8 },
     /// Sync with a list of CSP from any earlier time: `Change::Insert`.
     Insert { sandbox: u8 },
     /// Sync: `Change::MarkStale`.
@@ -50,13 +60,14 @@ pub enum Step {
 }
 
 impl Step {
-    pub const KINDS: usize = 19;
+    pub const KINDS: usize = 24;
 
     /// Returns every step.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..CLIENTS)
             .flat_map(Self::of_client)
             .chain((0..SANDBOXES).flat_map(Self::of_sandbox))
+            .chain(Self::of_operators(0))
     }
 
     /// Returns the steps of a client's request.
@@ -87,7 +98,10 @@ impl Step {
             late.into_iter().chain([Self::Release { pair, sandbox }])
         };
         (0..PAIRS).flat_map(of_pair).chain([
-            Self::Expire { sandbox },
+            Self::Expire {
+                sandbox,
+                saw_extended: false,
+            },
             Self::Insert { sandbox },
             Self::MarkStale { sandbox },
             Self::Restore { sandbox },
@@ -102,6 +116,23 @@ impl Step {
         ])
     }
 
+    /// Returns the steps of operators, who act on one of the sandboxes only: the sandboxes are alike, and what an action
+    /// breaks shows on it or on another one that a request turns to.
+    fn of_operators(sandbox: u8) -> impl Iterator<Item = Self> {
+        [
+            Self::Extend { sandbox },
+            Self::Expire {
+                sandbox,
+                saw_extended: true,
+            },
+            Self::ReleaseByOperator { sandbox },
+            Self::Quarantine { sandbox },
+            Self::RestoreQuarantined { sandbox },
+            Self::Delete { sandbox },
+        ]
+        .into_iter()
+    }
+
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Claim { .. } => "claim",
@@ -112,6 +143,11 @@ impl Step {
             Self::Repeat { .. } => "repeat",
             Self::Release { .. } => "release",
             Self::Expire { .. } => "expire",
+            Self::ReleaseByOperator { .. } => "release by operator",
+            Self::Extend { .. } => "extend",
+            Self::Quarantine { .. } => "quarantine",
+            Self::RestoreQuarantined { .. } => "restore quarantined",
+            Self::Delete { .. } => "delete",
             Self::Insert { .. } => "insert",
             Self::MarkStale { .. } => "mark stale",
             Self::Restore { .. } => "restore",
