@@ -31,9 +31,10 @@ impl TestBroker {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let config = Config::from_variables(&variables).unwrap();
         let seed = SEED.fetch_add(1, Ordering::Relaxed);
-        let running = RunningBroker::start(&config, Arc::clone(&clock) as Arc<dyn Clock>, seed)
-            .await
-            .unwrap();
+        let clock_of_broker = Arc::clone(&clock) as Arc<dyn Clock>;
+        // The start of a broker is a large future, and so would be every test that boots one.
+        let start = Box::pin(RunningBroker::start(&config, clock_of_broker, seed));
+        let running = start.await.unwrap();
         let client = BrokerClient::new(format!("http://{}", running.address()));
         Self {
             running,
