@@ -16,7 +16,9 @@ mod status;
 mod text;
 
 pub use self::{
-    audit::{AuditAction, AuditRecord, AuditTarget, Author, DONE},
+    audit::{
+        AUDIT_RETENTION, AuditAction, AuditRecord, AuditTarget, Author, DONE, Event, EventFilter,
+    },
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
     csp_state::{CspState, ServiceState},

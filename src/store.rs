@@ -49,6 +49,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 #[cfg(feature = "embedded")]
 use self::embedded::EmbeddedEngine;
 pub use self::{
+    audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
     change::{Change, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition},
     csp_state::VersionedCspState,

@@ -1,8 +1,13 @@
 //! Audit records: who did what, to what, and why.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_json::Value;
 
 use super::{JobName, Reason, Role, SandboxId, pause::Activity};
+
+/// How long audit records are retained.
+pub const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// Who made a change: the principal of a request, or a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,9 +124,128 @@ pub struct AuditRecord {
     /// Why, in the words of the author.
     pub reason: Option<Reason>,
     /// The state of the target before, as a JSON object. Contains no secret.
-    pub before: Option<serde_json::Value>,
+    pub before: Option<Value>,
     /// Its state after.
-    pub after: Option<serde_json::Value>,
+    pub after: Option<Value>,
     /// [`DONE`], or the code of the error with which the action was refused.
     pub outcome: &'static str,
+}
+
+/// A record as people read it: an [`AuditRecord`] of any version of the broker as it was stored, or an event in the
+/// life of a sandbox that its item tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The time, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+    /// The name of the action or event.
+    pub action: String,
+    /// Who did it; `None` if that is not known.
+    pub actor: Option<String>,
+    /// The role in which the actor acted.
+    pub role: Option<String>,
+    /// To what.
+    pub target: String,
+    /// [`DONE`], or the code of the error with which it was refused.
+    pub outcome: String,
+    /// Why, in the words of the actor.
+    pub reason: Option<String>,
+    /// The state of the target before.
+    pub before: Option<Value>,
+    /// Its state after.
+    pub after: Option<Value>,
+    /// The id of the request or run; `None` for an event that is derived from an item.
+    pub request_id: Option<String>,
+    /// The address that the request came from.
+    pub address: Option<String>,
+}
+
+/// The conditions that the events of a listing meet. A pattern is the whole text, or its beginning and a `*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// The pattern of the actor.
+    pub actor: Option<String>,
+    /// The pattern of the action.
+    pub action: Option<String>,
+    /// The pattern of the target.
+    pub target: Option<String>,
+    /// The pattern of the outcome.
+    pub outcome: Option<String>,
+}
+
+impl EventFilter {
+    /// Returns whether every event meets the conditions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether `event` meets the conditions.
+    #[must_use]
+    pub fn admits(&self, event: &Event) -> bool {
+        [
+            (&self.actor, event.actor.as_deref().unwrap_or_default()),
+            (&self.action, &event.action),
+            (&self.target, &event.target),
+            (&self.outcome, &event.outcome),
+        ]
+        .into_iter()
+        .all(|(pattern, text)| {
+            let pattern = pattern.as_deref();
+            pattern.is_none_or(|pattern| match pattern.strip_suffix('*') {
+                Some(beginning) => text.starts_with(beginning),
+                None => text == pattern,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_matches_whole_texts_or_their_beginnings() {
+        let event = Event {
+            at_ms: 0,
+            action: AuditAction::Release.to_string(),
+            actor: Some("anna".to_owned()),
+            role: None,
+            target: "sandbox/2009521".to_owned(),
+            outcome: DONE.to_owned(),
+            reason: None,
+            before: None,
+            after: None,
+            request_id: None,
+            address: None,
+        };
+        let text = |text: &str| Some(text.to_owned());
+        for (actor, action, target, outcome, is_admitted) in [
+            (None, None, None, None, true),
+            (text("anna"), None, None, text("done"), true),
+            (text("ann"), None, None, None, false),
+            (text("ann*"), text("sandbox.*"), None, None, true),
+            (None, text("sandbox.extend"), None, None, false),
+            (None, None, text("sandbox/*"), None, true),
+            (None, None, text("sandbox/2009521"), None, true),
+            (None, None, text("sandbox/200952"), None, false),
+            (None, None, text("*"), text("FORBIDDEN"), false),
+        ] {
+            let filter = EventFilter {
+                actor,
+                action,
+                target,
+                outcome,
+            };
+            assert_eq!(filter.admits(&event), is_admitted, "{filter:?}");
+        }
+        let anonymous = Event {
+            actor: None,
+            ..event
+        };
+        let by_anna = EventFilter {
+            actor: text("anna"),
+            ..EventFilter::default()
+        };
+        assert!(!by_anna.admits(&anonymous));
+    }
 }

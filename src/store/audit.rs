@@ -2,7 +2,7 @@
 //!
 //! A change of the table and the records of it are one transaction, so that neither exists without the other.
 
-use std::time::Duration;
+mod read;
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
@@ -14,11 +14,10 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{AuditRecord, AuditTarget, SandboxId},
+    domain::{AUDIT_RETENTION, AuditRecord, AuditTarget, SandboxId},
 };
 
-/// How long audit records are retained.
-const AUDIT_TTL: Duration = Duration::from_hours(400 * 24);
+pub use self::read::{AuditPosition, AuditSpan, EventPage, EventPosition};
 
 /// The attributes of an audit record.
 #[derive(Debug, Serialize)]
@@ -43,18 +42,18 @@ struct Row<'a> {
 }
 
 /// Returns the partition of the records of a day.
-pub(super) fn day_partition(at_ms: i64) -> String {
+fn day_partition(at_ms: i64) -> String {
     let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MIN);
     format!("AUDIT#{}", at.strftime("%Y-%m-%d"))
 }
 
 /// Returns the partition of the records of a sandbox.
-pub(super) fn sandbox_partition(id: &SandboxId) -> String {
+fn sandbox_partition(id: &SandboxId) -> String {
     format!("{}{id}", item::SANDBOX_PREFIX)
 }
 
 /// The beginning of the sort keys of the records of a sandbox.
-pub(super) const EVENT: &str = "EVENT#";
+const EVENT: &str = "EVENT#";
 
 impl PoolStore {
     /// Returns the actions that write the records of an action: those of its day, and those of its sandbox.
@@ -84,8 +83,15 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn record_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
-        let actions = self.audit_actions(record)?;
+        self.write_unconditionally(self.audit_actions(record)?)
+            .await
+    }
+
+    /// Writes items in one transaction.
+    pub(super) async fn write_unconditionally(
+        &self,
+        actions: Vec<TransactWriteItem>,
+    ) -> Result<(), StoreError> {
         let _slot = self.slot().await;
         let call = self
             .client
@@ -93,7 +99,7 @@ impl PoolStore {
             .set_transact_items(Some(actions));
         Box::pin(call.send())
             .await
-            .map_err(|error| StoreError::from_sdk(OPERATION, error))?;
+            .map_err(|error| StoreError::from_sdk("TransactWriteItems", error))?;
         Ok(())
     }
 }
@@ -115,7 +121,7 @@ fn records(record: &AuditRecord) -> Result<Vec<Item>, serde_dynamo::Error> {
     };
     let mut attributes: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(row)?;
     let at = UnixSeconds(record.at_ms.div_euclid(1000));
-    attributes.insert("ttl".to_owned(), number((at + AUDIT_TTL).0));
+    attributes.insert("ttl".to_owned(), number((at + AUDIT_RETENTION).0));
     // Clients choose request ids, so an id can repeat.
     let suffix: u32 = rand::random();
     let name = format!(

@@ -2,9 +2,26 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::item::{Item, SANDBOX_PREFIX, SANDBOX_SORT};
 use crate::domain::Status;
+
+/// Encodes the values of a cursor as a text that is safe in a URL.
+pub(super) fn encode(values: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::json!(values).to_string())
+}
+
+/// Decodes the values of a cursor. Returns `None` if the text is no cursor with such values.
+pub(super) fn decode<T: DeserializeOwned>(cursor: &str) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Returns whether DynamoDB takes `text` as a sort key.
+pub(super) fn is_sort_key(text: &str) -> bool {
+    (1..=1024).contains(&text.len())
+}
 
 /// A position in a listing of one status, or of all sandboxes: the key of the last sandbox before it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,9 +57,7 @@ impl Position {
     /// Decodes a cursor. Returns `None` if it is not a cursor of a listing of `status`.
     #[must_use]
     pub fn from_cursor(cursor: &str, status: Option<Status>) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let values: Vec<String> = serde_json::from_slice(&bytes).ok()?;
-        Self::from_values(&values, status)
+        Self::from_values(&decode::<Vec<String>>(cursor)?, status)
     }
 
     /// Encodes the position as a text that is safe in a URL.
@@ -55,7 +70,7 @@ impl Position {
                 _ => None,
             })
             .collect();
-        URL_SAFE_NO_PAD.encode(serde_json::json!(values).to_string())
+        encode(&values)
     }
 
     fn from_values(values: &[String], status: Option<Status>) -> Option<Self> {
@@ -74,7 +89,7 @@ impl Position {
             .collect::<Option<_>>()?;
         let (partition, sort) = (values.first()?, values.get(1)?);
         // DynamoDB's bounds of key attributes, in bytes.
-        let is_key = (1..=2048).contains(&partition.len()) && (1..=1024).contains(&sort.len());
+        let is_key = (1..=2048).contains(&partition.len()) && is_sort_key(sort);
         let is_sandbox =
             status.is_none() || (partition.starts_with(SANDBOX_PREFIX) && sort == SANDBOX_SORT);
         let is_of_status =

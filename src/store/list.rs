@@ -62,9 +62,7 @@ impl PoolStore {
                     return Ok(listing);
                 }
                 let position = Position::of(&item, status);
-                let listed: Listed = self
-                    .read(&item)
-                    .map_err(|fault| UnreadableItem::new(item, &fault));
+                let listed = self.read_listed(item);
                 if search.as_ref().is_none_or(|search| search(&listed)) {
                     match listed {
                         Ok(sandbox) => listing.sandboxes.push(sandbox),
@@ -83,6 +81,12 @@ impl PoolStore {
             }
         }
         Ok(listing)
+    }
+
+    /// Converts an item of the pool.
+    pub(super) fn read_listed(&self, item: Item) -> Listed {
+        self.read(&item)
+            .map_err(|fault| UnreadableItem::new(item, &fault))
     }
 
     async fn list_page(

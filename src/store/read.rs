@@ -4,8 +4,9 @@ use aws_sdk_dynamodb::types::Select;
 use futures_util::{Stream, TryStreamExt, stream};
 
 use super::{
-    PoolStore, StoreError, StoredClaim,
+    Listed, PoolStore, StoreError, StoredClaim, Tombstone,
     item::{self, Item, string},
+    scan::read_tombstone,
 };
 use crate::domain::{CallerId, Candidate, IdempotencyKey, PoolCounts, Sandbox, SandboxId, Status};
 
@@ -53,6 +54,28 @@ impl PoolStore {
             .get_item(&self.table.name, item::sandbox_key(id))
             .await?;
         Ok(item.and_then(|item| self.read_or_skip(&item)))
+    }
+
+    /// Reads a sandbox, strongly consistent, also if its item is unreadable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find(&self, id: &SandboxId) -> Result<Option<Listed>, StoreError> {
+        let item = self
+            .get_item(&self.table.name, item::sandbox_key(id))
+            .await?;
+        Ok(item.map(|item| self.read_listed(item)))
+    }
+
+    /// Reads the tombstone of a sandbox, strongly consistent.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_tombstone(&self, id: &SandboxId) -> Result<Option<Tombstone>, StoreError> {
+        let item = self
+            .get_item(&self.table.companion, item::tombstone_key(id))
+            .await?;
+        Ok(item.and_then(read_tombstone))
     }
 
     /// Reads the claim of a (caller, key) pair, strongly consistent.

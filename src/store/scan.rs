@@ -227,7 +227,7 @@ impl PoolStore {
 
 /// Converts a tombstone. An unreadable one is logged: it still prevents the insertion of its sandbox, which only cannot
 /// be reinstated.
-fn read_tombstone(item: Item) -> Option<Tombstone> {
+pub(super) fn read_tombstone(item: Item) -> Option<Tombstone> {
     let key = item.get("SK").and_then(|key| key.as_s().ok()).cloned();
     serde_dynamo::aws_sdk_dynamodb_1::from_item(item)
         .inspect_err(|fault| tracing::warn!(key, %fault, "unreadable tombstone skipped"))
