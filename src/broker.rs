@@ -150,14 +150,19 @@ impl Broker {
         Ok(self.store.held_by(caller).await?)
     }
 
-    /// Releases a sandbox. Releasing it again succeeds.
+    /// Releases a sandbox in the name of the principal `by`. Releasing it again succeeds.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Expired`], [`BrokerError::Store`].
-    pub async fn release(&self, id: &SandboxId, caller: &CallerId) -> Result<Sandbox, BrokerError> {
+    pub async fn release(
+        &self,
+        id: &SandboxId,
+        caller: &CallerId,
+        by: &str,
+    ) -> Result<Sandbox, BrokerError> {
         let release = self
             .store
-            .release(id, caller, self.terms, self.clock.now())
+            .release(id, caller, by, self.terms, self.clock.now())
             .await;
         let (outcome, released) = match release {
             Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),

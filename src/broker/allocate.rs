@@ -265,41 +265,50 @@ impl Broker {
             StoredClaim::Unreadable => return self.resolve_by_index(holder).await,
             StoredClaim::Readable(pointer) => pointer,
         };
-        let leftover = ResolvedClaim::Free(ClaimPrecondition::Leftover(pointer.sandbox_id.clone()));
         let id = SandboxId::stored(pointer.sandbox_id);
-        let Some(sandbox) = self.store.get(&id).await? else {
-            return Ok(leftover);
+        let is_pointed_to = |sandbox: &Sandbox| {
+            sandbox.allocated_at.0 == pointer.allocated_at
+                && sandbox.is_held_by(&holder.caller, &holder.key)
         };
-        let is_this_allocation = sandbox.status == Status::Allocated
-            && sandbox.allocated_at.0 == pointer.allocated_at
-            && sandbox
-                .holder
-                .as_ref()
-                .is_some_and(|stored| stored.caller == holder.caller && stored.key == holder.key);
-        if !is_this_allocation {
-            return Ok(leftover);
-        }
-        let now = self.clock.now();
-        if sandbox.is_overdue(now, self.terms.grace) {
-            // Retired here, as the expiry job would do it, so that the pair never holds two sandboxes.
-            self.store.expire(&id, sandbox.allocated_at, now).await?;
-            return Ok(leftover);
-        }
-        Ok(ResolvedClaim::Holds(Box::new(sandbox)))
+        Ok(match self.held(&id, is_pointed_to).await? {
+            Some(sandbox) => ResolvedClaim::Holds(Box::new(sandbox)),
+            None => ResolvedClaim::Free(ClaimPrecondition::Leftover(id.to_string())),
+        })
     }
 
     /// Finds the sandbox of a pair whose claim is unreadable through the table's index of callers.
     async fn resolve_by_index(&self, holder: &Holder) -> Result<ResolvedClaim, BrokerError> {
+        let is_theirs = |sandbox: &Sandbox| sandbox.is_held_by(&holder.caller, &holder.key);
         for known in self.store.held_by(&holder.caller).await? {
-            let Some(sandbox) = self.store.get(known.id()).await? else {
-                continue;
-            };
-            let is_held = sandbox.status == Status::Allocated
-                && sandbox.is_held_by(&holder.caller, &holder.key);
-            if is_held && !sandbox.is_overdue(self.clock.now(), self.terms.grace) {
+            if let Some(sandbox) = self.held(known.id(), is_theirs).await? {
                 return Ok(ResolvedClaim::Holds(Box::new(sandbox)));
             }
         }
         Ok(ResolvedClaim::Free(ClaimPrecondition::Unreadable))
+    }
+
+    /// Returns the sandbox if it is allocated as `is_meant` requires. An overdue allocation is retired, as auto-expire
+    /// would do it, before its pair receives another sandbox.
+    async fn held(
+        &self,
+        id: &SandboxId,
+        is_meant: impl Fn(&Sandbox) -> bool,
+    ) -> Result<Option<Sandbox>, BrokerError> {
+        loop {
+            let sandbox = self.store.get(id).await?;
+            let is_held =
+                |sandbox: &Sandbox| sandbox.status == Status::Allocated && is_meant(sandbox);
+            let Some(sandbox) = sandbox.filter(is_held) else {
+                return Ok(None);
+            };
+            let now = self.clock.now();
+            if !sandbox.is_overdue(now, self.terms.grace) {
+                return Ok(Some(sandbox));
+            }
+            if self.store.expire(&sandbox, now).await? {
+                return Ok(None);
+            }
+            // Another writer has retired it since, or an operator has extended it: then the pair still holds it.
+        }
     }
 }

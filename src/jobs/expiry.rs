@@ -133,7 +133,7 @@ impl Job for ExpiryJob {
             .sandboxes
             .into_iter()
             .filter(|sandbox| sandbox.is_overdue(now, terms.grace))
-            .map(|sandbox| Change::Expire(sandbox.account.sandbox_id, sandbox.allocated_at))
+            .map(|sandbox| Change::Expire(Box::new(sandbox)))
             .collect();
         let mut report = ExpiryReport {
             due: overdue.len(),

@@ -14,16 +14,19 @@ use aws_sdk_dynamodb::{
 use super::{
     PoolStore, Tombstone,
     item::{self, Item, number, string},
+    retire::{RETIRE, seen_end},
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Account, AuditRecord, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition},
+    domain::{
+        Account, AuditRecord, JobName, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition,
+    },
 };
 
 type Fault = Box<dyn Error + Send + Sync>;
 
 /// The common beginning of the update expressions of all changes.
-const SET: &str = "SET #status = :to, updated_at = :now";
+pub(super) const SET: &str = "SET #status = :to, updated_at = :now";
 
 /// The condition that a sandbox never had a holder, with the values `:never` (0) and `:null` (`NULL`).
 pub(super) const NEVER_HELD: &str = "(attribute_not_exists(allocated_at) OR allocated_at = :never) \
@@ -40,8 +43,8 @@ pub enum Change {
     Restore(Account),
     /// `available` to `stale`.
     MarkStale(SandboxId),
-    /// `allocated` to `pending_deletion`, if the allocation is still the one that started at this time.
-    Expire(SandboxId, UnixSeconds),
+    /// `allocated` to `pending_deletion`, if the sandbox is still in the allocation that was read, with the same end.
+    Expire(Box<Sandbox>),
     /// `quarantined` to `available` or `stale` if the sandbox never had a holder, else to `pending_deletion`; if the
     /// quarantine still lasts until the same time.
     EndQuarantine {
@@ -138,7 +141,7 @@ impl PoolStore {
                     .update_expression(SET)
                     .condition_expression("#status = :from"),
             )?],
-            Change::Expire(id, allocated_at) => vec![self.expiry(id, *allocated_at, now)?],
+            Change::Expire(sandbox) => vec![self.expiry(sandbox, now)?],
             Change::EndQuarantine {
                 sandbox,
                 until,
@@ -185,18 +188,15 @@ impl PoolStore {
         })
     }
 
-    /// Returns the expiry of the allocation that started at `allocated_at`.
-    fn expiry(
-        &self,
-        id: &SandboxId,
-        allocated_at: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<TransactWriteItem, BuildError> {
+    /// Returns the expiry of an overdue allocation.
+    fn expiry(&self, overdue: &Sandbox, now: UnixSeconds) -> Result<TransactWriteItem, BuildError> {
         action(
-            self.transition(id, Transition::Retire, now)
-                .update_expression(super::retire::RETIRE)
+            self.transition(overdue.id(), Transition::Retire, now)
+                .update_expression(format!("{RETIRE}, released_by = :by"))
                 .condition_expression(super::retire::IS_SAME_ALLOCATION)
-                .expression_attribute_values(":allocated_at", number(allocated_at.0)),
+                .expression_attribute_values(":allocated_at", number(overdue.allocated_at.0))
+                .expression_attribute_values(":seen_end", seen_end(overdue))
+                .expression_attribute_values(":by", string(JobName::AutoExpire.as_str())),
         )
     }
 
@@ -229,7 +229,13 @@ impl PoolStore {
         self.update(id, transition.from(), transition.to(), now)
     }
 
-    fn update(&self, id: &SandboxId, from: Status, to: Status, now: UnixSeconds) -> UpdateBuilder {
+    pub(super) fn update(
+        &self,
+        id: &SandboxId,
+        from: Status,
+        to: Status,
+        now: UnixSeconds,
+    ) -> UpdateBuilder {
         Update::builder()
             .table_name(&self.table.name)
             .set_key(Some(item::sandbox_key(id)))
@@ -246,7 +252,7 @@ fn put(table: &str, item: Item) -> Result<TransactWriteItem, BuildError> {
     Ok(TransactWriteItem::builder().put(put.build()?).build())
 }
 
-fn action(update: UpdateBuilder) -> Result<TransactWriteItem, BuildError> {
+pub(super) fn action(update: UpdateBuilder) -> Result<TransactWriteItem, BuildError> {
     Ok(TransactWriteItem::builder().update(update.build()?).build())
 }
 

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
-    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 
 use super::{
@@ -11,15 +11,23 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{CallerId, LeaseTerms, Sandbox, SandboxId, Status, Transition},
+    domain::{CallerId, JobName, LeaseTerms, Sandbox, SandboxId, Status, Transition},
 };
 
 /// The update expression of every retirement.
 pub(super) const RETIRE: &str =
     "SET #status = :to, deletion_requested_at = :now, updated_at = :now";
 
-/// The condition of every expiry: the sandbox is still in the allocation that started at `:allocated_at`.
-pub(super) const IS_SAME_ALLOCATION: &str = "#status = :from AND allocated_at = :allocated_at";
+/// The condition of every write that rests on an allocation as it was read, such as an expiry: the sandbox is still in
+/// the allocation that started at `:allocated_at`, and no extension has moved its end beyond `:seen_end`.
+pub(super) const IS_SAME_ALLOCATION: &str =
+    "#status = :from AND allocated_at = :allocated_at AND NOT expires_at > :seen_end";
+
+/// Returns the value `:seen_end` of [`IS_SAME_ALLOCATION`]. An allocation without a valid start has no end that an
+/// extension could move.
+pub(super) fn seen_end(allocated: &Sandbox) -> AttributeValue {
+    number(allocated.expires_at.map_or(i64::MAX, |end| end.0))
+}
 
 /// The outcome of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +45,7 @@ pub enum Release {
 }
 
 impl PoolStore {
-    /// Releases a sandbox. This takes one conditional write if the item states the end of the allocation, two if the
+    /// Releases a sandbox, in the name of the principal `by`. This takes one conditional write if the item states the end of the allocation, two if the
     /// FastAPI service made it.
     ///
     /// # Errors
@@ -46,11 +54,12 @@ impl PoolStore {
         &self,
         id: &SandboxId,
         caller: &CallerId,
+        by: &str,
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Release, StoreError> {
         let mut attempt = self
-            .retirement(id, now)
+            .retirement(id, by, now)
             .condition_expression(
                 "#status = :from AND allocated_to_track = :caller AND expires_at >= :earliest",
             )
@@ -74,7 +83,7 @@ impl PoolStore {
                     // The item does not state the end of the allocation, which is not overdue: the second attempt
                     // names this allocation by its start.
                     attempt = self
-                        .retirement(id, now)
+                        .retirement(id, by, now)
                         .condition_expression(
                             "#status = :from AND allocated_to_track = :caller AND allocated_at = :allocated_at",
                         )
@@ -92,34 +101,31 @@ impl PoolStore {
         ))
     }
 
-    /// Expires the allocation that started at `allocated_at`. Returns `false` if the sandbox is no longer in that
-    /// allocation.
+    /// Expires an overdue allocation, as it was read. Returns `false` if the sandbox is no longer in that allocation, or
+    /// the allocation has been extended.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn expire(
-        &self,
-        id: &SandboxId,
-        allocated_at: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<bool, StoreError> {
+    pub async fn expire(&self, overdue: &Sandbox, now: UnixSeconds) -> Result<bool, StoreError> {
         let update = self
-            .retirement(id, now)
+            .retirement(overdue.id(), JobName::AutoExpire.as_str(), now)
             .condition_expression(IS_SAME_ALLOCATION)
-            .expression_attribute_values(":allocated_at", number(allocated_at.0));
+            .expression_attribute_values(":allocated_at", number(overdue.allocated_at.0))
+            .expression_attribute_values(":seen_end", seen_end(overdue));
         Ok(matches!(self.retire(update).await?, Retirement::Done(_)))
     }
 
-    fn retirement(&self, id: &SandboxId, now: UnixSeconds) -> UpdateItemFluentBuilder {
+    fn retirement(&self, id: &SandboxId, by: &str, now: UnixSeconds) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
             .table_name(&self.table.name)
             .set_key(Some(item::sandbox_key(id)))
-            .update_expression(RETIRE)
+            .update_expression(format!("{RETIRE}, released_by = :by"))
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":from", string(Transition::Retire.from().as_str()))
             .expression_attribute_values(":to", string(Transition::Retire.to().as_str()))
             .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":by", string(by))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }

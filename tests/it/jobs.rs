@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use sandbox_broker::{
     clock::{Clock, SystemClock, UnixSeconds},
     csp::simulator::{Fault, FaultKind},
-    domain::{JobName, RunId, RunRecord, RunState, SandboxId, Status},
+    domain::{JobName, RunId, RunRecord, RunState, Sandbox, SandboxId, Status},
     store::{Acquired, Change, DeletionOutcome, RunEnd, RunOutcome, StoreError},
 };
 use serde_json::Value;
@@ -558,12 +558,16 @@ async fn changes_of_jobs_do_not_apply_to_an_allocated_sandbox() {
     let broker: TestBroker = pool.broker().await;
     broker.client.allocate("play-1").await;
     let before = pool.sandboxes().await;
+    let another = Sandbox {
+        allocated_at: UnixSeconds(START.0 - 1),
+        ..before[0].clone()
+    };
     for change in [
         Change::Insert(account("one")),
         Change::Update(account("one")),
         Change::Restore(account("one")),
         Change::MarkStale(SandboxId::parse("one").unwrap()),
-        Change::Expire(SandboxId::parse("one").unwrap(), UnixSeconds(START.0 - 1)),
+        Change::Expire(Box::new(another)),
         Change::RetryDeletion(SandboxId::parse("one").unwrap()),
     ] {
         let shown = format!("{change:?}");

@@ -1,6 +1,6 @@
 //! The sandboxes of a caller.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Sandbox, Status},
+    domain::{Principal, Sandbox, Status},
     http::{AppState, error::ApiError},
 };
 
@@ -177,9 +177,10 @@ async fn list_sandboxes(
 async fn mark_for_deletion(
     State(state): State<AppState>,
     TrackCaller(caller): TrackCaller,
+    Extension(principal): Extension<Principal>,
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<ReleaseBody>, ApiError> {
-    let sandbox = state.broker.release(&id, &caller).await?;
+    let sandbox = state.broker.release(&id, &caller, &principal.name).await?;
     Ok(Json(ReleaseBody {
         sandbox_id: sandbox.account.sandbox_id.to_string(),
         status: sandbox.status,

@@ -6,7 +6,7 @@ use sandbox_broker::{
     store::{Change, ClaimOutcome, ClaimPrecondition, Item, StoredClaim},
 };
 
-use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, scenario, with_sfdc};
+use super::stage::{HOUR, Outcome, Scenario, Stage, must, scenario, with_sfdc};
 use crate::support::{START, account, key};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -117,11 +117,9 @@ async fn second(stage: Stage) -> Outcome {
 
 async fn leftover(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
-    let store = &stage.pool.store;
-    store
-        .expire(&id("first"), START, START + HOUR)
-        .await
-        .unwrap();
+    let first = stage.sandbox("first").await.unwrap();
+    let expired = stage.pool.store.expire(&first, START + HOUR).await;
+    assert!(expired.unwrap());
     stage.pool.add(["second", "third"]).await;
     let left = ClaimPrecondition::Leftover("first".to_owned());
     let won = stage.claim(&account("second"), "play", &left).await;

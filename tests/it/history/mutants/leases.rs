@@ -207,7 +207,11 @@ async fn moved(stage: Stage) -> Outcome {
 async fn meanwhile(stage: Stage, sandbox: &'static str, at: UnixSeconds) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     let (first, play) = (id("first"), caller("play"));
-    let released = stage.pool.store.release(&first, &play, TERMS, START).await;
+    let released = stage
+        .pool
+        .store
+        .release(&first, &play, "test", TERMS, START)
+        .await;
     released.unwrap();
     allocated_without_claim(&stage, "second", START + HOUR).await;
     let is_second_write = |call: &Call| {

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
-    domain::Status,
+    domain::{Sandbox, Status},
     store::{Change, Release},
 };
 
@@ -44,7 +44,10 @@ async fn requested_at(stage: &Stage, name: &str) -> Option<UnixSeconds> {
 }
 
 async fn release(stage: &Stage, name: &str, by: &str, at: UnixSeconds) -> Release {
-    let released = stage.store.release(&id(name), &caller(by), TERMS, at).await;
+    let released = stage
+        .store
+        .release(&id(name), &caller(by), "test", TERMS, at)
+        .await;
     released.unwrap()
 }
 
@@ -124,39 +127,35 @@ async fn try_to_release(stage: &Stage) {
     // The answer does not matter, only the table.
     let _ = stage
         .store
-        .release(&id("long"), &caller("play"), TERMS, now)
+        .release(&id("long"), &caller("play"), "test", TERMS, now)
         .await;
 }
 
 async fn expires(stage: Stage) -> Outcome {
-    stage.allocated("a", "a", START, 4).await;
-    stage.allocated("b", "b", START, 4).await;
-    let (early, late) = (START + HOUR, START + HOUR * 9);
-    let (before, of_another) = (UnixSeconds(START.0 - 1), "another allocation expired");
-    let expired = stage.store.expire(&id("a"), before, late).await.unwrap();
-    must(!expired, of_another)?;
-    must(
-        !stage
-            .change(None, Change::Expire(id("b"), before), late)
-            .await,
-        of_another,
-    )?;
-    must(
-        stage.store.expire(&id("a"), START, early).await.unwrap(),
-        "it does not expire",
-    )?;
-    must(
-        stage
-            .change(None, Change::Expire(id("b"), START), early)
-            .await,
-        "it does not expire",
-    )?;
-    let again = stage.store.expire(&id("a"), START, late).await.unwrap();
-    must(!again, "it expired twice")?;
-    must(
-        !stage
-            .change(None, Change::Expire(id("b"), START), late)
-            .await,
-        "it expired twice",
-    )
+    let late = START + HOUR * 9;
+    for (name, is_of_a_job) in [("a", false), ("b", true)] {
+        stage.allocated(name, name, START, 4).await;
+        let read = stage.sandbox(name).await.unwrap();
+        let expire = async |overdue: &Sandbox| {
+            let overdue = overdue.clone();
+            if is_of_a_job {
+                let change = Change::Expire(Box::new(overdue));
+                stage.change(None, change, late).await
+            } else {
+                stage.store.expire(&overdue, late).await.unwrap()
+            }
+        };
+        let another = Sandbox {
+            allocated_at: UnixSeconds(START.0 - 1),
+            ..read.clone()
+        };
+        must(!expire(&another).await, "another allocation expired")?;
+        let later = ("expires_at", Some(number((START + HOUR * 5).0)));
+        stage.rewrite_sandbox(name, &[later]).await;
+        must(!expire(&read).await, "an extended allocation expired")?;
+        let extended = stage.sandbox(name).await.unwrap();
+        must(expire(&extended).await, "it does not expire")?;
+        must(!expire(&extended).await, "it expired twice")?;
+    }
+    Ok(())
 }

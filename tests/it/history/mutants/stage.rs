@@ -138,7 +138,7 @@ impl Stage {
         self.allocated(name, name, START, 4).await;
         let store = &self.pool.store;
         let (id, caller) = (id(name), caller(name));
-        let released = store.release(&id, &caller, TERMS, START).await;
+        let released = store.release(&id, &caller, "test", TERMS, START).await;
         released.unwrap();
         self.sandbox(name).await.unwrap()
     }
