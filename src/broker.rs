@@ -11,6 +11,7 @@
 //! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
 
 mod allocate;
+mod audit;
 pub mod candidates;
 mod listing;
 pub mod pauses;

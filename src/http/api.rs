@@ -4,6 +4,7 @@
 
 mod admin;
 mod allocations;
+mod audit;
 mod error_responses;
 mod extract;
 mod header_docs;

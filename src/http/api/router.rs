@@ -16,7 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    admin, allocations, health, jobs, metrics, niosxaas, openapi, overview, pauses, runs, sandboxes,
+    admin, allocations, audit, health, jobs, metrics, niosxaas, openapi, overview, pauses, runs,
+    sandboxes,
 };
 use crate::{
     csp::CspMode,
@@ -49,6 +50,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(allocations::routes())
         .merge(sandboxes::routes())
         .merge(admin::routes())
+        .merge(audit::routes())
         .merge(overview::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())
