@@ -185,6 +185,8 @@ pub struct RunRecord {
     pub counts: serde_json::Value,
     /// The reason for a failure or interruption.
     pub error: Option<String>,
+    /// The name of the principal that started it; `None` for the schedule and the command line.
+    pub started_by: Option<String>,
     /// Start of the run.
     pub started_at: UnixSeconds,
     /// Last write of this record.

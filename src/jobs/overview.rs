@@ -357,6 +357,7 @@ mod tests {
             is_overdue: false,
             last_success_at: None,
             last_run: Some(RunRecord {
+                started_by: None,
                 id: "run".to_owned(),
                 job,
                 state: RunState::Failed,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     JobContext, JobError,
-    run::{Report, ReportStatus},
+    run::{Report, ReportStatus, Start},
 };
 use crate::{
     clock::UnixSeconds,
@@ -58,47 +58,71 @@ pub(super) struct RunRecorder {
     context: Arc<JobContext>,
     id: RunId,
     fence: Fence,
+    start: Option<Start>,
     started_at: UnixSeconds,
     began: Instant,
 }
 
 impl RunRecorder {
-    /// Creates the recorder of a run that started at `started_at`.
+    /// Creates the recorder of a run that started at `started_at`, by `start` if somebody asked for it.
     pub(super) fn new(
         context: Arc<JobContext>,
         id: RunId,
         fence: Fence,
+        start: Option<Start>,
         started_at: UnixSeconds,
     ) -> Self {
         Self {
             context,
             id,
             fence,
+            start,
             started_at,
             began: Instant::now(),
         }
     }
 
+    /// Writes the first record of the run and, if somebody asked for it, the audit record of the start.
+    pub(super) async fn begin<R: Report>(&self) -> Result<(), StoreError> {
+        let JobContext { store, clock, .. } = &*self.context;
+        let record = self.record(RunState::Running, &R::default(), None);
+        match &self.start {
+            None => store.put_run(&self.id, &record).await,
+            Some(start) => {
+                let audit = start.audit(&self.id, clock.now_ms());
+                store.put_audited_run(&self.id, &record, &audit).await
+            }
+        }
+    }
+
     /// Writes the record of the run.
-    pub(super) async fn write<R: Report>(
+    async fn write<R: Report>(
         &self,
         state: RunState,
         counts: &R,
         error: Option<String>,
     ) -> Result<(), StoreError> {
+        let record = self.record(state, counts, error);
+        self.context.store.put_run(&self.id, &record).await
+    }
+
+    fn record<R: Report>(&self, state: RunState, counts: &R, error: Option<String>) -> RunRecord {
         let now = self.context.clock.now();
-        let record = RunRecord {
+        RunRecord {
             id: self.id.to_string(),
             job: self.id.job(),
             state,
             // A report consists of numbers and texts, so this cannot fail.
             counts: serde_json::to_value(counts).unwrap_or_default(),
             error,
+            started_by: self
+                .start
+                .as_ref()
+                .map(|start| start.author.name.to_string()),
             started_at: self.started_at,
             updated_at: now,
             finished_at: (state != RunState::Running).then_some(now),
-        };
-        self.context.store.put_run(&self.id, &record).await
+        }
     }
 
     /// Renews the lease and writes the counts. Fails only if the lease is lost: an unavailable database may recover

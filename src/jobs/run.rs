@@ -8,13 +8,14 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{JobContext, JobError};
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, RunId},
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, JobName, RunId},
     shared::lock,
     store::{Change, Fence, StoreError},
     telemetry::metrics::Metrics,
@@ -37,6 +38,33 @@ pub trait Job: Send + Sync + 'static {
         &self,
         run: &Run<Self::Report>,
     ) -> impl Future<Output = Result<Self::Report, JobError>> + Send;
+}
+
+/// A request to start a run.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Who asks for it.
+    pub author: Author,
+    /// The parameters of the job.
+    pub parameters: Map<String, Value>,
+}
+
+impl Start {
+    /// Returns the audit record of the start.
+    pub(super) fn audit(&self, id: &RunId, at_ms: i64) -> AuditRecord {
+        let mut after = self.parameters.clone();
+        after.insert("run_id".to_owned(), id.as_str().into());
+        AuditRecord {
+            at_ms,
+            author: self.author.clone(),
+            action: AuditAction::StartJob,
+            target: AuditTarget::Job(id.job()),
+            reason: None,
+            before: None,
+            after: Some(after.into()),
+            outcome: DONE,
+        }
+    }
 }
 
 /// The report of a run: the work that it has done so far.

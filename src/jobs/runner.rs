@@ -15,11 +15,11 @@ use super::{
     niosxaas_report::NiosxaasReport,
     pausing::run_unless_paused,
     recorder::{RunRecorder, run_with_heartbeat},
-    run::{Job, Run, RunHandle},
+    run::{Job, Run, RunHandle, Start},
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, RunId, RunRecord, RunState},
+    domain::{JobName, RunId, RunRecord},
     store::{Acquired, StoreError},
     telemetry::chain,
 };
@@ -90,7 +90,19 @@ impl Runner {
     /// # Errors
     /// [`JobStartError`].
     pub async fn start<J: Job>(&self, job: J) -> Result<RunHandle<J::Report>, JobStartError> {
-        self.start_if_due(job, None).await
+        self.spawn_start(job, None, None).await
+    }
+
+    /// Starts a run that a principal asks for, unless one is in progress. The audit has a record of every start.
+    ///
+    /// # Errors
+    /// [`JobStartError`].
+    pub async fn start_audited<J: Job>(
+        &self,
+        job: J,
+        start: Start,
+    ) -> Result<RunHandle<J::Report>, JobStartError> {
+        self.spawn_start(job, None, Some(start)).await
     }
 
     /// Starts a run, unless one is in progress or one has started after `not_since`.
@@ -102,11 +114,20 @@ impl Runner {
         job: J,
         not_since: Option<UnixSeconds>,
     ) -> Result<RunHandle<J::Report>, JobStartError> {
+        self.spawn_start(job, not_since, None).await
+    }
+
+    async fn spawn_start<J: Job>(
+        &self,
+        job: J,
+        not_since: Option<UnixSeconds>,
+        start: Option<Start>,
+    ) -> Result<RunHandle<J::Report>, JobStartError> {
         let (name, runner) = (job.name(), self.clone());
         // Spawned, so that a client that disconnects in between does not leave a lease without a run.
         let started = self
             .tasks
-            .spawn(async move { runner.start_now(job, not_since).await }.in_current_span());
+            .spawn(async move { runner.start_now(job, not_since, start).await }.in_current_span());
         started
             .await
             .unwrap_or(Err(JobStartError::Panicked { job: name }))
@@ -116,6 +137,7 @@ impl Runner {
         &self,
         job: J,
         not_since: Option<UnixSeconds>,
+        start: Option<Start>,
     ) -> Result<RunHandle<J::Report>, JobStartError> {
         let name = job.name();
         let now = self.context.clock.now();
@@ -147,11 +169,9 @@ impl Runner {
             stop: stop.clone(),
             progress: Arc::clone(&progress),
         };
-        let recorder = RunRecorder::new(Arc::clone(&self.context), id.clone(), fence, now);
+        let recorder = RunRecorder::new(Arc::clone(&self.context), id.clone(), fence, start, now);
         // If this fails, the lease expires, and the next run closes the record.
-        recorder
-            .write(RunState::Running, &J::Report::default(), None)
-            .await?;
+        recorder.begin::<J::Report>().await?;
         let (report, finished) = oneshot::channel();
         let watched = Arc::clone(&progress);
         self.tasks.spawn(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{JobName, RunId, RunRecord, RunState},
+    domain::{AuditRecord, JobName, RunId, RunRecord, RunState},
 };
 
 /// How long run records are retained.
@@ -26,6 +27,8 @@ struct Row {
     state: RunState,
     counts: serde_json::Value,
     error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_by: Option<String>,
     started_at: UnixSeconds,
     updated_at: UnixSeconds,
     finished_at: Option<UnixSeconds>,
@@ -39,6 +42,7 @@ impl From<&RunRecord> for Row {
             state,
             counts,
             error,
+            started_by,
             started_at,
             updated_at,
             finished_at,
@@ -49,6 +53,7 @@ impl From<&RunRecord> for Row {
             state,
             counts,
             error,
+            started_by,
             started_at,
             updated_at,
             finished_at,
@@ -64,11 +69,20 @@ impl From<Row> for RunRecord {
             state: row.state,
             counts: row.counts,
             error: row.error,
+            started_by: row.started_by,
             started_at: row.started_at,
             updated_at: row.updated_at,
             finished_at: row.finished_at,
         }
     }
+}
+
+/// Returns the item of a run record.
+fn run_item(id: &RunId, record: &RunRecord) -> Result<Item, serde_dynamo::Error> {
+    let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row::from(record))?;
+    item.extend(run_key(id));
+    item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
+    Ok(item)
 }
 
 fn run_key(id: &RunId) -> Item {
@@ -82,10 +96,8 @@ impl PoolStore {
     /// [`StoreError`].
     pub async fn put_run(&self, id: &RunId, record: &RunRecord) -> Result<(), StoreError> {
         const OPERATION: &str = "PutItem";
-        let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row::from(record))
-            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        item.extend(run_key(id));
-        item.insert("ttl".to_owned(), number((record.started_at + RUN_TTL).0));
+        let item =
+            run_item(id, record).map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let answer = self
             .put_companion_item(item)
             .condition_expression("attribute_not_exists(PK) OR #state = :running")
@@ -99,6 +111,30 @@ impl PoolStore {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Writes the record of a run that starts, together with the audit records of its start: neither exists without the
+    /// other.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_audited_run(
+        &self,
+        id: &RunId,
+        record: &RunRecord,
+        start: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let item =
+            run_item(id, record).map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let put = Put::builder()
+            .table_name(&self.table.companion)
+            .set_item(Some(item))
+            .build()
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let mut actions = self.audit_actions(start)?;
+        actions.push(TransactWriteItem::builder().put(put).build());
+        self.write_unconditionally(actions).await
     }
 
     /// Records that a run was abandoned by its broker, if its record still says that it is in progress.
@@ -184,6 +220,7 @@ mod tests {
             state: RunState::Running,
             counts: serde_json::json!({ "status": "running", "synced": 3 }),
             error: Some("reason".into()),
+            started_by: Some("anna".into()),
             started_at: UnixSeconds(1),
             updated_at: UnixSeconds(2),
             finished_at: Some(UnixSeconds(3)),

@@ -201,6 +201,7 @@ async fn lease_of_a_dead_holder_is_taken_over_and_its_writes_are_rejected() {
         panic!("the lease is free");
     };
     let record = RunRecord {
+        started_by: None,
         id: run.to_string(),
         job: JobName::AutoExpire,
         state: RunState::Running,
@@ -710,6 +711,7 @@ async fn late_heartbeat_does_not_overwrite_the_record_of_an_ended_run() {
     let pool = Pool::new().await;
     let id = RunId::new(JobName::Sync, START, 1);
     let record = |state| RunRecord {
+        started_by: None,
         id: id.to_string(),
         job: JobName::Sync,
         state,

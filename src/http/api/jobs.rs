@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{extract::State, response::Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The parameters of a sync.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct SyncParams {
     /// Mark every sandbox stale that is missing from CSP's list, without the limit of `MAX_STALE_FRACTION`.
@@ -71,15 +71,16 @@ struct SyncParams {
 )]
 async fn sync(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(author): Operator,
     prefer: Prefer,
-    ApiQuery(SyncParams { force }): ApiQuery<SyncParams>,
+    ApiQuery(params): ApiQuery<SyncParams>,
 ) -> Result<Response, ApiError> {
-    run(&state, prefer, SyncJob { force }).await
+    let SyncParams { force } = params;
+    run(&state, author, params, prefer, SyncJob { force }).await
 }
 
 /// The parameters of a cleanup.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct CleanupParams {
     /// First return every `deletion_failed` sandbox to `pending_deletion`.
@@ -106,15 +107,16 @@ struct CleanupParams {
 )]
 async fn cleanup(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(author): Operator,
     prefer: Prefer,
-    ApiQuery(CleanupParams { retry_failed }): ApiQuery<CleanupParams>,
+    ApiQuery(params): ApiQuery<CleanupParams>,
 ) -> Result<Response, ApiError> {
-    run(&state, prefer, CleanupJob { retry_failed }).await
+    let CleanupParams { retry_failed } = params;
+    run(&state, author, params, prefer, CleanupJob { retry_failed }).await
 }
 
 /// The parameters of an expiry.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ExpiryParams {
     /// Retire every overdue allocation, without the limit of `MAX_EXPIRE_FRACTION`.
@@ -145,15 +147,16 @@ struct ExpiryParams {
 )]
 async fn auto_expire(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(author): Operator,
     prefer: Prefer,
-    ApiQuery(ExpiryParams { force }): ApiQuery<ExpiryParams>,
+    ApiQuery(params): ApiQuery<ExpiryParams>,
 ) -> Result<Response, ApiError> {
-    run(&state, prefer, ExpiryJob { force }).await
+    let ExpiryParams { force } = params;
+    run(&state, author, params, prefer, ExpiryJob { force }).await
 }
 
 /// The parameters of a removal of stale sandboxes.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct StaleParams {
     /// How long a sandbox has to be stale, in hours; `STALE_GRACE_PERIOD_HOURS` if absent.
@@ -179,20 +182,21 @@ struct StaleParams {
 )]
 async fn auto_delete_stale(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(author): Operator,
     prefer: Prefer,
-    ApiQuery(StaleParams { grace_period_hours }): ApiQuery<StaleParams>,
+    ApiQuery(params): ApiQuery<StaleParams>,
 ) -> Result<Response, ApiError> {
+    let StaleParams { grace_period_hours } = params;
     if grace_period_hours.is_some_and(|hours| hours > 8760) {
         let message = "grace_period_hours must be a number from 0 to 8760.";
         return Err(ApiError::new(ErrorCode::InvalidParameter, message));
     }
     let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
-    run(&state, prefer, RemovalJob::StaleFor(grace)).await
+    run(&state, author, params, prefer, RemovalJob::StaleFor(grace)).await
 }
 
 /// The statuses that a bulk deletion accepts.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum BulkStatus {
     /// Sandboxes that CSP no longer lists.
@@ -202,7 +206,7 @@ enum BulkStatus {
 }
 
 /// The parameters of a bulk deletion.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct BulkParams {
     /// The status of the sandboxes to remove.
@@ -228,13 +232,13 @@ struct BulkParams {
 )]
 async fn bulk_delete(
     State(state): State<AppState>,
-    _: Admin,
+    Admin(author): Admin,
     prefer: Prefer,
-    ApiQuery(BulkParams { status }): ApiQuery<BulkParams>,
+    ApiQuery(params): ApiQuery<BulkParams>,
 ) -> Result<Response, ApiError> {
-    let job = match status {
+    let job = match params.status {
         BulkStatus::Stale => RemovalJob::AllStale,
         BulkStatus::DeletionFailed => RemovalJob::AllFailed,
     };
-    run(&state, prefer, job).await
+    run(&state, author, params, prefer, job).await
 }

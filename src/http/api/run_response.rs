@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::{
     IntoParams, IntoResponses, ToSchema,
     openapi::{
@@ -19,13 +20,13 @@ use utoipa::{
 
 use super::header_docs::{header_parameter, response_header};
 use crate::{
-    domain::RunState,
+    domain::{Author, RunState},
     http::{
         AppState,
         error::ApiError,
         headers::{PREFER, PREFERENCE_APPLIED},
     },
-    jobs::run::Job,
+    jobs::run::{Job, Start},
 };
 
 /// A run that continues after the answer.
@@ -91,13 +92,22 @@ impl IntoParams for Prefer {
     }
 }
 
-/// Starts a run of `job`, and answers with its report, or with [`AcceptedBody`] if the client prefers that.
+/// Starts a run of `job` for `author`, and answers with its report, or with [`AcceptedBody`] if the client prefers that.
+/// `parameters` are those of the query, for the audit.
 pub(super) async fn run<J: Job>(
     state: &AppState,
+    author: Author,
+    parameters: impl Serialize,
     prefer: Prefer,
     job: J,
 ) -> Result<Response, ApiError> {
-    let started = state.runner.start(job).await?;
+    let parameters = match serde_json::to_value(parameters) {
+        Ok(Value::Object(parameters)) => parameters,
+        // Parameters are structures of numbers and texts, so this cannot happen.
+        _ => Map::new(),
+    };
+    let start = Start { author, parameters };
+    let started = state.runner.start_audited(job, start).await?;
     if !prefer.asynchronous {
         return Ok(Json(started.finish().await?).into_response());
     }

@@ -43,7 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[schema(as = RunRecord, example = json!({
     "id": "cleanup-01774000000-1f0c7a52", "job": "cleanup", "state": "running",
     "counts": { "status": "running", "due": 200, "deleted": 120, "failed": 0, "deferred": 0 },
-    "error": null, "started_at": 1_774_000_000, "updated_at": 1_774_000_045, "finished_at": null
+    "error": null, "started_by": "anna", "started_at": 1_774_000_000, "updated_at": 1_774_000_045, "finished_at": null
 }))]
 pub(crate) struct RunBody {
     /// The id of the run.
@@ -57,6 +57,8 @@ pub(crate) struct RunBody {
     pub counts: serde_json::Value,
     /// Why it failed.
     pub error: Option<String>,
+    /// The name of the principal that started it; `null` for the schedule and the command line.
+    pub started_by: Option<String>,
     /// When the run started, in Unix seconds.
     pub started_at: UnixSeconds,
     /// When this record was last written, in Unix seconds.
@@ -73,6 +75,7 @@ impl From<RunRecord> for RunBody {
             state: record.state,
             counts: record.counts,
             error: record.error,
+            started_by: record.started_by,
             started_at: record.started_at,
             updated_at: record.updated_at,
             finished_at: record.finished_at,
@@ -85,7 +88,7 @@ impl From<RunRecord> for RunBody {
 #[schema(example = json!({ "runs": [{
     "id": "sync-01774000000-1f0c7a52", "job": "sync", "state": "succeeded",
     "counts": { "status": "completed", "synced": 200, "inserted": 0, "marked_stale": 0, "duration_ms": 412 },
-    "error": null, "started_at": 1_774_000_000, "updated_at": 1_774_000_001, "finished_at": 1_774_000_001
+    "error": null, "started_by": null, "started_at": 1_774_000_000, "updated_at": 1_774_000_001, "finished_at": 1_774_000_001
 }] }))]
 pub(crate) struct RunsBody {
     /// The runs, newest first; up to ten of each job.

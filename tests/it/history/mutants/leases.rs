@@ -121,6 +121,7 @@ async fn renewed(stage: Stage) -> Outcome {
 
 async fn recorded(stage: Stage) -> Outcome {
     let record = |state| RunRecord {
+        started_by: None,
         id: run(1).to_string(),
         job: JobName::Sync,
         state,
