@@ -24,7 +24,7 @@ use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer},
     backoff::Backoff,
     broker::{
-        Broker, Readiness, candidates::CandidateIndex, pauses::PauseWatch,
+        Broker, Readiness, RefusalLog, candidates::CandidateIndex, pauses::PauseWatch,
         refresher::CandidateRefresher,
     },
     clock::Clock,
@@ -305,6 +305,11 @@ impl App {
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
         let state = AppState::from(ApiContext {
             broker: Arc::new(broker),
+            refusals: Arc::new(RefusalLog::new(
+                store.clone(),
+                Arc::clone(&clock),
+                metrics.clone(),
+            )),
             runner,
             auth: targets.auth.clone(),
             load_balancer: load_balancer(config, &clock, &metrics)?,
@@ -359,13 +364,14 @@ impl App {
         &self.state
     }
 
-    /// Starts the refresher of secrets and the monitor of the pool, which run until [`stop`](Self::stop).
+    /// Starts the refresher of secrets, the monitor of the pool and the audit of refused requests, which run until [`stop`](Self::stop).
     fn start_background_tasks(&mut self) {
         let tasks = &self.state.tasks;
         if let Some(secrets) = self.secrets.take() {
             tasks.spawn(secrets.run(self.targets.clone(), self.stop.clone()));
         }
         tasks.spawn(Arc::clone(&self.state.monitor).run(self.stop.clone()));
+        tasks.spawn(Arc::clone(&self.state.refusals).run(self.stop.clone()));
     }
 
     /// Starts the schedule of the jobs, which runs until [`stop`](Self::stop).
@@ -391,10 +397,14 @@ impl App {
     pub async fn stop(self, deadline: Instant) {
         self.stop.cancel();
         self.state.tasks.close();
-        if tokio::time::timeout_at(deadline, self.state.tasks.wait())
-            .await
-            .is_err()
-        {
+        let (tasks, refusals) = tokio::join!(
+            tokio::time::timeout_at(deadline, self.state.tasks.wait()),
+            tokio::time::timeout_at(deadline, self.state.refusals.write_pending()),
+        );
+        if refusals.is_err() {
+            tracing::warn!("stopped before every refused request was recorded in the audit");
+        }
+        if tasks.is_err() {
             tracing::warn!(
                 tasks = self.state.tasks.len(),
                 "stopped before every task was done"

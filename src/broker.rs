@@ -17,6 +17,7 @@ mod listing;
 pub mod pauses;
 mod readiness;
 pub mod refresher;
+mod refusals;
 mod table_check;
 
 use std::{sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ use thiserror::Error;
 pub use self::{
     allocate::{AllocateRequest, Allocation},
     readiness::Readiness,
+    refusals::{Refusal, RefusalLog},
 };
 use self::{pauses::PauseWatch, refresher::CandidateRefresher};
 use crate::{

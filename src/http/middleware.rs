@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod cors;
 pub(crate) mod overload;
 pub(crate) mod rate_limit;
+mod refusals;
 pub(crate) mod request_log;
 pub(crate) mod security_headers;
 pub(crate) mod sign_in;

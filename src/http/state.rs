@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::EdgeConfig;
 use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer},
-    broker::{Broker, Readiness},
+    broker::{Broker, Readiness, RefusalLog},
     clock::Clock,
     csp::CspMode,
     jobs::{pool_monitor::PoolMonitor, runner::Runner},
@@ -37,6 +37,8 @@ impl std::ops::Deref for AppState {
 pub struct ApiContext {
     /// The use cases.
     pub broker: Arc<Broker>,
+    /// The audit of refused requests.
+    pub refusals: Arc<RefusalLog>,
     /// Starts jobs.
     pub runner: Runner,
     /// The valid tokens.

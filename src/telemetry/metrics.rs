@@ -195,6 +195,8 @@ instruments! {
     rate_limited: IntCounterVec = "broker_rate_limited_total" ["limit"];
     /// Requests rejected because too many were in progress.
     shed_requests: IntCounter = "broker_shed_requests_total";
+    /// Refused requests by whether the audit has a record of them.
+    audit_refusals: IntCounterVec = "broker_audit_refusals_total" ["outcome"];
     /// Log lines dropped because their reader was too slow.
     log_lines_dropped: IntGauge = "broker_log_lines_dropped";
     /// Secret refreshes by outcome.
@@ -261,6 +263,7 @@ impl Metrics {
             (&self.niosxaas_cleanup, &["cleaned", "skipped", "failed"]),
             (&self.niosxaas_auth, &["success", "error"]),
             (&self.rate_limited, &["caller", "address"]),
+            (&self.audit_refusals, &["recorded", "left_out", "error"]),
         ] {
             for outcome in outcomes {
                 counter.with_label_values(&[outcome]);

@@ -63,6 +63,7 @@ pub(crate) fn build(state: AppState) -> Router {
             limits: limits.clone(),
             body_timeout: body::BODY_TIMEOUT,
             in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),
+            refusals: Arc::clone(&state.refusals),
         }),
         admission::admit,
     ));

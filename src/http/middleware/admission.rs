@@ -1,21 +1,24 @@
 //! The admission of requests to handlers that require a token: authentication, rate limit of the caller, limits of the
-//! body, limit of requests in progress.
+//! body, limit of requests in progress. It also sees the answers, and records those that refuse a request in the audit.
 //!
 //! They are one layer, because axum clones everything inside of a layer for every request.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::Bytes,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::{
-    auth, body, client::ClientAddress, overload::InFlightLimit, rate_limit::RateLimits, sign_in,
+    auth, body, client::ClientAddress, overload::InFlightLimit, rate_limit::RateLimits,
+    refusals::Attempt, sign_in,
 };
 use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer},
+    broker::RefusalLog,
     domain::Principal,
     http::{error::ApiError, request_context},
 };
@@ -33,6 +36,8 @@ pub(crate) struct Admission {
     pub body_timeout: Duration,
     /// The limit of requests in progress.
     pub in_flight: InFlightLimit,
+    /// The audit of refused requests.
+    pub refusals: Arc<RefusalLog>,
 }
 
 /// The layer that admits a request to its handler, or answers it with an error. The [`Principal`] in the
@@ -73,8 +78,12 @@ impl Admission {
             let address = request.extensions().get().copied();
             let person = self.sign_in(load_balancer, header, address).await?;
             request_context::note_principal(&person.name);
-            sign_in::check(&person, request.method(), request.headers())
-                .map_err(IntoResponse::into_response)?;
+            if let Err(error) = sign_in::check(&person, request.method(), request.headers()) {
+                let answer = error.into_response();
+                request.extensions_mut().insert(person);
+                Attempt::of(request, Bytes::new()).record_refusal(&answer, &self.refusals);
+                return Err(answer);
+            }
             sign_in::mark(request.extensions_mut());
             return Ok(person);
         }
@@ -106,9 +115,12 @@ impl Admission {
     }
 
     async fn serve(&self, request: Request, next: Next) -> Result<Response, ApiError> {
-        let request = body::read(request, self.body_timeout).await?;
+        let (request, body) = body::read(request, self.body_timeout).await?;
         // After the body is read, so that slow clients occupy no slot.
         let _slot = self.in_flight.enter()?;
-        Ok(next.run(request).await)
+        let attempt = Attempt::of(&request, body);
+        let answer = next.run(request).await;
+        attempt.record_refusal(&answer, &self.refusals);
+        Ok(answer)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, HttpBody as _, to_bytes},
+    body::{Body, Bytes, HttpBody as _, to_bytes},
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -23,12 +23,13 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the body before the handler runs, so that the limit of its size holds whether or not the client declares it.
+/// Returns the request, and its body again.
 ///
 /// # Errors
 /// [`ErrorCode::PayloadTooLarge`], [`ErrorCode::RequestTimeout`].
-pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, ApiError> {
+pub(crate) async fn read(request: Request, limit: Duration) -> Result<(Request, Bytes), ApiError> {
     if request.body().is_end_stream() {
-        return Ok(request);
+        return Ok((request, Bytes::new()));
     }
     let (parts, body) = request.into_parts();
     let read = timeout(limit, to_bytes(body, MAX_BODY));
@@ -36,7 +37,8 @@ pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, A
         .await
         .map_err(|_| slow_body(limit))?
         .map_err(|_| ErrorCode::PayloadTooLarge)?;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    let request = Request::from_parts(parts, Body::from(bytes.clone()));
+    Ok((request, bytes))
 }
 
 fn slow_body(limit: Duration) -> ApiError {
