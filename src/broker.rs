@@ -19,6 +19,7 @@ mod readiness;
 pub mod refresher;
 mod refusals;
 mod table_check;
+mod timeline;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use self::{
     allocate::{AllocateRequest, Allocation},
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
+    timeline::SandboxTimeline,
 };
 use self::{pauses::PauseWatch, refresher::CandidateRefresher};
 use crate::{

@@ -19,3 +19,4 @@ pub(crate) mod router;
 mod run_response;
 mod runs;
 mod sandboxes;
+mod timeline;

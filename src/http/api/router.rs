@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
     admin, allocations, audit, health, jobs, metrics, niosxaas, openapi, overview, pauses, runs,
-    sandboxes,
+    sandboxes, timeline,
 };
 use crate::{
     csp::CspMode,
@@ -51,6 +51,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(sandboxes::routes())
         .merge(admin::routes())
         .merge(audit::routes())
+        .merge(timeline::routes())
         .merge(overview::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, CallerId, Holder, IdempotencyKey, LabId, Maintenance, Quarantine, Sandbox,
-        SandboxId, Status, lab_duration,
+        Account, CallerId, Holder, IdempotencyKey, JobName, LabId, Maintenance, Quarantine,
+        Sandbox, SandboxId, Status, lab_duration,
     },
 };
 
@@ -217,7 +217,8 @@ pub(in crate::store) fn new_sandbox(
     )
 }
 
-/// Builds the item of a resurfaced sandbox: deleted before, but listed by CSP again. It keeps its history.
+/// Builds the item of a resurfaced sandbox: deleted before, but listed by CSP again. It keeps its history, except for the
+/// request for its first deletion: now sync requests another one.
 pub(in crate::store) fn reinstated_sandbox(
     tombstone: &Tombstone,
     account: &Account,
@@ -230,7 +231,7 @@ pub(in crate::store) fn reinstated_sandbox(
         idempotency_key: tombstone.last_key.clone(),
         track_name: tombstone.last_lab.clone(),
         deletion_requested_at: Some(now.0),
-        released_by: tombstone.released_by.clone(),
+        released_by: Some(JobName::Sync.to_string()),
         quarantine: tombstone.quarantine.clone(),
         inserted_at: tombstone.inserted_at,
         ..row(
@@ -540,9 +541,11 @@ mod tests {
             prop_assert_eq!(back.holder, Some(holder));
             prop_assert_eq!((back.status, back.allocated_at.0), (Status::PendingDeletion, allocated_at));
             prop_assert_eq!(back.expires_at, sandbox.expires_at);
+            // Sync is who requests this deletion.
+            prop_assert_eq!(back.released_by.as_deref(), Some("sync"));
             prop_assert_eq!(
-                (back.inserted_at, back.released_by, back.quarantine),
-                (sandbox.inserted_at, sandbox.released_by, sandbox.quarantine)
+                (back.inserted_at, back.quarantine),
+                (sandbox.inserted_at, sandbox.quarantine)
             );
         }
 

@@ -54,7 +54,8 @@ pub struct Tombstone {
     pub deletion_retry_count: u32,
     #[serde(flatten)]
     pub(super) quarantine: QuarantineRow,
-    ttl: i64,
+    /// When the table's TTL removes the tombstone, in Unix seconds.
+    pub ttl: i64,
 }
 
 impl Tombstone {

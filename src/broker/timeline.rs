@@ -1,0 +1,350 @@
+//! The timeline of one sandbox: its item or tombstone, and its events.
+//!
+//! Actions of operators are recorded. The events of its normal life are not, because a record would make an allocation
+//! a larger transaction: they are derived from the attributes of the item, which state the time of the last of each
+//! kind, and of the tombstone.
+
+use std::{cmp::Reverse, time::Duration};
+
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError};
+use crate::{
+    clock::UnixSeconds,
+    domain::{AuditAction, AuditTarget, DONE, Event, JobName, Sandbox, SandboxId, Status},
+    store::{EventPosition, Listed, Tombstone},
+};
+
+/// What is known of a sandbox, with a page of its events.
+#[derive(Debug)]
+pub struct SandboxTimeline {
+    /// Its item in the pool; `None` after its deletion.
+    pub stored: Option<Listed>,
+    /// Its tombstone, while it is retained after the deletion.
+    pub tombstone: Option<Tombstone>,
+    /// The events of the page, newest first.
+    pub events: Vec<Event>,
+    /// Start of the next page; `None` on the last one.
+    pub next: Option<EventPosition>,
+}
+
+impl Broker {
+    /// Returns what is known of a sandbox, with at most `limit` recorded events from `start` on, and the events derived
+    /// from its item and tombstone that lie between them.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`] if nothing is known, [`BrokerError::Store`].
+    pub async fn timeline(
+        &self,
+        id: &SandboxId,
+        limit: usize,
+        start: Option<EventPosition>,
+    ) -> Result<SandboxTimeline, BrokerError> {
+        let store = self.store.admit_read()?;
+        let (stored, tombstone, page) = tokio::try_join!(
+            store.find(id),
+            store.find_tombstone(id),
+            store.sandbox_events(id, limit, start.clone()),
+        )?;
+        let is_unknown = stored.is_none() && tombstone.is_none() && page.events.is_empty();
+        if is_unknown && start.is_none() {
+            return Err(BrokerError::NotFound);
+        }
+        let mut derived = Vec::new();
+        if let Some(Ok(sandbox)) = &stored {
+            derived.extend(Life::from(sandbox).events(self.terms.grace));
+        }
+        if let Some(tombstone) = &tombstone {
+            derived.extend(Life::from(tombstone).events(self.terms.grace));
+        }
+        // The page covers the time from its last record on, up to the page before it.
+        let from = page.next.as_ref().map_or(i64::MIN, EventPosition::at_ms);
+        let before = start.as_ref().map_or(i64::MAX, EventPosition::at_ms);
+        derived.retain(|derived| (from..before).contains(&derived.order_ms));
+        let recorded = derived.iter().map(|derived| async {
+            if derived.recorded_as.is_empty() {
+                return Ok(false);
+            }
+            let events = store.events_around(id, derived.at).await?;
+            let mut done = events.iter().filter(|event| event.outcome == DONE);
+            Ok::<_, BrokerError>(done.any(|event| {
+                let mut actions = derived.recorded_as.iter();
+                actions.any(|action| action.as_str() == event.action)
+            }))
+        });
+        let recorded = try_join_all(recorded).await?;
+        let unrecorded = derived.into_iter().zip(recorded).filter(|(_, is)| !is);
+        let unrecorded = unrecorded.map(|(derived, _)| derived.placed(id));
+        let mut events: Vec<_> = page.events.into_iter().map(placed).collect();
+        events.extend(unrecorded);
+        // Stable, so records of the same millisecond stay in the order of their keys.
+        events.sort_by_key(|(place, _)| Reverse(*place));
+        events.dedup_by(|(_, one), (_, other)| one.request_id.is_none() && one == other);
+        Ok(SandboxTimeline {
+            stored,
+            tombstone,
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            next: page.next,
+        })
+    }
+}
+
+/// The place of an event in a timeline: the time in milliseconds, and a rank among those of the same time.
+type Place = (i64, i8);
+
+fn placed(event: Event) -> (Place, Event) {
+    ((event.at_ms, 0), event)
+}
+
+/// An event that is derived from the state of a sandbox.
+#[derive(Debug)]
+struct Derived {
+    name: &'static str,
+    at: UnixSeconds,
+    /// Where the event is among those that were recorded in the same second. Only its second is known: what begins an
+    /// allocation comes before all of them, and what follows it after them.
+    order_ms: i64,
+    rank: i8,
+    actor: Option<String>,
+    after: Value,
+    /// The actions that leave the same state, but are recorded.
+    recorded_as: &'static [AuditAction],
+}
+
+impl Derived {
+    fn first_in_second(name: &'static str, rank: i8, at: UnixSeconds) -> Self {
+        Self {
+            name,
+            at,
+            order_ms: at.0.saturating_mul(1000),
+            rank,
+            actor: None,
+            after: Value::Null,
+            recorded_as: &[],
+        }
+    }
+
+    fn last_in_second(name: &'static str, rank: i8, at: UnixSeconds) -> Self {
+        Self {
+            order_ms: at.0.saturating_mul(1000).saturating_add(999),
+            ..Self::first_in_second(name, rank, at)
+        }
+    }
+
+    fn placed(self, id: &SandboxId) -> (Place, Event) {
+        let event = Event {
+            at_ms: self.at.0.saturating_mul(1000),
+            action: self.name.to_owned(),
+            actor: self.actor,
+            role: None,
+            target: AuditTarget::Sandbox(id.clone()).to_string(),
+            outcome: DONE.to_owned(),
+            reason: None,
+            before: None,
+            after: Some(self.after).filter(|after| !after.is_null()),
+            request_id: None,
+            address: None,
+        };
+        ((self.order_ms, self.rank), event)
+    }
+}
+
+/// The life of a sandbox, as its item or its tombstone tells it.
+#[derive(Debug)]
+struct Life {
+    inserted_at: Option<UnixSeconds>,
+    allocated_at: Option<UnixSeconds>,
+    caller: Option<String>,
+    key: Option<String>,
+    lab: Option<String>,
+    expires_at: Option<UnixSeconds>,
+    deletion_requested_at: Option<UnixSeconds>,
+    released_by: Option<String>,
+    last: Option<Derived>,
+}
+
+impl From<&Sandbox> for Life {
+    fn from(sandbox: &Sandbox) -> Self {
+        let holder = sandbox.holder.as_ref();
+        let lab = holder.and_then(|holder| holder.lab.as_ref());
+        let maintenance = &sandbox.maintenance;
+        let attempts = maintenance.deletion_retry_count;
+        let error = maintenance.deletion_error.as_deref();
+        // In these statuses, the last write is the one that led to them.
+        let last = |name, after, recorded_as| {
+            let at = maintenance.updated_at?;
+            Some(Derived {
+                after,
+                recorded_as,
+                ..Derived::last_in_second(name, 3, at)
+            })
+        };
+        let last = match sandbox.status {
+            Status::PendingDeletion if attempts > 0 => last(
+                "deletion_failed_attempt",
+                json!({ "attempts": attempts, "error": error, "next_deletion_at": maintenance.next_deletion_at }),
+                &[],
+            ),
+            Status::DeletionFailed => last(
+                "deletion_failed",
+                json!({ "attempts": attempts, "error": error }),
+                &[AuditAction::ConvertForFastapi],
+            ),
+            Status::Stale => last(
+                "marked_stale",
+                Value::Null,
+                &[AuditAction::Restore, AuditAction::QuarantineEnd],
+            ),
+            _ => None,
+        };
+        Self {
+            inserted_at: sandbox.inserted_at,
+            allocated_at: Some(sandbox.allocated_at).filter(|at| at.0 > 0),
+            caller: holder.map(|holder| holder.caller.to_string()),
+            key: holder.map(|holder| holder.key.to_string()),
+            lab: lab.map(ToString::to_string),
+            expires_at: sandbox.expires_at,
+            deletion_requested_at: sandbox.deletion_requested_at,
+            released_by: sandbox.released_by.clone(),
+            last,
+        }
+    }
+}
+
+impl From<&Tombstone> for Life {
+    fn from(tombstone: &Tombstone) -> Self {
+        let attempts = tombstone.deletion_retry_count;
+        Self {
+            inserted_at: tombstone.inserted_at.map(UnixSeconds),
+            allocated_at: Some(UnixSeconds(tombstone.allocated_at)).filter(|at| at.0 > 0),
+            caller: tombstone.last_caller.clone(),
+            key: tombstone.last_key.clone(),
+            lab: tombstone.last_lab.clone(),
+            expires_at: tombstone.expires_at.map(UnixSeconds),
+            deletion_requested_at: tombstone.deletion_requested_at.map(UnixSeconds),
+            released_by: tombstone.released_by.clone(),
+            last: Some(Derived {
+                after: if attempts > 0 {
+                    json!({ "failed_attempts": attempts })
+                } else {
+                    Value::Null
+                },
+                ..Derived::last_in_second("deleted", 4, UnixSeconds(tombstone.deleted_at))
+            }),
+        }
+    }
+}
+
+impl Life {
+    fn events(self, grace: Duration) -> impl Iterator<Item = Derived> {
+        let inserted = self.inserted_at.map(|at| Derived {
+            actor: Some(JobName::Sync.to_string()),
+            ..Derived::first_in_second("inserted", -2, at)
+        });
+        let allocated = self.allocated_at.map(|at| Derived {
+            after: json!({
+                "allocated_to_track": self.caller, "idempotency_key": self.key, "track_name": self.lab,
+            }),
+            ..Derived::first_in_second("allocated", -1, at)
+        });
+        let by = |job: JobName| self.released_by.as_deref() == Some(job.as_str());
+        let ended = self.deletion_requested_at.map(|at| {
+            let is_overdue = self.expires_at.is_some_and(|end| at > end + grace);
+            let name = if by(JobName::Sync) {
+                "reinstated"
+            } else if by(JobName::AutoExpire) || (self.released_by.is_none() && is_overdue) {
+                "expired"
+            } else {
+                "released"
+            };
+            Derived {
+                actor: self.released_by.clone(),
+                recorded_as: &[
+                    AuditAction::Release,
+                    AuditAction::Delete,
+                    AuditAction::QuarantineEnd,
+                ],
+                ..Derived::last_in_second(name, 2, at)
+            }
+        });
+        [inserted, allocated, ended, self.last]
+            .into_iter()
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life() -> Life {
+        Life {
+            inserted_at: Some(UnixSeconds(1_774_000_000)),
+            allocated_at: Some(UnixSeconds(1_774_000_100)),
+            caller: Some("play-1".to_owned()),
+            key: Some("play-1".to_owned()),
+            lab: Some("lab-1".to_owned()),
+            expires_at: Some(UnixSeconds(1_774_014_500)),
+            deletion_requested_at: None,
+            released_by: None,
+            last: None,
+        }
+    }
+
+    fn names(life: Life) -> Vec<&'static str> {
+        let grace = Duration::from_mins(10);
+        life.events(grace).map(|derived| derived.name).collect()
+    }
+
+    #[test]
+    fn end_of_an_allocation_is_told_by_its_author_or_else_by_its_time() {
+        let grace_ends = 1_774_014_500 + 600;
+        for (at, by, name) in [
+            (grace_ends, None, "released"),
+            (grace_ends + 1, None, "expired"),
+            (grace_ends + 1, Some("env-track"), "released"),
+            (grace_ends, Some("auto-expire"), "expired"),
+            (grace_ends, Some("sync"), "reinstated"),
+        ] {
+            let life = Life {
+                deletion_requested_at: Some(UnixSeconds(at)),
+                released_by: by.map(str::to_owned),
+                ..life()
+            };
+            assert_eq!(names(life), ["inserted", "allocated", name]);
+        }
+    }
+
+    #[test]
+    fn life_that_has_not_happened_has_no_events() {
+        let life = Life {
+            inserted_at: None,
+            allocated_at: None,
+            ..life()
+        };
+        assert!(names(life).is_empty());
+    }
+
+    #[test]
+    fn events_of_one_second_are_in_the_order_of_a_life() {
+        let at = UnixSeconds(1_774_000_000);
+        let life = Life {
+            inserted_at: Some(at),
+            allocated_at: Some(at),
+            deletion_requested_at: Some(at),
+            last: Some(Derived::last_in_second("deleted", 4, at)),
+            ..life()
+        };
+        let id = SandboxId::parse("1").unwrap();
+        let places: Vec<_> = life
+            .events(Duration::ZERO)
+            .map(|derived| derived.placed(&id).0)
+            .collect();
+        assert!(places.is_sorted() && places.len() == 4, "{places:?}");
+        // Records of that second, with and without milliseconds, are between the allocation and its end.
+        for at_ms in [1_774_000_000_000, 1_774_000_000_999] {
+            assert!(places[1] < (at_ms, 0) && (at_ms, 0) < places[2]);
+        }
+    }
+}
