@@ -1,6 +1,6 @@
 //! The capacity units of each operation, compared with the table in `docs/scaling.md`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BrokerClient, Pool, Proxy, TestBroker,
+    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
     proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
@@ -79,7 +79,7 @@ fn caller(number: u64) -> String {
 /// A broker behind a metering proxy, with the rows measured so far.
 struct Stage {
     pool: Pool,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     broker: TestBroker,
     simulator: Simulator,
     rows: Vec<Row>,
@@ -89,7 +89,7 @@ impl Stage {
     async fn new() -> Self {
         let pool = Pool::new().await;
         let (simulator, base_url) = simulated_csp(POOL).await;
-        let proxy = Proxy::to(pool.engine.endpoint()).await;
+        let proxy = Arc::new(Proxy::to(pool.engine.endpoint()).await);
         let broker = pool
             .broker_with(&[
                 ("DDB_ENDPOINT_URL", &proxy.endpoint()),
@@ -184,6 +184,24 @@ impl Stage {
         self.measure("the samples of a day", 1, samples).await;
         let name = format!("NIOSXaaS, pool of {POOL}");
         self.measure(&name, 1, get("niosxaas")).await;
+        let proxy = Arc::clone(&self.proxy);
+        let refusal = async {
+            let request = client.request(Method::GET, "/v1/admin/stats");
+            let answer = client.send(request.bearer_auth(TRACK)).await;
+            assert_eq!(answer.code(), "FORBIDDEN");
+            // The record is written after the answer.
+            proxy.until_quiet().await;
+        };
+        self.measure("a request that lacks the role", 1, refusal)
+            .await;
+        let path = format!("audit?from={}", START.0);
+        let name = "the audit of one day, its first page";
+        self.measure(name, 1, get(&path)).await;
+        let id = allocate(&client, 2).await.sandbox_id();
+        let path = format!("sandboxes/{id}");
+        let name = "a sandbox that is allocated, with its timeline";
+        self.measure(name, 1, get(&path)).await;
+        client.release(&id, &caller(2)).await;
         // The answer of the last check is reused for a second.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let readiness = client.plain("/readyz");

@@ -13,6 +13,7 @@
 
 mod admin;
 mod allocation;
+mod audit;
 mod beside_fastapi;
 mod capacity;
 mod cleanup;
