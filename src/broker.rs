@@ -1,4 +1,4 @@
-//! The use cases of the API: allocate, release, get, list. Free of HTTP and of the AWS SDK.
+//! The use cases of the API: allocate, release, get, list, and the actions of operators. Free of HTTP and of the AWS SDK.
 //!
 //! Promises, kept despite retries, other brokers and crashes:
 //!
@@ -10,6 +10,7 @@
 //!
 //! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
 
+mod actions;
 mod allocate;
 mod audit;
 pub mod candidates;
@@ -26,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
 pub use self::{
+    actions::LONGEST_EXTENSION,
     allocate::{AllocateRequest, Allocation},
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
@@ -35,7 +37,7 @@ use self::{pauses::PauseWatch, refresher::CandidateRefresher};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
-    domain::{CallerId, LeaseTerms, Reason, Sandbox, SandboxId},
+    domain::{ActionRefusal, CallerId, LeaseTerms, Reason, Sandbox, SandboxId},
     store::{PoolStore, Release, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -81,6 +83,12 @@ pub enum BrokerError {
         /// When it expired.
         expires_at: Option<UnixSeconds>,
     },
+    /// The item of the sandbox is unreadable.
+    #[error("the item of the sandbox is unreadable")]
+    Unreadable,
+    /// The action of an operator does not apply to the sandbox.
+    #[error("the action does not apply to the sandbox")]
+    Refused(ActionRefusal),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

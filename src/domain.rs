@@ -1,6 +1,7 @@
 //! The domain model: sandboxes, their holders and states, jobs, principals, audit records, the state of CSP, and
 //! statistics of the pool. No I/O.
 
+mod action;
 mod audit;
 mod breaker;
 mod candidate;
@@ -16,6 +17,7 @@ mod status;
 mod text;
 
 pub use self::{
+    action::{ActionOrder, ActionRefusal, SandboxAction},
     audit::{
         AUDIT_RETENTION, AuditAction, AuditRecord, AuditTarget, Author, DONE, Event, EventFilter,
     },

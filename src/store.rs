@@ -3,6 +3,7 @@
 //! No item is read, changed in memory and written back. Every write to a sandbox is conditional on the status that it
 //! leaves, so neither concurrent writers nor retries nor a crash between two calls can undo a change.
 
+mod actions;
 mod audit;
 mod change;
 mod claim;
@@ -27,6 +28,7 @@ mod runs;
 mod samples;
 mod scan;
 mod table;
+mod transaction;
 mod unreadable;
 
 use std::{ops::Deref, path::PathBuf, sync::Arc, time::Duration};
@@ -49,6 +51,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 #[cfg(feature = "embedded")]
 use self::embedded::EmbeddedEngine;
 pub use self::{
+    actions::ActionOutcome,
     audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
     change::{Change, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition},

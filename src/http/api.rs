@@ -2,6 +2,7 @@
 //!
 //! A module has the handlers of one concern and a function `routes`; [`router`] merges them.
 
+mod actions;
 mod admin;
 mod allocations;
 mod audit;

@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
-    operation::transact_write_items::TransactWriteItemsError,
     types::CancellationReason,
 };
 use thiserror::Error;
@@ -178,18 +177,4 @@ pub(super) fn is_transient_reason(reason: &CancellationReason) -> bool {
             "None" | "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
         ) || is_transient(code)
     })
-}
-
-/// Returns the reasons of a cancelled transaction, and none if a transaction with the same token is in progress. `None`
-/// for any other error.
-pub(super) fn cancellation_reasons<R>(
-    error: &SdkError<TransactWriteItemsError, R>,
-) -> Option<&[CancellationReason]> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            Some(cancelled.cancellation_reasons())
-        }
-        TransactWriteItemsError::TransactionInProgressException(_) => Some(&[]),
-        _ => None,
-    }
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PoolStore, StoreError,
-    error::{cancellation_reasons, is_failed_check, is_transient_reason},
+    error::{is_failed_check, is_transient_reason},
     item::{self, Item},
+    transaction::cancellation_reasons,
 };
 use crate::{
     clock::UnixSeconds,

@@ -103,6 +103,8 @@ instruments! {
     allocation_latency: HistogramVec = "broker_allocation_latency_seconds" ["outcome"];
     /// Release requests by outcome.
     deletion_marked: IntCounterVec = "broker_deletion_marked_total" ["outcome"];
+    /// Actions of operators on single sandboxes by action and outcome.
+    admin_actions: IntCounterVec = "broker_admin_actions_total" ["action", "outcome"];
     /// Runs of the sync job in this process by outcome.
     sync: IntCounterVec = "broker_sync_total" ["outcome"];
     /// Active sandbox accounts listed by CSP, summed over the runs of the sync job in this process.

@@ -11,6 +11,8 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "no crate depends on this one")]
 
+mod action_races;
+mod actions;
 mod admin;
 mod allocation;
 mod audit;

@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    admin, allocations, audit, health, jobs, metrics, niosxaas, openapi, overview, pauses, runs,
-    sandboxes, timeline,
+    actions, admin, allocations, audit, health, jobs, metrics, niosxaas, openapi, overview, pauses,
+    runs, sandboxes, timeline,
 };
 use crate::{
     csp::CspMode,
@@ -52,6 +52,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(admin::routes())
         .merge(audit::routes())
         .merge(timeline::routes())
+        .merge(actions::routes())
         .merge(overview::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())

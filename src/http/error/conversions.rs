@@ -6,6 +6,7 @@ use super::{ApiError, ErrorCode};
 use crate::{
     broker::{BrokerError, pauses::PauseError},
     csp::CspError,
+    domain::{ActionRefusal, Status},
     jobs::{JobError, runner::JobStartError},
     store::StoreError,
 };
@@ -41,6 +42,8 @@ impl From<BrokerError> for ApiError {
             BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
             BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
             BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
+            BrokerError::Unreadable => ErrorCode::SandboxUnreadable.into(),
+            BrokerError::Refused(refusal) => refusal.into(),
             BrokerError::Store(error) => error.into(),
         }
     }
@@ -55,6 +58,27 @@ impl From<PauseError> for ApiError {
             ),
             PauseError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<ActionRefusal> for ApiError {
+    fn from(refusal: ActionRefusal) -> Self {
+        let code = match refusal {
+            ActionRefusal::InStatus(Status::Available) => ErrorCode::SandboxAvailable,
+            ActionRefusal::InStatus(Status::Allocated) => ErrorCode::SandboxAllocated,
+            ActionRefusal::InStatus(Status::PendingDeletion) => ErrorCode::SandboxPendingDeletion,
+            ActionRefusal::InStatus(Status::DeletionFailed) => ErrorCode::SandboxDeletionFailed,
+            ActionRefusal::InStatus(Status::Stale) => ErrorCode::SandboxStale,
+            ActionRefusal::InStatus(Status::Quarantined) => ErrorCode::SandboxQuarantined,
+            ActionRefusal::HadHolder => ErrorCode::HadHolder,
+            ActionRefusal::EndsLater => ErrorCode::ExtensionLimitReached,
+            ActionRefusal::Replaced => {
+                let message =
+                    "The allocation is over, and its caller has another sandbox; release this one.";
+                return Self::new(ErrorCode::ExtensionLimitReached, message);
+            }
+        };
+        code.into()
     }
 }
 

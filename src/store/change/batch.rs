@@ -9,9 +9,10 @@ use crate::{
     clock::UnixSeconds,
     store::{
         Fence, PoolStore, StoreError,
-        error::{cancellation_reasons, is_failed_check, is_transient_reason},
+        error::{is_failed_check, is_transient_reason},
         item::number,
         lease,
+        transaction::cancellation_reasons,
     },
 };
 

@@ -3,6 +3,7 @@
 //! Each scenario makes writes that come too late or rest on outdated knowledge. With all conditions in place every
 //! scenario passes; without any one part of any condition at least one scenario fails.
 
+mod actions;
 mod allocation;
 mod changes;
 mod leases;
@@ -27,6 +28,7 @@ const EPOCH: Duration = Duration::from_secs(5);
 
 fn scenarios() -> Vec<Scenario> {
     [
+        actions::scenarios(),
         allocation::scenarios(),
         retirement::scenarios(),
         changes::scenarios(),

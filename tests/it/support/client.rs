@@ -134,6 +134,13 @@ impl BrokerClient {
             .await
     }
 
+    /// Requests an action of an operator on a sandbox.
+    pub async fn act(&self, id: &str, action: &str, body: &Value) -> Answer {
+        let path = format!("/v1/admin/sandboxes/{id}/{action}");
+        let request = self.request(Method::POST, &path).bearer_auth(ADMIN);
+        self.send(request.json(body)).await
+    }
+
     /// Runs a job to completion and returns its report.
     pub async fn job(&self, path: &str) -> Value {
         let answer = self.admin(Method::POST, &format!("/v1/admin/{path}")).await;

@@ -1,6 +1,7 @@
 //! Shared parts of the integration tests.
 
 mod alone;
+pub mod audit;
 mod broker;
 mod calls;
 mod client;
