@@ -379,7 +379,7 @@ async fn end_of_a_quarantine_is_recorded_in_its_transaction() {
         pool.items_of(&pool.companion)
             .await
             .iter()
-            .filter(|item| item.contains_key("actor"))
+            .filter(|item| item.get("action") == Some(&text("sandbox.quarantine_end")))
             .count(),
         4
     );
