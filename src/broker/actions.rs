@@ -53,7 +53,7 @@ impl Broker {
         let grace = self.terms.grace;
         let done = self.store.act(id, &order, grace, self.clock.now_ms()).await;
         let (outcome, done) = match done {
-            Ok(ActionOutcome::Done(sandbox)) => ("success", Ok(sandbox)),
+            Ok(ActionOutcome::Done(sandbox)) => ("success", Ok(*sandbox)),
             Ok(ActionOutcome::Refused(refusal)) => ("refused", Err(BrokerError::Refused(refusal))),
             Ok(ActionOutcome::Unreadable) => ("refused", Err(BrokerError::Unreadable)),
             Ok(ActionOutcome::NotFound) => ("not_found", Err(BrokerError::NotFound)),

@@ -36,7 +36,7 @@ type Fault = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionOutcome {
     /// The action was done. Contains the sandbox after the write.
-    Done(Sandbox),
+    Done(Box<Sandbox>),
     /// The action does not apply to the sandbox.
     Refused(ActionRefusal),
     /// The item of the sandbox is unreadable.
@@ -105,7 +105,7 @@ impl PoolStore {
             };
             let actions = self.actions_of(order, &sandbox, &after, claim, grace, at_ms)?;
             let reasons = match self.transact(actions).await? {
-                Transaction::Done => return Ok(ActionOutcome::Done(after)),
+                Transaction::Done => return Ok(ActionOutcome::Done(Box::new(after))),
                 Transaction::Refused(reasons) => reasons,
             };
             // The actions are the update of the sandbox, then, in an extension, the write of the claim.

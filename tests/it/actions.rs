@@ -24,12 +24,12 @@ fn minutes(minutes: i64) -> Value {
     json!({ "minutes": minutes, "reason": "the class runs late" })
 }
 
-fn text(value: &str) -> Option<AttributeValue> {
-    Some(AttributeValue::S(value.to_owned()))
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
 }
 
-fn number(value: i64) -> Option<AttributeValue> {
-    Some(AttributeValue::N(value.to_string()))
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
 }
 
 /// Sets attributes of a sandbox unconditionally.
@@ -226,7 +226,10 @@ async fn extended_inherited_allocation_states_its_end_and_gets_its_claim() {
     rewrite(
         &pool,
         &id,
-        &[("expires_at", None), ("lab_duration_hours", number(4))],
+        &[
+            ("expires_at", None),
+            ("lab_duration_hours", Some(number(4))),
+        ],
     )
     .await;
     let claim = claims(&pool).await.remove(0);
@@ -252,10 +255,10 @@ async fn extended_inherited_allocation_states_its_end_and_gets_its_claim() {
 #[tokio::test(flavor = "multi_thread")]
 async fn extension_leaves_a_claim_alone_that_points_elsewhere_or_is_unreadable() {
     for (attribute, is_overdue) in [
-        (("sandbox_id", text("another")), false),
+        (("sandbox_id", Some(text("another"))), false),
         (("sandbox_id", None), false),
-        (("allocated_at", number(START.0 - 1)), false),
-        (("sandbox_id", text("another")), true),
+        (("allocated_at", Some(number(START.0 - 1))), false),
+        (("sandbox_id", Some(text("another"))), true),
     ] {
         let (pool, broker, id) = held().await;
         let claim = claims(&pool).await.remove(0);
@@ -375,9 +378,9 @@ async fn sandbox_that_csp_does_not_list_is_restored_as_stale() {
 async fn deletion_of_a_failed_sandbox_counts_its_attempts_again() {
     let (pool, broker, id) = held().await;
     let failed = [
-        ("status", text("deletion_failed")),
-        ("deletion_retry_count", number(10)),
-        ("next_deletion_at", number(START.0 + HOUR)),
+        ("status", Some(text("deletion_failed"))),
+        ("deletion_retry_count", Some(number(10))),
+        ("next_deletion_at", Some(number(START.0 + HOUR))),
     ];
     rewrite(&pool, &id, &failed).await;
     let body = act(&broker, &id, "delete", &because("CSP is repaired")).await;
@@ -402,18 +405,17 @@ async fn each_action_is_refused_in_every_other_state_with_that_state_and_without
             0
         };
         let attributes = [
-            ("status", text(status.as_str())),
-            ("allocated_at", number(from)),
-            ("expires_at", number(END).filter(|_| from > 0)),
+            ("status", Some(text(status.as_str()))),
+            ("allocated_at", Some(number(from))),
+            ("expires_at", (from > 0).then(|| number(END))),
         ];
         rewrite(&pool, &id, &attributes).await;
         let before = pool.items_of(&pool.table).await;
         let refused: &[&str] = match status {
-            Status::Available => &["release", "extend", "restore"],
+            Status::Available | Status::Stale => &["release", "extend", "restore"],
             Status::Allocated => &["restore", "delete"],
             Status::PendingDeletion => &["release", "extend", "quarantine", "restore", "delete"],
             Status::DeletionFailed => &["release", "extend", "quarantine", "restore"],
-            Status::Stale => &["release", "extend", "restore"],
             Status::Quarantined => &["release", "extend", "quarantine"],
         };
         for action in refused {
@@ -441,7 +443,7 @@ async fn unknown_and_unreadable_sandboxes_are_refused() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let id = pool.sandboxes().await[0].id().to_string();
-    rewrite(&pool, &id, &[("status", text("deleted"))]).await;
+    rewrite(&pool, &id, &[("status", Some(text("deleted")))]).await;
     for action in ["release", "extend", "quarantine", "restore", "delete"] {
         let body = if action == "extend" {
             minutes(60)
