@@ -5,12 +5,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use reqwest::Method;
 use sandbox_broker::{
+    clock::Clock,
     csp::simulator::{Call, Fault, FaultKind, SimulatedAccount},
     domain::Activity,
 };
+use serde_json::json;
 use tokio::time::sleep;
 
-use super::{event::EventKind, pool, world::World};
+use super::{event::EventKind, memories::CALLERS, pool, world::World};
 use crate::support::ADMIN;
 
 /// The jobs with their relative frequencies.
@@ -176,6 +178,63 @@ pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
             world.job(broker, job).await;
         }
         sleep(Duration::from_millis(rng.random_range(1..30))).await;
+    }
+}
+
+/// The actions of operators with their relative frequencies.
+const ACTIONS: [(&str, u32); 5] = [
+    ("release", 2),
+    ("extend", 5),
+    ("quarantine", 3),
+    ("restore", 3),
+    ("delete", 1),
+];
+
+/// Acts on single sandboxes: on those that callers remember, on new ones, and on those that it has set aside.
+pub(super) async fn operators(world: Arc<World>, seed: u64) {
+    const MINUTES: [u64; 4] = [1, 90, 200, 600];
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut aside: Vec<String> = Vec::new();
+    while !world.is_over() {
+        sleep(Duration::from_millis(rng.random_range(2..25))).await;
+        let (action, _) = ACTIONS
+            .choose_weighted(&mut rng, |(_, weight)| *weight)
+            .unwrap();
+        let of_a_caller = world
+            .memories
+            .some_of(rng.random_range(0..CALLERS), &mut rng);
+        let is_back = matches!(*action, "restore" | "delete") && rng.random_bool(0.8);
+        let sandbox = if is_back && !aside.is_empty() {
+            Some(aside.swap_remove(rng.random_range(0..aside.len())))
+        } else if rng.random_bool(0.6) {
+            of_a_caller
+        } else {
+            let accounts = world.simulator.accounts();
+            some(&accounts, &mut rng).map(|account| account.csp_id.to_string())
+        };
+        let Some(sandbox) = sandbox else { continue };
+        let mut body = json!({ "reason": "history" });
+        if *action == "extend" {
+            body["minutes"] = json!(MINUTES.choose(&mut rng));
+        }
+        if *action == "quarantine" && rng.random_bool(0.3) {
+            body["until"] = json!(world.clock.now().0 + 1800);
+        }
+        let broker = rng.random_range(0..2);
+        let other = rng.random_bool(0.3).then_some(1 - broker);
+        let first = world.act(broker, &sandbox, action, &body);
+        let is_done = match other {
+            // Both brokers at once.
+            Some(other) => {
+                let (first, second) =
+                    tokio::join!(first, world.act(other, &sandbox, action, &body));
+                first || second
+            }
+            None => first.await,
+        };
+        if is_done && *action == "quarantine" {
+            aside.push(sandbox);
+        }
     }
 }
 

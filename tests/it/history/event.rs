@@ -35,6 +35,12 @@ pub enum EventKind {
         sandbox: String,
         answer: GetAnswer,
     },
+    /// A call of `POST /admin/sandboxes/{id}/{action}` by an operator.
+    Act {
+        sandbox: String,
+        action: String,
+        answer: ActAnswer,
+    },
     /// CSP created an account at some moment of the event. It becomes a sandbox with the next sync.
     AccountCreated {
         sandbox: String,
@@ -103,6 +109,7 @@ pub struct Grant {
 pub enum ReleaseAnswer {
     /// 200.
     Done {
+        /// 0 if an operator has set the sandbox aside.
         deletion_requested_at: i64,
     },
     /// 403 `ALLOCATION_EXPIRED`.
@@ -127,6 +134,21 @@ pub enum GetAnswer {
     NotOwner,
     /// 404.
     NotFound,
+    Unknown(String),
+}
+
+/// The answer to an action of an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActAnswer {
+    /// 200, with the sandbox after the action.
+    Done {
+        status: String,
+        caller: Option<String>,
+        expires_at: Option<i64>,
+    },
+    /// 404 or 409 with this code: nothing was done.
+    Refused(String),
+    /// Any other answer or none: the action may have been done.
     Unknown(String),
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    event::{AllocateAnswer, EventKind, GetAnswer, ReleaseAnswer},
+    event::{ActAnswer, AllocateAnswer, EventKind, GetAnswer, ReleaseAnswer},
     workload::Epoch,
 };
 use crate::support::proxy::{Condition, Fault};
@@ -18,6 +18,8 @@ pub(super) struct Figures {
     /// The number of each answer and the total time that they took.
     answers: BTreeMap<String, (usize, Duration)>,
     happened: BTreeMap<&'static str, usize>,
+    /// The actions of operators with their answers.
+    actions: BTreeMap<String, usize>,
     jobs: BTreeMap<String, usize>,
     injected: BTreeMap<Fault, usize>,
     pub(super) conditions: BTreeSet<Condition>,
@@ -85,6 +87,15 @@ impl Figures {
             if let Some(happening) = happening(&event.kind) {
                 *self.happened.entry(happening).or_default() += 1;
             }
+            if let EventKind::Act { action, answer, .. } = &event.kind {
+                let answer = match answer {
+                    ActAnswer::Done { .. } => "done".to_owned(),
+                    ActAnswer::Refused(code) => code.clone(),
+                    ActAnswer::Unknown(why) => format!("? {why}"),
+                };
+                let name = format!("operator's {action}: {answer}");
+                *self.actions.entry(name).or_default() += 1;
+            }
             if let EventKind::Job { name, report } = &event.kind {
                 self.note_job(name, report.as_ref());
             }
@@ -141,6 +152,15 @@ impl Figures {
             "accounts shown",
             "kills",
         ];
+        const ACTIONS: [&str; 7] = [
+            "operator's release: done",
+            "operator's release: SANDBOX_PENDING_DELETION",
+            "operator's extend: done",
+            "operator's quarantine: done",
+            "operator's restore: done",
+            "operator's restore: HAD_HOLDER",
+            "operator's delete: done",
+        ];
         const JOBS: [&str; 7] = [
             "sync, inserted",
             "sync, updated",
@@ -164,6 +184,7 @@ impl Figures {
         [
             names(&ANSWERS, &|name| self.answers.contains_key(name)),
             names(&HAPPENED, &|name| self.happened.contains_key(name)),
+            names(&ACTIONS, &|name| self.actions.contains_key(name)),
             names(&JOBS, &|name| self.jobs.contains_key(name)),
             names(&faults, &|name| injected.iter().any(|fault| fault == name)),
         ]
@@ -172,7 +193,7 @@ impl Figures {
 
     /// Returns answers that no injected fault explains.
     pub(super) fn defects(&self) -> Vec<&String> {
-        let answers = self.answers.keys();
+        let answers = self.answers.keys().chain(self.actions.keys());
         answers.filter(|answer| answer.contains("? 500")).collect()
     }
 }
@@ -193,6 +214,9 @@ impl fmt::Display for Figures {
             writeln!(f, "{count:>9} {kind} ({mean} ms)")?;
         }
         for (kind, count) in &self.happened {
+            writeln!(f, "{count:>9} {kind}")?;
+        }
+        for (kind, count) in &self.actions {
             writeln!(f, "{count:>9} {kind}")?;
         }
         for (kind, count) in &self.jobs {

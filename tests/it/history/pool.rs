@@ -40,9 +40,10 @@ fn claim(item: &Item) -> Option<ClaimRow> {
 pub(super) async fn table(pool: &Pool) -> EventKind {
     let (mut sandboxes, mut claims, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
     for item in pool.items().await {
-        let key = text(&item, "PK").unwrap();
+        let (key, sort) = (text(&item, "PK").unwrap(), text(&item, "SK"));
         match key.split_once('#') {
-            Some(("SBX", _)) => sandboxes.push(row(&item)),
+            // Audit records of a sandbox have its key, and another sort key.
+            Some(("SBX", _)) if sort.as_deref() == Some("META") => sandboxes.push(row(&item)),
             Some(("CLAIM", _)) => claims.extend(claim(&item)),
             Some(("TOMBSTONES", _)) => tombstones.extend(text(&item, "SK")),
             _ => {}

@@ -89,6 +89,7 @@ pub(super) async fn run(plan: Plan, mutant: Option<Mutant>) -> Epoch {
         tokio::spawn(environment::crashes(Arc::clone(&world), stream(4))),
         tokio::spawn(environment::clocks(Arc::clone(&world), stream(5))),
         tokio::spawn(environment::pauses(Arc::clone(&world), stream(6))),
+        tokio::spawn(environment::operators(Arc::clone(&world), stream(7))),
         tokio::spawn(environment::scans(Arc::clone(&world))),
     ]);
     for ended in join_all(tasks).await {

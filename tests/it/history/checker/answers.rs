@@ -1,11 +1,11 @@
 //! Which answers releases and reads of a sandbox may have.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use super::{
     super::event::{AllocateAnswer, Event, EventKind, GetAnswer, ReleaseAnswer},
     Promise, Violation,
-    facts::{Facts, Hold, SandboxFacts},
+    facts::{Facts, Hold, SandboxFacts, Sighting},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
@@ -45,9 +45,13 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
                 if let ReleaseAnswer::Done {
                     deletion_requested_at: now,
                 } = answer
+                    && *now > 0
                 {
                     let (first, before) = *requested.entry(sandbox).or_insert((at, *now));
-                    if before != *now && !facts.may_have_been_gone(known, Duration::MAX) {
+                    // An operator's deletion is another request.
+                    let is_excused = facts.may_have_been_gone(known, Duration::MAX)
+                        || known.acts.iter().any(|act| act.action == "delete");
+                    if before != *now && !is_excused {
                         found.push(call.wrong(Some(first), "was released at two times"));
                     }
                 }
@@ -194,23 +198,31 @@ impl Call<'_> {
     }
 
     fn must_be_over(&self) -> Option<Violation> {
-        let (at, grant) = self
-            .known
-            .sightings
+        // The end only moves to a later time: it was at least the last one shown before, or else the first one.
+        let ends = &self.known.ends;
+        let (at, end) = ends
             .iter()
-            .find_map(|sighting| Some((sighting.at, sighting.grant?)))?;
-        let deadline = grant.expires_at + self.facts.terms.grace;
+            .filter(|(at, _)| self.facts.precedes(*at, self.at))
+            .max_by_key(|(at, end)| (*end, Reverse(*at)))
+            .or_else(|| ends.iter().min_by_key(|(at, end)| (*end, *at)))?;
+        let deadline = end + self.facts.terms.grace;
         let is_early = self.event.ended < self.facts.clock.may_pass(deadline);
-        is_early.then(|| self.wrong(Some(at), "has expired before its time was over"))
+        is_early.then(|| self.wrong(Some(*at), "has expired before its time was over"))
     }
 
     fn must_agree(&self, allocated_at: i64, expires_at: i64) -> Option<Violation> {
-        let differs = self.known.sightings.iter().find(|sighting| {
-            sighting.allocated_at != allocated_at
-                || sighting
-                    .grant
-                    .is_some_and(|grant| grant.expires_at != expires_at)
+        let is_other = |sighting: &&Sighting<'_>| sighting.allocated_at != allocated_at;
+        if let Some(differs) = self.known.sightings.iter().find(is_other) {
+            return Some(self.wrong(Some(differs.at), "was allocated at another time"));
+        }
+        let ends = &self.known.ends;
+        let later = ends
+            .iter()
+            .find(|(at, end)| *end > expires_at && self.facts.precedes(*at, self.at));
+        let differs = later.or_else(|| {
+            let first = ends.first()?;
+            (!self.known.may_end_at(expires_at)).then_some(first)
         })?;
-        Some(self.wrong(Some(differs.at), "was allocated at another time"))
+        Some(self.wrong(Some(differs.0), "ends at another time"))
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
                     (Some(hold.shown_by), "while its holder had not released it")
                 }
                 // A caller may have held it whose answer was lost.
-                None if ended < first_lost && !was_used(known) => {
+                None if ended < first_lost && !was_used(facts, known) => {
                     (None, "although no caller ever held it")
                 }
                 _ => continue,
@@ -34,7 +34,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Returns whether its item shows that it was allocated or retired.
-fn was_used(known: &SandboxFacts<'_>) -> bool {
+/// Returns whether its item shows that it was allocated or retired, or an operator may have deleted it.
+fn was_used(facts: &Facts<'_>, known: &SandboxFacts<'_>) -> bool {
     known.views.iter().any(|(phase, _)| *phase > Phase::Pool)
+        || known.first_act(facts.events, &["delete"]).is_some()
 }

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row},
+    super::event::{
+        ActAnswer, AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row,
+    },
     Terms,
     clock::Clock,
 };
@@ -39,6 +41,34 @@ pub(super) struct Sighting<'a> {
     pub(super) is_new: bool,
 }
 
+/// An action of an operator that was done, or may have been.
+pub(super) struct Act<'a> {
+    pub(super) at: usize,
+    pub(super) action: &'a str,
+    /// Whether it was done for certain.
+    pub(super) is_done: bool,
+}
+
+impl SandboxFacts<'_> {
+    /// Returns the moment at which the first of these actions may have been done.
+    pub(super) fn first_act(&self, events: &[Event], actions: &[&str]) -> Option<Duration> {
+        let acts = self.acts.iter().filter(|act| actions.contains(&act.action));
+        acts.map(|act| events[act.at].began).min()
+    }
+
+    /// Returns whether the allocation may have ended at `end`, as far as an answer shows: at its first end, or as an
+    /// extension left it.
+    pub(super) fn may_end_at(&self, end: i64) -> bool {
+        let first = self.ends.iter().map(|(_, end)| *end).min();
+        let mut extensions = self.acts.iter().filter(|act| act.action == "extend");
+        first == Some(end)
+            || extensions.any(|act| {
+                let shown = |(at, shown): &(usize, i64)| *at == act.at && *shown == end;
+                !act.is_done || self.ends.iter().any(shown)
+            })
+    }
+}
+
 /// The time for which a sandbox is certainly held: after `since` and before `until`.
 #[derive(Clone, Copy)]
 pub(super) struct Hold<'a> {
@@ -58,6 +88,10 @@ pub(super) struct SandboxFacts<'a> {
     pub(super) rows: Vec<(usize, &'a Row)>,
     /// Releases that may have taken effect, with their callers.
     pub(super) releases: Vec<(usize, &'a str)>,
+    /// Actions of operators that may have been done.
+    pub(super) acts: Vec<Act<'a>>,
+    /// The ends of its allocation that allocations and actions show.
+    pub(super) ends: Vec<(usize, i64)>,
     /// Its names in CSP, each with the event that set it.
     pub(super) names: Vec<(usize, &'a str)>,
     pub(super) external_id: Option<&'a str>,
@@ -135,6 +169,7 @@ impl<'a> Facts<'a> {
                     known.views.push((Phase::Pool, at));
                 }
                 known.views.push((Phase::Held, at));
+                known.ends.push((at, grant.expires_at));
                 known.sightings.push(Sighting {
                     at,
                     caller,
@@ -184,6 +219,11 @@ impl<'a> Facts<'a> {
                 let view = Phase::of(status, true).map(|phase| (phase, at));
                 self.known(sandbox).views.extend(view);
             }
+            EventKind::Act {
+                sandbox,
+                action,
+                answer,
+            } => self.note_act(at, sandbox, action, answer),
             EventKind::AccountCreated {
                 sandbox,
                 name,
@@ -210,6 +250,28 @@ impl<'a> Facts<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_act(&mut self, at: usize, sandbox: &'a str, action: &'a str, answer: &'a ActAnswer) {
+        let known = self.known(sandbox);
+        let is_done = matches!(answer, ActAnswer::Done { .. });
+        if let ActAnswer::Done {
+            status,
+            caller,
+            expires_at,
+        } = answer
+        {
+            let phase = Phase::of(status, caller.is_some());
+            known.views.extend(phase.map(|phase| (phase, at)));
+            known.ends.extend(expires_at.map(|end| (at, end)));
+        }
+        if !matches!(answer, ActAnswer::Refused(_)) {
+            known.acts.push(Act {
+                at,
+                action,
+                is_done,
+            });
         }
     }
 
@@ -278,20 +340,21 @@ impl<'a> Facts<'a> {
             .map(|(at, _)| self.events[*at].began)
             .min()
             .unwrap_or(Duration::MAX);
-        // An allocation whose end no event shows may be over at any time.
+        // An allocation whose end no event shows may be over at any time. One that was extended was held then, so it
+        // cannot have expired before its last end.
         let expired = known
-            .sightings
+            .ends
             .iter()
-            .filter_map(|sighting| sighting.grant)
-            .map(|grant| self.clock.may_pass(grant.expires_at + self.terms.grace))
-            .min()
+            .map(|(_, end)| self.clock.may_pass(end + self.terms.grace))
+            .max()
             .unwrap_or(Duration::ZERO);
+        let ended = known.first_act(self.events, &["release", "quarantine"]);
         Some(Hold {
             caller: first.caller,
             key: first.key,
             since: self.events[first.at].ended,
             shown_by: first.at,
-            until: released.min(expired),
+            until: released.min(expired).min(ended.unwrap_or(Duration::MAX)),
         })
     }
 

@@ -13,6 +13,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (sandbox, known) in &facts.sandboxes {
         one_holder(facts, sandbox, known, found);
         agreement(facts, sandbox, known, found);
+        ends_only_later(facts, sandbox, known, found);
         if let Some(hold) = known.hold {
             let holding = Holding::new(facts, sandbox, known, hold);
             pairs
@@ -123,12 +124,15 @@ fn agreement(
     let Some((at, grant)) = grants.next() else {
         return;
     };
-    let other = grants.find(|(_, other)| {
-        (&grant.name, &grant.external_id, grant.expires_at)
-            != (&other.name, &other.external_id, other.expires_at)
-    });
+    let other = grants
+        .find(|(_, other)| (&grant.name, &grant.external_id) != (&other.name, &other.external_id));
     if let Some((other, _)) = other {
-        differ(at, other, "names, accounts or ends");
+        differ(at, other, "names or accounts");
+    }
+    let first = known.ends.iter().min_by_key(|(_, end)| *end);
+    let other = known.ends.iter().find(|(_, end)| !known.may_end_at(*end));
+    if let (Some((first, _)), Some((other, _))) = (first, other) {
+        differ(*first, *other, "ends");
     }
     for (row_at, row) in &known.rows {
         if Phase::of(&row.status, true) == Some(Phase::Held)
@@ -139,6 +143,36 @@ fn agreement(
         }
     }
     account(facts, sandbox, known, found);
+}
+
+/// The end of an allocation never moves to an earlier time.
+fn ends_only_later(
+    facts: &Facts<'_>,
+    sandbox: &str,
+    known: &SandboxFacts<'_>,
+    found: &mut Vec<Violation>,
+) {
+    let mut ends = known.ends.clone();
+    ends.sort_by_key(|(at, _)| facts.events[*at].began);
+    let mut latest: Option<(usize, i64)> = None;
+    for (at, end) in ends {
+        if let Some((before, later)) = latest
+            && end < later
+            && facts.precedes(before, at)
+        {
+            let sentence = format!("the end of {sandbox} moved to an earlier time");
+            found.push(Violation::new(
+                Promise::Agreement,
+                [sandbox],
+                [before, at],
+                sentence,
+            ));
+            return;
+        }
+        if latest.is_none_or(|(_, later)| end > later) {
+            latest = Some((at, end));
+        }
+    }
 }
 
 /// A grant names an existing account by one of its names so far, and a new one has the requested prefix.

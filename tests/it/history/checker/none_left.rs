@@ -111,6 +111,9 @@ fn available<'a>(
     }
     // A sandbox that CSP hid may have been stale ever since.
     let until = still.0.min(known.hidden.unwrap_or(Duration::MAX));
+    // Nor was one available that an operator took out of use, even if it has come back.
+    let taken = known.first_act(facts.events, &["quarantine", "delete"]);
+    let until = until.min(taken.unwrap_or(Duration::MAX));
     Some(Available {
         sandbox,
         name: &row.name,

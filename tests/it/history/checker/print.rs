@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::super::event::{AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer};
+use super::super::event::{
+    ActAnswer, AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer,
+};
 
 /// Prints events one per line, each with its interval in milliseconds.
 pub fn printed(history: &[Event]) -> String {
@@ -63,6 +65,11 @@ fn described(kind: &EventKind) -> String {
             };
             format!("{caller} get({sandbox}) -> {answer}")
         }
+        EventKind::Act {
+            sandbox,
+            action,
+            answer,
+        } => format!("operator {action}({sandbox}) -> {}", acted(answer)),
         EventKind::AccountCreated {
             sandbox,
             name,
@@ -108,6 +115,16 @@ fn described(kind: &EventKind) -> String {
             )
         }
         other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn acted(answer: &ActAnswer) -> String {
+    match answer {
+        ActAnswer::Done {
+            status, expires_at, ..
+        } => format!("{status}, until {expires_at:?}"),
+        ActAnswer::Refused(code) => code.clone(),
+        ActAnswer::Unknown(why) => format!("? {why}"),
     }
 }
 

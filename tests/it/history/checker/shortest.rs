@@ -84,6 +84,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
     let is_about = |sandbox: &str| violation.about.iter().any(|about| about == sandbox);
     match &event.kind {
         EventKind::Release { sandbox, .. }
+        | EventKind::Act { sandbox, .. }
         | EventKind::AccountCreated { sandbox, .. }
         | EventKind::AccountRenamed { sandbox, .. }
         | EventKind::AccountHidden { sandbox } => is_about(sandbox),

@@ -55,7 +55,7 @@ fn never_goes_back(
     }
 }
 
-/// A sandbox is retired by a release of its holder or because it is overdue.
+/// A sandbox is retired by a release of its holder, by an operator or because it is overdue.
 fn is_retired_for_a_reason(
     facts: &Facts<'_>,
     sandbox: &str,

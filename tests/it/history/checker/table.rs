@@ -56,12 +56,16 @@ fn is_complete(at: usize, row: &Row) -> Option<Violation> {
     })
 }
 
-/// Returns whether the event is a job that resets the numbers of attempts.
+/// Returns whether the event is a job or a deletion by an operator, which reset the numbers of attempts.
 fn resets_attempts(event: &Event) -> bool {
-    matches!(&event.kind, EventKind::Job { name, .. } if name.contains("retry"))
+    match &event.kind {
+        EventKind::Job { name, .. } => name.contains("retry"),
+        EventKind::Act { action, .. } => action == "delete",
+        _ => false,
+    }
 }
 
-/// The number of deletion attempts only grows, unless a job resets it.
+/// The number of deletion attempts only grows, unless a job or an operator resets it.
 fn counts_up(
     facts: &Facts<'_>,
     sandbox: &str,

@@ -1,5 +1,6 @@
 //! Tests of the checker: for each rule a history that breaks it and the nearest one that does not.
 
+mod actions;
 mod answers;
 mod builders;
 mod holding;

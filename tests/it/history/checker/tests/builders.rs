@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::super::event::{
-    AllocateAnswer, ClaimRow, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row,
+    ActAnswer, AllocateAnswer, ClaimRow, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row,
 };
 
 /// Unix seconds at the start of a history.
@@ -98,6 +98,34 @@ pub(super) fn found(status: &str, second: i64) -> GetAnswer {
         status: status.into(),
         allocated_at: T0 + second,
         expires_at: T0 + second + HOURS_4,
+    }
+}
+
+/// An action of an operator, with the sandbox after it.
+pub(super) fn acted(
+    sandbox: &str,
+    action: &str,
+    status: &str,
+    caller: Option<&str>,
+    end: Option<i64>,
+) -> EventKind {
+    EventKind::Act {
+        sandbox: sandbox.into(),
+        action: action.into(),
+        answer: ActAnswer::Done {
+            status: status.into(),
+            caller: caller.map(Into::into),
+            expires_at: end.map(|end| T0 + end),
+        },
+    }
+}
+
+/// An action of an operator with another answer.
+pub(super) fn not_acted(sandbox: &str, action: &str, answer: ActAnswer) -> EventKind {
+    EventKind::Act {
+        sandbox: sandbox.into(),
+        action: action.into(),
+        answer,
     }
 }
 
