@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use crate::support::{
     ADMIN, Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker, command, key,
-    proxy::meter::item_size, simulated_csp, warning_codes,
+    proxy::{self, meter::item_size},
+    simulated_csp, warning_codes,
 };
 
 const REASON: &str = "CSP is being repaired";
@@ -182,8 +183,10 @@ async fn every_activity_is_paused_replaced_and_resumed_with_audit_records() {
             )
         });
         assert_eq!(
-            BTreeSet::from_iter(states.map(|state| format!("{state:?}"))),
-            BTreeSet::from_iter(
+            states
+                .map(|state| format!("{state:?}"))
+                .collect::<BTreeSet<_>>(),
+            BTreeSet::from(
                 [
                     ("pause.set", None, Some(first.clone())),
                     ("pause.set", Some(first), Some(second.clone())),
@@ -318,7 +321,7 @@ async fn request_that_waits_for_a_sandbox_is_refused_once_allocations_are_paused
     let broker = pool
         .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
         .await;
-    proxy.inject_once("TransactWriteItems", crate::support::proxy::Fault::Conflict);
+    proxy.inject_once("TransactWriteItems", proxy::Fault::Conflict);
     let gate = proxy.hold(|call| {
         call.operation == "TransactWriteItems" && call.json().to_string().contains("CLAIM#")
     });
@@ -450,7 +453,7 @@ async fn last_known_pauses_stay_while_the_table_cannot_be_read() {
     let held = broker.client.allocate("holder").await;
     pause(&elsewhere.client, "allocations").await;
     until_refused_with(&broker.client, "ALLOCATIONS_PAUSED").await;
-    let gate = proxy.hold(|call| call.reads_pauses());
+    let gate = proxy.hold(proxy::Call::reads_pauses);
     // The second one shows that the first one has failed.
     gate.wait_for_one().await;
     gate.wait_for_one().await;
@@ -464,7 +467,7 @@ async fn last_known_pauses_stay_while_the_table_cannot_be_read() {
     gate.open();
     until_refused_with(&broker.client, "NO_SANDBOXES_AVAILABLE").await;
     // And the other way round: what was not paused goes on.
-    let gate = proxy.hold(|call| call.reads_pauses());
+    let gate = proxy.hold(proxy::Call::reads_pauses);
     gate.wait_for_one().await;
     gate.wait_for_one().await;
     assert_eq!(broker.client.allocate("newcomer").await.status, 201);
@@ -474,7 +477,7 @@ async fn last_known_pauses_stay_while_the_table_cannot_be_read() {
 async fn broker_that_cannot_read_the_pauses_does_not_start() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let _held = proxy.hold(|call| call.reads_pauses());
+    let _held = proxy.hold(proxy::Call::reads_pauses);
     let directory = tempfile::tempdir().unwrap();
     let variables = pool.variables(&[("DDB_ENDPOINT_URL", &proxy.endpoint())]);
     let mut command = command(directory.path(), &variables);
