@@ -581,6 +581,41 @@ async fn records_of_twenty_operators_at_once_follow_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn change_with_a_fault_has_one_record_or_none() {
+    let pool = Pool::new().await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let broker = pool
+        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
+        .await;
+    let client = &broker.client;
+    for (number, fault) in [
+        proxy::Fault::DropRequest,
+        proxy::Fault::DropAnswer,
+        proxy::Fault::CutAnswer,
+        proxy::Fault::Conflict,
+        proxy::Fault::ThrottledItem,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        proxy.inject_once("TransactWriteItems", fault);
+        pause(client, "expiry").await;
+        assert_eq!(proxy.injected()[&fault], 1, "{fault:?}");
+        assert_eq!(audit_records(&pool).await.len(), number + 1, "{fault:?}");
+    }
+    // All attempts of the SDK fail, and nothing is written.
+    for _ in 0..3 {
+        proxy.inject_once("TransactWriteItems", proxy::Fault::DropRequest);
+    }
+    let before = listed(client).await;
+    let body = json!({ "reason": "another one" });
+    let failed = put(client, "expiry", &body).await;
+    assert_eq!(failed.code(), "STORE_UNAVAILABLE");
+    assert_eq!(listed(client).await, before);
+    assert_eq!(audit_records(&pool).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paused_jobs_do_nothing_and_report_it() {
     let (pool, simulator, broker) = with_csp(30, &[]).await;
     let client = &broker.client;
