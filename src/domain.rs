@@ -15,6 +15,7 @@ mod principal;
 mod sandbox;
 mod status;
 mod text;
+mod token;
 
 pub use self::{
     action::{ActionOrder, ActionRefusal, SandboxAction},
@@ -33,8 +34,9 @@ pub use self::{
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
-    principal::{Bounds, Principal, Role, Roles},
+    principal::{Bounds, IssuedToken, Principal, Role, Roles},
     sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, Reason, SandboxId},
+    token::{InvalidGrant, Token, TokenGrant, TokenId},
 };

@@ -28,6 +28,7 @@ mod runs;
 mod samples;
 mod scan;
 mod table;
+mod tokens;
 mod transaction;
 mod unreadable;
 
@@ -68,6 +69,7 @@ pub use self::{
     retire::Release,
     scan::{SandboxPage, Selection, UnreadableSandbox},
     table::{Creation, TableDifference},
+    tokens::{StoredToken, TokenCreation, TokenFingerprint, UnreadableToken},
     unreadable::UnreadableItem,
 };
 use self::{

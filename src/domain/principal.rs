@@ -5,6 +5,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{LabId, NamePrefix, Sandbox, TokenId};
+use crate::clock::UnixSeconds;
+
 /// The role of a principal, which decides the endpoints it may call.
 ///
 /// The order is that of the administrative roles: each includes those before it, except for `track`.
@@ -121,6 +124,42 @@ impl Bounds {
     pub const fn is_empty(&self) -> bool {
         self.labs.is_empty() && self.name_prefixes.is_empty()
     }
+
+    /// Returns whether an allocation may be for `lab`.
+    #[must_use]
+    pub fn allow_lab(&self, lab: Option<&LabId>) -> bool {
+        self.labs.is_empty()
+            || lab.is_some_and(|lab| self.labs.iter().any(|allowed| allowed == lab.as_str()))
+    }
+
+    /// Returns whether an allocation may ask for `prefix`.
+    #[must_use]
+    pub fn allow_prefix(&self, prefix: Option<&NamePrefix>) -> bool {
+        self.name_prefixes.is_empty()
+            || prefix.is_some_and(|prefix| self.allow_name(prefix.as_str()))
+    }
+
+    fn allow_name(&self, name: &str) -> bool {
+        let mut allowed = self.name_prefixes.iter();
+        allowed.any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
+    /// Returns whether a sandbox is within the bounds: its holder's lab and its name are.
+    #[must_use]
+    pub fn allow_sandbox(&self, sandbox: &Sandbox) -> bool {
+        let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
+        let name = &sandbox.account.name;
+        self.allow_lab(lab) && (self.name_prefixes.is_empty() || self.allow_name(name))
+    }
+}
+
+/// The named token behind a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// When it expires.
+    pub expires_at: Option<UnixSeconds>,
 }
 
 /// Who sends a request. Cheap to clone.
@@ -132,16 +171,19 @@ pub struct Principal {
     pub roles: Roles,
     /// What its track role is bound to.
     pub bounds: Arc<Bounds>,
+    /// Its named token, if it has one.
+    pub token: Option<IssuedToken>,
 }
 
 impl Principal {
-    /// Creates a principal without bounds.
+    /// Creates a principal without bounds and without a named token.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, roles: Roles) -> Self {
         Self {
             name: name.into(),
             roles,
             bounds: Arc::default(),
+            token: None,
         }
     }
 }
@@ -184,5 +226,28 @@ mod tests {
             assert_eq!(role.as_str().parse(), Ok(role));
             assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
         }
+    }
+
+    #[test]
+    fn bounds_allow_what_they_name_and_nothing_without_a_name() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let bounds = |labs: &[&str], prefixes: &[&str]| Bounds {
+            labs: texts(labs),
+            name_prefixes: texts(prefixes),
+        };
+        let lab = |text| LabId::parse(text).unwrap();
+        let prefix = |text| NamePrefix::parse(text).unwrap();
+        let both = bounds(&["a", "b"], &["lab-", "x"]);
+        assert!(both.allow_lab(Some(&lab("b"))));
+        assert!(!both.allow_lab(Some(&lab("ab"))));
+        assert!(!both.allow_lab(None));
+        assert!(both.allow_prefix(Some(&prefix("lab-adventure"))));
+        assert!(both.allow_prefix(Some(&prefix("lab-"))));
+        assert!(!both.allow_prefix(Some(&prefix("lab"))));
+        assert!(!both.allow_prefix(None));
+        let none = Bounds::default();
+        assert!(none.allow_lab(None) && none.allow_prefix(None));
+        assert!(bounds(&["a"], &[]).allow_prefix(None));
+        assert!(bounds(&[], &["a"]).allow_lab(None));
     }
 }

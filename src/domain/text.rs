@@ -70,7 +70,7 @@ fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {
 }
 
 /// Requires 1 to `max` printable characters.
-fn check_printable(text: &str, max: usize) -> Result<(), InvalidText> {
+pub(super) fn check_printable(text: &str, max: usize) -> Result<(), InvalidText> {
     if text.is_empty() {
         return Err(InvalidText::Empty);
     }

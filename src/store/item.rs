@@ -56,7 +56,7 @@ pub enum ItemFault {
 }
 
 impl ItemFault {
-    fn value(attribute: &'static str, fault: impl Display) -> Self {
+    pub(super) fn value(attribute: &'static str, fault: impl Display) -> Self {
         Self::Value {
             attribute,
             fault: fault.to_string(),

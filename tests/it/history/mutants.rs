@@ -11,6 +11,7 @@ mod pauses;
 mod retirement;
 mod sources;
 mod stage;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +35,7 @@ fn scenarios() -> Vec<Scenario> {
         changes::scenarios(),
         leases::scenarios(),
         pauses::scenarios(),
+        tokens::scenarios(),
     ]
     .concat()
 }

@@ -152,9 +152,11 @@ fn condition_of(kind: &str, action: &Value) -> Option<Condition> {
     };
     let partition = key["PK"]["S"].as_str()?;
     let item = partition.split('#').next().unwrap_or(partition);
-    // The lease and the run records of a job share a partition. The sort key of a tombstone is the id of its sandbox.
+    // The lease and the run records of a job share a partition. Tombstones, tokens and their names are sorted by ids and
+    // names.
     let sort = match item {
-        "TOMBSTONES" => "id",
+        "TOMBSTONES" | "TOKENS" => "id",
+        "TOKEN_NAMES" => "name",
         _ => key["SK"]["S"].as_str()?.split('#').next()?,
     };
     let value = |name: &str| action["ExpressionAttributeValues"][name]["S"].as_str();
