@@ -21,7 +21,7 @@ use crate::store::{
     embedded::{EmbeddedEngine, EmbeddedError},
 };
 use crate::{
-    auth::{Authenticator, load_balancer::LoadBalancer},
+    auth::{Authenticator, load_balancer::LoadBalancer, named_tokens::NamedTokens},
     backoff::Backoff,
     broker::{
         Broker, Readiness, RefusalLog, candidates::CandidateIndex, pauses::PauseWatch,
@@ -219,6 +219,23 @@ fn unusable(config: &Config, source: StoreError) -> StartError {
     }
 }
 
+/// Creates the authenticator. Named tokens and those in Secrets Manager are not read yet.
+fn authenticator(
+    config: &Config,
+    secrets: &SecretsRefresher,
+    store: &PoolStore,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Authenticator {
+    let named = NamedTokens::new(store.clone(), Arc::clone(clock), metrics.clone());
+    Authenticator::new(
+        &config.auth,
+        secrets.refresh_request(),
+        named,
+        Arc::clone(clock),
+    )
+}
+
 impl App {
     /// Opens the database, migrates its table if necessary, reads the secrets, and builds the parts. `seed` determines
     /// random choices of candidates and pauses.
@@ -246,7 +263,7 @@ impl App {
         )
         .await;
         let targets = CredentialTargets {
-            auth: Authenticator::new(&config.auth, secrets.refresh_request(), Arc::clone(&clock)),
+            auth: authenticator(config, &secrets, &store, &clock, &metrics),
             csp_token: Shared::new(csp_endpoint.token.clone()),
             niosxaas: Shared::new(niosxaas_user(config)),
         };
@@ -372,6 +389,14 @@ impl App {
         }
         tasks.spawn(Arc::clone(&self.state.monitor).run(self.stop.clone()));
         tasks.spawn(Arc::clone(&self.state.refusals).run(self.stop.clone()));
+    }
+
+    /// Reads the named tokens, and starts to keep them up to date until [`stop`](Self::stop). If they cannot be read now,
+    /// the tokens of the environment are valid nevertheless.
+    async fn start_named_tokens(&self) {
+        let named = self.targets.auth.named().clone();
+        named.refresh().await;
+        self.state.tasks.spawn(named.run(self.stop.clone()));
     }
 
     /// Starts the schedule of the jobs, which runs until [`stop`](Self::stop).

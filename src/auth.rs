@@ -1,4 +1,8 @@
-//! Authentication: the valid bearer tokens and their roles.
+//! Authentication: the valid bearer tokens, those of the environment and named ones, and their principals.
+
+pub(crate) mod named_tokens;
+pub(crate) mod refresh;
+mod token_format;
 
 pub(crate) mod load_balancer;
 
@@ -11,19 +15,14 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
-use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, timeout},
-};
 
+use self::{named_tokens::NamedTokens, refresh::RefreshRequest};
 use crate::{
     clock::Clock,
     domain::{Principal, Role, Roles},
     shared::{read, write},
+    store::TokenFingerprint as Fingerprint,
 };
-
-/// How long a request with an unknown token waits for a refresh of the tokens.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A variable of the environment, or a secret in its place, that holds tokens. Its tokens are one principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +101,6 @@ pub struct ValidToken {
     pub valid_until: Option<Duration>,
 }
 
-type Fingerprint = [u8; 32];
-
 /// A valid token, stored as its fingerprint: the comparison of fingerprints takes the same time for tokens of any
 /// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,36 +116,11 @@ pub struct Authenticator {
     known: Arc<RwLock<Vec<KnownToken>>>,
     env_track: Arc<str>,
     env_admin: Arc<str>,
-    refresh: Option<RefreshRequest>,
+    named: NamedTokens,
+    /// Refreshes the tokens of the environment, if they are in Secrets Manager.
+    env_refresh: Option<RefreshRequest>,
+    named_refresh: RefreshRequest,
     clock: Arc<dyn Clock>,
-}
-
-/// Requests a refresh of the tokens. An unknown token causes one, because a rotation may just have made it valid.
-#[derive(Clone, Debug)]
-pub struct RefreshRequest {
-    request: Arc<Notify>,
-    /// When the last completed refresh began.
-    completed: watch::Receiver<Instant>,
-}
-
-impl RefreshRequest {
-    /// Creates a handle that notifies `request`; `completed` has the start of the last completed refresh.
-    #[must_use]
-    pub const fn new(request: Arc<Notify>, completed: watch::Receiver<Instant>) -> Self {
-        Self { request, completed }
-    }
-
-    /// Waits for the end of a refresh that begins after the call, at most [`REFRESH_TIMEOUT`].
-    async fn wait(&self) {
-        let (requested, mut completed) = (Instant::now(), self.completed.clone());
-        self.request.notify_one();
-        // After a time-out, or when the refresher has stopped, the tokens stay as they were.
-        let _ = timeout(
-            REFRESH_TIMEOUT,
-            completed.wait_for(|began| *began >= requested),
-        )
-        .await;
-    }
 }
 
 fn fingerprint(token: &str) -> Fingerprint {
@@ -156,11 +128,13 @@ fn fingerprint(token: &str) -> Fingerprint {
 }
 
 impl Authenticator {
-    /// Creates an authenticator that accepts the tokens of `config`. An unknown token causes a `refresh`.
+    /// Creates an authenticator that accepts the tokens of `config` and the `named` ones. An unknown token causes a
+    /// refresh: it may just have been created, or a rotation may have made it valid.
     #[must_use]
     pub fn new(
         config: &AuthConfig,
-        refresh: Option<RefreshRequest>,
+        env_refresh: Option<RefreshRequest>,
+        named: NamedTokens,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let of = |tokens: &[SecretString], variable| -> Vec<_> {
@@ -181,7 +155,9 @@ impl Authenticator {
             known: Arc::new(RwLock::new(known.concat())),
             env_track: ENV_TRACK.into(),
             env_admin: ENV_ADMIN.into(),
-            refresh,
+            env_refresh,
+            named_refresh: named.refresh_request(),
+            named,
             clock,
         }
     }
@@ -206,13 +182,19 @@ impl Authenticator {
     /// token of the same length.
     #[must_use]
     pub fn principal_of(&self, token: &str) -> Option<Principal> {
-        let roles = self.env_roles(&fingerprint(token));
+        let fingerprint = fingerprint(token);
+        let roles = self.env_roles(&fingerprint);
+        if roles.is_empty() {
+            return self
+                .named
+                .principal_of(token_format::id_of(token)?, &fingerprint);
+        }
         let name = if roles.administrative().is_some() {
             &self.env_admin
         } else {
             &self.env_track
         };
-        (!roles.is_empty()).then(|| Principal::new(Arc::clone(name), roles))
+        Some(Principal::new(Arc::clone(name), roles))
     }
 
     /// Returns the roles of a token of the environment.
@@ -231,19 +213,36 @@ impl Authenticator {
         })
     }
 
-    /// Returns the principal of a token after a refresh of the tokens.
+    /// Returns the principal of a token after a refresh of the tokens. A text that only looks like a named token causes
+    /// none.
     pub async fn principal_after_refresh(&self, token: &str) -> Option<Principal> {
-        if let Some(refresh) = &self.refresh {
+        if let Some(refresh) = self.refresh_for(token) {
             refresh.wait().await;
         }
         self.principal_of(token)
     }
 
-    /// Requests a refresh of the tokens, without waiting for it.
-    pub fn request_refresh(&self) {
-        if let Some(refresh) = &self.refresh {
-            refresh.request.notify_one();
+    /// Requests a refresh of the tokens that `token` may be one of, without waiting for it.
+    pub fn request_refresh(&self, token: &str) {
+        if let Some(refresh) = self.refresh_for(token) {
+            refresh.send();
         }
+    }
+
+    fn refresh_for(&self, token: &str) -> Option<&RefreshRequest> {
+        if token_format::id_of(token).is_some() {
+            Some(&self.named_refresh)
+        } else if token_format::is_named(token) {
+            None
+        } else {
+            self.env_refresh.as_ref()
+        }
+    }
+
+    /// Returns the named tokens.
+    #[must_use]
+    pub const fn named(&self) -> &NamedTokens {
+        &self.named
     }
 }
 

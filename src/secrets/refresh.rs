@@ -11,8 +11,7 @@ use std::{
 use secrecy::ExposeSecret;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,15 +21,15 @@ use super::{
     secret_in,
 };
 use crate::{
-    auth::{RefreshRequest, TokenVariable, ValidToken, read_tokens},
+    auth::{
+        TokenVariable, ValidToken, read_tokens,
+        refresh::{RefreshRequest, RefreshSchedule},
+    },
     clock::Clock,
     csp::{self, niosxaas::NiosxaasUser},
     shared::lock,
     telemetry::{chain, metrics::Metrics},
 };
-
-/// The shortest time between two refreshes caused by unknown tokens.
-const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The reason of a refresh that is logged at level `info`, because an operator waits for it.
 const SIGHUP: &str = "SIGHUP";
@@ -40,9 +39,7 @@ const SIGHUP: &str = "SIGHUP";
 pub(crate) struct SecretsRefresher {
     manager: Option<SecretsManager>,
     config: SecretsConfig,
-    request: Arc<Notify>,
-    /// When the last completed refresh began.
-    completed: watch::Sender<Instant>,
+    schedule: RefreshSchedule,
     /// For each variable, the id of the current version, and until when the previous one is valid, as a time of
     /// [`Clock::monotonic`].
     current: Mutex<HashMap<TokenVariable, (String, Duration)>>,
@@ -66,8 +63,7 @@ impl SecretsRefresher {
         Self {
             manager,
             config: config.clone(),
-            request: Arc::default(),
-            completed: watch::Sender::new(Instant::now()),
+            schedule: RefreshSchedule::default(),
             current: Mutex::default(),
             clock,
             metrics,
@@ -78,8 +74,7 @@ impl SecretsRefresher {
     #[must_use]
     pub(crate) fn refresh_request(&self) -> Option<RefreshRequest> {
         let has_tokens = self.config.track_tokens.is_some() || self.config.admin_tokens.is_some();
-        has_tokens
-            .then(|| RefreshRequest::new(Arc::clone(&self.request), self.completed.subscribe()))
+        has_tokens.then(|| self.schedule.handle())
     }
 
     /// Reads every secret once and passes it to its user.
@@ -106,7 +101,7 @@ impl SecretsRefresher {
                 refresh_niosxaas(manager, id, targets)
             }),
         );
-        self.completed.send_replace(began);
+        self.schedule.complete(began);
         track.and(admin).and(csp).and(niosxaas)
     }
 
@@ -202,15 +197,10 @@ impl SecretsRefresher {
         };
         let mut last = Instant::now();
         loop {
-            let requested = async {
-                self.request.notified().await;
-                sleep_until(last + MIN_REFRESH_INTERVAL).await;
-            };
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = hang_up.recv() => SIGHUP,
-                () = sleep_until(last + self.config.refresh) => "interval",
-                () = requested => "unknown token",
+                reason = self.schedule.due(last, self.config.refresh) => reason,
             };
             last = Instant::now();
             // Failures are logged for each secret.

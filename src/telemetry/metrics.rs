@@ -205,6 +205,10 @@ instruments! {
     secret_refreshes: IntCounterVec = "broker_secret_refreshes_total" ["secret", "outcome"];
     /// Fetches of public keys of the load balancer, with which sign-ins are verified, by outcome.
     sign_in_key_fetches: IntCounterVec = "broker_sign_in_key_fetches_total" ["outcome"];
+    /// Reads of the named tokens by outcome.
+    token_refreshes: IntCounterVec = "broker_token_refreshes_total" ["outcome"];
+    /// Time of the last successful read of the named tokens, in Unix seconds.
+    tokens_read: IntGauge = "broker_tokens_read_timestamp_seconds";
     /// Always 1; the label is the broker's version.
     build_info: IntGaugeVec = "broker_build_info" ["version"];
 }
@@ -254,6 +258,7 @@ impl Metrics {
                     "success",
                     "idempotent",
                     "not_owner",
+                    "lab_not_allowed",
                     "expired",
                     "not_found",
                     "error",
@@ -266,6 +271,7 @@ impl Metrics {
             (&self.niosxaas_auth, &["success", "error"]),
             (&self.rate_limited, &["caller", "address"]),
             (&self.audit_refusals, &["recorded", "left_out", "error"]),
+            (&self.token_refreshes, &["success", "error"]),
         ] {
             for outcome in outcomes {
                 counter.with_label_values(&[outcome]);
@@ -314,7 +320,14 @@ impl Metrics {
 }
 
 /// The outcomes of allocation requests.
-const ALLOCATION_OUTCOMES: &[&str] = &["success", "idempotent", "no_sandboxes", "paused", "error"];
+const ALLOCATION_OUTCOMES: &[&str] = &[
+    "success",
+    "idempotent",
+    "no_sandboxes",
+    "lab_not_allowed",
+    "paused",
+    "error",
+];
 
 /// The outcomes of job runs.
 const RUN_OUTCOMES: &[&str] = &["success", "interrupted", "paused", "error"];

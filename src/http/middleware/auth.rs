@@ -38,6 +38,13 @@ pub(crate) async fn principal_after_refresh(
         .ok_or_else(|| unauthorized("The token is not valid; ask the operator for a current one."))
 }
 
+/// Requests a refresh of the tokens, without waiting for it.
+pub(crate) fn request_refresh(auth: &Authenticator, headers: &HeaderMap) {
+    if let Ok(token) = bearer_token(headers) {
+        auth.request_refresh(token);
+    }
+}
+
 /// Returns whether a token, if it is valid, is accepted in a request with these headers.
 fn is_accepted_here(token: &str, headers: &HeaderMap) -> bool {
     !is_public(token) || is_for_this_machine(headers)

@@ -171,8 +171,8 @@ pub(crate) async fn limit_addresses(
     if guess.is_some() {
         let decision = inner.guesses.check(address);
         if !decision.is_allowed {
-            // A rotation may just have made the token valid. The client repeats its request after the refresh.
-            inner.auth.request_refresh();
+            // The token may just have become valid. The client repeats its request after the refresh.
+            auth::request_refresh(&inner.auth, request.headers());
             return limits.reject("address", decision);
         }
     }
