@@ -37,7 +37,7 @@ use self::{pauses::PauseWatch, refresher::CandidateRefresher};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
-    domain::{ActionRefusal, CallerId, LeaseTerms, Reason, Sandbox, SandboxId},
+    domain::{ActionRefusal, Bounds, CallerId, LeaseTerms, Principal, Reason, Sandbox, SandboxId},
     store::{PoolStore, Release, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -77,6 +77,9 @@ pub enum BrokerError {
     /// The caller does not hold the sandbox.
     #[error("the sandbox belongs to another caller")]
     NotOwner,
+    /// The sandbox is outside of the bounds of the principal.
+    #[error("the token is not valid for the lab or the name of the sandbox")]
+    NotAllowed,
     /// The allocation and its grace period are over.
     #[error("the allocation has expired")]
     Expired {
@@ -142,40 +145,66 @@ impl Broker {
         &self.pauses
     }
 
-    /// Returns a sandbox that belongs to the caller.
+    /// Returns a sandbox that belongs to the caller, within the bounds of its principal.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Store`].
-    pub async fn get(&self, id: &SandboxId, caller: &CallerId) -> Result<Sandbox, BrokerError> {
+    /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::NotAllowed`], [`BrokerError::Store`].
+    pub async fn get(
+        &self,
+        id: &SandboxId,
+        caller: &CallerId,
+        bounds: &Bounds,
+    ) -> Result<Sandbox, BrokerError> {
         let sandbox = self.store.get(id).await?.ok_or(BrokerError::NotFound)?;
-        if sandbox.belongs_to(caller) {
-            Ok(sandbox)
-        } else {
+        if !sandbox.belongs_to(caller) {
             Err(BrokerError::NotOwner)
+        } else if !bounds.allow_sandbox(&sandbox) {
+            Err(BrokerError::NotAllowed)
+        } else {
+            Ok(sandbox)
         }
     }
 
-    /// Returns the sandboxes that the caller holds.
+    /// Returns the sandboxes that the caller holds, within the bounds of its principal.
     ///
     /// # Errors
     /// [`BrokerError::Store`].
-    pub async fn held_by(&self, caller: &CallerId) -> Result<Vec<Sandbox>, BrokerError> {
-        Ok(self.store.held_by(caller).await?)
+    pub async fn held_by(
+        &self,
+        caller: &CallerId,
+        bounds: &Bounds,
+    ) -> Result<Vec<Sandbox>, BrokerError> {
+        let mut held = self.store.held_by(caller).await?;
+        held.retain(|sandbox| bounds.allow_sandbox(sandbox));
+        Ok(held)
     }
 
-    /// Releases a sandbox in the name of the principal `by`. Releasing it again succeeds.
+    /// Releases a sandbox in the name of the principal `by`, within its bounds. Releasing it again succeeds.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NotOwner`], [`BrokerError::Expired`], [`BrokerError::Store`].
+    /// As for [`get`](Self::get), and [`BrokerError::Expired`].
     pub async fn release(
         &self,
         id: &SandboxId,
         caller: &CallerId,
-        by: &str,
+        by: &Principal,
     ) -> Result<Sandbox, BrokerError> {
+        // The bounds need no part in the condition of the write. It requires that the caller holds the sandbox, whose
+        // lab was written by the allocation: it is the allocation that was read, because a sandbox has one at most.
+        if !by.bounds.is_empty()
+            && let Err(refusal) = self.get(id, caller, &by.bounds).await
+        {
+            self.count_release(match refusal {
+                BrokerError::NotAllowed => "lab_not_allowed",
+                BrokerError::NotOwner => "not_owner",
+                BrokerError::NotFound => "not_found",
+                _ => "error",
+            });
+            return Err(refusal);
+        }
         let release = self
             .store
-            .release(id, caller, by, self.terms, self.clock.now())
+            .release(id, caller, &by.name, self.terms, self.clock.now())
             .await;
         let (outcome, released) = match release {
             Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),
@@ -188,10 +217,12 @@ impl Broker {
             Ok(Release::NotFound) => ("not_found", Err(BrokerError::NotFound)),
             Err(error) => ("error", Err(error.into())),
         };
-        self.metrics
-            .deletion_marked
-            .with_label_values(&[outcome])
-            .inc();
+        self.count_release(outcome);
         released
+    }
+
+    fn count_release(&self, outcome: &str) {
+        let releases = &self.metrics.deletion_marked;
+        releases.with_label_values(&[outcome]).inc();
     }
 }

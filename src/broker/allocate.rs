@@ -1,6 +1,9 @@
 //! Allocation: the loop over candidates, and the resolution of claims.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Activity, Candidate, Holder, NamePrefix, Pause, Sandbox, SandboxId, Status},
+    domain::{Activity, Bounds, Candidate, Holder, NamePrefix, Pause, Sandbox, SandboxId, Status},
     shared::lock,
     store::{ClaimOutcome, ClaimPrecondition, StoreError, StoredClaim},
 };
@@ -27,6 +30,8 @@ pub struct AllocateRequest {
     pub holder: Holder,
     /// The beginning of the sandbox's name.
     pub prefix: Option<NamePrefix>,
+    /// The bounds of the caller's principal, which the lab and the prefix are within.
+    pub bounds: Arc<Bounds>,
 }
 
 /// A sandbox that the caller holds.
@@ -36,6 +41,18 @@ pub enum Allocation {
     New(Sandbox),
     /// Allocated by an earlier request with the same caller and key.
     Replayed(Sandbox),
+}
+
+impl Allocation {
+    /// Refuses a replay outside of `bounds`: another principal made the earlier request.
+    fn within(self, bounds: &Bounds) -> Result<Self, BrokerError> {
+        match &self {
+            Self::Replayed(sandbox) if !bounds.allow_sandbox(sandbox) => {
+                Err(BrokerError::NotAllowed)
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// The state of a (caller, key) pair's claim.
@@ -87,8 +104,9 @@ impl Broker {
     /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
     ///
     /// # Errors
-    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::Contended`], [`BrokerError::Store`]. After
-    /// the last two the caller may hold a sandbox nevertheless; repeating the request returns it.
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::NotAllowed`] if the caller already holds one
+    /// outside of its bounds, [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller may hold a
+    /// sandbox nevertheless; repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let (began, timeout) = (Instant::now(), self.allocation.timeout);
         let progress = Progress::default();
@@ -97,7 +115,8 @@ impl Broker {
             self.allocate_without_timeout(request, &progress),
         )
         .await
-        .unwrap_or_else(|_| Err(progress.timed_out(timeout)));
+        .unwrap_or_else(|_| Err(progress.timed_out(timeout)))
+        .and_then(|allocation| allocation.within(&request.bounds));
         let outcome = match &allocation {
             Ok(Allocation::New(_)) => "success",
             Ok(Allocation::Replayed(_)) => {
@@ -106,6 +125,7 @@ impl Broker {
             }
             Err(BrokerError::NoSandboxes) => "no_sandboxes",
             Err(BrokerError::Paused { .. }) => "paused",
+            Err(BrokerError::NotAllowed) => "lab_not_allowed",
             Err(_) => "error",
         };
         self.metrics.allocate.with_label_values(&[outcome]).inc();
@@ -121,7 +141,7 @@ impl Broker {
         request: &AllocateRequest,
         progress: &Progress,
     ) -> Result<Allocation, BrokerError> {
-        let AllocateRequest { holder, prefix } = request;
+        let AllocateRequest { holder, prefix, .. } = request;
         let mut precondition = ClaimPrecondition::New;
         let mut conflicts = 0;
         let mut found = None;

@@ -3,7 +3,7 @@
 mod code;
 mod conversions;
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, fmt::Display};
 
 use axum::{
     Json,
@@ -76,6 +76,13 @@ impl ApiError {
     #[must_use]
     pub(crate) const fn with_retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a sentence to the message.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: impl Display) -> Self {
+        self.message = format!("{} {hint}", self.message);
         self
     }
 

@@ -41,6 +41,7 @@ mod quarantine;
 mod reads;
 mod refresher;
 mod release;
+mod roles;
 mod secrets;
 mod shutdown;
 mod single_sign_on;
@@ -49,6 +50,7 @@ mod sync;
 mod tables;
 mod timeouts;
 mod together;
+mod tokens;
 #[cfg(feature = "otlp")]
 mod traces;
 mod unreadable;

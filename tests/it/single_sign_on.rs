@@ -579,3 +579,14 @@ async fn forged_headers_are_guesses_and_valid_ones_are_not() {
     assert_eq!(on.read(&viewer).await.status, 200);
     assert_eq!(on.load_balancer.fetches(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn person_is_told_how_they_signed_in() {
+    let on = SignOn::start(&[]).await;
+    let me = on.call(Method::GET, "/v1/admin/me", &on.viewer()).await;
+    let expected = json!({
+        "name": "vic@example.com", "role": "viewer", "signed_in_by": "load_balancer", "token_id": null,
+        "expires_at": null
+    });
+    assert_eq!(me.json(), expected);
+}

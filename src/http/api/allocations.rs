@@ -24,7 +24,8 @@ use crate::{
 
 error_set! {
     /// The errors of an allocation.
-    AllocateErrors: MissingHeader, InvalidHeader, NoSandboxesAvailable, AllocationsPaused, PoolContended, StoreUnavailable
+    AllocateErrors: MissingHeader, InvalidHeader, LabNotAllowed, NoSandboxesAvailable, AllocationsPaused, PoolContended,
+    StoreUnavailable
 }
 
 /// The routes of this module.

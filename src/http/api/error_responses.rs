@@ -80,7 +80,7 @@ fn example(code: ErrorCode) -> serde_json::Value {
 
 /// A named set of error codes that `#[utoipa::path(responses(…))]` takes.
 macro_rules! error_set {
-    ($(#[$doc:meta])* $name:ident: $($code:ident),+) => {
+    ($(#[$doc:meta])* $name:ident: $($code:ident),*) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub(super) struct $name;
@@ -88,7 +88,7 @@ macro_rules! error_set {
         impl utoipa::IntoResponses for $name {
             fn responses()
             -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::response::Response>> {
-                $crate::http::api::error_responses::responses(&[$($crate::http::error::ErrorCode::$code),+])
+                $crate::http::api::error_responses::responses(&[$($crate::http::error::ErrorCode::$code),*])
             }
         }
     };

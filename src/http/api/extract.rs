@@ -1,5 +1,7 @@
 //! Extractors of handlers: their types declare the required role and the content of the request.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
@@ -16,8 +18,8 @@ use super::header_docs::header_parameter;
 use crate::{
     broker::AllocateRequest,
     domain::{
-        Author, CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix, Principal, Role,
-        SandboxId,
+        Author, Bounds, CallerId, Holder, IdempotencyKey, InvalidText, LabId, NamePrefix,
+        Principal, Role, SandboxId,
     },
     http::{
         error::{ApiError, ErrorCode},
@@ -93,22 +95,22 @@ where
     }
 }
 
-/// The caller of a request with a track token.
+/// The caller of a request with a track token, and the bounds of the token.
 #[derive(Clone, Debug)]
-pub(crate) struct TrackCaller(pub CallerId);
+pub(crate) struct TrackCaller(pub CallerId, pub Arc<Bounds>);
 
 impl<S: Sync> FromRequestParts<S> for TrackCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        require(parts, Role::Track)?;
+        let bounds = Arc::clone(&require(parts, Role::Track)?.bounds);
         let headers = &parts.headers;
         let caller = match optional(headers, CALLER)? {
             Some(caller) => caller,
             None => optional(headers, LEGACY_CALLER)?.ok_or_else(|| missing_caller(headers))?,
         };
         request_context::note_caller(&caller);
-        Ok(Self(caller))
+        Ok(Self(caller, bounds))
     }
 }
 
@@ -155,7 +157,7 @@ impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let TrackCaller(caller) =
+        let TrackCaller(caller, bounds) =
             <TrackCaller as FromRequestParts<S>>::from_request_parts(parts, state).await?;
         let headers = &parts.headers;
         let key = optional(headers, KEY)?.unwrap_or_else(|| IdempotencyKey::from(&caller));
@@ -164,11 +166,38 @@ impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
             request_context::note_lab(lab);
         }
         let prefix = optional::<NamePrefix>(headers, PREFIX)?;
+        check_bounds(&bounds, lab.as_ref(), prefix.as_ref())?;
         Ok(Self(AllocateRequest {
             holder: Holder { caller, key, lab },
             prefix,
+            bounds,
         }))
     }
+}
+
+/// Requires that an allocation is within the bounds of its token.
+fn check_bounds(
+    bounds: &Bounds,
+    lab: Option<&LabId>,
+    prefix: Option<&NamePrefix>,
+) -> Result<(), ApiError> {
+    let (bound_to, header, is_sent) = if !bounds.allow_lab(lab) {
+        ("labs", LAB, lab.is_some())
+    } else if !bounds.allow_prefix(prefix) {
+        ("name prefixes", PREFIX, prefix.is_some())
+    } else {
+        return Ok(());
+    };
+    let fault = if is_sent {
+        "names another one"
+    } else {
+        "is missing"
+    };
+    let message = format!(
+        "The token is bound to {bound_to}, and the header {header} {fault}; use the token of the lab, or correct the \
+         header."
+    );
+    Err(ApiError::new(ErrorCode::LabNotAllowed, message))
 }
 
 impl IntoParams for AllocateHeaders {
@@ -341,7 +370,7 @@ mod tests {
             let mut parts = parts(Role::Track, &names, values);
             let read = AllocateHeaders::from_request_parts(&mut parts, &()).now_or_never().unwrap();
             match read {
-                Ok(AllocateHeaders(AllocateRequest { holder, prefix })) => {
+                Ok(AllocateHeaders(AllocateRequest { holder, prefix, .. })) => {
                     let texts = [
                         Some(holder.caller.as_str()),
                         Some(holder.key.as_str()),

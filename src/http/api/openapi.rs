@@ -15,7 +15,7 @@ use utoipa::{
 use super::{header_docs::response_header, run_response::AcceptedBody};
 use crate::http::{
     error::{ErrorBody, ErrorCode, ErrorDetail},
-    middleware::request_log::Actions,
+    middleware::{admission::RequiredRoles, request_log::Actions},
 };
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
@@ -89,7 +89,10 @@ pub(crate) fn base() -> Document {
                 "Tracks",
                 "Allocation and release, for the setup and cleanup scripts of lab plays.",
             ),
-            tag("Admin", "The state of the pool, for admins."),
+            tag(
+                "Admin",
+                "The state of the pool, and the tokens, for operators.",
+            ),
             tag(
                 "Jobs",
                 "The jobs that maintain the pool, for admins and schedulers.",
@@ -156,18 +159,37 @@ pub(crate) fn complete(document: &mut Document, base_path: &str) {
     }
 }
 
+/// Returns the lowest role that suffices for each operation under `base_path`, as its security requires.
+#[must_use]
+pub(crate) fn required_roles(document: &mut Document, base_path: &str) -> RequiredRoles {
+    operations(document)
+        .filter_map(|(path, method, operation)| {
+            let security = serde_json::to_value(operation.security.as_ref()?).ok()?;
+            let scheme = security[0].as_object()?.keys().next()?;
+            let role = scheme.strip_suffix("_token")?.parse().ok()?;
+            Some(((as_method(&method), format!("{base_path}{path}")), role))
+        })
+        .collect()
+}
+
+fn as_method(method: &HttpMethod) -> Method {
+    match method {
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Delete => Method::DELETE,
+        _ => Method::GET,
+    }
+}
+
 /// Returns the names of the operations, for the request log.
 #[must_use]
 pub(crate) fn actions(document: &mut Document) -> Actions {
     operations(document)
         .filter_map(|(path, method, operation)| {
-            let method = match method {
-                HttpMethod::Post => Method::POST,
-                HttpMethod::Put => Method::PUT,
-                HttpMethod::Delete => Method::DELETE,
-                _ => Method::GET,
-            };
-            Some(((method, path.clone()), operation.operation_id.clone()?))
+            Some((
+                (as_method(&method), path.clone()),
+                operation.operation_id.clone()?,
+            ))
         })
         .collect()
 }

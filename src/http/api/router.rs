@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    actions, admin, allocations, audit, health, jobs, metrics, niosxaas, openapi, overview, pauses,
-    runs, sandboxes, timeline,
+    actions, admin, allocations, audit, health, jobs, me, metrics, niosxaas, openapi, overview,
+    pauses, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -57,11 +57,16 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(niosxaas::routes())
         .merge(pauses::routes())
         .merge(runs::routes())
+        .merge(tokens::routes())
+        .merge(me::routes())
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
-    let protected = timed.merge(jobs::routes()).layer(from_fn_with_state(
+    let mut protected = timed.merge(jobs::routes());
+    let required = openapi::required_roles(protected.get_openapi_mut(), &state.base_path);
+    let protected = protected.layer(from_fn_with_state(
         Arc::new(Admission {
             auth: state.auth.clone(),
             load_balancer: state.load_balancer.clone(),
+            required,
             limits: limits.clone(),
             body_timeout: body::BODY_TIMEOUT,
             in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),

@@ -17,7 +17,7 @@ use crate::{
 
 error_set! {
     /// The errors of reading one sandbox.
-    GetErrors: MissingHeader, InvalidHeader, NotSandboxOwner, SandboxNotFound, StoreUnavailable
+    GetErrors: MissingHeader, InvalidHeader, NotSandboxOwner, LabNotAllowed, SandboxNotFound, StoreUnavailable
 }
 error_set! {
     /// The errors of listing.
@@ -25,7 +25,8 @@ error_set! {
 }
 error_set! {
     /// The errors of a release.
-    ReleaseErrors: MissingHeader, InvalidHeader, NotSandboxOwner, AllocationExpired, SandboxNotFound, StoreUnavailable
+    ReleaseErrors: MissingHeader, InvalidHeader, NotSandboxOwner, LabNotAllowed, AllocationExpired, SandboxNotFound,
+    StoreUnavailable
 }
 
 /// The routes of this module.
@@ -118,7 +119,8 @@ pub(crate) struct ReleaseBody {
 
 /// Get a sandbox
 ///
-/// The caller must hold the sandbox, or have held it last.
+/// The caller must hold the sandbox, or have held it last. With a token that is bound to labs or name prefixes, the
+/// sandbox must be within these bounds.
 #[utoipa::path(
     get,
     path = "/sandboxes/{sandbox_id}",
@@ -129,15 +131,16 @@ pub(crate) struct ReleaseBody {
 )]
 async fn get_sandbox(
     State(state): State<AppState>,
-    TrackCaller(caller): TrackCaller,
+    TrackCaller(caller, bounds): TrackCaller,
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<SandboxBody>, ApiError> {
-    Ok(Json(state.broker.get(&id, &caller).await?.into()))
+    Ok(Json(state.broker.get(&id, &caller, &bounds).await?.into()))
 }
 
 /// List the caller's sandboxes
 ///
-/// The sandboxes that the caller holds. The most recent allocations and releases may be missing.
+/// The sandboxes that the caller holds, within the bounds of its token. The most recent allocations and releases may be
+/// missing.
 #[utoipa::path(
     get,
     path = "/sandboxes",
@@ -148,11 +151,11 @@ async fn get_sandbox(
 )]
 async fn list_sandboxes(
     State(state): State<AppState>,
-    TrackCaller(caller): TrackCaller,
+    TrackCaller(caller, bounds): TrackCaller,
 ) -> Result<Json<SandboxesBody>, ApiError> {
     let sandboxes: Vec<SandboxBody> = state
         .broker
-        .held_by(&caller)
+        .held_by(&caller, &bounds)
         .await?
         .into_iter()
         .map(Into::into)
@@ -176,11 +179,11 @@ async fn list_sandboxes(
 )]
 async fn mark_for_deletion(
     State(state): State<AppState>,
-    TrackCaller(caller): TrackCaller,
+    TrackCaller(caller, _): TrackCaller,
     Extension(principal): Extension<Principal>,
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<ReleaseBody>, ApiError> {
-    let sandbox = state.broker.release(&id, &caller, &principal.name).await?;
+    let sandbox = state.broker.release(&id, &caller, &principal).await?;
     Ok(Json(ReleaseBody {
         sandbox_id: sandbox.account.sandbox_id.to_string(),
         status: sandbox.status,

@@ -64,6 +64,8 @@ pub(crate) enum ErrorCode {
     TokenNotFound,
     /// A live token has this name.
     TokenNameTaken,
+    /// There are too many named tokens.
+    TokenLimitReached,
     /// The action does not apply to a sandbox that is available.
     SandboxAvailable,
     /// The action does not apply to a sandbox that is allocated.
@@ -110,6 +112,7 @@ impl ErrorCode {
             Self::NoSandboxesAvailable
             | Self::JobRunning
             | Self::TokenNameTaken
+            | Self::TokenLimitReached
             | Self::SandboxAvailable
             | Self::SandboxAllocated
             | Self::SandboxPendingDeletion
@@ -166,6 +169,7 @@ impl ErrorCode {
             Self::LabNotAllowed => "LAB_NOT_ALLOWED",
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
             Self::TokenNameTaken => "TOKEN_NAME_TAKEN",
+            Self::TokenLimitReached => "TOKEN_LIMIT_REACHED",
             Self::SandboxAvailable => "SANDBOX_AVAILABLE",
             Self::SandboxAllocated => "SANDBOX_ALLOCATED",
             Self::SandboxPendingDeletion => "SANDBOX_PENDING_DELETION",
@@ -201,6 +205,7 @@ impl ErrorCode {
     /// The message of an error with this code that has none of its own. Paths of the API begin with the placeholder of
     /// [`base_path`](crate::http::base_path).
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a text for each code")]
     pub(crate) const fn message(self) -> &'static str {
         match self {
             Self::MissingHeader => {
@@ -268,6 +273,9 @@ impl ErrorCode {
             }
             Self::TokenNameTaken => {
                 "A live token has this name; choose another name, or revoke that token first."
+            }
+            Self::TokenLimitReached => {
+                "There are 1000 live tokens, or 5000 with those that ended in the last 30 days; revoke some, or wait."
             }
             Self::SandboxAvailable => "The sandbox is available, so this action does not apply.",
             Self::SandboxAllocated => {
@@ -339,6 +347,7 @@ mod tests {
             E::LabNotAllowed,
             E::TokenNotFound,
             E::TokenNameTaken,
+            E::TokenLimitReached,
             E::SandboxAvailable,
             E::SandboxAllocated,
             E::SandboxPendingDeletion,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ApiError, ErrorCode};
 use crate::{
+    auth::named_tokens::TokenError,
     broker::{BrokerError, pauses::PauseError},
     csp::CspError,
     domain::{ActionRefusal, Status},
@@ -41,6 +42,7 @@ impl From<BrokerError> for ApiError {
             BrokerError::Contended => ErrorCode::PoolContended.into(),
             BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
             BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
+            BrokerError::NotAllowed => ErrorCode::LabNotAllowed.into(),
             BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
             BrokerError::Unreadable => ErrorCode::SandboxUnreadable.into(),
             BrokerError::Refused(refusal) => refusal.into(),
@@ -79,6 +81,17 @@ impl From<ActionRefusal> for ApiError {
             }
         };
         code.into()
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NameTaken => ErrorCode::TokenNameTaken.into(),
+            TokenError::TooMany => ErrorCode::TokenLimitReached.into(),
+            TokenError::NotFound => ErrorCode::TokenNotFound.into(),
+            TokenError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 //!
 //! They are one layer, because axum clones everything inside of a layer for every request.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
+    http::Method,
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -19,9 +20,12 @@ use super::{
 use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer},
     broker::RefusalLog,
-    domain::Principal,
+    domain::{Principal, Role},
     http::{error::ApiError, request_context},
 };
+
+/// The lowest role that suffices for each operation, by method and route.
+pub(crate) type RequiredRoles = HashMap<(Method, String), Role>;
 
 /// The state of the layer.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(crate) struct Admission {
     pub auth: Authenticator,
     /// Sign-in at the load balancer, if it is on.
     pub load_balancer: Option<Arc<LoadBalancer>>,
+    /// The roles that the operations require, for answers without a valid token.
+    pub required: RequiredRoles,
     /// The rate limits.
     pub limits: RateLimits,
     /// The longest time that a client may take to send its body.
@@ -89,7 +95,7 @@ impl Admission {
         }
         auth::principal_after_refresh(&self.auth, request.headers())
             .await
-            .map_err(IntoResponse::into_response)
+            .map_err(|error| self.with_role(error, request).into_response())
     }
 
     /// Verifies the header of the load balancer. One that known keys do not prove is a guess, of which an address has
@@ -112,6 +118,19 @@ impl Admission {
             }
         };
         verified.map_err(|error| sign_in::refusal(error).into_response())
+    }
+
+    /// Adds the role that the operation requires to an error about the token.
+    fn with_role(&self, error: ApiError, request: &Request) -> ApiError {
+        let route: Option<&MatchedPath> = request.extensions().get();
+        let required = route.and_then(|route| {
+            let operation = (request.method().clone(), route.as_str().to_owned());
+            self.required.get(&operation)
+        });
+        match required {
+            Some(role) => error.with_hint(format_args!("This endpoint requires the role {role}.")),
+            None => error,
+        }
     }
 
     async fn serve(&self, request: Request, next: Next) -> Result<Response, ApiError> {
