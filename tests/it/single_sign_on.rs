@@ -426,6 +426,44 @@ async fn requests_that_other_sites_cause_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn person_is_the_actor_of_audit_records() {
+    let on = SignOn::start(&[]).await;
+    let operator = on.operator();
+    let reason = json!({ "reason": "maintenance of CSP" });
+    for (site, status) in [("same-origin", 200), ("cross-site", 403)] {
+        let request = on
+            .request(Method::PUT, "/v1/admin/pauses/sync")
+            .header("x-amzn-oidc-data", &operator)
+            .header("Sec-Fetch-Site", site)
+            .json(&reason);
+        assert_eq!(on.send(request).await.status, status, "{site}");
+    }
+    // Refused attempts are recorded after their answer.
+    let path = "/v1/admin/audit?actor=olga%40example.com";
+    let records = loop {
+        let page = on.broker.client.admin(Method::GET, path).await.json();
+        if page["count"] == 2 {
+            break page["records"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    };
+    let mut outcomes: Vec<_> = records
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| {
+            assert_eq!(
+                (&record["action"], &record["role"]),
+                (&json!("pause.set"), &json!("operator"))
+            );
+            record["outcome"].as_str().unwrap()
+        })
+        .collect();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["FORBIDDEN", "done"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn key_is_fetched_once() {
     let on = SignOn::start(&MANY_GUESSES).await;
     let (viewer, operator) = (on.viewer(), on.operator());
