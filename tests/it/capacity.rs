@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::Method;
-use sandbox_broker::csp::simulator::{Call, Fault, FaultKind, Simulator};
+use sandbox_broker::{
+    csp::simulator::{Call, Fault, FaultKind, Simulator},
+    domain::{Sandbox, Status},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -208,6 +211,32 @@ impl Stage {
         self.measure("readiness, not cached", 1, readiness).await;
     }
 
+    async fn measure_actions_of_an_operator(&mut self) {
+        let client = self.broker.client.clone();
+        let reason = json!({ "reason": "DNS does not resolve" });
+        let extension = json!({ "minutes": 1440, "reason": "the class runs late" });
+        let held = allocate(&client, 2).await.sandbox_id();
+        let sandboxes = self.pool.sandboxes().await;
+        let is_available = |sandbox: &&Sandbox| sandbox.status == Status::Available;
+        let free = sandboxes
+            .iter()
+            .find(is_available)
+            .unwrap()
+            .id()
+            .to_string();
+        for (name, id, action, body) in [
+            ("operator's extension", &held, "extend", &extension),
+            ("operator's release", &held, "release", &reason),
+            ("operator's release, refused", &held, "release", &reason),
+            ("quarantine", &free, "quarantine", &reason),
+            ("return from quarantine", &free, "restore", &reason),
+            ("operator's deletion", &free, "delete", &reason),
+        ] {
+            let act = client.act(id, action, body);
+            self.measure(name, 1, act).await;
+        }
+    }
+
     /// Measures jobs, the first ones on `BATCH` allocations.
     async fn measure_jobs(&mut self) {
         let client = self.broker.client.clone();
@@ -281,6 +310,7 @@ async fn operations_consume_the_documented_capacity_units() {
     let client = stage.broker.client.clone();
     stage.measure_a_callers_requests().await;
     stage.measure_an_operators_requests().await;
+    stage.measure_actions_of_an_operator().await;
     client.job("cleanup").await;
     for number in 10..10 + BATCH {
         assert_eq!(allocate(&client, number).await.status, 201);
