@@ -128,6 +128,17 @@ async fn person_has_the_role_of_their_address_or_group() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn person_learns_who_they_are_and_how_they_signed_in() {
+    let on = SignOn::start(&[]).await;
+    let me = on.call(Method::GET, "/v1/admin/me", &on.operator()).await;
+    let expected = json!({
+        "name": "olga@example.com", "role": "operator", "signed_in_by": "load_balancer",
+        "token_id": null, "expires_at": null,
+    });
+    assert_eq!(me.json(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_who_signs_in_is_a_track() {
     let on = SignOn::start(&[("ALB_OIDC_ADMINS", "email:*,group:*")]).await;
     let token = on.token(&person("ada@example.com", &["track"]));
