@@ -334,7 +334,7 @@ test("a sandbox that has left the pool is still known, and one that never was is
   const actions = await dialog.getByRole("list", { name: /^Timeline/ }).locator("strong").allInnerTexts();
   assert.equal(actions[0], "Deleted");
   assert.ok(actions.includes("Allocated"), actions.join());
-  await dialog.locator("dt", { hasText: "caller" }).waitFor();
+  await dialog.locator("dt", { hasText: /^caller$/ }).waitFor();
   await dialog.getByText(play.caller).first().waitFor();
 
   // The address leads there, too, also after a reload.
