@@ -30,7 +30,7 @@ use crate::{
     clock::Clock,
     config::Config,
     csp::{
-        CspClient, CspError, CspMode,
+        CspError, CspMode,
         throttle::{Breaker, Pace},
     },
     http::{ApiContext, AppState},
@@ -268,12 +268,6 @@ impl App {
             niosxaas: Shared::new(niosxaas_user(config)),
         };
         secrets.refresh(&targets).await?;
-        let csp = CspClient::new(
-            &config.csp,
-            &csp_endpoint.base_url,
-            targets.csp_token.clone(),
-            metrics.clone(),
-        )?;
         let refresher = CandidateRefresher::new(
             store.clone(),
             CandidateIndex::new(config.allocation.index_capacity, seed),
@@ -298,7 +292,7 @@ impl App {
         );
         let context = Arc::new(JobContext {
             store: store.clone(),
-            csp,
+            csp: csp_endpoint.client(config, &targets, &metrics)?,
             csp_breaker: Breaker::new("csp", config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::new(Pace::new(config.jobs.pace)),
             csp_state: SharedCspState::default(),
@@ -313,11 +307,7 @@ impl App {
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),
         });
-        let monitor = Arc::new(PoolMonitor::new(
-            Arc::clone(&context),
-            metrics.clone(),
-            tasks.clone(),
-        ));
+        let monitor = PoolMonitor::new(Arc::clone(&context), metrics.clone(), tasks.clone());
         let owner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let runner = Runner::new(context, tasks.clone(), stop.clone(), &owner);
         let state = AppState::from(ApiContext {
@@ -342,7 +332,7 @@ impl App {
             serves_metrics: config.http.metrics_port.is_none(),
             csp_mode: config.csp.mode,
             metrics,
-            monitor,
+            monitor: Arc::new(monitor),
         });
         Ok(Self {
             state,

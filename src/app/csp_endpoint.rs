@@ -12,7 +12,7 @@ use crate::csp::simulator::{Simulator, SimulatorPort};
 use crate::{
     config::Config,
     csp::{
-        CspError,
+        CspClient, CspError,
         niosxaas::{NiosxaasClient, NiosxaasUser},
     },
     secrets::CredentialTargets,
@@ -34,7 +34,7 @@ pub(super) fn niosxaas_user(config: &Config) -> NiosxaasUser {
 
 /// The addresses and the token of CSP.
 pub(super) struct CspEndpoint {
-    pub(super) base_url: String,
+    base_url: String,
     /// Replaces the configured base URL of NIOSXaaS.
     niosxaas_base_url: Option<String>,
     pub(super) token: SecretString,
@@ -66,6 +66,17 @@ impl CspEndpoint {
             // `Config` refuses live mode without a token.
             token: config.csp.token.clone().unwrap_or_default(),
         })
+    }
+
+    /// Returns the CSP client.
+    pub(super) fn client(
+        &self,
+        config: &Config,
+        targets: &CredentialTargets,
+        metrics: &Metrics,
+    ) -> Result<CspClient, CspError> {
+        let token = targets.csp_token.clone();
+        CspClient::new(&config.csp, &self.base_url, token, metrics.clone())
     }
 
     /// Returns the NIOSXaaS client; `None` if services are not to be deleted.
