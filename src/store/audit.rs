@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{AUDIT_RETENTION, AuditRecord, AuditTarget, SandboxId},
+    domain::{AUDIT_RETENTION, AuditRecord, AuditTarget, Reason, Role, SandboxId},
 };
 
 pub use self::read::{AuditPosition, AuditSpan, EventPage, EventPosition};
@@ -109,11 +109,11 @@ fn records(record: &AuditRecord) -> Result<Vec<Item>, serde_dynamo::Error> {
     let row = Row {
         at_ms: record.at_ms,
         actor: &record.author.name,
-        role: record.author.role.map(|role| role.as_str()),
+        role: record.author.role.map(Role::as_str),
         action: record.action.as_str(),
         target: record.target.to_string(),
         outcome: record.outcome,
-        reason: record.reason.as_ref().map(|reason| reason.as_str()),
+        reason: record.reason.as_ref().map(Reason::as_str),
         before: record.before.as_ref().map(ToString::to_string),
         after: record.after.as_ref().map(ToString::to_string),
         request_id: &record.author.request_id,
