@@ -83,24 +83,8 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn record_audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
-        self.write_unconditionally(self.audit_actions(record)?)
-            .await
-    }
-
-    /// Writes items in one transaction.
-    pub(super) async fn write_unconditionally(
-        &self,
-        actions: Vec<TransactWriteItem>,
-    ) -> Result<(), StoreError> {
-        let _slot = self.slot().await;
-        let call = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(actions));
-        Box::pin(call.send())
-            .await
-            .map_err(|error| StoreError::from_sdk("TransactWriteItems", error))?;
-        Ok(())
+        // Without conditions, a transaction is never refused.
+        self.transact(self.audit_actions(record)?).await.map(drop)
     }
 }
 

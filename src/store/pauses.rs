@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PoolStore, StoreError,
-    error::{is_failed_check, is_transient_reason},
     item::{self, Item},
-    transaction::cancellation_reasons,
+    transaction::Transaction,
 };
 use crate::{
     clock::UnixSeconds,
@@ -98,7 +97,7 @@ impl PoolStore {
     }
 
     /// Replaces the pause of an activity by `after`, or removes it, in one transaction with its audit record, if it is
-    /// still as in `read`. Returns whether it was changed; if not, another request has changed it, or is changing it.
+    /// still as in `read`. Returns whether it was changed; if not, another request has changed it.
     ///
     /// # Errors
     /// [`StoreError`]. Whether the pause was changed is then unknown.
@@ -131,23 +130,7 @@ impl PoolStore {
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let mut actions = vec![TransactWriteItem::builder().update(update).build()];
         actions.extend(self.audit_actions(record)?);
-        let _slot = self.slot().await;
-        let call = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(actions));
-        let Err(error) = Box::pin(call.send()).await else {
-            return Ok(true);
-        };
-        let lost = cancellation_reasons(&error).is_some_and(|reasons| {
-            let is_race = |reason| is_failed_check(reason) || is_transient_reason(reason);
-            reasons.iter().all(is_race)
-        });
-        if lost {
-            Ok(false)
-        } else {
-            Err(StoreError::from_sdk(OPERATION, error))
-        }
+        Ok(matches!(self.transact(actions).await?, Transaction::Done))
     }
 }
 

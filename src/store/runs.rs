@@ -134,7 +134,8 @@ impl PoolStore {
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let mut actions = self.audit_actions(start)?;
         actions.push(TransactWriteItem::builder().put(put).build());
-        self.write_unconditionally(actions).await
+        // Without conditions, a transaction is never refused.
+        self.transact(actions).await.map(drop)
     }
 
     /// Records that a run was abandoned by its broker, if its record still says that it is in progress.

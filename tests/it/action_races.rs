@@ -306,7 +306,7 @@ async fn of_two_that_end_an_allocation_exactly_one_wins() {
         [QUARANTINE, EXPIRY],
         [EXTEND, EXPIRY],
     ] {
-        assert_one_wins(Before::Held, writers).await;
+        Box::pin(assert_one_wins(Before::Held, writers)).await;
     }
 }
 
@@ -319,7 +319,7 @@ async fn of_two_that_take_a_sandbox_out_of_use_or_bring_it_back_exactly_one_wins
         (Before::Quarantined, [DELETE, DELETE]),
         (Before::DeletionFailed, [DELETE, DELETE]),
     ] {
-        assert_one_wins(before, writers).await;
+        Box::pin(assert_one_wins(before, writers)).await;
     }
 }
 

@@ -306,13 +306,15 @@ fn lists_of_the_dashboard_have_every_value_of_the_api() {
         assert!(file.contains(&format!("\"{name}\"")), "{name} is missing");
     };
     let activities = include_str!("../../dashboard/pauses/activities.js");
-    Activity::ALL
-        .iter()
-        .for_each(|one| has(activities, one.as_str()));
+    for activity in Activity::ALL {
+        has(activities, activity.as_str());
+    }
     let actions = include_str!("../../dashboard/audit/filter-form.js");
-    AuditAction::ALL
-        .iter()
-        .for_each(|one| has(actions, one.as_str()));
+    for action in AuditAction::ALL {
+        has(actions, action.as_str());
+    }
     let roles = include_str!("../../dashboard/tokens/create-token.js");
-    Role::ALL.iter().for_each(|one| has(roles, one.as_str()));
+    for role in Role::ALL {
+        has(roles, role.as_str());
+    }
 }

@@ -609,10 +609,10 @@ async fn forged_headers_are_guesses_and_valid_ones_are_not() {
         assert_eq!(on.read(&viewer).await.status, 200);
     }
     let forger = TokenSigner::new();
-    let forged = forger.token(&on.fields(), &person("ada@example.com", &[]));
+    let header = forger.token(&on.fields(), &person("ada@example.com", &[]));
     let mut limited = None;
     for n in 0..200 {
-        let answer = on.read(&forged).await;
+        let answer = on.read(&header).await;
         match answer.status.as_u16() {
             401 => {}
             429 => {
