@@ -8,6 +8,7 @@ import { fromLocalInput, toLocalInput } from "../lib/local-time.js";
 const GROUPS = { "sandbox.*": "any on a sandbox", "pause.*": "any on a pause", "token.*": "any on a token" };
 const ACTIONS = [
   "sandbox.release", "sandbox.extend", "sandbox.quarantine", "sandbox.quarantine_end", "sandbox.restore", "sandbox.delete",
+  "sandbox.to_fastapi",
   "pause.set", "pause.end", "job.start", "token.create", "token.revoke", "request",
 ];
 

@@ -10,6 +10,7 @@ const ACTION_NAMES = {
   "sandbox.restore": "Restore",
   "sandbox.delete": "Deletion requested",
   "sandbox.quarantine_end": "Quarantine ended",
+  "sandbox.to_fastapi": "Converted for the FastAPI service",
   "pause.set": "Pause",
   "pause.end": "Pause ended",
   "token.create": "Token created",

@@ -165,6 +165,8 @@ async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
     let broker = pool
         .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
         .await;
+    // The sample of the start.
+    assert_eq!(counts.swap(0, Ordering::SeqCst), Status::ALL.len());
     broker.client.allocate("play-1").await;
     broker.client.allocate("play-2").await;
     assert_eq!(counts.load(Ordering::SeqCst), 0);
