@@ -276,6 +276,8 @@ test("the details of a sandbox are updated while they are open", { timeout }, as
   const id = await opener.innerText();
   const change = async (...states) => {
     mapRow = (row) => (row.sandbox_id === id ? states.map((state) => ({ ...row, ...state })) : [row]);
+    // The details are read for themselves, too, so they may be ahead of a load of the table. A load in progress is not repeated.
+    await page.getByText(/^Loaded at/).waitFor();
     await setHidden(true);
     await setHidden(false);
   };
