@@ -275,6 +275,7 @@ test("the details of a sandbox are updated while they are open", { timeout }, as
   const opener = page.locator("tbody th button").first();
   const id = await opener.innerText();
   const change = async (...states) => {
+    await page.getByText(/^Loaded at/).waitFor(); // A tab that is shown again during a load does not begin another one.
     mapRow = (row) => (row.sandbox_id === id ? states.map((state) => ({ ...row, ...state })) : [row]);
     // The details are read for themselves, too, so they may be ahead of a load of the table. A load in progress is not repeated.
     await page.getByText(/^Loaded at/).waitFor();
