@@ -16,6 +16,7 @@ use crate::{
     broker::{Refusal, RefusalLog},
     domain::{
         Activity, AuditAction, AuditTarget, Author, JobName, Principal, Reason, Role, SandboxId,
+        TokenId,
     },
     http::{
         error::ErrorCode,
@@ -132,7 +133,10 @@ impl Attempt {
                 A::CreateToken,
                 AuditTarget::Token(token_name?.as_str().to_owned()),
             ),
-            ("DELETE", ["tokens", id]) => (A::RevokeToken, AuditTarget::Token((*id).to_owned())),
+            ("DELETE", ["tokens", id]) => {
+                let id = TokenId::parse(id)?;
+                (A::RevokeToken, AuditTarget::Token(id.to_string()))
+            }
             ("POST", [job]) => {
                 let job = JobName::ALL
                     .into_iter()
@@ -201,7 +205,11 @@ mod tests {
             ),
             ("DELETE", "/admin/pauses/sync", "pause.end pause/sync"),
             ("POST", "/admin/tokens?name=x", "token.create token/ci"),
-            ("DELETE", "/admin/tokens/3f2a", "token.revoke token/3f2a"),
+            (
+                "DELETE",
+                "/admin/tokens/3f2a6c1e8f0b4a7e",
+                "token.revoke token/3f2a6c1e8f0b4a7e",
+            ),
             (
                 "POST",
                 "/admin/auto-expire?force=true",
@@ -218,6 +226,7 @@ mod tests {
             ("POST", "/admin/sandboxes/1/explode"),
             ("POST", "/admin/sandboxes/a%20b/release"),
             ("DELETE", "/admin/tokens/sbt_3f2a_secret"),
+            ("DELETE", "/admin/tokens/s3cr3t"),
             ("POST", "/allocate"),
         ] {
             assert_eq!(attempt(method, path).action(Some(&name)), None, "{path}");
