@@ -16,7 +16,10 @@ use secrecy::SecretString;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -60,6 +63,9 @@ pub struct NamedTokens(Arc<Inner>);
 struct Inner {
     store: PoolStore,
     known: RwLock<Known>,
+    /// Held by a read until it has replaced `known`, and by a change of `known`: a read that began before the change
+    /// must not undo it.
+    changing: Mutex<()>,
     schedule: RefreshSchedule,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -144,6 +150,7 @@ impl NamedTokens {
         Self(Arc::new(Inner {
             store,
             known: RwLock::default(),
+            changing: Mutex::default(),
             schedule: RefreshSchedule::default(),
             clock,
             metrics,
@@ -176,6 +183,7 @@ impl NamedTokens {
     /// Reads the tokens. If that fails, those last read stay valid for a while; the failure is logged.
     pub async fn refresh(&self) {
         let inner = &*self.0;
+        let _turn = inner.changing.lock().await;
         let (began, read_at) = (Instant::now(), inner.clock.monotonic());
         let tokens = timeout(READ_TIMEOUT, inner.store.tokens())
             .await
@@ -335,6 +343,7 @@ impl NamedTokens {
             TokenCreation::NameTaken => Err(TokenError::NameTaken),
             TokenCreation::Created => {
                 let known = KnownToken::new(&stored, Arc::default());
+                let _turn = inner.changing.lock().await;
                 let mut registry = write(&inner.known);
                 registry.tokens.insert(stored.token.id.clone(), known);
                 Ok(CreatedToken {
@@ -368,7 +377,10 @@ impl NamedTokens {
                 .store
                 .revoke_token(&token, &author.name, &record, now)
                 .await?;
-        write(&inner.known).tokens.remove(id);
+        {
+            let _turn = inner.changing.lock().await;
+            write(&inner.known).tokens.remove(id);
+        }
         if is_revoked_now {
             return Ok(revoked);
         }

@@ -308,6 +308,34 @@ async fn revoking_again_changes_nothing_and_is_recorded_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn read_that_began_before_a_revocation_does_not_undo_it() {
+    let pool = Pool::new().await;
+    let proxy = Proxy::to(pool.engine.endpoint()).await;
+    let endpoint = proxy.endpoint();
+    let broker = pool.broker_with(&[("DDB_ENDPOINT_URL", &endpoint)]).await;
+    let client = broker.client.clone();
+    let (id, secret) = create(&client, &json!({ "name": "team", "role": "viewer" })).await;
+    // A read of the tokens has a second page.
+    join_all((0..1000).map(|n| {
+        let key = key("TOKENS", &format!("x{n}"));
+        pool.rewrite(&pool.companion, key, &[])
+    }))
+    .await;
+    let gate =
+        proxy.hold(|call| reads_tokens(call) && call.json()["ExclusiveStartKey"].is_object());
+    gate.wait_for_one().await;
+    let revoked = tokio::spawn(async move { revoke(&client, &id).await });
+    while audited(&pool, "token.revoke").await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gate.open();
+    assert_eq!(revoked.await.unwrap().status, 200);
+    proxy.until_quiet().await;
+    let refused = send(&broker.client, Method::GET, ME, &secret).await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+}
+
 /// Also if the other broker's first read after the revocation fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_token_works_at_once_and_a_revoked_one_ends_in_time_on_another_broker() {
