@@ -106,10 +106,13 @@ impl Sandbox {
         &self.account.sandbox_id
     }
 
-    /// Returns whether the sandbox has, or had, a holder, as far as its item says.
+    /// Returns whether the sandbox has, or had, a holder, as far as its item says. One that was set aside while it was
+    /// `allocated` had one, even if the item names nobody.
     #[must_use]
     pub const fn was_held(&self) -> bool {
-        self.expires_at.is_some() || self.holder.is_some()
+        self.expires_at.is_some()
+            || self.holder.is_some()
+            || matches!(self.quarantine.from, Some(Status::Allocated))
     }
 
     /// Returns the transition that ends its quarantine when its time is over: a sandbox that never had a holder returns

@@ -559,3 +559,38 @@ async fn token_of_a_track_acts_on_no_sandbox() {
     }
     assert_eq!(pool.sandboxes().await[0].status, Status::Allocated);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sandbox_that_was_allocated_never_returns_from_quarantine_even_if_its_item_names_nobody() {
+    let pool = Pool::with_names(["restored", "ended"]).await;
+    let broker = pool.broker().await;
+    for id in ["restored", "ended"] {
+        // Of the allocation only the status is left.
+        rewrite(&pool, id, &[("status", Some(text("allocated")))]).await;
+    }
+    act(
+        &broker,
+        "restored",
+        "quarantine",
+        &because("its item is damaged"),
+    )
+    .await;
+    let refused = broker
+        .client
+        .act("restored", "restore", &because("try"))
+        .await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code()),
+        (409, "HAD_HOLDER".into())
+    );
+    let until = json!({ "reason": "its item is damaged", "until": START.0 + HOUR });
+    act(&broker, "ended", "quarantine", &until).await;
+    broker.clock.advance(Duration::from_hours(1));
+    assert_eq!(
+        broker.client.job("auto-expire").await["quarantines_ended"],
+        1
+    );
+    let statuses: Vec<_> = pool.sandboxes().await.iter().map(|it| it.status).collect();
+    assert!(!statuses.contains(&Status::Stale), "{statuses:?}");
+    assert!(statuses.contains(&Status::PendingDeletion), "{statuses:?}");
+}
