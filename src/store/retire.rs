@@ -23,10 +23,16 @@ pub(super) const RETIRE: &str =
 pub(super) const IS_SAME_ALLOCATION: &str =
     "#status = :from AND allocated_at = :allocated_at AND NOT expires_at > :seen_end";
 
+/// The highest number that DynamoDB stores.
+const HIGHEST: &str = "9.9999999999999999999999999999999999999E+125";
+
 /// Returns the value `:seen_end` of [`IS_SAME_ALLOCATION`]. An allocation without a valid start has no end that an
-/// extension could move.
+/// extension could move, and one whose stored end is beyond the range of times has none that could be later.
 pub(super) fn seen_end(allocated: &Sandbox) -> AttributeValue {
-    number(allocated.expires_at.map_or(i64::MAX, |end| end.0))
+    match allocated.expires_at {
+        Some(end) if end < UnixSeconds(i64::MAX) => number(end.0),
+        _ => AttributeValue::N(HIGHEST.to_owned()),
+    }
 }
 
 /// The outcome of a release.

@@ -561,6 +561,42 @@ async fn token_of_a_track_acts_on_no_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn end_that_is_no_whole_number_stops_neither_operators_nor_callers_nor_jobs() {
+    // One beyond the range of times is never over, so only an operator can end that allocation.
+    let end = format!("{}.25", START.0 + 100 * HOUR);
+    for (end, is_over) in [(end, true), ("1e+20".to_owned(), false)] {
+        let pool = Pool::of(4).await;
+        let broker = pool.broker().await;
+        let mut ids = Vec::new();
+        for caller in ["play-1", "play-2", "play-3"] {
+            let id = broker.client.allocate(caller).await.sandbox_id();
+            let damaged = Some(AttributeValue::N(end.clone()));
+            rewrite(&pool, &id, &[("expires_at", damaged)]).await;
+            ids.push(id);
+        }
+        act(&broker, &ids[0], "release", &because("the item is damaged")).await;
+        broker.clock.advance(Duration::from_hours(101));
+        let again = broker.client.allocate("play-2").await;
+        assert_eq!(
+            again.status.as_u16(),
+            if is_over { 201 } else { 200 },
+            "{end}"
+        );
+        let report = broker.client.job("auto-expire").await;
+        assert_eq!(report["expired"], i64::from(is_over), "{end}: {report}");
+        if !is_over {
+            act(
+                &broker,
+                &ids[2],
+                "quarantine",
+                &because("the item is damaged"),
+            )
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sandbox_that_was_allocated_never_returns_from_quarantine_even_if_its_item_names_nobody() {
     let pool = Pool::with_names(["restored", "ended"]).await;
     let broker = pool.broker().await;

@@ -42,6 +42,20 @@ impl<'a> Attributes<'a> {
         whole(self.get(name)?.as_n().ok()?)
     }
 
+    /// Returns the first whole number that is not below a stored one. Writes that require that an attribute has not grown
+    /// compare the stored number, also one with a fraction, or one beyond the range.
+    pub(super) fn ceiling(self, name: &str) -> Option<i64> {
+        self.whole(name).or_else(|| {
+            let number: f64 = self.get(name)?.as_n().ok()?.parse().ok()?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a number beyond the range becomes its bound"
+            )]
+            let below = number.floor() as i64;
+            Some(below.saturating_add(1))
+        })
+    }
+
     pub(super) fn time(self, name: &str) -> Option<UnixSeconds> {
         self.whole(name).map(UnixSeconds)
     }

@@ -127,7 +127,7 @@ pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFa
     let was_allocated = allocated_at > 0;
     // The end of an earlier allocation would be before the start of this one.
     let stated_end = attributes
-        .whole("expires_at")
+        .ceiling("expires_at")
         .filter(|end| was_allocated && *end > allocated_at);
     let is_inherited = was_allocated && stated_end.is_none();
     let lab_duration_hours = if is_inherited {
@@ -354,6 +354,7 @@ mod tests {
     fn allocation_without_a_credible_end_is_inherited() {
         let start = 1_774_000_000;
         let inherited = start + 48 * 3600;
+        let fraction = |text: &str| AttributeValue::N(text.to_owned());
         for (stated, end) in [
             (None, inherited),
             (Some(AttributeValue::Null(true)), inherited),
@@ -361,6 +362,15 @@ mod tests {
             // The end of an earlier allocation.
             (Some(number(start - 1)), inherited),
             (Some(number(start + 60)), start + 60),
+            // Writes compare the stored number, so the end is not below it.
+            (Some(fraction("1774000060.5")), start + 61),
+            (Some(fraction("1774000060.0")), start + 60),
+            (
+                Some(fraction("1774000059.99999999999999999999")),
+                start + 61,
+            ),
+            (Some(fraction("1e+20")), i64::MAX),
+            (Some(fraction("-1e+20")), inherited),
         ] {
             let mut item = used();
             item.remove("expires_at");
