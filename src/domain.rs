@@ -37,6 +37,9 @@ pub use self::{
     principal::{Bounds, IssuedToken, Principal, Role, Roles},
     sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
     status::{Status, Transition, UnknownStatus},
-    text::{CallerId, IdempotencyKey, InvalidText, LabId, MAX_TEXT, NamePrefix, Reason, SandboxId},
+    text::{
+        CallerId, IdempotencyKey, InvalidText, LabId, MAX_REASON, MAX_TEXT, NamePrefix, Reason,
+        SandboxId,
+    },
     token::{InvalidGrant, Token, TokenGrant, TokenId},
 };

@@ -53,7 +53,7 @@ const UNSET: [&str; 8] = [
 const TEMPLATES: [&str; 2] = ["{{", "[["];
 
 /// The maximum length of a reason, in characters.
-const MAX_REASON: usize = 500;
+pub const MAX_REASON: usize = 500;
 
 /// Decodes UTF-8, or else Latin-1, which is how HTTP libraries that know no UTF-8 send a header. Trims white space.
 fn printable(raw: &[u8]) -> Result<Cow<'_, str>, InvalidText> {

@@ -387,6 +387,29 @@ async fn end_of_a_quarantine_is_recorded_in_its_transaction() {
 
 /// A clock that is ahead ends quarantines too early, as it ends allocations.
 #[tokio::test(flavor = "multi_thread")]
+async fn item_as_large_as_an_item_can_be_stops_no_other_quarantine_from_ending() {
+    let pool = Pool::with_names(["large", "small"]).await;
+    let broker = pool.broker().await;
+    for id in ["large", "small"] {
+        quarantine(
+            &pool,
+            id,
+            "available",
+            Some(START + Duration::from_hours(1)),
+        )
+        .await;
+    }
+    let reason = text(&"\"".repeat(390 * 1024));
+    let attributes = [("quarantine_reason", Some(reason))];
+    pool.rewrite(&pool.table, item_key("large"), &attributes)
+        .await;
+    broker.clock.advance(Duration::from_hours(1));
+    let report = broker.client.job("auto-expire").await;
+    assert_eq!(report["quarantines_ended"], 2, "{report}");
+    assert_eq!(broker.client.stats().await["available"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_that_defers_expirations_ends_no_quarantine() {
     let pool = Pool::of(12).await;
     let broker = pool.broker().await;

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{Item, ItemFault};
-use crate::clock::UnixSeconds;
+use crate::{clock::UnixSeconds, domain::MAX_REASON};
 
 /// The attributes of a stored item. Only those that identify a sandbox and its state can make it unreadable; any other
 /// may be of another type than expected, because another service may write it, and then counts as absent. NULL, which
@@ -26,6 +26,12 @@ impl<'a> Attributes<'a> {
 
     pub(super) fn owned_text(self, name: &str) -> Option<String> {
         self.text(name).map(str::to_owned)
+    }
+
+    /// Returns the beginning of a text from an operator. A broker writes no longer ones, and records and other attributes
+    /// that contain this one must not get too large for an item.
+    pub(super) fn short_text(self, name: &str) -> Option<String> {
+        Some(self.text(name)?.chars().take(MAX_REASON).collect())
     }
 
     /// Returns a whole number, which may be stored as text.

@@ -88,9 +88,9 @@ impl Attributes<'_> {
 
     fn quarantine(self) -> Quarantine {
         Quarantine {
-            by: self.owned_text("quarantined_by"),
+            by: self.short_text("quarantined_by"),
             at: self.time("quarantined_at"),
-            reason: self.owned_text("quarantine_reason"),
+            reason: self.short_text("quarantine_reason"),
             // The write that ends it compares numbers.
             until: self.number("quarantined_until").map(UnixSeconds),
             from: self
