@@ -139,20 +139,21 @@ async fn person_learns_who_they_are_and_how_they_signed_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_who_signs_in_is_a_track() {
+async fn header_does_not_count_where_the_load_balancer_signs_nobody_in() {
     let on = SignOn::start(&[("ALB_OIDC_ADMINS", "email:*,group:*")]).await;
     let token = on.token(&person("ada@example.com", &["track"]));
-    let request = on
-        .broker
-        .client
-        .signed_in(Method::POST, "/v1/allocate", &token)
-        .header("X-Instruqt-Sandbox-ID", "play-1");
-    assert_refused(
-        &on.send(request).await,
-        403,
-        "FORBIDDEN",
-        "requires the role track",
-    );
+    for (method, path) in [
+        (Method::POST, "/v1/allocate"),
+        (Method::GET, "/v1/sandboxes"),
+        (Method::POST, "/v1/sandboxes/2009521/mark-for-deletion"),
+    ] {
+        let request = on.broker.client.signed_in(method, path, &token);
+        let request = request.header("X-Instruqt-Sandbox-ID", "play-1");
+        let answer = on.send(request).await;
+        assert_refused(&answer, 401, "UNAUTHORIZED", "requires the role track");
+    }
+    // A client that makes up keys there would use up the fetches that a new key needs.
+    assert_eq!(on.load_balancer.fetches(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,6 +78,7 @@ impl Admission {
             return Ok(principal);
         }
         if let Some(load_balancer) = &self.load_balancer
+            && sign_in::is_for_people(request.uri())
             && let Some(header) =
                 sign_in::header_of(request.headers()).map_err(IntoResponse::into_response)?
         {

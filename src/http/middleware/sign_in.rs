@@ -3,7 +3,7 @@
 //! Their session is a cookie, which a browser also adds to requests that other sites cause. Therefore these requests
 //! have to come from pages of this origin.
 
-use axum::http::{Extensions, HeaderMap, HeaderName, Method, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, Method, Uri, header};
 
 use crate::{
     auth::load_balancer::SignInError,
@@ -27,6 +27,13 @@ pub(crate) fn mark(extensions: &mut Extensions) {
 #[must_use]
 pub(crate) fn is_signed_in(extensions: &Extensions) -> bool {
     extensions.get::<SignedIn>().is_some()
+}
+
+/// Returns whether the load balancer signs people in before this path. On every other path it forwards the header as a
+/// client has sent it, so there it does not count: nobody has the role `track` by it, and made-up ones cost nothing.
+#[must_use]
+pub(crate) fn is_for_people(uri: &Uri) -> bool {
+    uri.path().starts_with("/admin/")
 }
 
 /// Returns the header of the load balancer, if it decides about a request. Beside an `Authorization` header it does not.
