@@ -1029,6 +1029,28 @@ async fn timeline_of_an_unreadable_item_shows_it_and_its_records() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn timeline_shows_a_sandbox_with_any_time_in_its_item() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker().await;
+    let id = "lab-adventure-0000";
+    for time in [i64::MIN, -1, 0, 9_999_999_999, 10_000_000_000, i64::MAX] {
+        let time = Some(AttributeValue::N(time.to_string()));
+        let damage = [
+            (
+                "status",
+                Some(AttributeValue::S("deletion_failed".to_owned())),
+            ),
+            ("deletion_requested_at", time.clone()),
+            ("updated_at", time),
+        ];
+        pool.rewrite(&pool.table, key(&format!("SBX#{id}"), "META"), &damage)
+            .await;
+        let answer = timeline(&broker.client, id, "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn expired_and_reinstated_sandboxes_are_told_apart_from_released_ones() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;

@@ -26,6 +26,8 @@ const BY_DAY: &str = "AUDIT";
 const QUERIES_PER_PAGE: usize = 64;
 /// The number of records after which no further query is made for a page. The cursor continues after them.
 const RECORDS_PER_PAGE: usize = 8 * 1024;
+/// The latest time that a sort key can have, in 13 digits.
+const LATEST_MS: i64 = 9_999_999_999_999;
 /// Stands for a text that a record lacks.
 const UNREADABLE: &str = "unreadable";
 
@@ -218,7 +220,8 @@ impl PoolStore {
     ) -> Result<Vec<Event>, StoreError> {
         let bound = |seconds: i64| {
             let at_ms = at.0.saturating_add(seconds).saturating_mul(1000);
-            format!("{EVENT}{:013}", at_ms.max(0))
+            // Longer or negative numbers have no place in the order of the keys.
+            format!("{EVENT}{:013}", at_ms.clamp(0, LATEST_MS))
         };
         let (items, _) = self
             .newest_first(sandbox_partition(id), bound(-1), bound(2), None, usize::MAX)
