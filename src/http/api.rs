@@ -16,6 +16,7 @@ pub(crate) mod metrics;
 mod niosxaas;
 mod openapi;
 mod overview;
+mod paging;
 mod pauses;
 pub(crate) mod router;
 mod run_response;

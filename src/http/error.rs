@@ -72,6 +72,15 @@ impl ApiError {
         }
     }
 
+    /// Creates the error for a body that is not valid. `fault` is a clause without a full stop.
+    #[must_use]
+    pub(crate) fn invalid_body(fault: impl Display) -> Self {
+        Self::new(
+            ErrorCode::InvalidBody,
+            format!("The body is invalid: {fault}."),
+        )
+    }
+
     /// Replaces the time to wait before a retry, in seconds.
     #[must_use]
     pub(crate) const fn with_retry_after(mut self, seconds: u64) -> Self {

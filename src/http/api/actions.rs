@@ -16,10 +16,7 @@ use crate::{
     broker::LONGEST_EXTENSION,
     clock::UnixSeconds,
     domain::{Reason, SandboxAction},
-    http::{
-        AppState,
-        error::{ApiError, ErrorCode},
-    },
+    http::{AppState, error::ApiError},
 };
 
 error_set! {
@@ -144,10 +141,9 @@ async fn extend_allocation(
     ApiJson(ExtendBody { minutes, reason }): ApiJson<ExtendBody>,
 ) -> Result<Json<AdminSandboxBody>, ApiError> {
     if !(1..=MAX_MINUTES).contains(&minutes) {
-        return Err(ApiError::new(
-            ErrorCode::InvalidBody,
-            format!("The body is invalid: minutes must be a number from 1 to {MAX_MINUTES}."),
-        ));
+        return Err(ApiError::invalid_body(format_args!(
+            "minutes must be a number from 1 to {MAX_MINUTES}"
+        )));
     }
     let span = Duration::from_mins(minutes);
     let sandbox = state.broker.extend(&id, span, author, reason).await?;
@@ -175,9 +171,8 @@ async fn quarantine_sandbox(
 ) -> Result<Json<AdminSandboxBody>, ApiError> {
     let now = state.clock.now();
     if until.is_some_and(|until| until <= now || until > now + LONGEST_QUARANTINE) {
-        return Err(ApiError::new(
-            ErrorCode::InvalidBody,
-            "The body is invalid: until must be a time in Unix seconds, later than now and at most 366 days from now.",
+        return Err(ApiError::invalid_body(
+            "until must be a time in Unix seconds, later than now and at most 366 days from now",
         ));
     }
     let action = SandboxAction::Quarantine { until };

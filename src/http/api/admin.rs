@@ -8,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     error_responses::error_set,
     extract::{ApiQuery, Viewer},
+    paging::{page_limit, page_start},
 };
 use crate::{
     clock::UnixSeconds,
@@ -28,9 +29,6 @@ error_set! {
     ListErrors: InvalidParameter, InvalidCursor, StoreUnavailable
 }
 
-/// Sandboxes on a page, unless the request says otherwise.
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 1000;
 /// The longest search text, in bytes.
 const MAX_SEARCH: usize = 256;
 
@@ -288,13 +286,7 @@ async fn list_all(
         q,
     }): ApiQuery<ListParams>,
 ) -> Result<Json<AdminSandboxesBody>, ApiError> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::new(
-            ErrorCode::InvalidParameter,
-            format!("limit must be a number from 1 to {MAX_LIMIT}."),
-        ));
-    }
+    let limit = page_limit(limit)?;
     let text = q.map(|q| q.trim().to_lowercase()).filter(|q| !q.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > MAX_SEARCH) {
         return Err(ApiError::new(
@@ -302,12 +294,7 @@ async fn list_all(
             format!("q must have at most {MAX_SEARCH} bytes."),
         ));
     }
-    let start = match cursor.filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => {
-            Some(Position::from_cursor(&cursor, status).ok_or(ErrorCode::InvalidCursor)?)
-        }
-        None => None,
-    };
+    let start = page_start(cursor, |cursor| Position::from_cursor(cursor, status))?;
     let listing = state.broker.list(status, limit, start, text).await?;
     let sandboxes: Vec<AdminSandboxBody> = listing.sandboxes.into_iter().map(Into::into).collect();
     Ok(Json(AdminSandboxesBody {

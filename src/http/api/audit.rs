@@ -8,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     error_responses::error_set,
     extract::{ApiQuery, Viewer},
+    paging::{non_empty, page_limit, page_start},
 };
 use crate::{
     clock::UnixSeconds,
@@ -24,9 +25,6 @@ error_set! {
     AuditErrors: InvalidParameter, InvalidCursor, StoreUnavailable
 }
 
-/// Records on a page, unless the request says otherwise.
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 1000;
 /// The longest text that a filter compares with, in bytes.
 const MAX_PATTERN: usize = 512;
 /// The last second of the year 9999.
@@ -195,10 +193,7 @@ async fn list_audit(
         outcome: pattern("outcome", params.outcome)?,
     };
     let limit = page_limit(params.limit)?;
-    let start = match non_empty(params.cursor) {
-        Some(cursor) => Some(AuditPosition::from_cursor(&cursor).ok_or(ErrorCode::InvalidCursor)?),
-        None => None,
-    };
+    let start = page_start(params.cursor, AuditPosition::from_cursor)?;
     let page = state.broker.audit(from, to, &filter, limit, start).await?;
     let records: Vec<EventBody> = page.events.into_iter().map(Into::into).collect();
     Ok(Json(AuditBody {
@@ -231,19 +226,4 @@ fn pattern(name: &str, text: Option<String>) -> Result<Option<String>, ApiError>
         )));
     }
     Ok(text)
-}
-
-/// Checks the number of records on a page.
-pub(super) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
-    match limit.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(invalid(format!(
-            "limit must be a number from 1 to {MAX_LIMIT}."
-        ))),
-    }
-}
-
-/// Returns a parameter that is not empty: a form sends an empty one for a field without text.
-pub(super) fn non_empty(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
 }

@@ -290,23 +290,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let invalid = |fault: String| {
-            ApiError::new(
-                ErrorCode::InvalidBody,
-                format!("The body is invalid: {fault}."),
-            )
-        };
         let body = Bytes::from_request(request, state)
             .await
-            .map_err(|rejection| invalid(rejection.body_text()))?;
+            .map_err(|rejection| ApiError::invalid_body(rejection.body_text()))?;
         if body.is_empty() {
-            return Err(invalid("it is empty; send a JSON object".to_owned()));
+            return Err(ApiError::invalid_body("it is empty; send a JSON object"));
         }
         let Json(body) = Json::from_bytes(&body).map_err(|rejection| {
             let text = rejection.body_text();
             // Without the constant beginning of the library's text.
             let fault = text.split_once(": ").map_or(&*text, |(_, fault)| fault);
-            invalid(fault.to_owned())
+            ApiError::invalid_body(fault)
         })?;
         Ok(Self(body))
     }

@@ -7,18 +7,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     admin::{AdminSandboxBody, UnreadableBody},
-    audit::{EventBody, non_empty, page_limit},
+    audit::EventBody,
     error_responses::error_set,
     extract::{ApiQuery, SandboxPath, Viewer},
+    paging::{page_limit, page_start},
 };
 use crate::{
     broker::SandboxTimeline,
     clock::UnixSeconds,
     domain::{Quarantine, Status},
-    http::{
-        AppState,
-        error::{ApiError, ErrorCode},
-    },
+    http::{AppState, error::ApiError},
     store::{EventPosition, Tombstone},
 };
 
@@ -212,12 +210,7 @@ async fn get_timeline(
     ApiQuery(TimelineParams { limit, cursor }): ApiQuery<TimelineParams>,
 ) -> Result<Json<TimelineBody>, ApiError> {
     let limit = page_limit(limit)?;
-    let start = match non_empty(cursor) {
-        Some(cursor) => {
-            Some(EventPosition::from_cursor(&cursor, &id).ok_or(ErrorCode::InvalidCursor)?)
-        }
-        None => None,
-    };
+    let start = page_start(cursor, |cursor| EventPosition::from_cursor(cursor, &id))?;
     let timeline = state.broker.timeline(&id, limit, start).await?;
     let cursor = timeline.next.as_ref().map(|next| next.to_cursor(&id));
     Ok(Json(TimelineBody::new(timeline, cursor)))

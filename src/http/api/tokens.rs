@@ -207,12 +207,8 @@ async fn create_token(
         expires_at,
     } = body;
     let now = state.clock.now();
-    let grant = TokenGrant::parse(&name, role, &labs, &name_prefixes, expires_at, now).map_err(
-        |fault| {
-            let message = format!("The body is invalid: {fault}.");
-            ApiError::new(ErrorCode::InvalidBody, message)
-        },
-    )?;
+    let grant = TokenGrant::parse(&name, role, &labs, &name_prefixes, expires_at, now)
+        .map_err(ApiError::invalid_body)?;
     let created = state.auth.named().create(grant, &author).await?;
     let body = CreatedTokenBody {
         token: created.token.into(),

@@ -54,10 +54,7 @@ impl From<BrokerError> for ApiError {
 impl From<PauseError> for ApiError {
     fn from(error: PauseError) -> Self {
         match error {
-            PauseError::End(fault) => Self::new(
-                ErrorCode::InvalidBody,
-                format!("The body is invalid: {fault}."),
-            ),
+            PauseError::End(fault) => Self::invalid_body(fault),
             PauseError::Store(error) => error.into(),
         }
     }
