@@ -674,6 +674,44 @@ async fn refused_requests_are_recorded_with_their_author_target_code_and_reason(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn actions_of_operators_are_in_the_timeline_once_done_or_refused() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker().await;
+    let client = &broker.client;
+    let act = async |id: &str| {
+        let path = format!("/v1/admin/sandboxes/{id}/release");
+        let request = client.request(Method::POST, &path).bearer_auth(ADMIN);
+        let body = json!({ "reason": "the student left" });
+        client.send(request.body(body.to_string())).await
+    };
+    let id = "lab-adventure-0000";
+    assert_eq!(act(id).await.code(), "SANDBOX_AVAILABLE");
+    assert_eq!(act("unknown").await.code(), "SANDBOX_NOT_FOUND");
+    until_recorded(client, "action=sandbox.release", 2).await;
+    let refused = timeline(client, id, "").await.json()["events"][0].clone();
+    assert_eq!(refused["outcome"], "SANDBOX_AVAILABLE");
+    assert_eq!(refused["reason"], "the student left");
+    broker.clock.advance(Duration::from_mins(1));
+    client.allocate("play-1").await;
+    broker.clock.advance(Duration::from_mins(1));
+    assert_eq!(act(id).await.status, 200);
+    let answer = timeline(client, id, "").await.json();
+    assert_eq!(answer["sandbox"]["released_by"], "env-admin");
+    assert_eq!(
+        names(&answer["events"]),
+        [
+            "sandbox.release",
+            "allocated",
+            "sandbox.release",
+            "inserted"
+        ]
+    );
+    assert_eq!(answer["events"][0]["outcome"], "done");
+    let unknown = timeline(client, "unknown", "").await.json();
+    assert_eq!(unknown["events"][0]["outcome"], "SANDBOX_NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_action_is_named_under_any_base_path() {
     for base in ["/", "/labs/broker"] {
         let pool = Pool::new().await;
