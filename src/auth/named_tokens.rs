@@ -30,8 +30,8 @@ use super::{
 use crate::{
     clock::{Clock, UnixSeconds},
     domain::{
-        AuditAction, AuditRecord, AuditTarget, Author, DONE, IssuedToken, Principal, Token,
-        TokenGrant, TokenId,
+        AuditAction, AuditRecord, AuditTarget, Author, IssuedToken, Principal, Token, TokenGrant,
+        TokenId,
     },
     shared::{read, write},
     store::{PoolStore, StoreError, StoredToken, TokenCreation, UnreadableToken},
@@ -388,15 +388,10 @@ impl NamedTokens {
     }
 
     fn record(&self, action: AuditAction, token: &Token, author: &Author) -> AuditRecord {
+        let target = AuditTarget::Token(token.id.to_string());
         AuditRecord {
-            at_ms: self.0.clock.now_ms(),
-            author: author.clone(),
-            action,
-            target: AuditTarget::Token(token.id.to_string()),
-            reason: None,
-            before: None,
             after: Some(described(token)),
-            outcome: DONE,
+            ..AuditRecord::done(self.0.clock.now_ms(), author.clone(), action, target)
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::{
     backoff::Backoff,
     clock::{Clock, UnixSeconds},
     domain::{
-        Activity, AuditAction, AuditRecord, AuditTarget, Author, DONE, InvalidEnd, Pause, Pauses,
-        Reason, check_end,
+        Activity, AuditAction, AuditRecord, AuditTarget, Author, InvalidEnd, Pause, Pauses, Reason,
+        check_end,
     },
     store::{PoolStore, StoreError, StoredPauses},
     telemetry::chain,
@@ -241,17 +241,17 @@ impl PauseWatch {
             if before.is_none() && after.is_none() {
                 return Ok(None);
             }
+            let action = if after.is_some() {
+                AuditAction::Pause
+            } else {
+                AuditAction::Resume
+            };
+            let target = AuditTarget::Pause(activity);
             let record = AuditRecord {
-                at_ms: clock.now_ms(),
-                author: author.clone(),
-                action: after
-                    .as_ref()
-                    .map_or(AuditAction::Resume, |_| AuditAction::Pause),
-                target: AuditTarget::Pause(activity),
                 reason: after.as_ref().map(|pause| pause.reason.clone()),
                 before: before.as_ref().map(state),
                 after: after.as_ref().map(state),
-                outcome: DONE,
+                ..AuditRecord::done(clock.now_ms(), author.clone(), action, target)
             };
             let changed = store.change_pause(&read, activity, after.as_ref(), &record);
             if changed.await? {

@@ -1,15 +1,15 @@
-//! Audit records: who did what, to what, and why.
+//! Audit records: each states the author, the action, its target and its reason.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{JobName, Reason, Role, SandboxId, pause::Activity};
+use super::{JobName, Principal, Reason, Role, RunId, SandboxId, pause::Activity};
 
 /// How long audit records are retained.
 pub const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
-/// Who made a change: the principal of a request, or a job.
+/// The author of a change: the principal of a request, or a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
     /// The name of the principal or job.
@@ -20,6 +20,30 @@ pub struct Author {
     pub request_id: String,
     /// The address that the request came from; `None` for a job.
     pub address: Option<String>,
+}
+
+impl Author {
+    /// Returns the author of the changes that a request makes.
+    #[must_use]
+    pub fn of_request(principal: &Principal, request_id: String, address: Option<String>) -> Self {
+        Self {
+            name: Arc::clone(&principal.name),
+            role: principal.roles.highest(),
+            request_id,
+            address,
+        }
+    }
+
+    /// Returns the author of the changes that a run of a job makes.
+    #[must_use]
+    pub fn of_run(id: &RunId) -> Self {
+        Self {
+            name: id.job().as_str().into(),
+            role: None,
+            request_id: id.to_string(),
+            address: None,
+        }
+    }
 }
 
 macro_rules! actions {
@@ -115,13 +139,13 @@ pub const DONE: &str = "done";
 pub struct AuditRecord {
     /// The time, in milliseconds since 1970-01-01 UTC.
     pub at_ms: i64,
-    /// Who did it.
+    /// The author of the action.
     pub author: Author,
-    /// What was done.
+    /// The action.
     pub action: AuditAction,
-    /// To what.
+    /// The object of the action.
     pub target: AuditTarget,
-    /// Why, in the words of the author.
+    /// The reason, in the words of the author.
     pub reason: Option<Reason>,
     /// The state of the target before, as a JSON object. Contains no secret.
     pub before: Option<Value>,
@@ -129,6 +153,28 @@ pub struct AuditRecord {
     pub after: Option<Value>,
     /// [`DONE`], or the code of the error with which the action was refused.
     pub outcome: &'static str,
+}
+
+impl AuditRecord {
+    /// Returns the record of an action that was done, without a reason and without states.
+    #[must_use]
+    pub const fn done(
+        at_ms: i64,
+        author: Author,
+        action: AuditAction,
+        target: AuditTarget,
+    ) -> Self {
+        Self {
+            at_ms,
+            author,
+            action,
+            target,
+            reason: None,
+            before: None,
+            after: None,
+            outcome: DONE,
+        }
+    }
 }
 
 /// A record as people read it: an [`AuditRecord`] of any version of the broker as it was stored, or an event in the

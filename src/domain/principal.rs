@@ -96,6 +96,13 @@ impl Roles {
         self.administrative
     }
 
+    /// Returns the administrative role, or else `track` if it is present.
+    #[must_use]
+    pub fn highest(self) -> Option<Role> {
+        self.administrative
+            .or_else(|| self.is_track.then_some(Role::Track))
+    }
+
     /// Returns whether there is none.
     #[must_use]
     pub const fn is_empty(self) -> bool {

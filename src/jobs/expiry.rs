@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        AuditAction, AuditRecord, AuditTarget, Author, Candidate, DONE, JobName, Quarantine,
+        AuditAction, AuditRecord, AuditTarget, Author, Candidate, JobName, Quarantine,
         SHORTEST_LAB_DURATION_HOURS, Sandbox, Status, lab_duration,
     },
     store::{ASSUMED_DURATION, Change, StoreError},
@@ -216,23 +216,16 @@ fn record_of_end(run: &Run<ExpiryReport>, sandbox: &Sandbox) -> AuditRecord {
         until,
         from,
     } = &sandbox.quarantine;
+    let at_ms = run.context().clock.now_ms();
+    let author = Author::of_run(run.id());
+    let target = AuditTarget::Sandbox(sandbox.id().clone());
     AuditRecord {
-        at_ms: run.context().clock.now_ms(),
-        author: Author {
-            name: JobName::AutoExpire.as_str().into(),
-            role: None,
-            request_id: run.id().to_string(),
-            address: None,
-        },
-        action: AuditAction::QuarantineEnd,
-        target: AuditTarget::Sandbox(sandbox.id().clone()),
-        reason: None,
         before: Some(json!({
             "status": sandbox.status, "quarantined_by": by, "quarantined_at": at, "quarantine_reason": reason,
             "quarantined_until": until, "quarantined_from": from,
         })),
         after: Some(json!({ "status": sandbox.quarantine_end().to() })),
-        outcome: DONE,
+        ..AuditRecord::done(at_ms, author, AuditAction::QuarantineEnd, target)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{JobContext, JobError};
 use crate::{
     clock::UnixSeconds,
-    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, JobName, RunId},
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, JobName, RunId},
     shared::lock,
     store::{Change, Fence, StoreError},
     telemetry::metrics::Metrics,
@@ -43,7 +43,7 @@ pub trait Job: Send + Sync + 'static {
 /// A request to start a run.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Who asks for it.
+    /// The principal that requests it.
     pub author: Author,
     /// The parameters of the job.
     pub parameters: Map<String, Value>,
@@ -54,15 +54,10 @@ impl Start {
     pub(super) fn audit(&self, id: &RunId, at_ms: i64) -> AuditRecord {
         let mut after = self.parameters.clone();
         after.insert("run_id".to_owned(), id.as_str().into());
+        let target = AuditTarget::Job(id.job());
         AuditRecord {
-            at_ms,
-            author: self.author.clone(),
-            action: AuditAction::StartJob,
-            target: AuditTarget::Job(id.job()),
-            reason: None,
-            before: None,
             after: Some(after.into()),
-            outcome: DONE,
+            ..AuditRecord::done(at_ms, self.author.clone(), AuditAction::StartJob, target)
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        ActionOrder, ActionRefusal, AuditRecord, AuditTarget, DONE, Holder, Sandbox, SandboxAction,
+        ActionOrder, ActionRefusal, AuditRecord, AuditTarget, Holder, Sandbox, SandboxAction,
         SandboxId, Status,
     },
 };
@@ -156,15 +156,13 @@ impl PoolStore {
             let write = self.extended_claim(after, holder, claim, grace);
             actions.extend(write.map_err(unexpected)?);
         }
+        let target = AuditTarget::Sandbox(sandbox.id().clone());
+        let kind = order.action.audit_action();
         actions.extend(self.audit_actions(&AuditRecord {
-            at_ms,
-            author: order.author.clone(),
-            action: order.action.audit_action(),
-            target: AuditTarget::Sandbox(sandbox.id().clone()),
             reason: Some(order.reason.clone()),
             before: Some(sandbox.audit_state()),
             after: Some(after.audit_state()),
-            outcome: DONE,
+            ..AuditRecord::done(at_ms, order.author.clone(), kind, target)
         })?);
         Ok(actions)
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Change, PoolStore, StoreError};
 use crate::{
     clock::Clock,
-    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, Sandbox, Status, Transition},
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, Sandbox, Status, Transition},
 };
 
 /// The name of the command, as the author of the audit records.
@@ -63,19 +63,16 @@ impl PoolStore {
 
 /// Returns the record of the conversion of a sandbox.
 fn record(sandbox: &Sandbox, at_ms: i64) -> AuditRecord {
+    let author = Author {
+        name: COMMAND.into(),
+        role: None,
+        request_id: format!("to-fastapi-{at_ms}"),
+        address: None,
+    };
+    let target = AuditTarget::Sandbox(sandbox.id().clone());
     AuditRecord {
-        at_ms,
-        author: Author {
-            name: COMMAND.into(),
-            role: None,
-            request_id: format!("to-fastapi-{at_ms}"),
-            address: None,
-        },
-        action: AuditAction::ConvertForFastapi,
-        target: AuditTarget::Sandbox(sandbox.id().clone()),
-        reason: None,
         before: Some(json!({ "status": sandbox.status })),
         after: Some(json!({ "status": Transition::ConvertForFastapi.to() })),
-        outcome: DONE,
+        ..AuditRecord::done(at_ms, author, AuditAction::ConvertForFastapi, target)
     }
 }

@@ -50,12 +50,11 @@ fn require(parts: &Parts, role: Role) -> Result<&Principal, ApiError> {
 fn require_author(parts: &Parts, role: Role) -> Result<Author, ApiError> {
     let principal = require(parts, role)?;
     let address: Option<&ClientAddress> = parts.extensions.get();
-    Ok(Author {
-        name: principal.name.clone(),
-        role: principal.roles.administrative(),
-        request_id: request_context::request_id(),
-        address: address.map(|address| address.0.to_string()),
-    })
+    Ok(Author::of_request(
+        principal,
+        request_context::request_id(),
+        address.map(|address| address.0.to_string()),
+    ))
 }
 
 /// Returns the value of a header. A header that is present more than once with different values is an error, because a

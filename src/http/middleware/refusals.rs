@@ -15,8 +15,7 @@ use super::client::ClientAddress;
 use crate::{
     broker::{Refusal, RefusalLog},
     domain::{
-        Activity, AuditAction, AuditTarget, Author, JobName, Principal, Reason, Role, SandboxId,
-        TokenId,
+        Activity, AuditAction, AuditTarget, Author, JobName, Principal, Reason, SandboxId, TokenId,
     },
     http::{
         error::ErrorCode,
@@ -88,16 +87,12 @@ impl Attempt {
             let route = format!("{} {route}", self.method);
             (AuditAction::Request, AuditTarget::Route(route))
         });
-        let roles = principal.roles;
         Refusal {
-            author: Author {
-                name: principal.name.clone(),
-                role: roles
-                    .administrative()
-                    .or_else(|| roles.include(Role::Track).then_some(Role::Track)),
-                request_id: request_context::request_id(),
-                address: self.address.map(|address| address.0.to_string()),
-            },
+            author: Author::of_request(
+                principal,
+                request_context::request_id(),
+                self.address.map(|address| address.0.to_string()),
+            ),
             action,
             target,
             reason: stated.reason,

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
-    domain::{AuditAction, AuditRecord, AuditTarget, Author, DONE, JobName, RunId, Status},
+    domain::{AuditAction, AuditRecord, AuditTarget, Author, JobName, RunId, Status},
     store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone, tombstone_key},
 };
 
@@ -136,21 +136,18 @@ async fn quarantined(stage: &Stage, name: &str, from: &str) {
 }
 
 fn record(name: &str, action: AuditAction) -> AuditRecord {
-    AuditRecord {
-        at_ms: START.0 * 1000,
-        author: Author {
-            name: "test".into(),
-            role: None,
-            request_id: "run".to_owned(),
-            address: None,
-        },
+    let author = Author {
+        name: "test".into(),
+        role: None,
+        request_id: "run".to_owned(),
+        address: None,
+    };
+    AuditRecord::done(
+        START.0 * 1000,
+        author,
         action,
-        target: AuditTarget::Sandbox(id(name)),
-        reason: None,
-        before: None,
-        after: None,
-        outcome: DONE,
-    }
+        AuditTarget::Sandbox(id(name)),
+    )
 }
 
 /// Tries to end the quarantine of a sandbox as it was read before `attribute` was rewritten.

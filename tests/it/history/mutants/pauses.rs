@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use sandbox_broker::domain::{
-    Activity, AuditAction, AuditRecord, AuditTarget, Author, DONE, Pause, Reason, Role,
+    Activity, AuditAction, AuditRecord, AuditTarget, Author, Pause, Reason, Role,
 };
 
 use super::stage::{Outcome, Scenario, Stage, must, scenario};
@@ -30,21 +30,14 @@ fn pause(author: &str) -> Pause {
 }
 
 async fn change(stage: &Stage, read: &sandbox_broker::store::StoredPauses, author: &str) -> bool {
-    let record = AuditRecord {
-        at_ms: START.0 * 1000,
-        author: Author {
-            name: author.into(),
-            role: Some(Role::Operator),
-            request_id: author.to_owned(),
-            address: None,
-        },
-        action: AuditAction::Pause,
-        target: AuditTarget::Pause(Activity::Sync),
-        reason: None,
-        before: None,
-        after: None,
-        outcome: DONE,
+    let operator = Author {
+        name: author.into(),
+        role: Some(Role::Operator),
+        request_id: author.to_owned(),
+        address: None,
     };
+    let target = AuditTarget::Pause(Activity::Sync);
+    let record = AuditRecord::done(START.0 * 1000, operator, AuditAction::Pause, target);
     let after = pause(author);
     let changed = stage
         .store

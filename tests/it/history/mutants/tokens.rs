@@ -4,8 +4,7 @@ use futures_util::FutureExt;
 use sandbox_broker::{
     clock::UnixSeconds,
     domain::{
-        AuditAction, AuditRecord, AuditTarget, Author, Bounds, DONE, Role, Token, TokenGrant,
-        TokenId,
+        AuditAction, AuditRecord, AuditTarget, Author, Bounds, Role, Token, TokenGrant, TokenId,
     },
     store::{PoolStore, StoreError, StoredToken, TokenCreation},
 };
@@ -51,21 +50,14 @@ fn token(id: u64, name: &str) -> Token {
 }
 
 fn record(token: &Token) -> AuditRecord {
-    AuditRecord {
-        at_ms: START.0 * 1000,
-        author: Author {
-            name: "admin".into(),
-            role: Some(Role::Admin),
-            request_id: "request".to_owned(),
-            address: None,
-        },
-        action: AuditAction::CreateToken,
-        target: AuditTarget::Token(token.id.to_string()),
-        reason: None,
-        before: None,
-        after: None,
-        outcome: DONE,
-    }
+    let author = Author {
+        name: "admin".into(),
+        role: Some(Role::Admin),
+        request_id: "request".to_owned(),
+        address: None,
+    };
+    let target = AuditTarget::Token(token.id.to_string());
+    AuditRecord::done(START.0 * 1000, author, AuditAction::CreateToken, target)
 }
 
 async fn create(
