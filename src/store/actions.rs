@@ -16,7 +16,7 @@ use super::{
     error::is_failed_check,
     item::{self, QUARANTINE_ATTRIBUTES, StoredClaim, number, string},
     retire::{IS_SAME_ALLOCATION, RETIRE, seen_end},
-    transaction::Transaction,
+    transaction::{OPERATION, Transaction},
 };
 use crate::{
     clock::UnixSeconds,
@@ -26,7 +26,6 @@ use crate::{
     },
 };
 
-const OPERATION: &str = "TransactWriteItems";
 /// Attempts, each of which failed because another writer had changed the sandbox or the claim since they were read.
 const ATTEMPTS: u32 = 8;
 

@@ -4,13 +4,14 @@
 
 mod read;
 
-use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    PoolStore, StoreError,
+    PoolStore, StoreError, change,
     item::{self, Item, number},
+    transaction::OPERATION,
 };
 use crate::{
     clock::UnixSeconds,
@@ -64,16 +65,11 @@ impl PoolStore {
         &self,
         record: &AuditRecord,
     ) -> Result<Vec<TransactWriteItem>, StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
         let puts = records(record).map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         puts.into_iter()
             .map(|item| {
-                let put = Put::builder()
-                    .table_name(&self.table.companion)
-                    .set_item(Some(item))
-                    .build()
-                    .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-                Ok(TransactWriteItem::builder().put(put).build())
+                change::put(&self.table.companion, item)
+                    .map_err(|fault| StoreError::unexpected(OPERATION, fault))
             })
             .collect()
     }

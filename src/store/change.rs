@@ -247,7 +247,7 @@ impl PoolStore {
 }
 
 /// Returns the action that inserts or replaces an item of a table.
-fn put(table: &str, item: Item) -> Result<TransactWriteItem, BuildError> {
+pub(super) fn put(table: &str, item: Item) -> Result<TransactWriteItem, BuildError> {
     let put = Put::builder().table_name(table).set_item(Some(item));
     Ok(TransactWriteItem::builder().put(put.build()?).build())
 }

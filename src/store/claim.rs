@@ -12,6 +12,7 @@ use super::{
     PoolStore, Slot, StoreError,
     error::{is_failed_check, is_transient_reason},
     item::{self, StoredClaim, number, string},
+    transaction::OPERATION,
 };
 use crate::{
     clock::UnixSeconds,
@@ -64,7 +65,6 @@ impl Slot<'_> {
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<ClaimOutcome, StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
         let store = self.store;
         let allocate = store
             .allocate_sandbox(candidate, holder, terms, now)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     PoolStore, StoreError,
     item::{self, Item},
-    transaction::Transaction,
+    transaction::{OPERATION, Transaction},
 };
 use crate::{
     clock::UnixSeconds,
@@ -108,7 +108,6 @@ impl PoolStore {
         after: Option<&Pause>,
         record: &AuditRecord,
     ) -> Result<bool, StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
         let update = Update::builder()
             .table_name(&self.table.companion)
             .set_key(Some(key()))
@@ -142,7 +141,7 @@ fn attribute(pause: &Pause) -> Result<AttributeValue, StoreError> {
         until: pause.until,
     };
     serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(row)
-        .map_err(|fault| StoreError::unexpected("TransactWriteItems", fault))
+        .map_err(|fault| StoreError::unexpected(OPERATION, fault))
 }
 
 #[cfg(test)]

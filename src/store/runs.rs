@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PoolStore, StoreError,
+    PoolStore, StoreError, change,
     error::is_failed_condition,
     item::{self, Item, number, string},
     lease::partition,
+    transaction,
 };
 use crate::{
     clock::UnixSeconds,
@@ -124,16 +124,12 @@ impl PoolStore {
         record: &RunRecord,
         start: &AuditRecord,
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
-        let item =
-            run_item(id, record).map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let put = Put::builder()
-            .table_name(&self.table.companion)
-            .set_item(Some(item))
-            .build()
-            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let item = run_item(id, record)
+            .map_err(|fault| StoreError::unexpected(transaction::OPERATION, fault))?;
+        let put = change::put(&self.table.companion, item)
+            .map_err(|fault| StoreError::unexpected(transaction::OPERATION, fault))?;
         let mut actions = self.audit_actions(start)?;
-        actions.push(TransactWriteItem::builder().put(put).build());
+        actions.push(put);
         // Without conditions, a transaction is never refused.
         self.transact(actions).await.map(drop)
     }

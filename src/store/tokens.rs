@@ -19,7 +19,7 @@ use super::{
     error::{is_failed_check, is_failed_condition},
     item::{self, Item, ItemFault, number, string},
     scan::ITEMS_PER_PAGE,
-    transaction::Transaction,
+    transaction::{OPERATION, Transaction},
 };
 use crate::{
     clock::UnixSeconds,
@@ -147,7 +147,7 @@ fn read_token(item: Item) -> Result<StoredToken, UnreadableToken> {
 }
 
 fn build_error(fault: BuildError) -> StoreError {
-    StoreError::unexpected("TransactWriteItems", fault)
+    StoreError::unexpected(OPERATION, fault)
 }
 
 impl PoolStore {
@@ -203,14 +203,13 @@ impl PoolStore {
             Some(name) if names_token(name, &stored.token.id) => Ok(TokenCreation::Created),
             Some(_) => Ok(TokenCreation::NameTaken),
             None => Err(StoreError::unexpected(
-                "TransactWriteItems",
+                OPERATION,
                 "the id of the new token is taken",
             )),
         }
     }
 
     fn put_token(&self, stored: &StoredToken) -> Result<Put, StoreError> {
-        const OPERATION: &str = "TransactWriteItems";
         let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row::from(stored))
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         item.extend(token_key(&stored.token.id));
@@ -265,12 +264,12 @@ impl PoolStore {
                 Transaction::Refused(reasons) if reasons.first().is_some_and(is_failed_check) => {
                     return Ok(false);
                 }
-                // The token has expired, and its name is another's or nobody's.
+                // The token has expired, and its name is free or belongs to another token.
                 Transaction::Refused(_) => {}
             }
         }
         Err(StoreError::unexpected(
-            "TransactWriteItems",
+            OPERATION,
             "a condition of the revocation failed that it does not have",
         ))
     }

@@ -13,7 +13,8 @@ use super::{
     error::{is_failed_check, is_transient_reason},
 };
 
-const OPERATION: &str = "TransactWriteItems";
+/// The name of the operation in errors.
+pub(super) const OPERATION: &str = "TransactWriteItems";
 const ATTEMPTS: u32 = 8;
 /// Half of the pause before the first retry; the pauses double.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -12,11 +12,10 @@ use crate::{
         error::{is_failed_check, is_transient_reason},
         item::number,
         lease,
-        transaction::cancellation_reasons,
+        transaction::{OPERATION, cancellation_reasons},
     },
 };
 
-pub(super) const OPERATION: &str = "TransactWriteItems";
 /// Half of DynamoDB's limit of actions in a transaction: a batch conflicts with the allocation of any of its sandboxes,
 /// which then has to be retried.
 const MAX_ACTIONS: usize = 50;
