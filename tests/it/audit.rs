@@ -982,7 +982,7 @@ async fn recorded_end_of_an_allocation_is_not_derived_again() {
         let id = client.allocate("play-1").await.sandbox_id();
         client.release(&id, "play-1").await;
         assert_eq!(event_names(client, &id).await[0], "released");
-        // A refused attempt in the same second changes nothing.
+        // A refused request in the same second changes nothing.
         let mut attempt = record(START.0 * 1000, "ben", action, sandbox(&id));
         attempt.outcome = "SANDBOX_ALLOCATED";
         pool.store.record_audit(&attempt).await.unwrap();
