@@ -37,7 +37,7 @@ pub struct LoadBalancerConfig {
     pub keys_url: String,
     /// `ALB_OIDC_GROUPS_CLAIM`: the claim with the groups of a person.
     pub groups_claim: String,
-    /// `ALB_OIDC_ADMINS`, `ALB_OIDC_OPERATORS`, `ALB_OIDC_VIEWERS`: who has which role.
+    /// `ALB_OIDC_ADMINS`, `ALB_OIDC_OPERATORS`, `ALB_OIDC_VIEWERS`: the entries of each role.
     pub roles: RoleMap,
 }
 

@@ -1,7 +1,7 @@
 //! The named tokens of the companion table, in memory: a request is checked without a call to the database.
 //!
-//! They are read on an interval, and when an unknown token comes. While the table cannot be read, those last read stay
-//! valid for [`KEPT_FOR`].
+//! They are read on an interval, and when a request has an unknown token. While the table cannot be read, those last read
+//! stay valid for [`KEPT_FOR`].
 
 use std::{
     collections::HashMap,
@@ -41,8 +41,8 @@ use crate::{
     },
 };
 
-/// The interval of reads: a third of the 30 s within which a revocation is in force on every broker, so that it is
-/// also if one read fails.
+/// The interval of reads: a third of the 30 s within which a revocation is in force on every broker, which thus also
+/// holds if one read fails.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The time limit of a read, shorter than their interval.
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
@@ -305,7 +305,7 @@ impl NamedTokens {
         Ok(tokens)
     }
 
-    /// Creates a token. It is valid on this broker at once, on others when it comes.
+    /// Creates a token. It is valid on this broker at once, and on others from the first request that has it.
     ///
     /// # Errors
     /// [`TokenError::NameTaken`], [`TokenError::TooMany`], [`TokenError::Store`].
@@ -319,7 +319,7 @@ impl NamedTokens {
         let stored = inner.store.tokens().await?;
         let is_live =
             |stored: &Result<StoredToken, _>| stored.as_ref().is_ok_and(|it| it.token.is_live(now));
-        // Concurrent creations may exceed the limits by their number.
+        // Each concurrent creation may exceed the limits by one.
         let live = stored.iter().filter(|stored| is_live(stored)).count();
         if live >= MAX_LIVE || stored.len() >= MAX_LISTED {
             return Err(TokenError::TooMany);

@@ -60,7 +60,7 @@ impl RefreshSchedule {
     }
 
     /// Ends the wait of the requests that were made before `began`, when the completed refresh began. A refresh that
-    /// failed is completed too: the requests are answered with what is known.
+    /// failed is completed too: the requests are answered with the credentials last read.
     pub(crate) fn complete(&self, began: Instant) {
         self.completed.send_replace(began);
     }

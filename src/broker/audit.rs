@@ -1,4 +1,4 @@
-//! The audit: who did what, as operators read it.
+//! The listing of audit records.
 
 use super::{Broker, BrokerError};
 use crate::{

@@ -1,4 +1,4 @@
-//! Pauses: the activities that operators have stopped, as this process knows them.
+//! Pauses: a copy in memory of the pauses in the table, and the changes of them.
 //!
 //! Every process reads them every [`LONGEST_POLL_INTERVAL`] or more often, so that a pause is in force everywhere at
 //! most [`MAX_DELAY`] after it was set. Requests and jobs read the copy in memory. While the table cannot be read, the
@@ -48,7 +48,7 @@ const _: () = assert!(
 /// Attempts to change a pause while other brokers change it.
 const ATTEMPTS: u32 = 8;
 
-/// The pauses as this process knows them, and the way to change them. Cheap to clone; clones share what they know.
+/// The pauses last read from the table, and their changes. Cheap to clone; clones share the copy.
 #[derive(Clone, Debug)]
 pub struct PauseWatch(Arc<Inner>);
 
@@ -66,7 +66,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The number of the read that `stored` comes from.
+    /// The number of the read that returned `stored`.
     read: u64,
     stored: StoredPauses,
     pauses: Pauses,

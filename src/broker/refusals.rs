@@ -21,21 +21,21 @@ use crate::{
     telemetry::{chain, metrics::Metrics},
 };
 
-/// The time for which the limits hold.
+/// The time window of the limits.
 const WINDOW: Duration = Duration::from_hours(1);
-/// The records of one principal in a window.
+/// The maximum number of records of one principal in a window.
 const PER_PRINCIPAL: u32 = 60;
-/// The records of all principals in a window.
+/// The maximum number of records of all principals in a window.
 const IN_TOTAL: u32 = 240;
-/// The records that wait to be written.
+/// The maximum number of records that wait to be written.
 const QUEUE: usize = 64;
 
 /// A refused request.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Who sent it.
+    /// The principal that sent it.
     pub author: Author,
-    /// The action that it asked for.
+    /// The requested action.
     pub action: AuditAction,
     /// The object of the action.
     pub target: AuditTarget,

@@ -16,7 +16,7 @@ use crate::{
     store::{EventPosition, Listed, Tombstone},
 };
 
-/// What is known of a sandbox, with a page of its events.
+/// The state of a sandbox, with a page of its events.
 #[derive(Debug)]
 pub struct SandboxTimeline {
     /// Its item in the pool; `None` after its deletion.
@@ -30,7 +30,7 @@ pub struct SandboxTimeline {
 }
 
 impl Broker {
-    /// Returns what is known of a sandbox, with at most `limit` recorded events from `start` on, and the events derived
+    /// Returns the state of a sandbox, with at most `limit` recorded events from `start` on, and the events derived
     /// from its item and tombstone that lie between them.
     ///
     /// # Errors
@@ -102,8 +102,8 @@ fn placed(event: Event) -> (Place, Event) {
 struct Derived {
     name: &'static str,
     at: UnixSeconds,
-    /// Where the event is among those that were recorded in the same second. Only its second is known: what begins an
-    /// allocation comes before all of them, and what follows it after them.
+    /// The place of the event among those that were recorded in the same second. Only its second is known: an event up to
+    /// the start of an allocation is placed before all of them, a later one after them.
     order_ms: i64,
     rank: i8,
     actor: Option<String>,
@@ -150,7 +150,7 @@ impl Derived {
     }
 }
 
-/// The life of a sandbox, as its item or its tombstone tells it.
+/// The attributes of an item or a tombstone from which events are derived.
 #[derive(Debug)]
 struct Life {
     inserted_at: Option<UnixSeconds>,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_an_allocation_is_told_by_its_author_or_else_by_its_time() {
+    fn end_of_an_allocation_is_named_by_its_author_or_else_by_its_time() {
         let grace_ends = 1_774_014_500 + 600;
         for (at, by, name) in [
             (grace_ends, None, "released"),

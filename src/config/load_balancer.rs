@@ -47,7 +47,7 @@ pub(super) fn read_load_balancer(reader: &mut Reader<'_>) -> Option<LoadBalancer
         reader.refuse(
             "ALB_OIDC_KEYS_URL",
             format!("{url:?}"),
-            "an https URL: whoever answers in place of an http one can sign in as anybody",
+            "an https URL: over http, anyone on the network path could forge the keys and sign in as any person",
         );
     }
     let keys_url = keys_url.or_else(|| public_keys_url(&signer));

@@ -1,4 +1,4 @@
-//! The actions of operators on single sandboxes: which states they leave, and what they change.
+//! The actions of operators on single sandboxes: the states that each leaves, and the change that it makes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::clock::UnixSeconds;
 /// An action of an operator on one sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxAction {
-    /// Ends the allocation, whoever holds the sandbox.
+    /// Ends the allocation on behalf of any holder.
     Release,
     /// Moves the end of the allocation to a later time.
     Extend {

@@ -177,8 +177,8 @@ impl AuditRecord {
     }
 }
 
-/// A record as people read it: an [`AuditRecord`] of any version of the broker as it was stored, or an event in the
-/// life of a sandbox that its item tells.
+/// An event to display: an [`AuditRecord`] of any version of the broker as it was stored, or an event that is derived
+/// from the item or the tombstone of a sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// The time, in milliseconds since 1970-01-01 UTC.

@@ -81,7 +81,7 @@ impl Roles {
         }
     }
 
-    /// Returns whether a principal with these roles may do what requires `role`.
+    /// Returns whether these roles suffice where `role` is required.
     #[must_use]
     pub fn include(self, role: Role) -> bool {
         match role {
@@ -121,7 +121,7 @@ impl From<Role> for Roles {
 pub struct Bounds {
     /// The labs that it may allocate for.
     pub labs: Vec<String>,
-    /// Beginnings of the name prefixes that it may ask for.
+    /// Beginnings of the name prefixes that it may request.
     pub name_prefixes: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl Bounds {
             || lab.is_some_and(|lab| self.labs.iter().any(|allowed| allowed == lab.as_str()))
     }
 
-    /// Returns whether an allocation may ask for `prefix`.
+    /// Returns whether an allocation may request `prefix`.
     #[must_use]
     pub fn allow_prefix(&self, prefix: Option<&NamePrefix>) -> bool {
         self.name_prefixes.is_empty()
@@ -169,14 +169,14 @@ pub struct IssuedToken {
     pub expires_at: Option<UnixSeconds>,
 }
 
-/// Who sends a request. Cheap to clone.
+/// The identity behind a request. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The name, for people: of a token, or of a person who signed in.
+    /// The human-readable name: that of a token, or of a person who signed in.
     pub name: Arc<str>,
     /// Its roles.
     pub roles: Roles,
-    /// What its track role is bound to.
+    /// The bounds of its track role.
     pub bounds: Arc<Bounds>,
     /// Its named token, if it has one.
     pub token: Option<IssuedToken>,

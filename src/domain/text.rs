@@ -186,7 +186,7 @@ text! {
     NamePrefix
 }
 
-/// Why somebody acts, in their own words: 1 to 500 printable characters in one line.
+/// The reason of an action, in the words of its author: 1 to 500 printable characters in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Reason(String);

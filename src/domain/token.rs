@@ -69,7 +69,7 @@ impl Borrow<str> for TokenId {
 pub struct Token {
     /// The id.
     pub id: TokenId,
-    /// Who may do what with it.
+    /// The name, role, bounds and expiry.
     pub grant: TokenGrant,
     /// The principal that created it.
     pub created_by: String,
@@ -91,14 +91,14 @@ impl Token {
     }
 }
 
-/// What a token permits: the part of it that its creator chooses.
+/// The properties of a token that its creator chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenGrant {
     /// The name of its principal, unique among live tokens.
     pub name: Arc<str>,
     /// The role of its principal.
     pub role: Role,
-    /// What a track token is bound to.
+    /// The bounds of a track token.
     pub bounds: Bounds,
     /// When it expires; `None` for a token without an expiry.
     pub expires_at: Option<UnixSeconds>,
@@ -148,7 +148,7 @@ pub enum InvalidGrant {
 }
 
 impl TokenGrant {
-    /// Checks what a creator asks for at `now`. White space around texts is ignored.
+    /// Checks the properties of a new token at `now`. White space around texts is ignored.
     ///
     /// # Errors
     /// [`InvalidGrant`].

@@ -1,5 +1,5 @@
-//! Runs of jobs under pauses. Jobs know nothing of pauses: a pause stops a run as a shutdown does, and the report then
-//! says so.
+//! Runs of jobs under pauses. Jobs do not depend on pauses: a pause interrupts a run as a shutdown does, and the report
+//! then states the pause.
 
 use std::pin::pin;
 

@@ -64,7 +64,7 @@ pub(super) struct RunRecorder {
 }
 
 impl RunRecorder {
-    /// Creates the recorder of a run that started at `started_at`, by `start` if somebody asked for it.
+    /// Creates the recorder of a run that started at `started_at`, because of `start` if a principal requested it.
     pub(super) fn new(
         context: Arc<JobContext>,
         id: RunId,
@@ -82,7 +82,7 @@ impl RunRecorder {
         }
     }
 
-    /// Writes the first record of the run and, if somebody asked for it, the audit record of the start.
+    /// Writes the first record of the run and, if a principal requested it, the audit record of the start.
     pub(super) async fn begin<R: Report>(&self) -> Result<(), StoreError> {
         let JobContext { store, clock, .. } = &*self.context;
         let record = self.record(RunState::Running, &R::default(), None);

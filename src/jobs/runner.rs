@@ -93,7 +93,7 @@ impl Runner {
         self.spawn_start(job, None, None).await
     }
 
-    /// Starts a run that a principal asks for, unless one is in progress. The audit has a record of every start.
+    /// Starts a run at the request of a principal, with its audit record, unless one is in progress.
     ///
     /// # Errors
     /// [`JobStartError`].

@@ -1,7 +1,7 @@
 //! The actions of operators on single sandboxes: one transaction each, with its audit records.
 //!
-//! The write requires what the action was decided on: the status that it leaves and, of a sandbox that is held, the
-//! allocation and its end. So the states before and after in the record are those of the table, and an action never hits
+//! The condition of the write is the state that the action was decided on: the status that it leaves and, of a sandbox that
+//! is held, the allocation and its end. So the states before and after in the record are those of the table, and an action never hits
 //! another allocation than the one that was read.
 
 use std::{error::Error, time::Duration};
@@ -58,7 +58,7 @@ enum HolderClaim {
 }
 
 impl HolderClaim {
-    /// Returns what a stored claim is to the allocation of `sandbox`.
+    /// Returns the relation of a stored claim to the allocation of `sandbox`.
     fn of(stored: StoredClaim, sandbox: &Sandbox) -> Self {
         match stored {
             StoredClaim::None => Self::Missing,

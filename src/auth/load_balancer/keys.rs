@@ -26,7 +26,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a failed fetch of a key is not repeated.
 const FAILURE_KEPT: Duration = Duration::from_secs(10);
 /// The largest number of fetches in [`FETCH_WINDOW`]. A region has a few keys, which change rarely; more fetches are
-/// for keys that somebody has made up.
+/// for invented key ids.
 const MAX_FETCHES: usize = 10;
 const FETCH_WINDOW: Duration = Duration::from_mins(1);
 /// The largest number of keys that are kept.

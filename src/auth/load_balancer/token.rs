@@ -106,7 +106,7 @@ impl<'a> UnverifiedToken<'a> {
         }
     }
 
-    /// Verifies the signature, and returns the claims. The algorithm is fixed, whatever the token says.
+    /// Verifies the signature, and returns the claims. The algorithm is fixed; that in the token is not used.
     ///
     /// # Errors
     /// [`SignInError`].

@@ -1,4 +1,4 @@
-//! The audit: who did what, to what, and why.
+//! The listing of audit records.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};

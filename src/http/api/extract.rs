@@ -281,7 +281,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
     }
 }
 
-/// The body, as JSON whatever its `Content-Type` says. An invalid one is answered with [`ErrorCode::InvalidBody`].
+/// The body, as JSON with any `Content-Type`. An invalid one is answered with [`ErrorCode::InvalidBody`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiJson<T>(pub T);
 

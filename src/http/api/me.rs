@@ -1,4 +1,4 @@
-//! Who sends the request.
+//! The principal of the request.
 
 use axum::{Extension, Json, http::Extensions};
 use serde::Serialize;

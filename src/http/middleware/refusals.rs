@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A request, as far as the record of its refusal needs it. Cheap to create: most requests are not refused.
+/// The parts of a request that the record of its refusal needs. Cheap to create: most requests are not refused.
 #[derive(Debug)]
 pub(super) struct Attempt {
     principal: Option<Principal>,
@@ -34,7 +34,7 @@ pub(super) struct Attempt {
     body: Bytes,
 }
 
-/// The attributes of bodies that a record has.
+/// The attributes of a request body that a record has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Stated {

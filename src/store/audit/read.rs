@@ -1,8 +1,8 @@
 //! Reads of audit records, newest first: those of a span of time, over the partitions of its days, and those of a
 //! sandbox.
 //!
-//! Any stored item is shown: what cannot be read of it is [`UNREADABLE`], because a record that is left out would be
-//! one that nobody misses.
+//! Every stored item is listed, with [`UNREADABLE`] in place of attributes that cannot be read: the absence of a record
+//! would not be noticed.
 
 use std::collections::HashMap;
 
@@ -61,7 +61,7 @@ pub struct AuditPosition {
 }
 
 impl AuditPosition {
-    /// Decodes a cursor. Returns `None` if it is none of the listing by day.
+    /// Decodes a cursor. Returns `None` if it does not belong to the listing by day.
     #[must_use]
     pub fn from_cursor(cursor: &str) -> Option<Self> {
         let (listing, day, after): (String, i64, Option<String>) = cursor::decode(cursor)?;
@@ -89,7 +89,7 @@ impl AuditPosition {
 pub struct EventPosition(String);
 
 impl EventPosition {
-    /// Decodes a cursor. Returns `None` if it is none of the listing of this sandbox.
+    /// Decodes a cursor. Returns `None` if it does not belong to the listing of this sandbox.
     #[must_use]
     pub fn from_cursor(cursor: &str, id: &SandboxId) -> Option<Self> {
         let (partition, after): (String, String) = cursor::decode(cursor)?;

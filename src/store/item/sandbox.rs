@@ -551,7 +551,7 @@ mod tests {
             prop_assert_eq!(back.holder, Some(holder));
             prop_assert_eq!((back.status, back.allocated_at.0), (Status::PendingDeletion, allocated_at));
             prop_assert_eq!(back.expires_at, sandbox.expires_at);
-            // Sync is who requests this deletion.
+            // This deletion is requested by sync.
             prop_assert_eq!(back.released_by.as_deref(), Some("sync"));
             prop_assert_eq!(
                 (back.inserted_at, back.quarantine),
