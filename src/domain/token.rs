@@ -111,7 +111,7 @@ pub enum InvalidGrant {
     #[error("name {0}")]
     Name(InvalidText),
     /// The name could be mistaken for that of another principal.
-    #[error("name must not {must_not}: audit records would not tell the two apart")]
+    #[error("name must not {must_not}: audit records would not distinguish the two principals")]
     ReservedName {
         /// The rule that it breaks.
         must_not: &'static str,

@@ -164,7 +164,7 @@ struct AuditParams {
 
 /// List audit records
 ///
-/// Actions of operators and refused attempts, newest first, up to 400 days ago. Page by page: repeat the request with
+/// Actions of operators and refused requests, newest first, up to 400 days ago. Page by page: repeat the request with
 /// the `cursor` of the answer until it is `null`. Each request reads a bounded number of records, so a page of a filter
 /// that matches few may be empty and still have a cursor.
 #[utoipa::path(

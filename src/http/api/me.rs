@@ -22,13 +22,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(me))
 }
 
-/// How a principal proved who it is.
+/// The proof of the identity of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum SignedInBy {
-    /// By a token.
+    /// A token.
     Token,
-    /// By a sign-in at the load balancer.
+    /// A sign-in at the load balancer.
     LoadBalancer,
 }
 
@@ -43,7 +43,7 @@ struct MeBody {
     name: String,
     /// The administrative role.
     role: Option<Role>,
-    /// How the principal proved who it is.
+    /// The proof of the identity.
     signed_in_by: SignedInBy,
     /// The id of the named token.
     token_id: Option<String>,
@@ -53,7 +53,7 @@ struct MeBody {
 
 /// Get the principal of the request
 ///
-/// Its name and role, such as for a page that shows who is signed in.
+/// Its name and role.
 #[utoipa::path(
     get,
     path = "/admin/me",

@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_timeline))
 }
 
-/// What is kept of a deleted sandbox that once had a holder, for 30 days. Times are Unix seconds.
+/// The tombstone of a deleted sandbox that once had a holder, kept for 30 days. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Tombstone, example = json!({
     "sandbox_id": "2009521", "name": "lab-adventure-0087",
@@ -67,7 +67,7 @@ pub(crate) struct TombstoneBody {
     pub released_by: Option<String>,
     /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,
-    /// Who put it in quarantine, if it was deleted from there.
+    /// The principal that put it in quarantine, if it was deleted from there.
     pub quarantined_by: Option<String>,
     /// When it was put in quarantine.
     pub quarantined_at: Option<UnixSeconds>,
@@ -83,7 +83,7 @@ pub(crate) struct TombstoneBody {
     pub inserted_at: Option<UnixSeconds>,
     /// When it was deleted.
     pub deleted_at: UnixSeconds,
-    /// Until when this is kept.
+    /// When the tombstone is removed.
     pub kept_until: UnixSeconds,
 }
 
@@ -123,7 +123,7 @@ impl From<Tombstone> for TombstoneBody {
     }
 }
 
-/// Everything that is known of a sandbox.
+/// The state and the events of a sandbox.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox": null, "unreadable": null, "tombstone": null, "events": [{
@@ -144,7 +144,7 @@ pub(crate) struct TimelineBody {
     pub sandbox: Option<AdminSandboxBody>,
     /// Its item, if that is no valid sandbox.
     pub unreadable: Option<UnreadableBody>,
-    /// What is kept of it after its deletion.
+    /// Its tombstone, after its deletion.
     pub tombstone: Option<TombstoneBody>,
     /// Its events, newest first: the recorded actions of operators, and events that are derived from the state of the
     /// sandbox. Of the latter, only the second is known, and only the last one of each kind.
@@ -189,7 +189,7 @@ struct TimelineParams {
     cursor: Option<String>,
 }
 
-/// Get everything that is known of a sandbox
+/// Get the state and the events of a sandbox
 ///
 /// Also after its deletion: its tombstone is kept for 30 days if it had a holder, and recorded events for 400 days.
 #[utoipa::path(

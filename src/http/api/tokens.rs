@@ -131,7 +131,7 @@ struct NewTokenBody {
     #[serde(default)]
     #[schema(required = false, max_items = 50)]
     labs: Vec<String>,
-    /// Beginnings of the name prefixes that a track token may ask for (`X-Sandbox-Name-Prefix`); empty for any. At most
+    /// Beginnings of the name prefixes that a track token may request (`X-Sandbox-Name-Prefix`); empty for any. At most
     /// 50.
     #[serde(default)]
     #[schema(required = false, max_items = 50)]
