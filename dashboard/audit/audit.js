@@ -1,4 +1,4 @@
-// The view "Audit": who did what to what, and why, newest first.
+// The view "Audit": the audit records that match a filter, newest first.
 
 import { errorLine, h, scrollRegion, setText } from "../lib/dom.js";
 import { clockTime, plural } from "../lib/format.js";
@@ -35,7 +35,7 @@ export function auditView({ api, clock }) {
     load();
   }
 
-  /** Follows an address. The bare one of the view, in the navigation, keeps the filter and reads what is new. */
+  /** Follows an address. The one of the view without a filter, in the navigation, keeps the filter and reads new records. */
   function open(rest) {
     if (filter === null || rest) {
       filter = parseFilter(rest);

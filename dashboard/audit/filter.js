@@ -10,7 +10,7 @@ export function addressOf(filter) {
   return query.size > 0 ? `${VIEW}?${query}` : VIEW;
 }
 
-/** Parses what follows the name of the view. An invalid time matches every record. */
+/** Parses the rest of an address after the name of the view. An invalid time matches every record. */
 export function parseFilter(rest) {
   const query = new URLSearchParams(rest.startsWith("?") ? rest : "");
   return Object.fromEntries(KEYS.map((key) => {

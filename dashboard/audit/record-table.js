@@ -1,7 +1,7 @@
 // The table of audit records.
 
-import { actionName, actorText, changeTexts, outcomePill, reasonNode } from "../lib/audit-record.js";
-import { h } from "../lib/dom.js";
+import { actionName, actorText, changeTexts, outcomePill } from "../lib/audit-record.js";
+import { h, reasonNode } from "../lib/dom.js";
 import { exactTime, isoTime } from "../lib/format.js";
 import { addressOfSandbox } from "../sandboxes/address.js";
 

@@ -1,7 +1,7 @@
 // The table of jobs with their last and next runs, and the cells that it shares with the table of runs.
 
 import { h, table } from "../lib/dom.js";
-import { dateTime, duration, relative } from "../lib/format.js";
+import { dateTime, duration, isoTime, relative } from "../lib/format.js";
 import { countsText, notesOf, runDuration } from "./run-text.js";
 
 export function jobTable(jobs, now) {
@@ -22,7 +22,7 @@ export function jobTable(jobs, now) {
 
 /** Returns a relative time, with the date as its tooltip. */
 function relativeTime(at, now) {
-  return at ? h("time", { datetime: new Date(at * 1000).toISOString(), title: dateTime(at) }, relative(at, now)) : "never";
+  return at ? h("time", { datetime: isoTime(at), title: dateTime(at) }, relative(at, now)) : "never";
 }
 
 function nextRun(job, now) {

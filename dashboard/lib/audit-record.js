@@ -1,6 +1,6 @@
-// One record of the audit or of a sandbox's timeline: who did what to what, why, and what it changed.
+// One audit record, or one event in the timeline of a sandbox, in words.
 
-import { h } from "./dom.js";
+import { h, reasonNode } from "./dom.js";
 import { exactTime, isoTime, relative, statusName } from "./format.js";
 
 const ACTION_NAMES = {
@@ -10,6 +10,7 @@ const ACTION_NAMES = {
   "sandbox.restore": "Restore",
   "sandbox.delete": "Deletion requested",
   "sandbox.quarantine_end": "Quarantine ended",
+  "sandbox.to_fastapi": "Converted for the FastAPI service",
   "sandbox.to_fastapi": "Converted for the FastAPI service",
   "pause.set": "Pause",
   "pause.end": "Pause ended",
@@ -21,7 +22,7 @@ const ACTION_NAMES = {
   released: "Released by its caller",
   expired: "Expired",
   deletion_failed_attempt: "Deletion attempt failed",
-  deletion_given_up: "Deletion given up",
+  deletion_failed: "Deletion given up",
   marked_stale: "Marked as stale",
   reinstated: "Reinstated, because CSP listed it after its deletion",
   deleted: "Deleted",
@@ -83,9 +84,6 @@ export function recordItem(record, now) {
     changeTexts(record).map((text) => h("p", { class: "muted" }, h("bdi", {}, text))),
     request && h("p", { class: "muted" }, h("small", {}, request)));
 }
-
-/** Returns a reason as text whose direction does not affect the text around it: people wrote it. */
-export const reasonNode = (reason) => h("bdi", { class: "reason" }, reason);
 
 const column = (key, csv = (record) => record[key]) => ({ key, csv });
 const json = (value) => (value ? JSON.stringify(value) : null);

@@ -58,6 +58,9 @@ export function table(caption, columnNames, rows) {
       index === 0 ? h("th", { scope: "row" }, cell) : h("td", {}, cell))))));
 }
 
+/** Returns a reason as text whose direction does not affect the text around it: people wrote it. */
+export const reasonNode = (reason) => h("bdi", { class: "reason" }, reason);
+
 let lastId = 0;
 
 /** Returns an unused element id, for a label or a description to refer to. */

@@ -2,7 +2,7 @@
 
 import { dateTime } from "../lib/format.js";
 
-/** `effect` says what a pause stops, and what goes on. */
+/** `effect` describes the activity during a pause. */
 export const ACTIVITIES = [
   {
     key: "allocations",

@@ -1,6 +1,6 @@
 // The pauses in force, at the top of every view.
 
-import { fill, h } from "../lib/dom.js";
+import { fill, h, reasonNode } from "../lib/dom.js";
 import { activityName, pauseText } from "./activities.js";
 
 /**
@@ -20,7 +20,7 @@ export function startBanner({ element, list, announce }) {
     fill(element, pauses.length > 0 && h("ul", { role: "list" }, pauses.map((pause) =>
       h("li", {},
         h("strong", {}, `${activityName(pause.activity)} paused`), " ", h("bdi", {}, pauseText(pause)), ": ",
-        h("bdi", { class: "reason" }, pause.reason)))));
+        reasonNode(pause.reason)))));
   }
 
   const unsubscribe = list.subscribe(show);

@@ -1,6 +1,6 @@
 // Asks an operator for the reason and the end of a pause, or for the confirmation that it ends.
 
-import { h } from "../lib/dom.js";
+import { h, reasonNode } from "../lib/dom.js";
 import { askForm, createField, createReasonField } from "../lib/form.js";
 import { fromLocalInput, toLocalInput } from "../lib/local-time.js";
 import { pauseText } from "./activities.js";
@@ -48,7 +48,7 @@ export function askToResume({ api }, activity, current) {
   return askForm({
     title: `End the pause of ${activity.name.toLowerCase()}?`,
     intro: [
-      h("p", {}, "Paused ", h("bdi", {}, pauseText(current)), ": ", h("bdi", { class: "reason" }, current.reason)),
+      h("p", {}, "Paused ", h("bdi", {}, pauseText(current)), ": ", reasonNode(current.reason)),
       h("p", {}, "They go on within five seconds on every broker."),
     ],
     fields: [],

@@ -1,6 +1,6 @@
-// The view "Pauses": what can be paused, what is paused by whom and why, and for operators the means to change it.
+// The view "Pauses": each activity with its pause, and for operators buttons to set, change and end pauses.
 
-import { errorLine, fill, h, section, setText } from "../lib/dom.js";
+import { errorLine, fill, h, reasonNode, section, setText } from "../lib/dom.js";
 import { ACTIVITIES, pauseText } from "./activities.js";
 import { askToPause, askToResume } from "./pause-dialog.js";
 
@@ -64,7 +64,7 @@ function activityCard(activity, context) {
     current = newer;
     pill.className = `pill ${newer ? "paused" : "succeeded"}`;
     setText(pill, newer ? "paused" : "not paused");
-    fill(details, newer && [h("bdi", {}, pauseText(newer)), ": ", h("bdi", { class: "reason" }, newer.reason)]);
+    fill(details, newer && [h("bdi", {}, pauseText(newer)), ": ", reasonNode(newer.reason)]);
     details.hidden = newer === null;
     setText(toggle, `${newer ? "End the pause of" : "Pause"} ${name.toLowerCase()} …`);
     toggle.disabled = false;

@@ -1,4 +1,4 @@
-// The actions of an operator on a sandbox: when each is possible, and what it does to the account and its holder, in words.
+// The actions of an operator on a sandbox: the states that allow each, and its effects on account and holder in words.
 
 import { dateTime, relative, statusName } from "../lib/format.js";
 
@@ -19,13 +19,13 @@ export function holderText(row, now) {
 
 const loses = (row, now) => (row.status === "allocated" ? `${holderText(row, now)} It loses the sandbox at once.` : holderText(row, now));
 
-/** What follows from `pending_deletion`. */
+/** The effect of `pending_deletion`. */
 const DELETION = "The next cleanup deletes the account from CSP, with everything in it. This cannot be undone.";
 
 /*
- * `name` is the last segment of the endpoint. `allows(row)` says whether the state of a sandbox allows the action, as far as
- * this page knows: the broker decides. `holderEffect(row, now)` describes what happens to the holder, `accountEffect(rows)`
- * what happens to the account; `needs` is one more input besides the reason.
+ * `name` is the last segment of the endpoint. `allows(row)` returns whether the state of a sandbox allows the action, as far
+ * as this page knows: the broker decides. `holderEffect(row, now)` describes the effect on the holder, `accountEffect(rows)`
+ * that on the account; `needs` is one more input besides the reason.
  */
 export const ACTIONS = [
   {

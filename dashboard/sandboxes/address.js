@@ -11,7 +11,10 @@ export function addressOf(filter) {
 /** Returns the address of one sandbox. */
 export const addressOfSandbox = (id) => `${VIEW}/${encodeURIComponent(id)}`;
 
-/** Parses what follows the name of the view. Returns `{filter}`, `{id}`, or neither for the view as it was left. */
+/**
+ * Parses the rest of an address after the name of the view. Returns `{filter}`, `{id}`, or neither for the view as it was
+ * left.
+ */
 export function parseAddress(rest) {
   if (rest.startsWith("?")) {
     const query = new URLSearchParams(rest);

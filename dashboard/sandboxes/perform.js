@@ -8,7 +8,7 @@ const CONCURRENCY = 4;
 /**
  * Performs an action on one sandbox. Returns `{row}`, or `{error}` if the broker refused it because of the sandbox's
  * state. Throws an `ApiError` for any other failure: the sandbox may be as it was, or the action may have been performed
- * and its answer lost. Only what the broker refused for its rate is repeated.
+ * and its answer lost. Only a request that the broker rejected because of its rate is repeated.
  */
 export async function perform(api, action, id, body) {
   const path = `/admin/sandboxes/${encodeURIComponent(id)}/${action.name}`;

@@ -1,4 +1,4 @@
-// Who is signed in: the token of this tab, and the name and the role that the broker reports for it.
+// The session: the token of this tab, and the name and the role that the broker reports for it.
 
 import { createApi } from "../lib/api.js";
 
@@ -12,7 +12,7 @@ export const savedToken = {
   clear: () => sessionStorage.removeItem(KEY),
 };
 
-/** Whether a person with the role `held` may do what requires the role `required`. */
+/** Whether the role `held` suffices where the role `required` is required. */
 export const includesRole = (held, required) => ROLES.includes(required) && ROLES.indexOf(held) >= ROLES.indexOf(required);
 
 /**

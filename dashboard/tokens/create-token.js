@@ -16,7 +16,7 @@ const ROLES = [
 export function askForToken({ api, clock }) {
   const textArea = () => h("textarea", { rows: "2", autocomplete: "off", spellcheck: "false" });
   const name = createField({
-    label: "Name", hint: "Who or what uses it, such as a person or a lab. It stands in the audit records.",
+    label: "Name", hint: "The name of its user, such as a person or a lab. It is shown in the audit records.",
     input: h("input", { type: "text", autocomplete: "off", spellcheck: "false" }),
   });
   const role = createField({

@@ -37,11 +37,11 @@ export function sortTokens(tokens, now) {
   return tokens.toSorted((a, b) => isLive(b, now) - isLive(a, now) || b.created_at - a.created_at || (a.name < b.name ? -1 : 1));
 }
 
-/** What stops working when a token is revoked. */
+/** The effect of the revocation of a token. */
 export function revocationText({ role }) {
   return role === "track"
     ? "The scripts of labs that use it can no longer allocate, look at or release sandboxes. Sandboxes that they hold stay allocated until they are released or expire."
-    : "People who are signed in with it are signed out, and programs that use it are refused. What was done with it stays in the audit records.";
+    : "People who are signed in with it are signed out, and programs that use it are refused. Its audit records stay.";
 }
 
 /** Returns the trimmed lines of a text that are not empty. */
