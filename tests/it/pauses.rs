@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{
-    ADMIN, Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker, command, key,
+    ADMIN, Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker, audit, command, key,
     proxy::{self, meter::item_size},
     simulated_csp, warning_codes,
 };
@@ -76,28 +76,6 @@ async fn until_refused_with(client: &BrokerClient, code: &str) -> Duration {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     began.elapsed()
-}
-
-/// Returns the audit records of pauses, in the order of their keys.
-async fn audit_records(pool: &Pool) -> Vec<BTreeMap<String, Value>> {
-    let mut items = pool.items_of(&pool.companion).await;
-    items.retain(|item| item["PK"].as_s().unwrap().starts_with("AUDIT#"));
-    items.sort_by_key(|item| item["SK"].as_s().unwrap().clone());
-    let attribute = |(name, value): (String, AttributeValue)| {
-        let text = value.as_s().or_else(|_| value.as_n()).unwrap();
-        let value = match name.as_str() {
-            "before" | "after" => serde_json::from_str(text).unwrap(),
-            _ => Value::from(text.as_str()),
-        };
-        (name, value)
-    };
-    let records = items.into_iter();
-    let records = records.map(|item| item.into_iter().map(attribute).collect());
-    records
-        .filter(|record: &BTreeMap<String, Value>| {
-            record["action"].as_str().unwrap().starts_with("pause.")
-        })
-        .collect()
 }
 
 async fn with_csp(accounts: u64, more: &[(&str, &str)]) -> (Pool, Simulator, TestBroker) {
@@ -166,7 +144,7 @@ async fn every_activity_is_paused_replaced_and_resumed_with_audit_records() {
         assert_eq!(client.overview().await["pauses"], json!([]));
 
         let target = format!("pause/{activity}");
-        let mut records = audit_records(&pool).await;
+        let mut records = audit::done_actions(&pool, "pause.").await;
         records.retain(|record| record["target"] == target.as_str());
         let without_activity = |pause: &Value| {
             let mut state = pause.clone();
@@ -175,11 +153,10 @@ async fn every_activity_is_paused_replaced_and_resumed_with_audit_records() {
         };
         let (first, second) = (without_activity(&first), without_activity(&second));
         let states = records.iter().map(|record| {
-            let state = |name| record.get(name).cloned();
             (
                 record["action"].as_str().unwrap(),
-                state("before"),
-                state("after"),
+                record["before"].clone(),
+                record["after"].clone(),
             )
         });
         assert_eq!(
@@ -188,9 +165,9 @@ async fn every_activity_is_paused_replaced_and_resumed_with_audit_records() {
                 .collect::<BTreeSet<_>>(),
             BTreeSet::from(
                 [
-                    ("pause.set", None, Some(first.clone())),
-                    ("pause.set", Some(first), Some(second.clone())),
-                    ("pause.end", Some(second), None),
+                    ("pause.set", Value::Null, first.clone()),
+                    ("pause.set", first, second.clone()),
+                    ("pause.end", second, Value::Null),
                 ]
                 .map(|state| format!("{state:?}"))
             ),
@@ -367,8 +344,8 @@ async fn pause_ends_by_itself() {
     // It is over, so a new one is no change of it.
     let since = pause(client, "allocations").await["since"].clone();
     assert_eq!(since, START.0 + 60);
-    let last = audit_records(&pool).await.pop().unwrap();
-    assert_eq!(last.get("before"), None);
+    let last = audit::done_actions(&pool, "pause.").await.pop().unwrap();
+    assert_eq!(last["before"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -544,17 +521,13 @@ async fn records_of_twenty_operators_at_once_follow_each_other() {
         }
     });
     join_all(orders).await;
-    let records = audit_records(&pool).await;
+    let records = audit::done_actions(&pool, "pause.").await;
     let set = records
         .iter()
         .filter(|record| record["action"] == "pause.set");
     assert_eq!(set.count(), 16);
     // Each state after is the state before of one other record, except for the last one.
-    let state = |record: &BTreeMap<String, Value>, name| {
-        record
-            .get(name)
-            .map_or(Value::Null, |state| state["reason"].clone())
-    };
+    let state = |record: &Value, name: &str| record[name]["reason"].clone();
     let mut links: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in &records {
         let (before, after) = (state(record, "before"), state(record, "after"));
@@ -601,7 +574,11 @@ async fn change_with_a_fault_has_one_record_or_none() {
         proxy.inject_once("TransactWriteItems", fault);
         pause(client, "expiry").await;
         assert_eq!(proxy.injected()[&fault], 1, "{fault:?}");
-        assert_eq!(audit_records(&pool).await.len(), number + 1, "{fault:?}");
+        assert_eq!(
+            audit::done_actions(&pool, "pause.").await.len(),
+            number + 1,
+            "{fault:?}"
+        );
     }
     // All attempts of the SDK fail, and nothing is written.
     for _ in 0..3 {
@@ -612,7 +589,7 @@ async fn change_with_a_fault_has_one_record_or_none() {
     let failed = put(client, "expiry", &body).await;
     assert_eq!(failed.code(), "STORE_UNAVAILABLE");
     assert_eq!(listed(client).await, before);
-    assert_eq!(audit_records(&pool).await.len(), 5);
+    assert_eq!(audit::done_actions(&pool, "pause.").await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,11 +8,11 @@ use std::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use reqwest::Method;
-use sandbox_broker::store::Item;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ADMIN, Answer, BrokerClient, BrokerProcess, Pool, Proxy, START, TRACK, TestBroker, key, laptop,
+    ADMIN, Answer, BrokerClient, BrokerProcess, Pool, Proxy, START, TRACK, TestBroker, audit, key,
+    laptop,
     proxy::{Call, Fault},
     run_alone,
 };
@@ -52,18 +52,6 @@ async fn list(client: &BrokerClient) -> Vec<Value> {
     let answer = client.admin(Method::GET, TOKENS).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["tokens"].as_array().unwrap().clone()
-}
-
-/// Returns the audit records of an action that was done.
-async fn audited(pool: &Pool, action: &str) -> Vec<Item> {
-    let mut items = pool.items_of(&pool.companion).await;
-    let has = |item: &Item, name, text: &str| {
-        item.get(name)
-            .and_then(|value| value.as_s().ok())
-            .is_some_and(|value| value == text)
-    };
-    items.retain(|item| has(item, "action", action) && has(item, "outcome", "done"));
-    items
 }
 
 /// Whether a call reads the named tokens.
@@ -109,10 +97,10 @@ async fn token_is_created_used_and_listed_without_its_secret() {
         "FORBIDDEN"
     );
 
-    let records = audited(&pool, "token.create").await;
+    let records = audit::done_actions(&pool, "token.create").await;
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0]["actor"].as_s().unwrap(), "env-admin");
-    assert_eq!(records[0]["target"].as_s().unwrap(), &format!("token/{id}"));
+    assert_eq!(records[0]["actor"], "env-admin");
+    assert_eq!(records[0]["target"], format!("token/{id}"));
     let stored = format!("{:?}", pool.items().await);
     let random = secret.rsplit('_').next().unwrap();
     assert!(!stored.contains(random), "the secret is stored");
@@ -240,7 +228,7 @@ async fn name_belongs_to_one_live_token() {
         assert_eq!(answer.status, 409, "{answer:?}");
         assert_eq!(answer.code(), "TOKEN_NAME_TAKEN");
     }
-    assert_eq!(audited(&pool, "token.create").await.len(), 1);
+    assert_eq!(audit::done_actions(&pool, "token.create").await.len(), 1);
     assert_eq!(list(&one.client).await.len(), 1);
 
     // Expired: the name is free for another one, which a revocation of the first one does not touch.
@@ -273,7 +261,7 @@ async fn lost_answer_to_a_creation_does_not_refuse_it() {
         send(&broker.client, Method::GET, ME, &secret).await.status,
         200
     );
-    assert_eq!(audited(&pool, "token.create").await.len(), 1);
+    assert_eq!(audit::done_actions(&pool, "token.create").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +284,7 @@ async fn revoking_again_changes_nothing_and_is_recorded_once() {
     }
     one.clock.advance(Duration::from_mins(1));
     assert_eq!(revoke(&one.client, &id).await.json()["revoked_at"], START.0);
-    assert_eq!(audited(&pool, "token.revoke").await.len(), 1);
+    assert_eq!(audit::done_actions(&pool, "token.revoke").await.len(), 1);
     let answer = send(&one.client, Method::GET, ME, &secret).await;
     assert_eq!(answer.code(), "UNAUTHORIZED");
     for id in ["0000000000000000", "nonsense", "%ff", &id[1..]] {

@@ -16,6 +16,19 @@ pub async fn done_to(pool: &Pool, id: &str) -> Vec<Value> {
     records
 }
 
+/// Returns the records of the done actions whose names begin with `prefix`, in the order of their keys.
+pub async fn done_actions(pool: &Pool, prefix: &str) -> Vec<Value> {
+    let mut items = pool.items_of(&pool.companion).await;
+    items.retain(|item| {
+        let is_by_day = item["PK"].as_s().unwrap().starts_with("AUDIT#");
+        let action = text(item, "action");
+        let has_prefix = action.as_str().is_some_and(|it| it.starts_with(prefix));
+        is_by_day && has_prefix && text(item, "outcome") == "done"
+    });
+    items.sort_by_key(|item| item["SK"].as_s().unwrap().clone());
+    items.iter().map(record).collect()
+}
+
 /// Returns the records of the actions that were done to sandboxes, by target.
 pub async fn done(pool: &Pool) -> BTreeMap<String, Vec<Value>> {
     let (mut by_day, mut by_sandbox) = (Vec::new(), Vec::new());
