@@ -3,12 +3,11 @@
 //! They are read on an interval, and when a request has an unknown token. While the table cannot be read, those last read
 //! stay valid for [`KEPT_FOR`].
 
+mod uses;
+
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, RwLock},
     time::Duration,
 };
 
@@ -22,13 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::uses::Uses;
 use super::{
     Fingerprint, fingerprint,
     refresh::{RefreshRequest, RefreshSchedule},
     token_format,
 };
 use crate::{
-    clock::{Clock, UnixSeconds},
+    clock::Clock,
     domain::{
         AuditAction, AuditRecord, AuditTarget, Author, IssuedToken, Principal, Token, TokenGrant,
         TokenId,
@@ -48,8 +48,6 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the tokens last read stay valid while the table cannot be read.
 const KEPT_FOR: Duration = Duration::from_mins(15);
-/// The shortest time between two records of the use of one token by one broker, in seconds.
-const USE_INTERVAL: u64 = 3600;
 /// The maximum number of live tokens, which bounds the memory and the reads of every broker.
 const MAX_LIVE: usize = 1000;
 /// The maximum number of tokens, including those that were revoked or have expired and are still listed.
@@ -87,34 +85,6 @@ struct KnownToken {
     fingerprint: Fingerprint,
     principal: Principal,
     uses: Arc<Uses>,
-}
-
-/// The uses of a token by this broker, in Unix seconds; 0 for none.
-#[derive(Debug, Default)]
-struct Uses {
-    /// The last use that is not recorded yet.
-    pending: AtomicI64,
-    /// The last use that a broker recorded, or that this one tried to record.
-    recorded: AtomicI64,
-}
-
-impl Uses {
-    /// Notes a use. Within [`USE_INTERVAL`] after one that was recorded it only reads, so that requests do not contend.
-    fn note(&self, now: UnixSeconds) {
-        // A difference in either direction: the clock of the broker that recorded it may have been ahead.
-        if self.recorded.load(Ordering::Relaxed).abs_diff(now.0) >= USE_INTERVAL {
-            self.pending.store(now.0, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the use to record, if any. It counts as recorded from now on, also if that fails.
-    fn take(&self) -> Option<UnixSeconds> {
-        let at = self.pending.swap(0, Ordering::Relaxed);
-        (at != 0).then(|| {
-            self.recorded.store(at, Ordering::Relaxed);
-            UnixSeconds(at)
-        })
-    }
 }
 
 /// The reason why a token is not created or revoked.
@@ -270,7 +240,7 @@ impl NamedTokens {
             let known = read(&self.0.known);
             let tokens = known.tokens.iter();
             tokens
-                .filter(|(_, token)| token.uses.pending.load(Ordering::Relaxed) != 0)
+                .filter(|(_, token)| token.uses.is_pending())
                 .map(|(id, token)| (id.clone(), Arc::clone(&token.uses)))
                 .collect()
         };
@@ -399,8 +369,9 @@ impl NamedTokens {
 impl KnownToken {
     fn new(stored: &StoredToken, uses: Arc<Uses>) -> Self {
         let StoredToken { token, fingerprint } = stored;
-        let recorded = token.last_used_at.map_or(0, |at| at.0);
-        uses.recorded.fetch_max(recorded, Ordering::Relaxed);
+        if let Some(at) = token.last_used_at {
+            uses.note_recorded(at);
+        }
         Self {
             fingerprint: *fingerprint,
             principal: Principal {
@@ -433,29 +404,4 @@ fn described(token: &Token) -> serde_json::Value {
         "expires_at": expires_at,
         "revoked_at": token.revoked_at,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn use_is_recorded_once_an_hour() {
-        let uses = Uses::default();
-        let start = UnixSeconds(1_795_000_000);
-        assert_eq!(uses.take(), None);
-        let after = |seconds: u64| start + Duration::from_secs(seconds);
-        uses.note(start);
-        uses.note(after(1));
-        assert_eq!(uses.take(), Some(after(1)));
-        for seconds in [2, 1800, 3600] {
-            uses.note(after(seconds));
-            assert_eq!(uses.take(), None, "{seconds}");
-        }
-        uses.note(after(3601));
-        assert_eq!(uses.take(), Some(after(3601)));
-        // The clock was ahead and is corrected.
-        uses.note(start);
-        assert_eq!(uses.take(), Some(start));
-    }
 }
