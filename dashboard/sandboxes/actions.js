@@ -23,9 +23,9 @@ const loses = (row, now) => (row.status === "allocated" ? `${holderText(row, now
 const DELETION = "The next cleanup deletes the account from CSP, with everything in it. This cannot be undone.";
 
 /*
- * `name` is the last segment of the endpoint. `allows(row)` returns whether the state of a sandbox allows the action, as far
- * as this page knows: the broker decides. `holderEffect(row, now)` describes the effect on the holder, `accountEffect(rows)`
- * that on the account; `needs` is one more input besides the reason.
+ * `name` is the last segment of the endpoint. `allows(row)` returns whether the state of a sandbox allows the action, as
+ * far as this page knows: the broker decides. `holderEffect(row, now)` describes the effect on the holder,
+ * `accountEffect(rows)` that on the account; `needs` is one more input besides the reason.
  */
 export const ACTIONS = [
   {

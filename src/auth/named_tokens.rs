@@ -1,7 +1,7 @@
 //! The named tokens of the companion table, in memory: a request is checked without a call to the database.
 //!
-//! They are read on an interval, and when a request has an unknown token. While the table cannot be read, those last read
-//! stay valid for [`KEPT_FOR`].
+//! They are read on an interval, and when a request has an unknown token. While the table cannot be read, those last
+//! read stay valid for [`KEPT_FOR`].
 
 mod uses;
 

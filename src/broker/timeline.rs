@@ -102,8 +102,8 @@ fn placed(event: Event) -> (Place, Event) {
 struct Derived {
     name: &'static str,
     at: UnixSeconds,
-    /// The place of the event among those that were recorded in the same second. Only its second is known: an event up to
-    /// the start of an allocation is placed before all of them, a later one after them.
+    /// The place of the event among those that were recorded in the same second. Only its second is known: an event up
+    /// to the start of an allocation is placed before all of them, a later one after them.
     order_ms: i64,
     rank: i8,
     actor: Option<String>,

@@ -1,8 +1,8 @@
 //! The actions of operators on single sandboxes: one transaction each, with its audit records.
 //!
-//! The condition of the write is the state that the action was decided on: the status that it leaves and, of a sandbox that
-//! is held, the allocation and its end. So the states before and after in the record are those of the table, and an action never hits
-//! another allocation than the one that was read.
+//! The condition of the write is the state that the action was decided on: the status that it leaves and, of a sandbox
+//! that is held, the allocation and its end. So the states before and after in the record are those of the table, and an
+//! action never hits another allocation than the one that was read.
 
 use std::{error::Error, time::Duration};
 

@@ -36,7 +36,7 @@ impl Claims {
         })
     }
 
-    /// Returns the texts of a claim that is a text or a list of texts. A text is one value, also if it contains separators.
+    /// Returns the texts of a claim that is a text or a list of texts. A text is one value, even with separators in it.
     pub(super) fn texts(&self, claim: &str) -> Vec<&str> {
         match self.all.get(claim) {
             Some(Value::String(text)) => vec![text],

@@ -75,7 +75,7 @@ pub(super) struct ReasonBody {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "minutes": 60, "reason": "the class runs late" }))]
 pub(super) struct ExtendBody {
-    /// The number of minutes from now before which the allocation does not end: 1 to 43200, which is 30 days.
+    /// The allocation ends at least this many minutes from now: 1 to 43200, which is 30 days.
     #[schema(minimum = 1, maximum = 43200)]
     minutes: u64,
     /// Why, in the words of the operator: 1 to 500 printable characters in one line.
@@ -99,8 +99,8 @@ pub(super) struct QuarantineBody {
 
 /// Release a sandbox on behalf of any holder
 ///
-/// The holder loses the sandbox at once, and the next cleanup deletes it from CSP. A retry of its allocate request gets another
-/// one. The answer to a repeated release is `SANDBOX_PENDING_DELETION`.
+/// The holder loses the sandbox at once, and the next cleanup deletes it from CSP. A retry of its allocate request gets
+/// another one. The answer to a repeated release is `SANDBOX_PENDING_DELETION`.
 #[utoipa::path(
     post,
     path = "/admin/sandboxes/{sandbox_id}/release",
