@@ -371,7 +371,8 @@ impl App {
         &self.state
     }
 
-    /// Starts the refresher of secrets, the monitor of the pool and the audit of refused requests, which run until [`stop`](Self::stop).
+    /// Starts the refresher of secrets, the monitor of the pool and the audit of refused requests, which run until
+    /// [`stop`](Self::stop).
     fn start_background_tasks(&mut self) {
         let tasks = &self.state.tasks;
         if let Some(secrets) = self.secrets.take() {

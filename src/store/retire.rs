@@ -51,8 +51,8 @@ pub enum Release {
 }
 
 impl PoolStore {
-    /// Releases a sandbox, in the name of the principal `by`. This takes one conditional write if the item states the end of the allocation, two if the
-    /// FastAPI service made it.
+    /// Releases a sandbox, in the name of the principal `by`. This takes one conditional write if the item states the end
+    /// of the allocation, two if the FastAPI service made it.
     ///
     /// # Errors
     /// [`StoreError`]. Whether the sandbox was released is then unknown; a retry is safe.
