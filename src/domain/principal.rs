@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_allow_what_they_name_and_nothing_without_a_name() {
+    fn bounds_allow_only_the_labs_and_prefixes_in_them() {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let bounds = |labs: &[&str], prefixes: &[&str]| Bounds {
             labs: texts(labs),

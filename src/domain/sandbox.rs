@@ -78,7 +78,7 @@ pub struct Quarantine {
     pub from: Option<Status>,
 }
 
-/// Attributes of a sandbox that jobs maintain, for their next run and for admins.
+/// Attributes of a sandbox that jobs maintain, for their next run and for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maintenance {
     /// Failed attempts to delete it from CSP.

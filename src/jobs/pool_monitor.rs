@@ -26,7 +26,7 @@ use crate::{
 
 /// The interval of counts for metrics and log.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
-/// The oldest count that admins receive. A count reads every sandbox, and dashboards request it repeatedly.
+/// The oldest count that operators receive. A count reads every sandbox, and dashboards request it repeatedly.
 const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the start of a broker waits for its first sample.

@@ -1,4 +1,4 @@
-//! Listings of sandboxes for admins, with cursors.
+//! Listings of sandboxes for operators, with cursors.
 
 use super::{
     PoolStore, Position, StoreError, UnreadableItem,

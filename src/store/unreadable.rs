@@ -1,4 +1,4 @@
-//! Unreadable items of the pool: a view of each for admins, and their number as counted by the last scan.
+//! Unreadable items of the pool: a view of each for operators, and their number as counted by the last scan.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{clock::UnixSeconds, domain::UnreadableCount};
 
-/// An item of the pool that is no valid sandbox, as admins see it. Jobs leave it as it is.
+/// An item of the pool that is no valid sandbox, as operators see it. Jobs leave it as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnreadableItem {
     /// Its partition key, `SBX#{sandbox_id}`.

@@ -65,7 +65,7 @@ async fn held() -> (Pool, TestBroker, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operator_releases_the_sandbox_of_any_holder_and_the_record_says_so() {
+async fn operator_releases_the_sandbox_of_any_holder_with_an_audit_record() {
     let (pool, broker, id) = held().await;
     broker.clock.advance(Duration::from_hours(1));
     let path = format!("/v1/admin/sandboxes/{id}/release");
@@ -121,7 +121,7 @@ async fn operator_releases_the_sandbox_of_any_holder_and_the_record_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn end_of_an_allocation_says_on_the_sandbox_who_ended_it() {
+async fn released_by_names_the_author_of_the_end_of_an_allocation() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let [released, expired, replaced] = ["a", "b", "c"].map(|caller| {
@@ -221,7 +221,7 @@ async fn overdue_allocation_is_extended_until_it_is_retired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extended_inherited_allocation_states_its_end_and_gets_its_claim() {
+async fn extended_inherited_allocation_states_its_end_and_has_its_claim() {
     let (pool, broker, id) = held().await;
     rewrite(
         &pool,
@@ -281,7 +281,7 @@ async fn extension_leaves_a_claim_alone_that_points_elsewhere_or_is_unreadable()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caller_whose_claim_is_unreadable_gets_no_second_sandbox_after_an_extension() {
+async fn caller_with_an_unreadable_claim_holds_one_sandbox_after_an_extension() {
     let pool = Pool::of(2).await;
     let broker = pool.broker().await;
     let id = broker.client.allocate("play-1").await.sandbox_id();

@@ -490,7 +490,7 @@ async fn unreadable_record_is_shown_as_such_among_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reason_is_shown_as_the_text_that_it_is() {
+async fn reason_is_returned_unchanged() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let text = "<script>alert('x')</script> \"quoted\" \\ 50% é \u{1F600}";
@@ -854,7 +854,7 @@ async fn refused_requests_are_recorded_before_the_broker_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timeline_tells_the_life_of_a_sandbox_from_its_insertion_to_its_deletion() {
+async fn timeline_has_the_events_of_a_sandbox_from_insertion_to_deletion() {
     let pool = Pool::new().await;
     let (simulator, base_url) = simulated_csp(3).await;
     let variables = [
@@ -1089,7 +1089,7 @@ async fn timeline_shows_a_sandbox_with_any_time_in_its_item() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expired_and_reinstated_sandboxes_are_told_apart_from_released_ones() {
+async fn expired_and_reinstated_sandboxes_differ_from_released_ones() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let client = &broker.client;

@@ -179,7 +179,7 @@ async fn every_activity_is_paused_replaced_and_resumed_with_audit_records() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invalid_requests_say_what_is_valid() {
+async fn errors_of_invalid_requests_describe_valid_ones() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let client = &broker.client;

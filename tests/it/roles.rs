@@ -104,7 +104,7 @@ async fn token_of(client: &BrokerClient, role: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_endpoint_answers_each_role_as_the_document_says() {
+async fn every_endpoint_answers_each_role_as_documented() {
     let pool = Pool::new().await;
     let limits = [
         ("RATE_LIMIT_PER_SEC", "100000"),

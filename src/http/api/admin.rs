@@ -1,4 +1,4 @@
-//! The sandboxes and counts of the pool, for admins.
+//! The sandboxes and counts of the pool, for operators.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ impl From<PoolSnapshot> for StatsBody {
     }
 }
 
-/// A sandbox with all its attributes, for admins. Times are Unix seconds.
+/// A sandbox with all its attributes, for operators. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "sandbox_id": "2009521", "name": "lab-adventure-0087",

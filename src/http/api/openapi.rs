@@ -95,7 +95,7 @@ pub(crate) fn base() -> Document {
             ),
             tag(
                 "Jobs",
-                "The jobs that maintain the pool, for admins and schedulers.",
+                "The jobs that maintain the pool, for operators and schedulers.",
             ),
             tag("Health", "Health and metrics. No token required."),
         ]))

@@ -77,8 +77,8 @@ impl RateLimits {
         }))
     }
 
-    /// Checks the limit of an authenticated request: that of the caller of a track endpoint, or that of the admins at
-    /// an address.
+    /// Checks the limit of an authenticated request: that of the caller of a track endpoint, or that of the operators
+    /// at an address.
     ///
     /// # Errors
     /// The answer to a rejected request.

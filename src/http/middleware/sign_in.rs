@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn person_without_a_role_is_told_so() {
+    fn person_without_a_role_is_forbidden() {
         let person = |roles| Principal::new("jo@example.com", roles);
         let refused = check(
             &person(crate::domain::Roles::default()),
@@ -210,7 +210,7 @@ mod tests {
         }
 
         #[test]
-        fn site_is_only_what_the_browser_says(site in header_value()) {
+        fn site_stated_by_the_browser_decides(site in header_value()) {
             let is_same = site.as_bytes() == b"same-origin";
             let headers = HeaderMap::from_iter([(SEC_FETCH_SITE, site)]);
             prop_assert_eq!(is_same_origin(&Method::POST, &headers), is_same);
