@@ -1,16 +1,11 @@
 // The form of the filter above the records.
 
-import { actionName } from "../lib/audit-record.js";
+import { ACTIONS, actionName } from "../lib/audit-record.js";
 import { h, newId } from "../lib/dom.js";
 import { fromLocalInput, toLocalInput } from "../lib/local-time.js";
 
 /** The broker takes a `*` at the end for any end. */
 const GROUPS = { "sandbox.*": "any on a sandbox", "pause.*": "any on a pause", "token.*": "any on a token" };
-const ACTIONS = [
-  "sandbox.release", "sandbox.extend", "sandbox.quarantine", "sandbox.quarantine_end", "sandbox.restore", "sandbox.delete",
-  "sandbox.to_fastapi",
-  "pause.set", "pause.end", "job.start", "token.create", "token.revoke", "request",
-];
 
 /** `onApply(filter)` is called when the operator applies or clears the filter. */
 export function filterForm(onApply) {
@@ -19,7 +14,7 @@ export function filterForm(onApply) {
     from: h("input", { type: "datetime-local" }),
     to: h("input", { type: "datetime-local" }),
     actor: text("a name, or its beginning and *"),
-    action: h("select", {}, 
+    action: h("select", {},
       h("option", { value: "" }, "any"),
       Object.entries(GROUPS).map(([value, label]) => h("option", { value }, label)),
       ACTIONS.map(actionOption)),

@@ -7,16 +7,23 @@ const ACTION_NAMES = {
   "sandbox.release": "Release by an operator",
   "sandbox.extend": "Extension",
   "sandbox.quarantine": "Quarantine",
+  "sandbox.quarantine_end": "Quarantine ended",
   "sandbox.restore": "Restore",
   "sandbox.delete": "Deletion requested",
-  "sandbox.quarantine_end": "Quarantine ended",
-  "sandbox.to_fastapi": "Converted for the FastAPI service",
   "sandbox.to_fastapi": "Converted for the FastAPI service",
   "pause.set": "Pause",
   "pause.end": "Pause ended",
+  "job.start": "Job started",
   "token.create": "Token created",
   "token.revoke": "Token revoked",
-  "job.start": "Job started",
+  request: "Request",
+};
+
+/** The actions of audit records. */
+export const ACTIONS = Object.keys(ACTION_NAMES);
+
+/** The events that are derived from the state of a sandbox. */
+const EVENT_NAMES = {
   inserted: "Inserted by a sync",
   allocated: "Allocated",
   released: "Released by its caller",
@@ -32,10 +39,10 @@ const FIELD_NAMES = {
   allocated_to_track: "caller", track_name: "lab", expires_at: "expiry", quarantined_until: "end of the quarantine", until: "end",
 };
 
-/** The name of an action; an action that this page does not know is shown in words: `sandbox.heal` is "Sandbox heal". */
+/** The name of an action or event; one that this page does not know is shown in words: `sandbox.heal` is "Sandbox heal". */
 export function actionName(action) {
   const words = action.replace(/[._]/g, " ");
-  return ACTION_NAMES[action] ?? words.charAt(0).toUpperCase() + words.slice(1);
+  return ACTION_NAMES[action] ?? EVENT_NAMES[action] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** `ada (operator)`; the broker itself has neither a name nor a role. */

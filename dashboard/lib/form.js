@@ -3,6 +3,7 @@
 import { ApiError } from "./api.js";
 import { showDialog } from "./dialogs.js";
 import { h, newId, setText } from "./dom.js";
+import { fromLocalInput, toLocalInput } from "./local-time.js";
 
 /** Returns a labelled input: `{node, input, showFault(text)}`. Its fault is shown below it until `showFault("")`. */
 export function createField({ label, hint = null, input }) {
@@ -23,9 +24,26 @@ export function createField({ label, hint = null, input }) {
   };
 }
 
-/** The field for the reason of an action. */
+/** The field for the reason of an action, with `text()` and `faults()`. */
 export function createReasonField({ value = "", hint = "Kept in the audit records with your name." } = {}) {
-  return createField({ label: "Reason", hint, input: h("input", { type: "text", autocomplete: "off", maxlength: "500", value }) });
+  const input = h("input", { type: "text", autocomplete: "off", maxlength: "500", value });
+  const field = createField({ label: "Reason", hint, input });
+  const text = () => input.value.trim();
+  return Object.assign(field, { text, faults: () => (text() ? [] : [[field, "Enter the reason."]]) });
+}
+
+/** A field for an optional time in the future, with `at()`, in Unix seconds or null, and `faults(now)`. */
+export function createEndField({ label, hint, value = null }) {
+  const input = h("input", { type: "datetime-local", value: toLocalInput(value) });
+  const field = createField({ label, hint, input });
+  const at = () => fromLocalInput(input.value);
+  return Object.assign(field, {
+    at,
+    faults(now) {
+      if (input.validity.badInput) return [[field, "Complete the date and the time, or clear both."]];
+      return at() !== null && at() <= now ? [[field, "Enter a time in the future, or none."]] : [];
+    },
+  });
 }
 
 /**

@@ -1,8 +1,7 @@
 // Asks an operator for the reason and the end of a pause, or for the confirmation that it ends.
 
 import { h, reasonNode } from "../lib/dom.js";
-import { askForm, createField, createReasonField } from "../lib/form.js";
-import { fromLocalInput, toLocalInput } from "../lib/local-time.js";
+import { askForm, createEndField, createReasonField } from "../lib/form.js";
 import { pauseText } from "./activities.js";
 
 const pathOf = ({ key }) => `/admin/pauses/${key}`;
@@ -13,20 +12,11 @@ export function askToPause({ api, clock }, activity, current) {
     value: current?.reason ?? "",
     hint: "Shown to everybody on every page, and kept in the audit records with your name.",
   });
-  const end = createField({
+  const end = createEndField({
     label: "End (optional)",
     hint: "Without it, the pause lasts until somebody ends it.",
-    input: h("input", { type: "datetime-local", value: toLocalInput(current?.until) }),
+    value: current?.until,
   });
-
-  function check() {
-    const faults = [];
-    const until = fromLocalInput(end.input.value);
-    if (!reason.input.value.trim()) faults.push([reason, "Enter the reason."]);
-    if (end.input.validity.badInput) faults.push([end, "Complete the date and the time, or clear both."]);
-    else if (until !== null && until <= clock.now()) faults.push([end, "Enter a time in the future, or none."]);
-    return faults;
-  }
 
   return askForm({
     title: `${current ? "Change the pause of" : "Pause"} ${activity.name.toLowerCase()}`,
@@ -34,11 +24,8 @@ export function askToPause({ api, clock }, activity, current) {
     fields: [reason, end],
     action: current ? "Change" : "Pause",
     isDanger: !current,
-    check,
-    submit: () => {
-      const until = fromLocalInput(end.input.value);
-      return api.put(pathOf(activity), { reason: reason.input.value.trim(), ...(until !== null && { until }) });
-    },
+    check: () => [...reason.faults(), ...end.faults(clock.now())],
+    submit: () => api.put(pathOf(activity), { reason: reason.text(), ...(end.at() !== null && { until: end.at() }) }),
     fieldOf: ({ message }) => (/\buntil\b/.test(message) ? end : /\breason\b/.test(message) ? reason : null),
   });
 }

@@ -1,9 +1,8 @@
-// The form of an action: what it does to the sandboxes and their holders, its reason, and its other fields.
+// The form of an action: its effects on the sandboxes and their holders, its reason, and its other fields.
 
 import { h, scrollRegion } from "../lib/dom.js";
-import { askForm, createField, createReasonField } from "../lib/form.js";
+import { askForm, createEndField, createField, createReasonField } from "../lib/form.js";
 import { sandboxes } from "../lib/format.js";
-import { fromLocalInput } from "../lib/local-time.js";
 import { MAX_EXTENSION_MINUTES } from "./actions.js";
 
 /**
@@ -20,11 +19,8 @@ export function askForAction(action, rows, { now, note = null, submit }) {
     fields: extra ? [extra.field, reason] : [reason],
     action: `${action.label} ${rows.length === 1 ? "sandbox" : names}`,
     isDanger: action.isDanger,
-    check: () => [
-      ...(extra?.faults() ?? []),
-      ...(reason.input.value.trim() ? [] : [[reason, "Enter the reason."]]),
-    ],
-    submit: () => submit({ reason: reason.input.value.trim(), ...extra?.values() }),
+    check: () => [...(extra?.faults() ?? []), ...reason.faults()],
+    submit: () => submit({ reason: reason.text(), ...extra?.values() }),
   });
 }
 
@@ -48,20 +44,14 @@ const EXTRA_FIELDS = {
     };
   },
   until(now) {
-    const input = h("input", { type: "datetime-local" });
-    const field = createField({
+    const field = createEndField({
       label: "End of the quarantine (optional)",
       hint: "At that time a sandbox that never had a holder is restored, and one that had a holder is deleted. Without it, an operator has to end the quarantine.",
-      input,
     });
     return {
       field,
-      faults() {
-        const until = fromLocalInput(input.value);
-        if (input.validity.badInput) return [[field, "Complete the date and the time, or clear both."]];
-        return until !== null && until <= now ? [[field, "Enter a time in the future, or none."]] : [];
-      },
-      values: () => (input.value ? { until: fromLocalInput(input.value) } : {}),
+      faults: () => field.faults(now),
+      values: () => (field.at() === null ? {} : { until: field.at() }),
     };
   },
 };

@@ -1,8 +1,7 @@
 // The form for a new token.
 
 import { h } from "../lib/dom.js";
-import { askForm, createField } from "../lib/form.js";
-import { fromLocalInput } from "../lib/local-time.js";
+import { askForm, createEndField, createField } from "../lib/form.js";
 import { linesOf } from "./token-text.js";
 
 const ROLES = [
@@ -26,9 +25,7 @@ export function askForToken({ api, clock }) {
   const prefixes = createField({
     label: "Name prefixes (optional)", hint: "One on each line. Without any, it allocates sandboxes of every name.", input: textArea(),
   });
-  const end = createField({
-    label: "Expires (optional)", hint: "Without it, the token is valid until it is revoked.", input: h("input", { type: "datetime-local" }),
-  });
+  const end = createEndField({ label: "Expires (optional)", hint: "Without it, the token is valid until it is revoked." });
   const fields = { name, role, labs, name_prefixes: prefixes, expires_at: end };
 
   /** Only the role track allocates, so only it has bounds. */
@@ -37,22 +34,16 @@ export function askForToken({ api, clock }) {
   }
 
   function check() {
-    const faults = [];
-    if (!name.input.value.trim()) faults.push([name, "Enter a name."]);
-    const at = fromLocalInput(end.input.value);
-    if (end.input.validity.badInput) faults.push([end, "Complete the date and the time, or clear both."]);
-    else if (at !== null && at <= clock.now()) faults.push([end, "Enter a time in the future, or none."]);
-    return faults;
+    return [...(name.input.value.trim() ? [] : [[name, "Enter a name."]]), ...end.faults(clock.now())];
   }
 
   function body() {
     const isTrack = role.input.value === "track";
-    const expiresAt = fromLocalInput(end.input.value);
     return {
       name: name.input.value.trim(),
       role: role.input.value,
       ...(isTrack && { labs: linesOf(labs.input.value), name_prefixes: linesOf(prefixes.input.value) }),
-      ...(expiresAt !== null && { expires_at: expiresAt }),
+      ...(end.at() !== null && { expires_at: end.at() }),
     };
   }
 
