@@ -140,11 +140,13 @@ impl LoadBalancer {
         UnverifiedToken::read(header, &self.config, self.clock.now())
     }
 
-    /// Returns the person, named by their e-mail address or else by their subject. The settings may give them no role.
+    /// Returns the person, named by their e-mail address, or else by `@` and their subject: no token and no job has such
+    /// a name. The settings may give them no role.
     fn principal(&self, claims: &Claims) -> Principal {
         let groups = claims.texts(&self.config.groups_claim);
         let email = claims.email.as_deref();
         let roles = self.config.roles.roles_of(email, &groups);
-        Principal::new(email.unwrap_or(&claims.subject), roles)
+        let name = email.map_or_else(|| format!("@{}", claims.subject), str::to_owned);
+        Principal::new(name, roles)
     }
 }

@@ -166,8 +166,8 @@ async fn error_of_a_person_without_a_role_names_the_settings() {
             person("eve@example.com", &["marketing"]),
             "eve@example.com is signed in",
         ),
-        (unverified, "sub-of-ada@example.com is signed in"),
-        (json!({"sub": "00u1"}), "00u1 is signed in"),
+        (unverified, "@sub-of-ada@example.com is signed in"),
+        (json!({"sub": "00u1"}), "@00u1 is signed in"),
     ] {
         let answer = on.read(&on.token(&claims)).await;
         assert_refused(&answer, 403, "FORBIDDEN", name);

@@ -206,7 +206,7 @@ proptest! {
         }
         let token = SIGNER.token(&SIGNER.fields(NOW + 120), &claims);
         if let Some(Ok(person)) = LOAD_BALANCER.verify_with_known_keys(token.as_bytes()) {
-            prop_assert!((1..=255).contains(&person.name.len()));
+            prop_assert!((1..=256).contains(&person.name.len()) && person.name.contains('@'));
             prop_assert!(person.name.bytes().all(|byte| byte.is_ascii_graphic()));
             prop_assert!(!person.roles.include(Role::Track));
         }
