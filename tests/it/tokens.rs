@@ -314,7 +314,7 @@ async fn read_that_began_before_a_revocation_does_not_undo_it() {
         proxy.hold(|call| reads_tokens(call) && call.json()["ExclusiveStartKey"].is_object());
     gate.wait_for_one().await;
     let revoked = tokio::spawn(async move { revoke(&client, &id).await });
-    while audited(&pool, "token.revoke").await.is_empty() {
+    while audit::done_actions(&pool, "token.revoke").await.is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     gate.open();
