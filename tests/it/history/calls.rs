@@ -201,7 +201,7 @@ impl World {
                 },
                 Err(fault) => ActAnswer::Unknown(fault.to_string()),
             },
-            Ok((404 | 409, body)) => ActAnswer::Refused(code(&body)),
+            Ok((400 | 404 | 409, body)) => ActAnswer::Refused(code(&body)),
             Ok((status, body)) => ActAnswer::Unknown(format!("{status} {}", code(&body))),
         };
         let is_done = matches!(answer, ActAnswer::Done { .. });

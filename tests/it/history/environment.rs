@@ -12,7 +12,13 @@ use sandbox_broker::{
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{event::EventKind, memories::CALLERS, pool, world::World};
+use super::{
+    calls::TIMEOUT,
+    event::{AllocateAnswer, EventKind},
+    memories::CALLERS,
+    pool,
+    world::World,
+};
 use crate::support::ADMIN;
 
 /// The jobs with their relative frequencies.
@@ -236,6 +242,40 @@ pub(super) async fn operators(world: Arc<World>, seed: u64) {
             aside.push(sandbox);
         }
     }
+}
+
+/// Acts on sandboxes in each way, and lets an allocation expire. In a short history on a slow engine this may not have
+/// happened by itself.
+pub(super) async fn act_in_each_way(world: &World) {
+    create_accounts(world, 8);
+    world.complete_job("sync").await;
+    let reason = json!({ "reason": "history" });
+    let newest = world.simulator.accounts().pop().unwrap();
+    let newest = newest.csp_id.to_string();
+    for action in ["quarantine", "restore", "quarantine", "delete"] {
+        world.act(0, &newest, action, &reason).await;
+    }
+    let [released, aside, expiring] = [1, 2, 3].map(|number| async move {
+        let caller = format!("operated-{number}");
+        let pair = (caller.as_str(), caller.as_str());
+        match world.allocate(0, pair, None, TIMEOUT).await {
+            AllocateAnswer::New(grant) => grant.sandbox,
+            other => panic!("no sandbox in the calm phase: {other:?}"),
+        }
+    });
+    let released = released.await;
+    let extension = json!({ "minutes": 600, "reason": "history" });
+    world.act(0, &released, "extend", &extension).await;
+    for broker in 0..2 {
+        world.act(broker, &released, "release", &reason).await;
+    }
+    let aside = aside.await;
+    for action in ["quarantine", "restore"] {
+        world.act(0, &aside, action, &reason).await;
+    }
+    expiring.await;
+    world.advance(Duration::from_hours(3));
+    world.complete_job("auto-expire").await;
 }
 
 impl World {

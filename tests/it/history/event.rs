@@ -146,7 +146,7 @@ pub enum ActAnswer {
         caller: Option<String>,
         expires_at: Option<i64>,
     },
-    /// 404 or 409 with this code: nothing was done.
+    /// 400, 404 or 409 with this code: nothing was done.
     Refused(String),
     /// Any other answer or none: the action may have been done.
     Unknown(String),

@@ -40,6 +40,7 @@ impl World {
         self.proxy.until_quiet().await;
         environment::end_pauses(self).await;
         environment::hide_and_rename(self).await;
+        environment::act_in_each_way(self).await;
         environment::record_deletions(self);
         tokio::time::sleep(EMPTY_FOR).await;
         self.recorder.record(self.recorder.now(), EventKind::Calm);
