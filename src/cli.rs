@@ -37,8 +37,8 @@ pub enum Command {
     Serve,
     /// Run the jobs on their intervals, without the API.
     Worker,
-    /// Run a job once, and print its report as one line of JSON. Exit codes: 0 if it succeeded, 75 if a run of it is
-    /// already in progress, 1 if it failed or was interrupted.
+    /// Run a job once, and print its report as one line of JSON. Exit codes: 0 if it succeeded or is paused, 75 if a
+    /// run of it is already in progress, 1 if it failed or was interrupted.
     #[command(subcommand)]
     Job(Job),
     /// Create, migrate or convert the tables.
