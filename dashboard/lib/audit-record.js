@@ -16,7 +16,7 @@ const ACTION_NAMES = {
   "job.start": "Job started",
   "token.create": "Token created",
   "token.revoke": "Token revoked",
-  request: "Request",
+  "request": "Request",
 };
 
 /** The actions of audit records. */

@@ -309,7 +309,7 @@ fn lists_of_the_dashboard_have_every_value_of_the_api() {
     for activity in Activity::ALL {
         has(activities, activity.as_str());
     }
-    let actions = include_str!("../../dashboard/audit/filter-form.js");
+    let actions = include_str!("../../dashboard/lib/audit-record.js");
     for action in AuditAction::ALL {
         has(actions, action.as_str());
     }
