@@ -44,8 +44,8 @@ error_set! {
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(set, end))
+        .routes(routes!(list_pauses))
+        .routes(routes!(set_pause, end_pause))
 }
 
 /// A pause of an activity. Times are Unix seconds.
@@ -143,7 +143,7 @@ impl IntoParams for ActivityPath {
     responses((status = 200, description = "The pauses", body = PausesBody), ListErrors),
     security(("viewer_token" = [])),
 )]
-async fn list(State(state): State<AppState>, _: Viewer) -> Result<Json<PausesBody>, ApiError> {
+async fn list_pauses(State(state): State<AppState>, _: Viewer) -> Result<Json<PausesBody>, ApiError> {
     let pauses = state.broker.pauses();
     // From the table, so that a pause that another broker has just set is shown.
     pauses.refresh().await?;
@@ -167,7 +167,7 @@ async fn list(State(state): State<AppState>, _: Viewer) -> Result<Json<PausesBod
     responses((status = 200, description = "The pause", body = PauseBody), SetErrors),
     security(("operator_token" = [])),
 )]
-async fn set(
+async fn set_pause(
     State(state): State<AppState>,
     Operator(author): Operator,
     ActivityPath(activity): ActivityPath,
@@ -189,7 +189,7 @@ async fn set(
     responses((status = 204, description = "The activity is not paused"), EndErrors),
     security(("operator_token" = [])),
 )]
-async fn end(
+async fn end_pause(
     State(state): State<AppState>,
     Operator(author): Operator,
     ActivityPath(activity): ActivityPath,
