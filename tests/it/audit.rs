@@ -354,6 +354,11 @@ async fn invalid_parameter_or_cursor_is_an_error_that_names_it() {
             "from",
         ),
         (
+            "audit?acter=anna".to_owned(),
+            "INVALID_PARAMETER",
+            "unknown field `acter`, expected one of `from`",
+        ),
+        (
             "audit?limit=0".to_owned(),
             "INVALID_PARAMETER",
             "limit must be",

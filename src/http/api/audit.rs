@@ -125,6 +125,7 @@ pub(crate) struct AuditBody {
 /// The filter and the page of the audit. A text matches as a whole, or with a `*` at its end as a beginning.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct AuditParams {
     /// Only records from this time on, in Unix seconds.
     #[param(
