@@ -23,7 +23,7 @@ locals {
       logs = ["broker", "jobs"]
       text = <<-EOT
         # Replace SANDBOX_ID.
-        fields @timestamp, message, action, outcome, track_id, lab, cause, error, request_id
+        fields @timestamp, message, action, outcome, principal, track_id, lab, cause, error, request_id
         | filter @message like "SANDBOX_ID"
         | sort @timestamp asc
       EOT
