@@ -143,7 +143,10 @@ impl IntoParams for ActivityPath {
     responses((status = 200, description = "The pauses", body = PausesBody), ListErrors),
     security(("viewer_token" = [])),
 )]
-async fn list_pauses(State(state): State<AppState>, _: Viewer) -> Result<Json<PausesBody>, ApiError> {
+async fn list_pauses(
+    State(state): State<AppState>,
+    _: Viewer,
+) -> Result<Json<PausesBody>, ApiError> {
     let pauses = state.broker.pauses();
     // From the table, so that a pause that another broker has just set is shown.
     pauses.refresh().await?;

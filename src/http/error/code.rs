@@ -300,7 +300,7 @@ impl ErrorCode {
                 "The sandbox had a holder, so it never becomes available again; delete it."
             }
             Self::ExtensionLimitReached => {
-                "The allocation already ends at this time or later; nothing was changed."
+                "The allocation already ends at this time or later. The minutes count from now; ask for more of them."
             }
             Self::AllocationsPaused => "Allocations are paused: CSP is being repaired",
             Self::SignInUnavailable => {
