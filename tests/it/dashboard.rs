@@ -218,7 +218,7 @@ async fn broker_starts_without_a_first_sample_that_cannot_be_written() {
     }
     let endpoint = proxy.endpoint();
     let broker = pool.broker_with(&[("DDB_ENDPOINT_URL", &endpoint)]).await;
-    assert_eq!(proxy.injected()[&proxy::Fault::ServerError], 3);
+    assert!(proxy.injected()[&proxy::Fault::ServerError] > 0);
     let samples = |path: &'static str| {
         let client = &broker.client;
         async move { client.admin(Method::GET, path).await.json()["samples"].clone() }

@@ -258,6 +258,10 @@ fn text(item: &Item, name: &str) -> String {
     item[name].as_s().unwrap().clone()
 }
 
+fn is_audit_record(item: &Item) -> bool {
+    text(item, "PK").starts_with("AUDIT#")
+}
+
 /// Brings the tables into the layout of an earlier build: all items in the pool's table.
 async fn make_earlier(pool: &Pool) {
     for mut item in pool.items_of(&pool.companion).await {
@@ -272,7 +276,8 @@ async fn make_earlier(pool: &Pool) {
             item.insert("PK".to_owned(), S(format!("GONE#{id}")));
             item.insert("SK".to_owned(), S("GONE".to_owned()));
         }
-        if text(&item, "PK") == "UNREADABLE" {
+        // An earlier build has neither.
+        if text(&item, "PK") == "UNREADABLE" || is_audit_record(&item) {
             continue;
         }
         if text(&item, "PK") == "SCHEMA" {
@@ -320,7 +325,8 @@ async fn tables_of_an_earlier_build_are_migrated_after_it_was_stopped() {
     }]);
     assert_eq!(broker.client.job("cleanup").await["deleted"], 1);
     drop(broker);
-    let before = pool.items_of(&pool.companion).await.len();
+    let before = pool.items_of(&pool.companion).await;
+    let before = before.iter().filter(|item| !is_audit_record(item)).count();
     make_earlier(&pool).await;
 
     // A broker does not know whether others of the earlier build are running.
