@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// The sandboxes that each pair races for.
-const SANDBOXES: usize = 16;
+const SANDBOXES: usize = 8;
 const HOUR: Duration = Duration::from_hours(1);
 
 /// One of two writers that are at the same sandboxes at once.

@@ -232,7 +232,12 @@ impl Stage {
             ("return from quarantine", &free, "restore", &reason),
             ("operator's deletion", &free, "delete", &reason),
         ] {
-            let act = client.act(id, action, body);
+            let proxy = Arc::clone(&self.proxy);
+            let act = async {
+                client.act(id, action, body).await;
+                // The record of a refused request is written after the answer.
+                proxy.until_quiet().await;
+            };
             self.measure(name, 1, act).await;
         }
     }
