@@ -47,6 +47,8 @@ function loadBalancer(incoming, outgoing) {
   if (incoming.url === "/sign-in") {
     return outgoing.writeHead(200, { "set-cookie": `${SESSION}; Path=/; Secure; HttpOnly; SameSite=None` }).end();
   }
+  // The browser asks for it on the page of the sign-in, which links to none.
+  if (incoming.url === "/favicon.ico") return outgoing.writeHead(204).end();
   if (isSignedIn) headers["x-amzn-oidc-data"] = signedIn();
   const { hostname, port } = new URL(base);
   const forwarded = request({ hostname, port, method: incoming.method, path: incoming.url, headers }, (answer) => {
