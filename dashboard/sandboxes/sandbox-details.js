@@ -28,7 +28,7 @@ export function showSandbox({ id, row, context, onRow, onClose }) {
     h("button", { type: "button", class: action.isDanger ? "danger" : "", onclick: () => act(action) }, `${action.label} …`));
   const actions = h("div", { class: "row-actions", role: "group", "aria-label": "Actions" }, buttons);
   const list = h("dl", { class: "fields" }, FIELDS.map((field, index) => [h("dt", {}, field.label), values[index]]));
-  const remains = h("div"); // What is known of a sandbox that is not in the pool, or not readable.
+  const remains = h("div"); // The facts known of a sandbox that is not in the pool, or not readable.
   const timeline = createTimeline({ api, clock, id, onLoaded: showKnown });
 
   function showRow(newer) {

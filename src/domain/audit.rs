@@ -185,7 +185,7 @@ pub struct Event {
     pub at_ms: i64,
     /// The name of the action or event.
     pub action: String,
-    /// Who did it; `None` if that is not known.
+    /// The name of the author; `None` if it is not known.
     pub actor: Option<String>,
     /// The role in which the actor acted.
     pub role: Option<String>,

@@ -54,8 +54,8 @@ enum Before {
     DeletionFailed,
 }
 
-/// What happened to one sandbox in a race.
-struct Result {
+/// The answers, the state and the audit records of one sandbox after a race.
+struct RaceOutcome {
     id: String,
     /// The answers to the two writers, in their order; `None` for a job.
     answers: [Option<Answer>; 2],
@@ -64,7 +64,7 @@ struct Result {
     records: Vec<Value>,
 }
 
-impl Result {
+impl RaceOutcome {
     fn text(&self, name: &str) -> &str {
         let text = self.item.get(name).and_then(|value| value.as_s().ok());
         text.map_or("", String::as_str)
@@ -196,7 +196,7 @@ impl Arena {
     }
 
     /// Runs both writers, the first on the first broker and the second on the second one, for all sandboxes at once.
-    async fn race(&self, writers: [Writer; 2]) -> Vec<Result> {
+    async fn race(&self, writers: [Writer; 2]) -> Vec<RaceOutcome> {
         let jobs = writers
             .iter()
             .enumerate()
@@ -225,7 +225,7 @@ impl Arena {
         ids.map(|(id, answers)| {
             let of_race = records.remove(&format!("sandbox/{id}")).unwrap_or_default();
             let is_of_race = |record: &Value| record["reason"] != "before";
-            Result {
+            RaceOutcome {
                 id: id.clone(),
                 answers,
                 item: items.remove(id).unwrap(),
@@ -237,7 +237,7 @@ impl Arena {
 }
 
 /// Checks that each successful action of an operator has one record, and that no other has one.
-fn assert_recorded(writers: [Writer; 2], result: &Result) {
+fn assert_recorded(writers: [Writer; 2], result: &RaceOutcome) {
     for writer in writers {
         let Writer::Operator(action) = writer else {
             continue;
@@ -261,7 +261,7 @@ fn assert_recorded(writers: [Writer; 2], result: &Result) {
 }
 
 /// Returns the records of a result in the order in which they follow from each other.
-fn chain(result: &Result) -> Vec<&Value> {
+fn chain(result: &RaceOutcome) -> Vec<&Value> {
     let mut records: Vec<_> = result.records.iter().collect();
     if let [first, second] = records[..]
         && first["before"] == second["after"]

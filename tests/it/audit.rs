@@ -623,7 +623,7 @@ async fn refused_requests_are_recorded_with_their_author_target_code_and_reason(
         .header("x-request-id")
         .unwrap()
         .to_owned();
-    // What is refused for other reasons, and what has no principal, is not.
+    // Requests that are invalid, or have no principal, leave no record.
     assert_eq!(
         client.allocate("play-1").await.code(),
         "NO_SANDBOXES_AVAILABLE"

@@ -151,7 +151,7 @@ mod tests {
                 false,
                 false,
             ),
-            // What the browser states about the site has precedence.
+            // The site that the browser states has precedence over the origin.
             (
                 &[(site, "cross-site"), (origin, "https://broker.example.com")],
                 false,
