@@ -363,7 +363,7 @@ test("older records are read page by page, also over empty pages, and a target l
     outcome: "done", reason: "broken", before: { status: "available" }, after: { status: "quarantined" }, request_id: `r-${n}`, address: "192.0.2.1",
   });
   const pages = { null: ["a", [1, 2]], a: ["b", []], b: ["c", [3]], c: [null, []] };
-  const { page, signIn, openView } = await open();
+  const { page, signIn, openView, expectErrors } = await open();
   await page.route("**/admin/audit*", (route) => {
     const [cursor, numbers] = pages[new URL(route.request().url()).searchParams.get("cursor")];
     return route.fulfill({ json: { records: numbers.map(record), count: numbers.length, cursor } });
@@ -381,6 +381,8 @@ test("older records are read page by page, also over empty pages, and a target l
   await page.getByRole("link", { name: "sandbox/3" }).click();
   await page.getByRole("heading", { level: 1, name: "Sandboxes" }).waitFor();
   assert.match(page.url(), /#\/sandboxes\/3$/);
+  await page.getByText("Nothing is known of this sandbox").waitFor();
+  expectErrors(/status of 404/);
 });
 
 test("an export of the audit records can be cancelled", { timeout }, async () => {
