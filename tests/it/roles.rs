@@ -47,11 +47,20 @@ async fn endpoints(client: &BrokerClient) -> Vec<Endpoint> {
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let role = operation["security"].as_array().map(|schemes| {
-                assert_eq!(schemes.len(), 1, "{method} {path}");
-                let scheme = schemes[0].as_object().unwrap().keys().next().unwrap();
-                let declared = &document["components"]["securitySchemes"][scheme];
-                assert_eq!(declared["scheme"], "bearer", "{method} {path}");
-                scheme.strip_suffix("_token").unwrap().to_owned()
+                let roles = schemes.iter().map(|alternative| {
+                    let scheme = alternative.as_object().unwrap().keys().next().unwrap();
+                    let declared = &document["components"]["securitySchemes"][scheme];
+                    assert_eq!(declared["scheme"], "bearer", "{method} {path}");
+                    scheme.strip_suffix("_token").unwrap()
+                });
+                let roles: Vec<_> = roles.collect();
+                // The token of each role that suffices is an alternative.
+                let sufficient = match ROLES.iter().position(|known| *known == roles[0]).unwrap() {
+                    0 => &ROLES[..1],
+                    lowest => &ROLES[lowest..],
+                };
+                assert_eq!(roles, sufficient, "{method} {path}");
+                roles[0].to_owned()
             });
             endpoints.push(Endpoint {
                 method,

@@ -5,7 +5,7 @@ use utoipa::{
     OpenApi,
     openapi::{
         Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
-        RefOr, Server,
+        RefOr, SecurityRequirement, Server,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
@@ -13,9 +13,12 @@ use utoipa::{
 };
 
 use super::{header_docs::response_header, run_response::AcceptedBody};
-use crate::http::{
-    error::{ErrorBody, ErrorCode, ErrorDetail},
-    middleware::{admission::RequiredRoles, request_log::Actions},
+use crate::{
+    domain::{Role, Roles},
+    http::{
+        error::{ErrorBody, ErrorCode, ErrorDetail},
+        middleware::{admission::RequiredRoles, request_log::Actions},
+    },
 };
 
 const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.\n\n\
@@ -133,7 +136,7 @@ const RATE_LIMIT: [(&str, &str); 3] = [
     ),
 ];
 
-/// Adds the server, and the headers that every answer has.
+/// Adds the server, the tokens of higher roles, and the headers that every answer has.
 ///
 /// The server is relative to the document, which is at `base_path`, so that it is right behind a proxy that strips the
 /// beginning of the path.
@@ -142,6 +145,9 @@ pub(crate) fn complete(document: &mut Document, base_path: &str) {
     document.servers = Some(vec![Server::new(format!("./{to_root}"))]);
     for (_, _, operation) in operations(document) {
         let is_limited = operation.security.is_some();
+        if let Some(role) = lowest_role(operation) {
+            operation.security = Some(sufficient_tokens(role));
+        }
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
                 for (name, description) in RATE_LIMIT.into_iter().filter(|_| is_limited) {
@@ -164,11 +170,26 @@ pub(crate) fn complete(document: &mut Document, base_path: &str) {
 pub(crate) fn required_roles(document: &mut Document, base_path: &str) -> RequiredRoles {
     operations(document)
         .filter_map(|(path, method, operation)| {
-            let security = serde_json::to_value(operation.security.as_ref()?).ok()?;
-            let scheme = security[0].as_object()?.keys().next()?;
-            let role = scheme.strip_suffix("_token")?.parse().ok()?;
+            let role = lowest_role(operation)?;
             Some(((as_method(&method), format!("{base_path}{path}")), role))
         })
+        .collect()
+}
+
+/// Returns the role that the security of an operation names first.
+fn lowest_role(operation: &Operation) -> Option<Role> {
+    let security = serde_json::to_value(operation.security.as_ref()?).ok()?;
+    let scheme = security[0].as_object()?.keys().next()?;
+    scheme.strip_suffix("_token")?.parse().ok()
+}
+
+/// Returns the tokens that suffice where `role` is required, as alternatives: a client that knows only the token of a
+/// higher role, such as the Swagger page, sends that one.
+fn sufficient_tokens(role: Role) -> Vec<SecurityRequirement> {
+    Role::ALL
+        .into_iter()
+        .filter(|other| Roles::from(*other).include(role))
+        .map(|other| SecurityRequirement::new::<_, _, &str>(format!("{other}_token"), []))
         .collect()
 }
 
