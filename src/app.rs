@@ -25,7 +25,7 @@ use crate::{
     backoff::Backoff,
     broker::{
         Broker, Readiness, RefusalLog, candidates::CandidateIndex, pauses::PauseWatch,
-        refresher::CandidateRefresher,
+        policy::PolicyWatch, refresher::CandidateRefresher,
     },
     clock::Clock,
     config::Config,
@@ -284,6 +284,7 @@ impl App {
             store.clone(),
             refresher.clone(),
             pauses.clone(),
+            PolicyWatch::new(config.terms),
             config.terms,
             config.allocation,
             backoff(1),

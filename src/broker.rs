@@ -16,6 +16,7 @@ mod audit;
 pub mod candidates;
 mod listing;
 pub mod pauses;
+pub mod policy;
 mod readiness;
 pub mod refresher;
 mod refusals;
@@ -33,7 +34,7 @@ pub use self::{
     refusals::{Refusal, RefusalLog},
     timeline::SandboxTimeline,
 };
-use self::{pauses::PauseWatch, refresher::CandidateRefresher};
+use self::{pauses::PauseWatch, policy::PolicyWatch, refresher::CandidateRefresher};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
@@ -103,6 +104,7 @@ pub struct Broker {
     store: PoolStore,
     refresher: CandidateRefresher,
     pauses: PauseWatch,
+    policy: PolicyWatch,
     terms: LeaseTerms,
     allocation: AllocationConfig,
     backoff: Backoff,
@@ -111,7 +113,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Creates a broker over `store`, which takes its candidates from `refresher` and obeys `pauses`.
+    /// Creates a broker over `store`, which takes its candidates from `refresher` and obeys `pauses` and `policy`.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parts of a broker, built in one place"
@@ -121,6 +123,7 @@ impl Broker {
         store: PoolStore,
         refresher: CandidateRefresher,
         pauses: PauseWatch,
+        policy: PolicyWatch,
         terms: LeaseTerms,
         allocation: AllocationConfig,
         backoff: Backoff,
@@ -131,6 +134,7 @@ impl Broker {
             store,
             refresher,
             pauses,
+            policy,
             terms,
             allocation,
             backoff,

@@ -7,9 +7,11 @@ mod breaker;
 mod candidate;
 mod csp_state;
 mod job;
+mod lease;
 mod lease_terms;
 mod niosxaas;
 mod pause;
+mod policy;
 mod pool;
 mod principal;
 mod sandbox;
@@ -26,11 +28,14 @@ pub use self::{
     candidate::Candidate,
     csp_state::{CspState, ServiceState},
     job::{JobName, JobState, RunId, RunRecord, RunState},
+    lease::Lease,
     lease_terms::{
-        FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS, lab_duration,
+        FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_DURATION, SHORTEST_LAB_DURATION_HOURS,
+        lab_duration, whole_hours,
     },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
     pause::{Activity, InvalidEnd, LONGEST_PAUSE, Pause, Pauses, check_end},
+    policy::{LabTerms, Policy, Replaced},
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },

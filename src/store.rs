@@ -55,7 +55,7 @@ pub use self::{
     actions::ActionOutcome,
     audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
     change::{Change, DeletionOutcome},
-    claim::{ClaimOutcome, ClaimPrecondition},
+    claim::{ClaimOutcome, ClaimPrecondition, NewAllocation},
     csp_state::VersionedCspState,
     cursor::Position,
     error::StoreError,

@@ -16,7 +16,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{Activity, Bounds, Candidate, Holder, NamePrefix, Pause, Sandbox, SandboxId, Status},
     shared::lock,
-    store::{ClaimOutcome, ClaimPrecondition, StoreError, StoredClaim},
+    store::{ClaimOutcome, ClaimPrecondition, NewAllocation, StoreError, StoredClaim},
 };
 
 /// A call to the database that is outstanding for this long counts as the reason for a time-out. Most calls take
@@ -142,6 +142,8 @@ impl Broker {
         progress: &Progress,
     ) -> Result<Allocation, BrokerError> {
         let AllocateRequest { holder, prefix, .. } = request;
+        let terms = self.policy.current().terms_of(holder.lab.as_ref());
+        let prefix = prefix.as_ref().or(terms.name_prefix.as_ref());
         let mut precondition = ClaimPrecondition::New;
         let mut conflicts = 0;
         let mut found = None;
@@ -153,15 +155,13 @@ impl Broker {
             }
             let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
-            let reservation = found
-                .take()
-                .or_else(|| self.refresher.reserve(prefix.as_ref()));
+            let reservation = found.take().or_else(|| self.refresher.reserve(prefix));
             let Some(reservation) = reservation else {
                 drop(slot);
-                let refresh = self.refresher.refresh(prefix.as_ref());
+                let refresh = self.refresher.refresh(prefix);
                 match progress.of_store(refresh).await? {
                     // Reserved before the wait for a slot, because other requests waited for the same page.
-                    Refreshed::Found => found = self.refresher.reserve(prefix.as_ref()),
+                    Refreshed::Found => found = self.refresher.reserve(prefix),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
                     Refreshed::Empty => {
                         let refusal = BrokerError::NoSandboxes;
@@ -170,13 +170,14 @@ impl Broker {
                 }
                 continue;
             };
-            let claim = slot.claim(
-                reservation.candidate(),
+            let allocation = NewAllocation {
                 holder,
-                &precondition,
-                self.terms,
-                self.clock.now(),
-            );
+                name_prefix: prefix,
+                at: self.clock.now(),
+                duration: terms.duration(None),
+                grace: self.terms.grace,
+            };
+            let claim = slot.claim(reservation.candidate(), allocation, &precondition);
             let attempt = progress.of_store(claim).await?;
             let was_lost = matches!(
                 attempt,

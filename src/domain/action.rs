@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{AuditAction, Author, LabId, Quarantine, Reason, Sandbox, Status, Transition};
+use super::{
+    AuditAction, Author, LabId, Quarantine, Reason, Sandbox, Status, Transition, whole_hours,
+};
 use crate::clock::UnixSeconds;
 
 /// An action of an operator on one sandbox.
@@ -164,16 +166,12 @@ impl Sandbox {
     }
 }
 
-/// Returns the duration of an allocation in hours, rounded up.
-fn whole_hours(start: UnixSeconds, end: UnixSeconds) -> u32 {
-    let seconds = u64::try_from(end.0.saturating_sub(start.0)).unwrap_or(0);
-    u32::try_from(seconds.div_ceil(3600)).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, CallerId, Holder, IdempotencyKey, Maintenance, Role, SandboxId};
+    use crate::domain::{
+        Account, CallerId, Holder, IdempotencyKey, Lease, Maintenance, Role, SandboxId,
+    };
 
     const START: UnixSeconds = UnixSeconds(1_774_000_000);
     const END: UnixSeconds = UnixSeconds(START.0 + 4 * 3600);
@@ -212,6 +210,7 @@ mod tests {
             lab_duration_hours: 4,
             deletion_requested_at: None,
             released_by: None,
+            lease: Lease::default(),
             quarantine: Quarantine::default(),
             maintenance: Maintenance::default(),
         }

@@ -94,6 +94,8 @@ actions! {
     CreateToken = "token.create",
     /// A token was revoked.
     RevokeToken = "token.revoke",
+    /// The policy was changed.
+    SetPolicy = "policy.set",
     /// A request that none of the other actions stands for, which was refused.
     Request = "request",
 }
@@ -115,6 +117,8 @@ pub enum AuditTarget {
     Pause(Activity),
     /// The id of a token, or its name before it has one.
     Token(String),
+    /// The policy.
+    Policy,
     /// The method and route of a request.
     Route(String),
 }
@@ -126,6 +130,7 @@ impl fmt::Display for AuditTarget {
             Self::Job(job) => write!(f, "job/{job}"),
             Self::Pause(activity) => write!(f, "pause/{activity}"),
             Self::Token(id) => write!(f, "token/{id}"),
+            Self::Policy => f.write_str("policy"),
             Self::Route(route) => write!(f, "route/{route}"),
         }
     }

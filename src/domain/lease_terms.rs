@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::clock::UnixSeconds;
 
-/// The shortest duration of an allocation, in hours.
+/// The shortest `LAB_DURATION_HOURS`.
 pub const SHORTEST_LAB_DURATION_HOURS: u32 = 1;
+
+/// The shortest duration that an allocation can have.
+pub const SHORTEST_DURATION: Duration = Duration::from_mins(1);
 
 /// The duration of the FastAPI service's allocations, in hours, where its `LAB_DURATION_HOURS` is not set.
 pub const FASTAPI_LAB_DURATION_HOURS: u32 = 48;
@@ -22,12 +25,6 @@ pub struct LeaseTerms {
 }
 
 impl LeaseTerms {
-    /// Returns the end of a new allocation, without its grace period.
-    #[must_use]
-    pub fn end(self, allocated_at: UnixSeconds) -> UnixSeconds {
-        allocated_at + lab_duration(self.lab_duration_hours)
-    }
-
     /// Returns whether the duration of inherited allocations is the FastAPI service's default, because
     /// `LAB_DURATION_HOURS` is not set. Otherwise, all allocations have the same duration.
     #[must_use]
@@ -40,4 +37,11 @@ impl LeaseTerms {
 #[must_use]
 pub fn lab_duration(hours: u32) -> Duration {
     Duration::from_secs(u64::from(hours) * 3600)
+}
+
+/// Returns the duration of an allocation in hours, rounded up.
+#[must_use]
+pub fn whole_hours(start: UnixSeconds, end: UnixSeconds) -> u32 {
+    let seconds = u64::try_from(end.0.saturating_sub(start.0)).unwrap_or(0);
+    u32::try_from(seconds.div_ceil(3600)).unwrap_or(u32::MAX)
 }

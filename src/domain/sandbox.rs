@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CallerId, IdempotencyKey, LabId, SandboxId, Status, Transition};
+use super::{CallerId, IdempotencyKey, LabId, Lease, SandboxId, Status, Transition};
 use crate::clock::UnixSeconds;
 
 /// The account behind a sandbox, as CSP describes it.
@@ -56,6 +56,8 @@ pub struct Sandbox {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released or deleted it, if the item says so.
     pub released_by: Option<String>,
+    /// What the allocation was asked for, and its history.
+    pub lease: Lease,
     /// Its current quarantine, or the one that ended with its deletion.
     pub quarantine: Quarantine,
     /// Attributes that jobs maintain.

@@ -1,5 +1,7 @@
 //! The write that allocates: one transaction moves a sandbox from `available` to `allocated` and writes its claim.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::{
     error::SdkError,
     operation::transact_write_items::TransactWriteItemsError,
@@ -17,9 +19,38 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, Candidate, Holder, LeaseTerms, Maintenance, Quarantine, Sandbox, Transition,
+        Account, Candidate, Holder, Lease, Maintenance, NamePrefix, Quarantine, Sandbox,
+        Transition, whole_hours,
     },
 };
+
+/// An allocation to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAllocation<'a> {
+    /// The pair that receives the sandbox, with its lab.
+    pub holder: &'a Holder,
+    /// The name prefix that the allocation is restricted to.
+    pub name_prefix: Option<&'a NamePrefix>,
+    /// The start.
+    pub at: UnixSeconds,
+    /// The duration, without the grace period.
+    pub duration: Duration,
+    /// The grace period.
+    pub grace: Duration,
+}
+
+impl NewAllocation<'_> {
+    /// Returns the end, without the grace period.
+    #[must_use]
+    pub fn end(self) -> UnixSeconds {
+        self.at + self.duration
+    }
+
+    /// Returns the duration in hours, rounded up, which the FastAPI service shows.
+    fn hours(self) -> u32 {
+        whole_hours(self.at, self.end())
+    }
+}
 
 /// The stored claim that an allocation expects and replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +82,7 @@ pub enum ClaimOutcome {
 }
 
 impl Slot<'_> {
-    /// Tries to allocate `candidate` to `holder`. Choose the candidate only after the slot is acquired: a candidate
+    /// Tries to allocate `candidate`. Choose the candidate only after the slot is acquired: a candidate
     /// that is reserved while its request waits for a slot is withheld from other requests, and more likely taken by
     /// another broker.
     ///
@@ -60,17 +91,15 @@ impl Slot<'_> {
     pub async fn claim(
         self,
         candidate: &Candidate,
-        holder: &Holder,
+        allocation: NewAllocation<'_>,
         precondition: &ClaimPrecondition,
-        terms: LeaseTerms,
-        now: UnixSeconds,
     ) -> Result<ClaimOutcome, StoreError> {
         let store = self.store;
         let allocate = store
-            .allocate_sandbox(candidate, holder, terms, now)
+            .allocate_sandbox(candidate, allocation)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let claim = store
-            .write_claim(candidate, holder, precondition, terms, now)
+            .write_claim(candidate, allocation, precondition)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let call = store
             .client
@@ -88,13 +117,17 @@ impl Slot<'_> {
                 },
                 inserted_at: None,
                 status: Transition::Allocate.to(),
-                holder: Some(holder.clone()),
-                allocated_at: now,
-                expires_at: Some(terms.end(now)),
+                holder: Some(allocation.holder.clone()),
+                allocated_at: allocation.at,
+                expires_at: Some(allocation.end()),
                 is_inherited: false,
-                lab_duration_hours: terms.lab_duration_hours,
+                lab_duration_hours: allocation.hours(),
                 deletion_requested_at: None,
                 released_by: None,
+                lease: Lease {
+                    name_prefix: allocation.name_prefix.map(ToString::to_string),
+                    ..Lease::default()
+                },
                 quarantine: Quarantine::default(),
                 maintenance: Maintenance::default(),
             })),
@@ -129,24 +162,27 @@ impl PoolStore {
     fn allocate_sandbox(
         &self,
         candidate: &Candidate,
-        holder: &Holder,
-        terms: LeaseTerms,
-        now: UnixSeconds,
+        allocation: NewAllocation<'_>,
     ) -> Result<Update, aws_sdk_dynamodb::error::BuildError> {
-        const SET: &str = "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
-                           allocated_at = :now, expires_at = :end, lab_duration_hours = :hours, \
-                           updated_at = :now";
-        let update = match &holder.lab {
-            Some(lab) => Update::builder()
-                .update_expression(format!("{SET}, track_name = :lab"))
-                .expression_attribute_values(":lab", string(lab.as_str())),
-            None => Update::builder().update_expression(SET),
-        };
+        let NewAllocation { holder, at, .. } = allocation;
+        let mut set = "SET #status = :to, allocated_to_track = :caller, idempotency_key = :key, \
+                       allocated_at = :now, expires_at = :end, lab_duration_hours = :hours, updated_at = :now"
+            .to_owned();
+        let mut update = Update::builder();
+        if let Some(lab) = &holder.lab {
+            set.push_str(", track_name = :lab");
+            update = update.expression_attribute_values(":lab", string(lab.as_str()));
+        }
+        if let Some(prefix) = allocation.name_prefix {
+            set.push_str(", name_prefix = :prefix");
+            update = update.expression_attribute_values(":prefix", string(prefix.as_str()));
+        }
         let (same_sfdc, sfdc) = match &candidate.sfdc_account_id {
             Some(sfdc) => ("sfdc_account_id = :sfdc", &**sfdc),
             None => ("NOT attribute_type(sfdc_account_id, :sfdc)", "S"),
         };
         update
+            .update_expression(set)
             .expression_attribute_values(":sfdc", string(sfdc))
             .table_name(&self.table.name)
             .set_key(Some(item::sandbox_key(&candidate.id)))
@@ -159,9 +195,9 @@ impl PoolStore {
             .expression_attribute_values(":to", string(Transition::Allocate.to().as_str()))
             .expression_attribute_values(":caller", string(holder.caller.as_str()))
             .expression_attribute_values(":key", string(holder.key.as_str()))
-            .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":end", number(terms.end(now).0))
-            .expression_attribute_values(":hours", number(terms.lab_duration_hours))
+            .expression_attribute_values(":now", number(at.0))
+            .expression_attribute_values(":end", number(allocation.end().0))
+            .expression_attribute_values(":hours", number(allocation.hours()))
             .expression_attribute_values(":name", string(&*candidate.name))
             .expression_attribute_values(":external_id", string(&*candidate.external_id))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -171,18 +207,16 @@ impl PoolStore {
     fn write_claim(
         &self,
         candidate: &Candidate,
-        holder: &Holder,
+        allocation: NewAllocation<'_>,
         precondition: &ClaimPrecondition,
-        terms: LeaseTerms,
-        now: UnixSeconds,
     ) -> Result<Put, aws_sdk_dynamodb::error::BuildError> {
         let put = Put::builder()
             .table_name(&self.table.companion)
             .set_item(Some(item::claim_item(
                 &candidate.id,
-                holder,
-                now,
-                terms.end(now) + terms.grace,
+                allocation.holder,
+                allocation.at,
+                allocation.end() + allocation.grace,
             )))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match precondition {

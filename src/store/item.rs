@@ -2,6 +2,7 @@
 
 mod attributes;
 mod claim;
+mod lease;
 mod niosxaas;
 mod quarantine;
 mod sandbox;

@@ -103,6 +103,10 @@ instruments! {
     allocation_latency: HistogramVec = "broker_allocation_latency_seconds" ["outcome"];
     /// Release requests by outcome.
     deletion_marked: IntCounterVec = "broker_deletion_marked_total" ["outcome"];
+    /// Requests of holders to extend their allocation, by outcome.
+    extensions: IntCounterVec = "broker_extensions_total" ["outcome"];
+    /// Requests of holders to replace their sandbox, by outcome.
+    replacements: IntCounterVec = "broker_replacements_total" ["outcome"];
     /// Actions of operators on single sandboxes by action and outcome.
     admin_actions: IntCounterVec = "broker_admin_actions_total" ["action", "outcome"];
     /// Runs of the sync job in this process by outcome.

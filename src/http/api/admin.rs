@@ -88,7 +88,9 @@ impl From<PoolSnapshot> for StatsBody {
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "pending_deletion",
     "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
-    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "deletion_retry_count": 2,
+    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "name_prefix": "lab-", "extensions": 1,
+    "extended_at": 1_774_001_800, "replaces": null, "replaced_by": null, "replacement_reason": null,
+    "deletion_retry_count": 2,
     "next_deletion_at": 1_774_003_900, "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427,
     "inserted_at": 1_743_094_500, "updated_at": 1_774_003_720, "last_synced": 1_773_990_000, "sfdc_account_id": null,
     "niosxaas_cleaned_at": 1_774_003_661, "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null,
@@ -120,6 +122,18 @@ pub(crate) struct AdminSandboxBody {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released or deleted it; `null` if that is not known.
     pub released_by: Option<String>,
+    /// The name prefix that the allocation was restricted to, by its request or its lab.
+    pub name_prefix: Option<String>,
+    /// How often the end of the allocation was moved to a later time.
+    pub extensions: u32,
+    /// When the end was last moved.
+    pub extended_at: Option<UnixSeconds>,
+    /// The sandbox that the holder had before, which this one replaced.
+    pub replaces: Option<String>,
+    /// The sandbox that the holder received in place of this one.
+    pub replaced_by: Option<String>,
+    /// Why it was replaced, in the words of the holder.
+    pub replacement_reason: Option<String>,
     /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,
     /// When the next attempt is made, at the earliest.
@@ -168,6 +182,7 @@ impl From<Sandbox> for AdminSandboxBody {
             lab_duration_hours,
             deletion_requested_at,
             released_by,
+            lease,
             quarantine,
             maintenance,
         } = sandbox;
@@ -187,6 +202,12 @@ impl From<Sandbox> for AdminSandboxBody {
             lab_duration_hours,
             deletion_requested_at,
             released_by,
+            name_prefix: lease.name_prefix,
+            extensions: lease.extensions,
+            extended_at: lease.extended_at,
+            replaces: lease.replaces.map(|id| id.to_string()),
+            replaced_by: lease.replaced_by.map(|id| id.to_string()),
+            replacement_reason: lease.replacement_reason,
             deletion_retry_count: maintenance.deletion_retry_count,
             next_deletion_at: maintenance.next_deletion_at,
             deletion_error: maintenance.deletion_error,

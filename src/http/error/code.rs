@@ -86,6 +86,18 @@ pub(crate) enum ErrorCode {
     ExtensionLimitReached,
     /// An operator has paused allocations.
     AllocationsPaused,
+    /// The holder's sandbox has been replaced as often as its lab permits.
+    ReplacementLimitReached,
+    /// The lab holds as many sandboxes as its quota permits.
+    LabQuotaReached,
+    /// The policy document has faults.
+    InvalidPolicy,
+    /// The request does not name the version of the policy that it changes.
+    PolicyVersionRequired,
+    /// Another change of the policy came first.
+    PolicyChanged,
+    /// There is no such version of the policy.
+    PolicyVersionNotFound,
     /// The public key of the load balancer cannot be fetched, so that a sign-in there cannot be verified.
     SignInUnavailable,
 }
@@ -99,15 +111,18 @@ impl ErrorCode {
             | Self::InvalidHeader
             | Self::InvalidParameter
             | Self::InvalidCursor
-            | Self::InvalidBody => StatusCode::BAD_REQUEST,
+            | Self::InvalidBody
+            | Self::InvalidPolicy => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden
             | Self::NotSandboxOwner
             | Self::AllocationExpired
             | Self::LabNotAllowed => StatusCode::FORBIDDEN,
-            Self::SandboxNotFound | Self::RunNotFound | Self::TokenNotFound | Self::NotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::SandboxNotFound
+            | Self::RunNotFound
+            | Self::TokenNotFound
+            | Self::PolicyVersionNotFound
+            | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoSandboxesAvailable
             | Self::JobRunning
@@ -121,7 +136,11 @@ impl ErrorCode {
             | Self::SandboxQuarantined
             | Self::SandboxUnreadable
             | Self::HadHolder
-            | Self::ExtensionLimitReached => StatusCode::CONFLICT,
+            | Self::ExtensionLimitReached
+            | Self::ReplacementLimitReached
+            | Self::LabQuotaReached => StatusCode::CONFLICT,
+            Self::PolicyChanged => StatusCode::PRECONDITION_FAILED,
+            Self::PolicyVersionRequired => StatusCode::PRECONDITION_REQUIRED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -180,6 +199,12 @@ impl ErrorCode {
             Self::HadHolder => "HAD_HOLDER",
             Self::ExtensionLimitReached => "EXTENSION_LIMIT_REACHED",
             Self::AllocationsPaused => "ALLOCATIONS_PAUSED",
+            Self::ReplacementLimitReached => "REPLACEMENT_LIMIT_REACHED",
+            Self::LabQuotaReached => "LAB_QUOTA_REACHED",
+            Self::InvalidPolicy => "INVALID_POLICY",
+            Self::PolicyVersionRequired => "POLICY_VERSION_REQUIRED",
+            Self::PolicyChanged => "POLICY_CHANGED",
+            Self::PolicyVersionNotFound => "POLICY_VERSION_NOT_FOUND",
             Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
         }
     }
@@ -189,6 +214,7 @@ impl ErrorCode {
     pub(crate) const fn retry_after(self) -> Option<u64> {
         match self {
             Self::NoSandboxesAvailable
+            | Self::LabQuotaReached
             | Self::JobRunning
             | Self::JobInterrupted
             | Self::AllocationsPaused => Some(30),
@@ -302,6 +328,22 @@ impl ErrorCode {
             Self::ExtensionLimitReached => {
                 "The allocation already ends at this time or later. The minutes count from now; ask for more of them."
             }
+            Self::ReplacementLimitReached => {
+                "The sandbox has been replaced 3 times, as often as the lab permits; ask an operator."
+            }
+            Self::LabQuotaReached => {
+                "The lab holds 60 sandboxes, as many as its quota permits; try again later."
+            }
+            Self::InvalidPolicy => "The policy has 1 fault; error.faults lists all of them.",
+            Self::PolicyVersionRequired => {
+                "The header If-Match is missing; send the version of the policy that you have changed."
+            }
+            Self::PolicyChanged => {
+                "The policy has been changed since that version; read it, make your change again, and send the new version."
+            }
+            Self::PolicyVersionNotFound => {
+                "There is no such version of the policy; {base_path}/admin/policy/history lists all of them."
+            }
             Self::AllocationsPaused => "Allocations are paused: CSP is being repaired",
             Self::SignInUnavailable => {
                 "The public key of the load balancer cannot be fetched, so your sign-in cannot be verified; repeat the \
@@ -358,6 +400,12 @@ mod tests {
             E::HadHolder,
             E::ExtensionLimitReached,
             E::AllocationsPaused,
+            E::ReplacementLimitReached,
+            E::LabQuotaReached,
+            E::InvalidPolicy,
+            E::PolicyVersionRequired,
+            E::PolicyChanged,
+            E::PolicyVersionNotFound,
             E::SignInUnavailable,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

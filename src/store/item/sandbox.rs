@@ -4,13 +4,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Serialize;
 
 use super::{
-    Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, quarantine::QuarantineRow,
-    sandbox_key,
+    Item, ItemFault, SANDBOX_PREFIX, Tombstone, attributes::Attributes, lease::LeaseRow,
+    quarantine::QuarantineRow, sandbox_key,
 };
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, CallerId, Holder, IdempotencyKey, JobName, LabId, Maintenance, Quarantine,
+        Account, CallerId, Holder, IdempotencyKey, JobName, LabId, Lease, Maintenance, Quarantine,
         Sandbox, SandboxId, Status, lab_duration,
     },
 };
@@ -40,6 +40,8 @@ struct Row {
     deletion_requested_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     released_by: Option<String>,
+    #[serde(flatten)]
+    lease: LeaseRow,
     #[serde(flatten)]
     quarantine: QuarantineRow,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +86,23 @@ impl Attributes<'_> {
             key,
             lab: lab.map(LabId::stored),
         })
+    }
+
+    fn lease(self) -> Lease {
+        let count = |name| {
+            self.number(name)
+                .and_then(|count| u32::try_from(count).ok())
+        };
+        let id = |name| self.text(name).map(SandboxId::stored);
+        Lease {
+            name_prefix: self.owned_text("name_prefix"),
+            extensions: count("extensions").unwrap_or_default(),
+            extended_at: self.time("extended_at"),
+            replaces: id("replaces"),
+            replaced_by: id("replaced_by"),
+            replacement_reason: self.short_text("replacement_reason"),
+            quota_slot: count("quota_slot"),
+        }
     }
 
     fn quarantine(self) -> Quarantine {
@@ -158,6 +177,7 @@ pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFa
         lab_duration_hours,
         deletion_requested_at: attributes.time("deletion_requested_at"),
         released_by: attributes.owned_text("released_by"),
+        lease: attributes.lease(),
         quarantine: attributes.quarantine(),
         maintenance: Maintenance {
             deletion_retry_count: deletion_retry_count
@@ -190,6 +210,7 @@ fn row(account: &Account, status: Status, lab_duration_hours: u32, now: UnixSeco
         track_name: None,
         deletion_requested_at: None,
         released_by: None,
+        lease: LeaseRow::default(),
         quarantine: QuarantineRow::default(),
         sfdc_account_id: account.sfdc_account_id.clone(),
         created_at: account.created_at.map(|at| at.0),
@@ -232,6 +253,7 @@ pub(in crate::store) fn reinstated_sandbox(
         track_name: tombstone.last_lab.clone(),
         deletion_requested_at: Some(now.0),
         released_by: Some(JobName::Sync.to_string()),
+        lease: tombstone.lease.clone(),
         quarantine: tombstone.quarantine.clone(),
         inserted_at: tombstone.inserted_at,
         ..row(

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, ItemFault, quarantine::QuarantineRow, tombstone_key};
+use super::{Item, ItemFault, lease::LeaseRow, quarantine::QuarantineRow, tombstone_key};
 use crate::{
     clock::UnixSeconds,
-    domain::{LabId, Quarantine, Sandbox},
+    domain::{LabId, Lease, Quarantine, Sandbox},
 };
 
 /// The record of a deleted sandbox that was once allocated. While it exists, the sandbox is not inserted again. The
@@ -53,12 +53,20 @@ pub struct Tombstone {
     #[serde(default)]
     pub deletion_retry_count: u32,
     #[serde(flatten)]
+    pub(super) lease: LeaseRow,
+    #[serde(flatten)]
     pub(super) quarantine: QuarantineRow,
     /// When the table's TTL removes the tombstone, in Unix seconds.
     pub ttl: i64,
 }
 
 impl Tombstone {
+    /// Returns the lease of the last allocation.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        self.lease.clone().into()
+    }
+
     /// Returns the quarantine that ended with the deletion.
     #[must_use]
     pub fn quarantine(&self) -> Quarantine {
@@ -92,6 +100,7 @@ pub(in crate::store) fn tombstone(
         deletion_requested_at: seconds(sandbox.deletion_requested_at),
         released_by: sandbox.released_by.clone(),
         deletion_retry_count: sandbox.maintenance.deletion_retry_count,
+        lease: (&sandbox.lease).into(),
         quarantine: (&sandbox.quarantine).into(),
         ttl: until.0,
     })?;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::{CallerId, Holder, IdempotencyKey, Maintenance, Quarantine};
+use crate::domain::{CallerId, Holder, IdempotencyKey, Lease, Maintenance, Quarantine};
 
 const NOW: UnixSeconds = UnixSeconds(1_774_000_000);
 const RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -37,6 +37,7 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
         lab_duration_hours: 4,
         deletion_requested_at: None,
         released_by: None,
+        lease: Lease::default(),
         quarantine: Quarantine::default(),
         maintenance: Maintenance::default(),
     }

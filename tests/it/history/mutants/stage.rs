@@ -11,7 +11,7 @@ use sandbox_broker::{
         Account, CallerId, Candidate, Holder, IdempotencyKey, LeaseTerms, Sandbox, SandboxId,
         Status,
     },
-    store::{Change, ClaimOutcome, ClaimPrecondition, Fence, Item, PoolStore},
+    store::{Change, ClaimOutcome, ClaimPrecondition, Fence, Item, NewAllocation, PoolStore},
     telemetry::metrics::Metrics,
 };
 
@@ -81,6 +81,17 @@ pub(super) fn holder(name: &str) -> Holder {
     }
 }
 
+/// Returns an allocation to `holder` for `hours`.
+pub(super) fn allocation(holder: &Holder, at: UnixSeconds, hours: u32) -> NewAllocation<'_> {
+    NewAllocation {
+        holder,
+        name_prefix: None,
+        at,
+        duration: HOUR * hours,
+        grace: TERMS.grace,
+    }
+}
+
 pub(super) fn with_sfdc(name: &str, sfdc: &str) -> Account {
     Account {
         sfdc_account_id: Some(sfdc.to_owned()),
@@ -111,24 +122,20 @@ impl Stage {
         let candidate = Candidate::from(account);
         let holder = holder(by);
         let slot = self.store.slot().await;
-        let claim = slot
-            .claim(&candidate, &holder, precondition, TERMS, START)
-            .await;
+        let allocation = allocation(&holder, START, 4);
+        let claim = slot.claim(&candidate, allocation, precondition).await;
         claim.unwrap()
     }
 
     /// Inserts a sandbox and allocates it for `hours`.
     pub(super) async fn allocated(&self, name: &str, by: &str, at: UnixSeconds, hours: u32) {
         self.pool.add([name]).await;
-        let terms = LeaseTerms {
-            lab_duration_hours: hours,
-            ..TERMS
-        };
         let candidate = Candidate::from(&account(name));
         let slot = self.pool.store.slot().await;
         let holder = holder(by);
+        let allocation = allocation(&holder, at, hours);
         let claim = slot
-            .claim(&candidate, &holder, &ClaimPrecondition::New, terms, at)
+            .claim(&candidate, allocation, &ClaimPrecondition::New)
             .await;
         assert!(matches!(claim.unwrap(), ClaimOutcome::Won(_)));
     }
