@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::Reason;
 use crate::clock::UnixSeconds;
 
-/// The longest time from now until the end of a pause that has one. Longer ones are mistakes, such as milliseconds in
+/// The longest time from now until the end of a pause, or of a quarantine, that has one. Longer ones are mistakes, such as milliseconds in
 /// place of seconds.
 pub const LONGEST_PAUSE: Duration = Duration::from_hours(365 * 24);
 
@@ -143,7 +143,7 @@ impl FromIterator<Pause> for Pauses {
     }
 }
 
-/// The reason why a time is not accepted as the end of a pause.
+/// The reason why a time is not accepted as the end of a pause or quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidEnd {
     /// The pause would never be in force.
@@ -156,7 +156,7 @@ pub enum InvalidEnd {
     },
     /// More than [`LONGEST_PAUSE`] ahead.
     #[error(
-        "until is {until}, more than a year from now; times are Unix seconds, and a pause without an end needs no until"
+        "until is {until}, more than 365 days from now; times are Unix seconds, and without an end no until is needed"
     )]
     TooFar {
         /// The end.
@@ -164,7 +164,7 @@ pub enum InvalidEnd {
     },
 }
 
-/// Checks the end of a pause that begins at `now`.
+/// Checks the end of a pause, or of a quarantine, that begins at `now`.
 ///
 /// # Errors
 /// [`InvalidEnd`].

@@ -202,11 +202,11 @@ async fn errors_of_invalid_requests_describe_valid_ones() {
         (json!({ "reason": REASON, "until": START.0 }), "has passed"),
         (
             json!({ "reason": REASON, "until": START.0 + year + 1 }),
-            "more than a year",
+            "more than 365 days",
         ),
         (
             json!({ "reason": REASON, "until": START.0 * 1000 }),
-            "more than a year",
+            "more than 365 days",
         ),
         (json!({ "reason": REASON, "until": "tomorrow" }), "until"),
         (

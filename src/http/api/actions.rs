@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::LONGEST_EXTENSION,
     clock::UnixSeconds,
-    domain::{Reason, SandboxAction},
+    domain::{Reason, SandboxAction, check_end},
     http::{AppState, error::ApiError},
 };
 
@@ -47,8 +47,6 @@ error_set! {
 
 /// The longest extension, in minutes.
 const MAX_MINUTES: u64 = LONGEST_EXTENSION.as_secs() / 60;
-/// The longest quarantine that ends by itself. A longer one is a mistake, such as milliseconds instead of seconds.
-const LONGEST_QUARANTINE: Duration = Duration::from_hours(366 * 24);
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -91,7 +89,7 @@ pub(super) struct QuarantineBody {
     /// Why, in the words of the operator: 1 to 500 printable characters in one line.
     #[schema(value_type = String, min_length = 1, max_length = 500)]
     reason: Reason,
-    /// When the quarantine ends by itself, at most 366 days from now; only an operator ends it if this is absent.
+    /// When the quarantine ends by itself, at most 365 days from now; only an operator ends it if this is absent.
     #[serde(default)]
     #[schema(required = false)]
     until: Option<UnixSeconds>,
@@ -169,11 +167,8 @@ async fn quarantine_sandbox(
     SandboxPath(id): SandboxPath,
     ApiJson(QuarantineBody { reason, until }): ApiJson<QuarantineBody>,
 ) -> Result<Json<AdminSandboxBody>, ApiError> {
-    let now = state.clock.now();
-    if until.is_some_and(|until| until <= now || until > now + LONGEST_QUARANTINE) {
-        return Err(ApiError::invalid_body(
-            "until must be a time in Unix seconds, later than now and at most 366 days from now",
-        ));
+    if let Some(until) = until {
+        check_end(until, state.clock.now()).map_err(ApiError::invalid_body)?;
     }
     let action = SandboxAction::Quarantine { until };
     let sandbox = state.broker.act(&id, action, author, reason).await?;
