@@ -10,6 +10,7 @@
 //!
 //! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
 
+mod acquire;
 mod actions;
 mod allocate;
 mod audit;

@@ -1,27 +1,17 @@
-//! Allocation: the loop over candidates, and the resolution of claims.
+//! Allocation, and the resolution of claims.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError,
-    candidates::{Outcome, Reservation},
-    refresher::Refreshed,
+    acquire::{Acquisition, Next, Progress},
 };
 use crate::{
-    clock::UnixSeconds,
-    domain::{Activity, Bounds, Candidate, Holder, NamePrefix, Pause, Sandbox, SandboxId, Status},
-    shared::lock,
-    store::{ClaimOutcome, ClaimPrecondition, NewAllocation, StoreError, StoredClaim},
+    domain::{Bounds, Candidate, Holder, LabTerms, NamePrefix, Sandbox, SandboxId, Status},
+    store::{ClaimOutcome, ClaimPrecondition, NewAllocation, Slot, StoreError, StoredClaim},
 };
-
-/// A call to the database that is outstanding for this long counts as the reason for a time-out. Most calls take
-/// milliseconds.
-const SLOW_CALL: Duration = Duration::from_secs(1);
 
 /// A request for a sandbox.
 #[derive(Clone, Debug)]
@@ -63,39 +53,55 @@ enum ResolvedClaim {
     Free(ClaimPrecondition),
 }
 
-/// The progress of a request, from which the reason for its time-out is known.
-#[derive(Debug, Default)]
-struct Progress(Mutex<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// Since when a call to the database, or a slot for one, is outstanding.
-    for_store_since: Option<Instant>,
-    /// Whether the last attempt was lost to another request.
-    is_contended: bool,
+/// An allocation in progress.
+struct AllocationAttempts<'a> {
+    broker: &'a Broker,
+    holder: &'a Holder,
+    prefix: Option<&'a NamePrefix>,
+    terms: &'a LabTerms,
+    precondition: ClaimPrecondition,
 }
 
-impl Progress {
-    /// Awaits an answer of the database.
-    async fn of_store<T>(&self, call: impl Future<Output = T>) -> T {
-        lock(&self.0).for_store_since = Some(Instant::now());
-        let answer = call.await;
-        lock(&self.0).for_store_since = None;
-        answer
+impl Acquisition for AllocationAttempts<'_> {
+    type Refusal = StoredClaim;
+
+    fn prefix(&self) -> Option<&NamePrefix> {
+        self.prefix
     }
 
-    fn attempt_ended(&self, was_lost: bool) {
-        lock(&self.0).is_contended = was_lost;
+    async fn attempt(
+        &mut self,
+        slot: Slot<'_>,
+        candidate: &Candidate,
+    ) -> Result<ClaimOutcome<StoredClaim>, StoreError> {
+        let allocation = NewAllocation {
+            holder: self.holder,
+            name_prefix: self.prefix,
+            at: self.broker.clock.now(),
+            duration: self.terms.duration(None),
+            grace: self.broker.terms.grace,
+        };
+        slot.claim(candidate, allocation, &self.precondition).await
     }
 
-    /// Returns the error of a request whose time is over.
-    fn timed_out(&self, timeout: Duration) -> BrokerError {
-        let waiting = lock(&self.0);
-        let is_slow = |since: Instant| since.elapsed() >= SLOW_CALL.min(timeout / 2);
-        if waiting.is_contended && !waiting.for_store_since.is_some_and(is_slow) {
-            BrokerError::Contended
-        } else {
-            StoreError::timed_out("allocation").into()
+    async fn resolve(&mut self, refusal: StoredClaim) -> Result<Next, BrokerError> {
+        Ok(match self.broker.resolve(self.holder, refusal).await? {
+            ResolvedClaim::Holds(sandbox) => Next::Answer(Allocation::Replayed(*sandbox)),
+            // It failed before: another request is changing the claim, or the claim is unreadable.
+            ResolvedClaim::Free(next) if next == self.precondition => Next::RetryLater,
+            ResolvedClaim::Free(next) => {
+                self.precondition = next;
+                Next::Retry
+            }
+        })
+    }
+
+    async fn replay_or(&mut self, refusal: BrokerError) -> Result<Allocation, BrokerError> {
+        let Holder { caller, key, .. } = self.holder;
+        let claim = self.broker.store.find_claim(caller, key).await?;
+        match self.broker.resolve(self.holder, claim).await? {
+            ResolvedClaim::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
+            ResolvedClaim::Free(_) => Err(refusal),
         }
     }
 }
@@ -108,15 +114,12 @@ impl Broker {
     /// outside of its bounds, [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller may hold a
     /// sandbox nevertheless; repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
-        let (began, timeout) = (Instant::now(), self.allocation.timeout);
+        let began = Instant::now();
         let progress = Progress::default();
-        let allocation = timeout_at(
-            began + timeout,
-            self.allocate_without_timeout(request, &progress),
-        )
-        .await
-        .unwrap_or_else(|_| Err(progress.timed_out(timeout)))
-        .and_then(|allocation| allocation.within(&request.bounds));
+        let allocation = self
+            .in_time(&progress, self.allocate_without_timeout(request, &progress))
+            .await
+            .and_then(|allocation| allocation.within(&request.bounds));
         let outcome = match &allocation {
             Ok(Allocation::New(_)) => "success",
             Ok(Allocation::Replayed(_)) => {
@@ -144,135 +147,14 @@ impl Broker {
         let AllocateRequest { holder, prefix, .. } = request;
         let terms = self.policy.current().terms_of(holder.lab.as_ref());
         let prefix = prefix.as_ref().or(terms.name_prefix.as_ref());
-        let mut precondition = ClaimPrecondition::New;
-        let mut conflicts = 0;
-        let mut found = None;
-        loop {
-            // Before each attempt, because a pause also stops the requests that wait for a sandbox.
-            if let Some(pause) = self.pauses.of(Activity::Allocations) {
-                let refusal = self.paused(pause);
-                return progress.of_store(self.replay_or(refusal, holder)).await;
-            }
-            let slot = progress.of_store(self.store.slot()).await;
-            // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
-            let reservation = found.take().or_else(|| self.refresher.reserve(prefix));
-            let Some(reservation) = reservation else {
-                drop(slot);
-                let refresh = self.refresher.refresh(prefix);
-                match progress.of_store(refresh).await? {
-                    // Reserved before the wait for a slot, because other requests waited for the same page.
-                    Refreshed::Found => found = self.refresher.reserve(prefix),
-                    Refreshed::Busy => self.pause(&mut conflicts).await,
-                    Refreshed::Empty => {
-                        let refusal = BrokerError::NoSandboxes;
-                        return progress.of_store(self.replay_or(refusal, holder)).await;
-                    }
-                }
-                continue;
-            };
-            let allocation = NewAllocation {
-                holder,
-                name_prefix: prefix,
-                at: self.clock.now(),
-                duration: terms.duration(None),
-                grace: self.terms.grace,
-            };
-            let claim = slot.claim(reservation.candidate(), allocation, &precondition);
-            let attempt = progress.of_store(claim).await?;
-            let was_lost = matches!(
-                attempt,
-                ClaimOutcome::Lost(_) | ClaimOutcome::Contended | ClaimOutcome::Conflict
-            );
-            progress.attempt_ended(was_lost);
-            if was_lost {
-                self.metrics.allocate_conflicts.inc();
-            }
-            match attempt {
-                ClaimOutcome::Won(sandbox) => {
-                    reservation.end(Outcome::Consumed);
-                    return Ok(Allocation::New(sandbox));
-                }
-                ClaimOutcome::Lost(now) => self.end_stale(reservation, now, &mut conflicts).await,
-                ClaimOutcome::Contended => {
-                    reservation.end(Outcome::Contended);
-                    self.pause(&mut conflicts).await;
-                }
-                ClaimOutcome::Conflict | ClaimOutcome::Busy => {
-                    reservation.end(Outcome::Unused);
-                    self.pause(&mut conflicts).await;
-                }
-                ClaimOutcome::Held(claim) => {
-                    reservation.end(Outcome::Unused);
-                    match progress.of_store(self.resolve(holder, claim)).await? {
-                        ResolvedClaim::Holds(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
-                        ResolvedClaim::Free(next) => {
-                            // It failed before: another request is changing the claim, or the claim is unreadable.
-                            if precondition == next {
-                                self.pause(&mut conflicts).await;
-                            }
-                            precondition = next;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    async fn pause(&self, conflicts: &mut u32) {
-        sleep(self.backoff.pause(*conflicts)).await;
-        *conflicts += 1;
-    }
-
-    /// Answers a request that allocates no sandbox. A retry still gets the sandbox that its caller holds.
-    async fn replay_or(
-        &self,
-        refusal: BrokerError,
-        holder: &Holder,
-    ) -> Result<Allocation, BrokerError> {
-        let claim = self.store.find_claim(&holder.caller, &holder.key).await?;
-        match self.resolve(holder, claim).await? {
-            ResolvedClaim::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
-            ResolvedClaim::Free(_) => Err(refusal),
-        }
-    }
-
-    fn paused(&self, pause: Pause) -> BrokerError {
-        let now = self.clock.now();
-        let span = |until: UnixSeconds| u64::try_from(until.0 - now.0).unwrap_or(0);
-        BrokerError::Paused {
-            reason: pause.reason,
-            ends_in: pause.until.map(|until| Duration::from_secs(span(until))),
-        }
-    }
-
-    /// Ends the reservation of a candidate that differs from its sandbox in the table, which is `now`. Pauses if the
-    /// index may propose the same sandbox to the next attempt.
-    async fn end_stale(
-        &self,
-        reservation: Reservation<'_>,
-        now: Option<Sandbox>,
-        conflicts: &mut u32,
-    ) {
-        match now {
-            // A sync of another broker renamed or replaced the account: it is a candidate under its new name.
-            Some(sandbox) if sandbox.status == Status::Available => {
-                reservation.end(Outcome::Stale);
-                let renamed = Candidate::from(&sandbox.account);
-                self.refresher.candidates().add(vec![renamed]);
-                self.pause(conflicts).await;
-            }
-            // CSP may list it again, or its quarantine may end. Until then the secondary index of the table may lag
-            // behind and return it.
-            None
-            | Some(Sandbox {
-                status: Status::Stale | Status::Quarantined,
-                ..
-            }) => {
-                reservation.end(Outcome::Stale);
-                self.pause(conflicts).await;
-            }
-            Some(_) => reservation.end(Outcome::TakenByOther),
-        }
+        let allocation = AllocationAttempts {
+            broker: self,
+            holder,
+            prefix,
+            terms: &terms,
+            precondition: ClaimPrecondition::New,
+        };
+        Box::pin(self.acquire(allocation, progress)).await
     }
 
     /// Follows a claim to its sandbox. The claim is only a pointer; the sandbox item decides about its holder.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{
-    error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
+    operation::transact_write_items::builders::TransactWriteItemsFluentBuilder,
     types::{
         CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
@@ -14,7 +13,7 @@ use super::{
     PoolStore, Slot, StoreError,
     error::{is_failed_check, is_transient_reason},
     item::{self, StoredClaim, number, string},
-    transaction::OPERATION,
+    transaction::{OPERATION, cancellation_reasons},
 };
 use crate::{
     clock::UnixSeconds,
@@ -50,6 +49,34 @@ impl NewAllocation<'_> {
     fn hours(self) -> u32 {
         whole_hours(self.at, self.end())
     }
+
+    /// Returns the sandbox of `candidate` in this allocation.
+    fn of(self, candidate: &Candidate) -> Sandbox {
+        Sandbox {
+            account: Account {
+                sandbox_id: candidate.id.clone(),
+                name: candidate.name.to_string(),
+                external_id: candidate.external_id.to_string(),
+                sfdc_account_id: candidate.sfdc_account_id.as_deref().map(str::to_owned),
+                created_at: None,
+            },
+            inserted_at: None,
+            status: Transition::Allocate.to(),
+            holder: Some(self.holder.clone()),
+            allocated_at: self.at,
+            expires_at: Some(self.end()),
+            is_inherited: false,
+            lab_duration_hours: self.hours(),
+            deletion_requested_at: None,
+            released_by: None,
+            lease: Lease {
+                name_prefix: self.name_prefix.map(ToString::to_string),
+                ..Lease::default()
+            },
+            quarantine: Quarantine::default(),
+            maintenance: Maintenance::default(),
+        }
+    }
 }
 
 /// The stored claim that an allocation expects and replaces.
@@ -63,19 +90,20 @@ pub enum ClaimPrecondition {
     Unreadable,
 }
 
-/// The outcome of an attempt to allocate.
+/// The outcome of an attempt to allocate a candidate.
 #[derive(Debug)]
-pub enum ClaimOutcome {
+pub enum ClaimOutcome<R = StoredClaim> {
     /// The sandbox was allocated.
     Won(Sandbox),
-    /// The stored claim does not meet the precondition. Contains the stored claim.
-    Held(StoredClaim),
-    /// The sandbox is no longer available, or its account changed. Contains the stored sandbox if it exists and is
+    /// Another condition than that of the candidate does not hold. Contains what is stored: of an allocation, the claim
+    /// that does not meet its precondition.
+    Refused(R),
+    /// The candidate is no longer available, or its account changed. Contains the stored sandbox if it exists and is
     /// readable.
     Lost(Option<Sandbox>),
-    /// Another transaction is writing the sandbox. Nothing was written.
+    /// Another transaction is writing the candidate. Nothing was written.
     Contended,
-    /// Another transaction is writing the claim. Nothing was written.
+    /// Another transaction is writing another item of this one, such as the claim. Nothing was written.
     Conflict,
     /// The database throttles, or still executes an earlier attempt of the same call.
     Busy,
@@ -94,65 +122,44 @@ impl Slot<'_> {
         allocation: NewAllocation<'_>,
         precondition: &ClaimPrecondition,
     ) -> Result<ClaimOutcome, StoreError> {
+        let claim = self
+            .store
+            .write_claim(candidate, allocation, precondition)
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let claim = TransactWriteItem::builder().put(claim).build();
+        self.attempt(candidate, allocation, vec![claim], |reasons| {
+            let [claim] = reasons else { return None };
+            is_failed_check(claim).then(|| StoredClaim::read(claim.item().cloned()))
+        })
+        .await
+    }
+
+    /// Executes the transaction that allocates `candidate` and does `others`. `refusal` reads the reasons of `others`,
+    /// in their order, if one of the conditions does not hold; `None` if it is not one of theirs.
+    async fn attempt<R>(
+        self,
+        candidate: &Candidate,
+        allocation: NewAllocation<'_>,
+        others: Vec<TransactWriteItem>,
+        refusal: impl FnOnce(&[CancellationReason]) -> Option<R>,
+    ) -> Result<ClaimOutcome<R>, StoreError> {
         let store = self.store;
         let allocate = store
             .allocate_sandbox(candidate, allocation)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
-        let claim = store
-            .write_claim(candidate, allocation, precondition)
-            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
         let call = store
             .client
             .transact_write_items()
-            .transact_items(TransactWriteItem::builder().update(allocate).build())
-            .transact_items(TransactWriteItem::builder().put(claim).build());
-        match Box::pin(call.send()).await {
-            Ok(_) => Ok(ClaimOutcome::Won(Sandbox {
-                account: Account {
-                    sandbox_id: candidate.id.clone(),
-                    name: candidate.name.to_string(),
-                    external_id: candidate.external_id.to_string(),
-                    sfdc_account_id: candidate.sfdc_account_id.as_deref().map(str::to_owned),
-                    created_at: None,
-                },
-                inserted_at: None,
-                status: Transition::Allocate.to(),
-                holder: Some(allocation.holder.clone()),
-                allocated_at: allocation.at,
-                expires_at: Some(allocation.end()),
-                is_inherited: false,
-                lab_duration_hours: allocation.hours(),
-                deletion_requested_at: None,
-                released_by: None,
-                lease: Lease {
-                    name_prefix: allocation.name_prefix.map(ToString::to_string),
-                    ..Lease::default()
-                },
-                quarantine: Quarantine::default(),
-                maintenance: Maintenance::default(),
-            })),
-            Err(SdkError::ServiceError(context)) => match context.err() {
-                TransactWriteItemsError::TransactionCanceledException(cancelled) => store
-                    .read_cancellation(cancelled.cancellation_reasons())
-                    .map_or_else(
-                        || {
-                            Err(StoreError::from_sdk(
-                                OPERATION,
-                                SdkError::ServiceError(context),
-                            ))
-                        },
-                        Ok,
-                    ),
-                TransactWriteItemsError::TransactionInProgressException(_) => {
-                    Ok(ClaimOutcome::Busy)
-                }
-                _ => Err(StoreError::from_sdk(
-                    OPERATION,
-                    SdkError::ServiceError(context),
-                )),
-            },
-            Err(error) => Err(StoreError::from_sdk(OPERATION, error)),
-        }
+            .transact_items(TransactWriteItem::builder().update(allocate).build());
+        let call = others
+            .into_iter()
+            .fold(call, TransactWriteItemsFluentBuilder::transact_items);
+        let Err(error) = Box::pin(call.send()).await else {
+            return Ok(ClaimOutcome::Won(allocation.of(candidate)));
+        };
+        cancellation_reasons(&error)
+            .and_then(|reasons| store.read_cancellation(reasons, refusal))
+            .ok_or_else(|| StoreError::from_sdk(OPERATION, error))
     }
 }
 
@@ -235,25 +242,30 @@ impl PoolStore {
         .build()
     }
 
-    /// Converts the reasons of a cancelled transaction; `None` if one of them is neither a race nor transient.
-    fn read_cancellation(&self, reasons: &[CancellationReason]) -> Option<ClaimOutcome> {
-        let [sandbox, claim] = reasons else {
-            return None;
+    /// Converts the reasons of a cancelled transaction, none if an earlier attempt of the same call is in progress.
+    /// `None` if one of them is neither a race nor transient.
+    fn read_cancellation<R>(
+        &self,
+        reasons: &[CancellationReason],
+        refusal: impl FnOnce(&[CancellationReason]) -> Option<R>,
+    ) -> Option<ClaimOutcome<R>> {
+        let Some((candidate, others)) = reasons.split_first() else {
+            return Some(ClaimOutcome::Busy);
         };
-        if is_failed_check(claim) {
-            return Some(ClaimOutcome::Held(StoredClaim::read(claim.item().cloned())));
+        if let Some(refusal) = refusal(others) {
+            return Some(ClaimOutcome::Refused(refusal));
         }
-        if is_failed_check(sandbox) {
+        if is_failed_check(candidate) {
             return Some(ClaimOutcome::Lost(
-                sandbox.item().and_then(|item| self.read_or_skip(item)),
+                candidate.item().and_then(|item| self.read_or_skip(item)),
             ));
         }
         let is_conflict =
             |reason: &CancellationReason| reason.code() == Some("TransactionConflict");
         reasons.iter().all(is_transient_reason).then(|| {
-            if is_conflict(sandbox) {
+            if is_conflict(candidate) {
                 ClaimOutcome::Contended
-            } else if is_conflict(claim) {
+            } else if others.iter().any(is_conflict) {
                 ClaimOutcome::Conflict
             } else {
                 ClaimOutcome::Busy

@@ -110,8 +110,7 @@ async fn second(stage: Stage) -> Outcome {
     let claim = stage
         .claim(&account("second"), "play", &ClaimPrecondition::New)
         .await;
-    let is_held =
-        matches!(&claim, ClaimOutcome::Held(StoredClaim::Readable(to)) if to.sandbox_id == "first");
+    let is_held = matches!(&claim, ClaimOutcome::Refused(StoredClaim::Readable(to)) if to.sandbox_id == "first");
     must(is_held, &format!("{claim:?}"))
 }
 
@@ -125,7 +124,10 @@ async fn leftover(stage: Stage) -> Outcome {
     let won = stage.claim(&account("second"), "play", &left).await;
     must(matches!(won, ClaimOutcome::Won(_)), &format!("{won:?}"))?;
     let late = stage.claim(&account("third"), "play", &left).await;
-    must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))
+    must(
+        matches!(late, ClaimOutcome::Refused(_)),
+        &format!("{late:?}"),
+    )
 }
 
 /// Returns the key of the only claim.
@@ -142,7 +144,10 @@ async fn readable(stage: Stage) -> Outcome {
     let late = stage
         .claim(&account("second"), "play", &ClaimPrecondition::Unreadable)
         .await;
-    must(matches!(late, ClaimOutcome::Held(_)), &format!("{late:?}"))?;
+    must(
+        matches!(late, ClaimOutcome::Refused(_)),
+        &format!("{late:?}"),
+    )?;
     let key = claim_key(&stage).await;
     stage.rewrite_companion(key, &[("sandbox_id", None)]).await;
     let won = stage
@@ -157,7 +162,7 @@ async fn gone(stage: Stage) -> Outcome {
         .claim(&account("first"), "play", &ClaimPrecondition::Unreadable)
         .await;
     must(
-        matches!(claim, ClaimOutcome::Held(StoredClaim::None)),
+        matches!(claim, ClaimOutcome::Refused(StoredClaim::None)),
         &format!("{claim:?}"),
     )
 }
