@@ -35,7 +35,10 @@ pub use self::{
     },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
     pause::{Activity, InvalidEnd, LONGEST_PAUSE, Pause, Pauses, check_end},
-    policy::{LabTerms, Policy, Replaced},
+    policy::{
+        AdminUser, LabEntry, LabTerms, MAX_POLICY_BYTES, Policy, PolicyChange, PolicyDocument,
+        PolicyFault, PolicyFaults, PoolCreation, PoolEntry, Replaced, StatedTerms,
+    },
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },

@@ -1,0 +1,103 @@
+//! The difference between two policy documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{document::PolicyDocument, path::key};
+
+/// A value that two documents do not have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyChange {
+    /// The path of the value. Labs and pools are named by their ids and prefixes: `lab[cloud-101].max_held`.
+    pub path: String,
+    /// The value before; `None` if there was none.
+    pub before: Option<Value>,
+    /// The value after; `None` if there is none.
+    pub after: Option<Value>,
+}
+
+impl PolicyDocument {
+    /// Returns the changes from one document to another, in the order of their paths: none if the documents are equal but
+    /// for the order of labs and pools. A new or removed lab or pool is one change.
+    #[must_use]
+    pub fn difference(before: &Self, after: &Self) -> Vec<PolicyChange> {
+        let mut changes = Vec::new();
+        let defaults = (json(&before.defaults), json(&after.defaults));
+        compare("defaults", defaults.0, defaults.1, &mut changes);
+        compare_entries(
+            "lab",
+            (&before.lab, &after.lab),
+            |lab| lab.id.as_str(),
+            &mut changes,
+        );
+        compare_entries(
+            "pool",
+            (&before.pool, &after.pool),
+            |pool| pool.name_prefix.as_str(),
+            &mut changes,
+        );
+        changes
+    }
+}
+
+/// Compares the entries of two lists that have the same name.
+fn compare_entries<T: PartialEq + Serialize>(
+    list: &str,
+    (before, after): (&[T], &[T]),
+    name_of: fn(&T) -> &str,
+    changes: &mut Vec<PolicyChange>,
+) {
+    let mut pairs: BTreeMap<&str, (Option<&T>, Option<&T>)> = BTreeMap::new();
+    for entry in before {
+        pairs.entry(name_of(entry)).or_default().0 = Some(entry);
+    }
+    for entry in after {
+        pairs.entry(name_of(entry)).or_default().1 = Some(entry);
+    }
+    for (name, (before, after)) in pairs {
+        if before != after {
+            let path = format!("{list}[{name}]");
+            compare(&path, before.and_then(json), after.and_then(json), changes);
+        }
+    }
+}
+
+/// Compares two values, and objects field by field.
+fn compare(
+    path: &str,
+    before: Option<Value>,
+    after: Option<Value>,
+    changes: &mut Vec<PolicyChange>,
+) {
+    match (before, after) {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
+            compare_objects(path, before, after, changes);
+        }
+        (before, after) if before != after => changes.push(PolicyChange {
+            path: path.to_owned(),
+            before,
+            after,
+        }),
+        _ => {}
+    }
+}
+
+fn compare_objects(
+    path: &str,
+    mut before: Map<String, Value>,
+    mut after: Map<String, Value>,
+    changes: &mut Vec<PolicyChange>,
+) {
+    let names: BTreeSet<String> = before.keys().chain(after.keys()).cloned().collect();
+    for name in names {
+        let path = format!("{path}.{}", key(&name));
+        compare(&path, before.remove(&name), after.remove(&name), changes);
+    }
+}
+
+/// Returns a part of a document as JSON, which all of them are.
+fn json(part: &impl Serialize) -> Option<Value> {
+    serde_json::to_value(part).ok()
+}
