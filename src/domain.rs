@@ -30,8 +30,8 @@ pub use self::{
     job::{JobName, JobState, RunId, RunRecord, RunState},
     lease::Lease,
     lease_terms::{
-        FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_DURATION, SHORTEST_LAB_DURATION_HOURS,
-        lab_duration, whole_hours,
+        FASTAPI_LAB_DURATION_HOURS, LONGEST_DURATION, LeaseTerms, SHORTEST_DURATION, lab_duration,
+        whole_hours,
     },
     niosxaas::{NiosxaasOutcome, NiosxaasRecord, NiosxaasVerdict},
     pause::{Activity, InvalidEnd, LONGEST_PAUSE, Pause, Pauses, check_end},

@@ -67,7 +67,7 @@ pub use self::{
     pauses::StoredPauses,
     read::{AvailablePage, PageSize},
     retire::Release,
-    scan::{SandboxPage, Selection, UnreadableSandbox},
+    scan::{Overdue, SandboxPage, Selection, UnreadableSandbox},
     table::{Creation, TableDifference},
     tokens::{StoredToken, TokenCreation, TokenFingerprint, UnreadableToken},
     unreadable::UnreadableItem,

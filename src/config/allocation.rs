@@ -6,12 +6,12 @@ use super::reader::Reader;
 use crate::{
     backoff::BackoffConfig,
     broker::AllocationConfig,
-    domain::{FASTAPI_LAB_DURATION_HOURS, LeaseTerms, SHORTEST_LAB_DURATION_HOURS},
+    domain::{FASTAPI_LAB_DURATION_HOURS, LeaseTerms},
 };
 
 pub(super) fn read_terms(reader: &mut Reader<'_>) -> LeaseTerms {
     const LAB_DURATION: &str = "LAB_DURATION_HOURS";
-    let lab_duration_hours = reader.number(LAB_DURATION, 4, SHORTEST_LAB_DURATION_HOURS..=720);
+    let lab_duration_hours = reader.number(LAB_DURATION, 4, 1..=720);
     let is_set = reader.raw(LAB_DURATION).is_some();
     LeaseTerms {
         lab_duration_hours,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::clock::UnixSeconds;
 
-/// The shortest `LAB_DURATION_HOURS`.
-pub const SHORTEST_LAB_DURATION_HOURS: u32 = 1;
-
 /// The shortest duration that an allocation can have.
 pub const SHORTEST_DURATION: Duration = Duration::from_mins(1);
+
+/// The longest duration that an allocation can have.
+pub const LONGEST_DURATION: Duration = Duration::from_hours(30 * 24);
 
 /// The duration of the FastAPI service's allocations, in hours, where its `LAB_DURATION_HOURS` is not set.
 pub const FASTAPI_LAB_DURATION_HOURS: u32 = 48;

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        AuditAction, AuditRecord, AuditTarget, Author, Candidate, JobName, Quarantine,
-        SHORTEST_LAB_DURATION_HOURS, Sandbox, Status, lab_duration,
+        AuditAction, AuditRecord, AuditTarget, Author, Candidate, JobName, Quarantine, Sandbox,
+        Status,
     },
     store::{ASSUMED_DURATION, Change, StoreError},
     telemetry::metrics::Metrics,
@@ -114,30 +114,24 @@ impl Job for ExpiryJob {
         JobName::AutoExpire
     }
 
-    /// The query is a range of allocation times, so it leaves out only the allocations that cannot be over with
-    /// any duration.
     async fn run_once(&self, run: &Run<ExpiryReport>) -> Result<ExpiryReport, JobError> {
         let began = Instant::now();
         let context = run.context();
         let terms = context.terms;
         let now = context.clock.now();
-        let latest = now - lab_duration(SHORTEST_LAB_DURATION_HOURS) - terms.grace;
-        let allocated = context.store.allocated_until(latest).await?;
-        let inherited = allocated.sandboxes.iter();
-        let inherited = inherited.filter(|sandbox| sandbox.is_inherited).count();
-        if inherited > 0 && terms.is_inherited_duration_assumed() {
-            let hours = terms.inherited_hours;
+        let found = context.store.overdue(now, terms.grace).await?;
+        if found.inherited > 0 && terms.is_inherited_duration_assumed() {
+            let (inherited, hours) = (found.inherited, terms.inherited_hours);
             tracing::warn!(inherited, hours, "{ASSUMED_DURATION}");
         }
-        let overdue: Vec<_> = allocated
+        let overdue: Vec<_> = found
             .sandboxes
             .into_iter()
-            .filter(|sandbox| sandbox.is_overdue(now, terms.grace))
             .map(|sandbox| Change::Expire(Box::new(sandbox)))
             .collect();
         let mut report = ExpiryReport {
             due: overdue.len(),
-            unreadable: allocated.unreadable,
+            unreadable: found.unreadable,
             ..ExpiryReport::default()
         };
         if !self.force

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{MAX_CLOCK_SKEW, UnixSeconds},
-    domain::{NiosxaasRecord, Sandbox, Status},
+    domain::{NiosxaasRecord, SHORTEST_DURATION, Sandbox, Status},
 };
 
 /// One page of the tables.
@@ -44,6 +44,17 @@ pub struct Selection {
     /// The sandboxes.
     pub sandboxes: Vec<Sandbox>,
     /// The number of unreadable items among those selected.
+    pub unreadable: usize,
+}
+
+/// The overdue allocations.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    /// Their sandboxes.
+    pub sandboxes: Vec<Sandbox>,
+    /// The number of inherited allocations that were read, overdue or not.
+    pub inherited: usize,
+    /// The number of unreadable items among those read.
     pub unreadable: usize,
 }
 
@@ -148,16 +159,29 @@ impl PoolStore {
         self.select(query).await
     }
 
-    /// Reads every allocation that started at `latest` or before. The key condition excludes all other sandboxes.
+    /// Reads every allocation that is overdue at `now`. The key condition excludes only those that cannot be over with
+    /// any duration, because the end is no key of the index; the others are dropped page by page.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn allocated_until(&self, latest: UnixSeconds) -> Result<Selection, StoreError> {
+    pub async fn overdue(&self, now: UnixSeconds, grace: Duration) -> Result<Overdue, StoreError> {
+        let latest = now - SHORTEST_DURATION - grace;
         let query = self
             .by_status(Status::Allocated)
             .key_condition_expression("#status = :status AND allocated_at <= :latest")
             .expression_attribute_values(":latest", number(latest.0));
-        self.select(query).await
+        let mut overdue = Overdue::default();
+        self.for_each(query, |item| match self.read_or_skip(&item) {
+            Some(sandbox) => {
+                overdue.inherited += usize::from(sandbox.is_inherited);
+                if sandbox.is_overdue(now, grace) {
+                    overdue.sandboxes.push(sandbox);
+                }
+            }
+            None => overdue.unreadable += 1,
+        })
+        .await?;
+        Ok(overdue)
     }
 
     /// Reads every sandbox in a status.
@@ -216,12 +240,26 @@ impl PoolStore {
         query: QueryFluentBuilder,
         read: impl Fn(Item) -> Option<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut pages = self.reads.pages("Query", query.into_paginator().send());
         let mut all = Vec::new();
-        while let Some(page) = pages.try_next().await? {
-            all.extend(page.items.unwrap_or_default().into_iter().filter_map(&read));
-        }
+        self.for_each(query, |item| all.extend(read(item))).await?;
         Ok(all)
+    }
+
+    /// Calls `visit` with each item of a query.
+    async fn for_each(
+        &self,
+        query: QueryFluentBuilder,
+        visit: impl FnMut(Item),
+    ) -> Result<(), StoreError> {
+        let mut pages = self.reads.pages("Query", query.into_paginator().send());
+        let mut visit = visit;
+        while let Some(page) = pages.try_next().await? {
+            page.items
+                .unwrap_or_default()
+                .into_iter()
+                .for_each(&mut visit);
+        }
+        Ok(())
     }
 }
 
