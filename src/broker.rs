@@ -39,7 +39,10 @@ use self::{pauses::PauseWatch, policy::PolicyWatch, refresher::CandidateRefreshe
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
-    domain::{ActionRefusal, Bounds, CallerId, LeaseTerms, Principal, Reason, Sandbox, SandboxId},
+    domain::{
+        ActionRefusal, Bounds, CallerId, LeaseTerms, OutOfBounds, Principal, Reason, Sandbox,
+        SandboxId,
+    },
     store::{PoolStore, Release, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -82,6 +85,9 @@ pub enum BrokerError {
     /// The sandbox is outside of the bounds of the principal.
     #[error("the token is not valid for the lab or the name of the sandbox")]
     NotAllowed,
+    /// The allocation would be outside of the bounds of the principal.
+    #[error("the token is not valid for the lab or the name prefix of the request")]
+    OutOfBounds(OutOfBounds),
     /// The allocation and its grace period are over.
     #[error("the allocation has expired")]
     Expired {
@@ -142,6 +148,17 @@ impl Broker {
             clock,
             metrics,
         }
+    }
+
+    /// Returns the latest end that extensions by its holder can give an allocation under the policy in force; `None` if
+    /// the sandbox is not allocated.
+    #[must_use]
+    pub fn latest_end(&self, sandbox: &Sandbox) -> Option<UnixSeconds> {
+        let lab = sandbox
+            .holder
+            .as_ref()
+            .and_then(|holder| holder.lab.as_ref());
+        sandbox.latest_end(self.policy.current().terms_of(lab).max_duration)
     }
 
     /// Returns the activities that operators have stopped.

@@ -42,7 +42,7 @@ pub use self::{
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
-    principal::{Bounds, IssuedToken, Principal, Role, Roles},
+    principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{

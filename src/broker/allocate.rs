@@ -1,6 +1,6 @@
 //! Allocation, and the resolution of claims.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -18,9 +18,11 @@ use crate::{
 pub struct AllocateRequest {
     /// The caller, its idempotency key and its lab.
     pub holder: Holder,
-    /// The beginning of the sandbox's name.
+    /// The beginning of the sandbox's name; that of the lab if there is none.
     pub prefix: Option<NamePrefix>,
-    /// The bounds of the caller's principal, which the lab and the prefix are within.
+    /// The duration; that of the lab if there is none, and at most the lab's maximum.
+    pub duration: Option<Duration>,
+    /// The bounds of the caller's principal.
     pub bounds: Arc<Bounds>,
 }
 
@@ -59,6 +61,7 @@ struct AllocationAttempts<'a> {
     holder: &'a Holder,
     prefix: Option<&'a NamePrefix>,
     terms: &'a LabTerms,
+    wanted: Option<Duration>,
     precondition: ClaimPrecondition,
 }
 
@@ -78,7 +81,7 @@ impl Acquisition for AllocationAttempts<'_> {
             holder: self.holder,
             name_prefix: self.prefix,
             at: self.broker.clock.now(),
-            duration: self.terms.duration(None),
+            duration: self.terms.duration(self.wanted),
             grace: self.broker.terms.grace,
         };
         slot.claim(candidate, allocation, &self.precondition).await
@@ -110,9 +113,9 @@ impl Broker {
     /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
     ///
     /// # Errors
-    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::NotAllowed`] if the caller already holds one
-    /// outside of its bounds, [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller may hold a
-    /// sandbox nevertheless; repeating the request returns it.
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::OutOfBounds`], [`BrokerError::NotAllowed`] if
+    /// the caller already holds one outside of its bounds, [`BrokerError::Contended`], [`BrokerError::Store`]. After the
+    /// last two the caller may hold a sandbox nevertheless; repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let began = Instant::now();
         let progress = Progress::default();
@@ -128,7 +131,7 @@ impl Broker {
             }
             Err(BrokerError::NoSandboxes) => "no_sandboxes",
             Err(BrokerError::Paused { .. }) => "paused",
-            Err(BrokerError::NotAllowed) => "lab_not_allowed",
+            Err(BrokerError::NotAllowed | BrokerError::OutOfBounds(_)) => "lab_not_allowed",
             Err(_) => "error",
         };
         self.metrics.allocate.with_label_values(&[outcome]).inc();
@@ -144,14 +147,18 @@ impl Broker {
         request: &AllocateRequest,
         progress: &Progress,
     ) -> Result<Allocation, BrokerError> {
-        let AllocateRequest { holder, prefix, .. } = request;
-        let terms = self.policy.current().terms_of(holder.lab.as_ref());
-        let prefix = prefix.as_ref().or(terms.name_prefix.as_ref());
+        let holder = &request.holder;
+        let lab = holder.lab.as_ref();
+        let terms = self.policy.current().terms_of(lab);
+        let (requested, of_lab) = (request.prefix.as_ref(), terms.name_prefix.as_ref());
+        let prefix = request.bounds.prefix_within(lab, requested, of_lab);
+        let prefix = prefix.map_err(BrokerError::OutOfBounds)?;
         let allocation = AllocationAttempts {
             broker: self,
             holder,
             prefix,
             terms: &terms,
+            wanted: request.duration,
             precondition: ClaimPrecondition::New,
         };
         Box::pin(self.acquire(allocation, progress)).await

@@ -116,12 +116,27 @@ impl From<Role> for Roles {
     }
 }
 
+/// Why an allocation is outside of the bounds of its principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutOfBounds {
+    /// The principal is bound to labs, and the request names none.
+    NoLab,
+    /// The request names another lab.
+    OtherLab,
+    /// The principal is bound to name prefixes, and neither the request nor the policy of its lab names one.
+    NoPrefix,
+    /// The request names another prefix.
+    OtherPrefix,
+    /// The request names no prefix, and that of its lab in the policy is another one.
+    PrefixOfLab(NamePrefix),
+}
+
 /// The labs and name prefixes that a track principal is bound to. An empty list binds to none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The labs that it may allocate for.
     pub labs: Vec<String>,
-    /// Beginnings of the name prefixes that it may request.
+    /// Beginnings of the name prefixes that its allocations may have.
     pub name_prefixes: Vec<String>,
 }
 
@@ -139,11 +154,35 @@ impl Bounds {
             || lab.is_some_and(|lab| self.labs.iter().any(|allowed| allowed == lab.as_str()))
     }
 
-    /// Returns whether an allocation may request `prefix`.
+    /// Returns whether an allocation may have `prefix`.
     #[must_use]
     pub fn allow_prefix(&self, prefix: Option<&NamePrefix>) -> bool {
         self.name_prefixes.is_empty()
             || prefix.is_some_and(|prefix| self.allow_name(prefix.as_str()))
+    }
+
+    /// Returns the name prefix of an allocation: the `requested` one, or else that of its lab.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`] if the lab or that prefix is outside of the bounds.
+    pub fn prefix_within<'a>(
+        &self,
+        lab: Option<&LabId>,
+        requested: Option<&'a NamePrefix>,
+        of_lab: Option<&'a NamePrefix>,
+    ) -> Result<Option<&'a NamePrefix>, OutOfBounds> {
+        if !self.allow_lab(lab) {
+            return Err(lab.map_or(OutOfBounds::NoLab, |_| OutOfBounds::OtherLab));
+        }
+        let prefix = requested.or(of_lab);
+        if self.allow_prefix(prefix) {
+            return Ok(prefix);
+        }
+        Err(match (requested, of_lab) {
+            (Some(_), _) => OutOfBounds::OtherPrefix,
+            (None, Some(of_lab)) => OutOfBounds::PrefixOfLab(of_lab.clone()),
+            (None, None) => OutOfBounds::NoPrefix,
+        })
     }
 
     fn allow_name(&self, name: &str) -> bool {
@@ -253,8 +292,36 @@ mod tests {
         assert!(!both.allow_prefix(Some(&prefix("lab"))));
         assert!(!both.allow_prefix(None));
         let none = Bounds::default();
+        assert_eq!(none.prefix_within(None, None, None), Ok(None));
         assert!(none.allow_lab(None) && none.allow_prefix(None));
         assert!(bounds(&["a"], &[]).allow_prefix(None));
         assert!(bounds(&[], &["a"]).allow_lab(None));
+    }
+
+    #[test]
+    fn prefix_of_the_request_counts_and_else_that_of_the_lab() {
+        let lab = LabId::parse("one").unwrap();
+        let bounds = Bounds {
+            labs: vec!["one".to_owned()],
+            name_prefixes: vec!["lab-".to_owned()],
+        };
+        let prefix = |text| NamePrefix::parse(text).unwrap();
+        let (inside, outside) = (prefix("lab-a"), prefix("other"));
+        let within = |requested, of_lab| bounds.prefix_within(Some(&lab), requested, of_lab);
+        assert_eq!(within(Some(&inside), Some(&outside)), Ok(Some(&inside)));
+        assert_eq!(within(None, Some(&inside)), Ok(Some(&inside)));
+        assert_eq!(
+            within(Some(&outside), Some(&inside)),
+            Err(OutOfBounds::OtherPrefix)
+        );
+        assert_eq!(
+            within(None, Some(&outside)),
+            Err(OutOfBounds::PrefixOfLab(outside.clone()))
+        );
+        assert_eq!(within(None, None), Err(OutOfBounds::NoPrefix));
+        let of_lab = |lab| bounds.prefix_within(lab, Some(&inside), None);
+        assert_eq!(of_lab(None), Err(OutOfBounds::NoLab));
+        let other = LabId::parse("two").unwrap();
+        assert_eq!(of_lab(Some(&other)), Err(OutOfBounds::OtherLab));
     }
 }

@@ -146,6 +146,15 @@ impl Sandbox {
             .is_some_and(|holder| &holder.caller == caller && &holder.key == key)
     }
 
+    /// Returns the latest end that extensions by the holder can give the allocation, where `longest` is the longest
+    /// duration; `None` if the sandbox is not allocated. An end that an operator has set may be later.
+    #[must_use]
+    pub fn latest_end(&self, longest: Duration) -> Option<UnixSeconds> {
+        let is_allocated = self.status == Status::Allocated;
+        let end = self.expires_at.filter(|_| is_allocated)?;
+        Some(end.max(self.allocated_at + longest))
+    }
+
     /// Returns whether the allocation and its grace period are over at `now`. A sandbox that was never allocated counts
     /// as overdue.
     #[must_use]

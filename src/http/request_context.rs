@@ -9,6 +9,7 @@ use axum::http::HeaderValue;
 
 use super::base_path;
 use crate::{
+    clock::UnixSeconds,
     domain::{CallerId, LabId, SandboxId},
     shared::lock,
 };
@@ -36,6 +37,8 @@ pub(super) struct Notes {
     pub lab: Option<LabId>,
     /// The sandbox of the request.
     pub sandbox: Option<SandboxId>,
+    /// The duration of the allocation that the request made, in minutes.
+    pub duration_minutes: Option<i64>,
 }
 
 /// The outcome of a request as one word: an extension of the response, read by the request log.
@@ -94,6 +97,11 @@ pub(super) fn note_lab(lab: &LabId) {
 /// Adds the sandbox to the log event of the current request.
 pub(super) fn note_sandbox(sandbox: &SandboxId) {
     note(|notes| notes.sandbox = Some(sandbox.clone()));
+}
+
+/// Adds the duration of a new allocation to the log event of the current request.
+pub(super) fn note_duration(start: UnixSeconds, end: UnixSeconds) {
+    note(|notes| notes.duration_minutes = Some(end.0.saturating_sub(start.0) / 60));
 }
 
 /// The id of the current request; empty outside of a request.

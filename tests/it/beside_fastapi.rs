@@ -68,6 +68,10 @@ async fn used(pool: &Pool) -> (TestBroker, Simulator) {
     for caller in ["one", "two"] {
         assert_eq!(broker.client.allocate(caller).await.status, 201);
     }
+    let short = broker.client.allocation("short");
+    let short = short.header("X-Sandbox-Name-Prefix", "lab-");
+    let short = short.body("{\"duration_minutes\": 10}");
+    assert_eq!(broker.client.send(short).await.status, 201);
     broker.client.job("auto-expire").await;
     broker.client.plain("/metrics").await;
     (broker, simulator)

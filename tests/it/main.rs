@@ -48,6 +48,7 @@ mod single_sign_on;
 mod support;
 mod sync;
 mod tables;
+mod terms;
 mod timeouts;
 mod together;
 mod tokens;

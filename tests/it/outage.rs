@@ -22,6 +22,10 @@ async fn new_allocation_is_one_call_and_a_replay_at_most_two() {
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
     let fresh = without_refresh(proxy.take_calls());
     assert_eq!(fresh, [("TransactWriteItems".to_owned(), 1)].into());
+    let with_terms = broker.client.allocation("play-2");
+    let with_terms = with_terms.body("{\"duration_minutes\": 5}");
+    assert_eq!(broker.client.send(with_terms).await.status, 201);
+    assert_eq!(without_refresh(proxy.take_calls()), fresh);
     let replay = broker.client.allocate("play-1").await;
     assert_eq!(replay.status, 200);
     let calls = without_refresh(proxy.take_calls());

@@ -1,20 +1,25 @@
 //! `POST /allocate`.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use axum::{
     Extension, Json,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{error_responses::error_set, extract::AllocateHeaders};
+use super::{
+    error_responses::error_set,
+    extract::{AllocateHeaders, read_body, read_json},
+};
 use crate::{
-    broker::Allocation,
+    broker::{AllocateRequest, Allocation},
     clock::UnixSeconds,
-    domain::Sandbox,
+    domain::{LONGEST_DURATION, SHORTEST_DURATION, Sandbox},
     http::{
         AppState,
         error::ApiError,
@@ -24,13 +29,66 @@ use crate::{
 
 error_set! {
     /// The errors of an allocation.
-    AllocateErrors: MissingHeader, InvalidHeader, LabNotAllowed, NoSandboxesAvailable, AllocationsPaused, PoolContended,
-    StoreUnavailable
+    AllocateErrors: MissingHeader, InvalidHeader, InvalidBody, LabNotAllowed, NoSandboxesAvailable, AllocationsPaused,
+    PoolContended, StoreUnavailable
 }
+
+/// The field without which a body is ignored: clients of the FastAPI service, which ignored every body, send any.
+const DURATION_FIELD: &[u8] = b"duration_minutes";
+/// The durations that an allocation can ask for, in minutes.
+const MINUTES: RangeInclusive<u64> =
+    SHORTEST_DURATION.as_secs() / 60..=LONGEST_DURATION.as_secs() / 60;
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(allocate))
+}
+
+/// The terms that an allocation asks for.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "duration_minutes": 90 }))]
+pub(super) struct TermsBody {
+    /// The duration in minutes, 1 to 43200, which is 30 days. Above the maximum of the lab it is that maximum; without it,
+    /// it is the duration of the lab.
+    #[serde(default)]
+    #[schema(required = false, minimum = 1, maximum = 43200)]
+    duration_minutes: Option<u64>,
+}
+
+/// The duration that the body asks for. A body that does not contain [`DURATION_FIELD`] is ignored, any other one is read
+/// strictly.
+#[derive(Clone, Copy, Debug)]
+struct WantedDuration(Option<Duration>);
+
+impl WantedDuration {
+    fn of_body(body: &[u8]) -> Result<Self, ApiError> {
+        let mut parts = body.windows(DURATION_FIELD.len());
+        if !parts.any(|part| part == DURATION_FIELD) {
+            return Ok(Self(None));
+        }
+        let (least, most) = (MINUTES.start(), MINUTES.end());
+        let invalid = |fault: &str| {
+            ApiError::invalid_body(format_args!(
+                "{fault}; send {{\"duration_minutes\": 90}} with a whole number from {least} to {most}, or no body"
+            ))
+        };
+        let TermsBody { duration_minutes } = read_json(body).map_err(|fault| invalid(&fault))?;
+        match duration_minutes {
+            Some(minutes) if !MINUTES.contains(&minutes) => {
+                Err(invalid(&format!("duration_minutes is {minutes}")))
+            }
+            minutes => Ok(Self(minutes.map(Duration::from_mins))),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for WantedDuration {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Self::of_body(&read_body(request, state).await?)
+    }
 }
 
 /// A sandbox allocated to the caller.
@@ -73,11 +131,15 @@ impl From<Sandbox> for AllocationBody {
 /// Allocates a sandbox to the caller, or returns the one that the caller already holds under the same key. A retry is
 /// therefore safe, whether or not the first request succeeded. While an operator has paused allocations, only such a
 /// retry gets a sandbox.
+///
+/// The duration is that of the body, which may be absent, or else that of the lab. A repeated request does not change it. A
+/// body without the text `duration_minutes` is ignored, whatever it contains.
 #[utoipa::path(
     post,
     path = "/allocate",
     tag = "Tracks",
     params(AllocateHeaders),
+    request_body = Option<TermsBody>,
     responses(
         (status = 201, description = "Allocated by this request", body = AllocationBody),
         (status = 200, description = "Allocated by an earlier request with the same caller and key", body = AllocationBody),
@@ -88,12 +150,64 @@ impl From<Sandbox> for AllocationBody {
 async fn allocate(
     State(state): State<AppState>,
     AllocateHeaders(request): AllocateHeaders,
+    WantedDuration(duration): WantedDuration,
 ) -> Result<Response, ApiError> {
+    let request = AllocateRequest {
+        duration,
+        ..request
+    };
     let (status, outcome, sandbox) = match state.broker.allocate(&request).await? {
         Allocation::New(sandbox) => (StatusCode::CREATED, "allocated", sandbox),
         Allocation::Replayed(sandbox) => (StatusCode::OK, "replayed", sandbox),
     };
     request_context::note_sandbox(sandbox.id());
+    if let (StatusCode::CREATED, Some(end)) = (status, sandbox.expires_at) {
+        request_context::note_duration(sandbox.allocated_at, end);
+    }
     let body = AllocationBody::from(sandbox);
     Ok((status, Extension(Outcome(outcome)), Json(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::error::ErrorCode;
+
+    fn wanted(body: &[u8]) -> Result<Option<Duration>, ApiError> {
+        WantedDuration::of_body(body).map(|WantedDuration(duration)| duration)
+    }
+
+    #[test]
+    fn longest_durations_are_accepted() {
+        for (minutes, seconds) in [(1, 60), (90, 5400), (43_200, 30 * 86_400)] {
+            let body = format!(r#"{{"duration_minutes": {minutes}}}"#);
+            let duration = Duration::from_secs(seconds);
+            assert_eq!(wanted(body.as_bytes()).unwrap(), Some(duration));
+        }
+        assert_eq!(wanted(br#"{"duration_minutes": null}"#).unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn body_without_the_field_is_ignored(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let names_it = String::from_utf8_lossy(&body).contains("duration_minutes");
+            prop_assert!(names_it || wanted(&body).unwrap().is_none());
+        }
+
+        #[test]
+        fn body_with_the_field_is_in_range_or_refused(
+            before in "[{\"a: 1,]{0,8}", between in "[\": ]{0,4}", value in "[-0-9.e\"ntrul]{0,6}", after in "[}, \"a]{0,4}"
+        ) {
+            let body = format!("{before}duration_minutes{between}{value}{after}");
+            match wanted(body.as_bytes()) {
+                Ok(Some(duration)) => {
+                    prop_assert!((SHORTEST_DURATION..=LONGEST_DURATION).contains(&duration), "{body}");
+                }
+                Ok(None) => prop_assert!(body.contains("null"), "{body}"),
+                Err(error) => prop_assert_eq!(error.code(), ErrorCode::InvalidBody),
+            }
+        }
+    }
 }

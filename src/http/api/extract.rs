@@ -148,7 +148,7 @@ impl IntoParams for TrackCaller {
     }
 }
 
-/// The allocate request of a caller.
+/// The allocate request of a caller, as far as its headers say it.
 #[derive(Clone, Debug)]
 pub(crate) struct AllocateHeaders(pub AllocateRequest);
 
@@ -165,38 +165,13 @@ impl<S: Sync> FromRequestParts<S> for AllocateHeaders {
             request_context::note_lab(lab);
         }
         let prefix = optional::<NamePrefix>(headers, PREFIX)?;
-        check_bounds(&bounds, lab.as_ref(), prefix.as_ref())?;
         Ok(Self(AllocateRequest {
             holder: Holder { caller, key, lab },
             prefix,
+            duration: None,
             bounds,
         }))
     }
-}
-
-/// Requires that an allocation is within the bounds of its token.
-fn check_bounds(
-    bounds: &Bounds,
-    lab: Option<&LabId>,
-    prefix: Option<&NamePrefix>,
-) -> Result<(), ApiError> {
-    let (bound_to, header, is_sent) = if !bounds.allow_lab(lab) {
-        ("labs", LAB, lab.is_some())
-    } else if !bounds.allow_prefix(prefix) {
-        ("name prefixes", PREFIX, prefix.is_some())
-    } else {
-        return Ok(());
-    };
-    let fault = if is_sent {
-        "names another one"
-    } else {
-        "is missing"
-    };
-    let message = format!(
-        "The token is bound to {bound_to}, and the header {header} {fault}; use the token of the lab, or correct the \
-         header."
-    );
-    Err(ApiError::new(ErrorCode::LabNotAllowed, message))
 }
 
 impl IntoParams for AllocateHeaders {
@@ -289,20 +264,33 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let body = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| ApiError::invalid_body(rejection.body_text()))?;
+        let body = read_body(request, state).await?;
         if body.is_empty() {
             return Err(ApiError::invalid_body("it is empty; send a JSON object"));
         }
-        let Json(body) = Json::from_bytes(&body).map_err(|rejection| {
-            let text = rejection.body_text();
-            // Without the constant beginning of the library's text.
-            let fault = text.split_once(": ").map_or(&*text, |(_, fault)| fault);
-            ApiError::invalid_body(fault)
-        })?;
-        Ok(Self(body))
+        read_json(&body).map(Self).map_err(ApiError::invalid_body)
     }
+}
+
+/// Reads the body, whatever it is.
+pub(super) async fn read_body<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| ApiError::invalid_body(rejection.body_text()))
+}
+
+/// Reads a value from JSON, or returns the fault.
+pub(super) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let Json(value) = Json::from_bytes(body).map_err(|rejection| {
+        let text = rejection.body_text();
+        // Without the constant beginning of the library's text.
+        text.split_once(": ")
+            .map_or_else(|| text.clone(), |(_, fault)| fault.to_owned())
+    })?;
+    Ok(value)
 }
 
 #[cfg(test)]

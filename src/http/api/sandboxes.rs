@@ -10,8 +10,9 @@ use super::{
     extract::{SandboxPath, TrackCaller},
 };
 use crate::{
+    broker::Broker,
     clock::UnixSeconds,
-    domain::{Principal, Sandbox, Status},
+    domain::{Principal, Sandbox, SandboxId, Status},
     http::{AppState, error::ApiError},
 };
 
@@ -43,7 +44,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     "sandbox_id": "2009521", "name": "lab-adventure-0087",
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "allocated",
     "allocated_to_track": "play-7f3a91", "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400,
-    "track_name": "cloud-security-101", "sfdc_account_id": null
+    "max_expires_at": 1_774_028_800, "extensions": 0, "track_name": "cloud-security-101", "sfdc_account_id": null,
+    "replaces": null, "replaced_by": null
 }))]
 pub(crate) struct SandboxBody {
     /// The id of the sandbox.
@@ -60,19 +62,33 @@ pub(crate) struct SandboxBody {
     pub allocated_at: UnixSeconds,
     /// When the allocation ends, in Unix seconds.
     pub expires_at: Option<UnixSeconds>,
+    /// The latest end that extensions by the caller can reach, in Unix seconds; null unless it is allocated.
+    pub max_expires_at: Option<UnixSeconds>,
+    /// How often the end of the allocation was moved to a later time.
+    pub extensions: u32,
     /// The lab of the caller.
     pub track_name: Option<String>,
     /// The Salesforce account, if CSP has one.
     pub sfdc_account_id: Option<String>,
+    /// The sandbox that the caller had before, which this one replaced.
+    pub replaces: Option<String>,
+    /// The sandbox that the caller received in place of this one.
+    pub replaced_by: Option<String>,
 }
 
-impl From<Sandbox> for SandboxBody {
-    fn from(sandbox: Sandbox) -> Self {
+impl SandboxBody {
+    fn new(sandbox: Sandbox, broker: &Broker) -> Self {
+        let max_expires_at = broker.latest_end(&sandbox);
+        let id = |id: Option<SandboxId>| id.map(|id| id.to_string());
         let (caller, lab) = sandbox
             .holder
             .map_or((None, None), |holder| (Some(holder.caller), holder.lab));
         Self {
             expires_at: sandbox.expires_at,
+            max_expires_at,
+            extensions: sandbox.lease.extensions,
+            replaces: id(sandbox.lease.replaces),
+            replaced_by: id(sandbox.lease.replaced_by),
             sandbox_id: sandbox.account.sandbox_id.to_string(),
             name: sandbox.account.name,
             external_id: sandbox.account.external_id,
@@ -92,7 +108,8 @@ impl From<Sandbox> for SandboxBody {
         "sandbox_id": "2009521", "name": "lab-adventure-0087",
         "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "allocated",
         "allocated_to_track": "play-7f3a91", "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400,
-        "track_name": "cloud-security-101", "sfdc_account_id": null
+        "max_expires_at": 1_774_028_800, "extensions": 0, "track_name": "cloud-security-101", "sfdc_account_id": null,
+        "replaces": null, "replaced_by": null
     }],
     "count": 1
 }))]
@@ -134,7 +151,8 @@ async fn get_sandbox(
     TrackCaller(caller, bounds): TrackCaller,
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<SandboxBody>, ApiError> {
-    Ok(Json(state.broker.get(&id, &caller, &bounds).await?.into()))
+    let sandbox = state.broker.get(&id, &caller, &bounds).await?;
+    Ok(Json(SandboxBody::new(sandbox, &state.broker)))
 }
 
 /// List the caller's sandboxes
@@ -158,7 +176,7 @@ async fn list_sandboxes(
         .held_by(&caller, &bounds)
         .await?
         .into_iter()
-        .map(Into::into)
+        .map(|sandbox| SandboxBody::new(sandbox, &state.broker))
         .collect();
     Ok(Json(SandboxesBody {
         count: sandboxes.len(),

@@ -7,7 +7,8 @@ use crate::{
     auth::named_tokens::TokenError,
     broker::{BrokerError, pauses::PauseError},
     csp::CspError,
-    domain::{ActionRefusal, Status},
+    domain::{ActionRefusal, OutOfBounds, Status},
+    http::headers::{LAB, PREFIX},
     jobs::{JobError, runner::JobStartError},
     store::StoreError,
 };
@@ -43,11 +44,37 @@ impl From<BrokerError> for ApiError {
             BrokerError::NotFound => ErrorCode::SandboxNotFound.into(),
             BrokerError::NotOwner => ErrorCode::NotSandboxOwner.into(),
             BrokerError::NotAllowed => ErrorCode::LabNotAllowed.into(),
+            BrokerError::OutOfBounds(fault) => fault.into(),
             BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
             BrokerError::Unreadable => ErrorCode::SandboxUnreadable.into(),
             BrokerError::Refused(refusal) => refusal.into(),
             BrokerError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<OutOfBounds> for ApiError {
+    fn from(fault: OutOfBounds) -> Self {
+        let (bound_to, found) = match fault {
+            OutOfBounds::NoLab => ("labs", format!("the header {LAB} is missing")),
+            OutOfBounds::OtherLab => ("labs", format!("the header {LAB} names another one")),
+            OutOfBounds::NoPrefix => ("name prefixes", format!("the header {PREFIX} is missing")),
+            OutOfBounds::OtherPrefix => (
+                "name prefixes",
+                format!("the header {PREFIX} names another one"),
+            ),
+            OutOfBounds::PrefixOfLab(prefix) => {
+                let message = format!(
+                    "The token is bound to name prefixes, and the policy has another one for this lab, \"{prefix}\"; \
+                     use the token of the lab, or name one of the token's prefixes in the header {PREFIX}."
+                );
+                return Self::new(ErrorCode::LabNotAllowed, message);
+            }
+        };
+        let message = format!(
+            "The token is bound to {bound_to}, and {found}; use the token of the lab, or correct the header."
+        );
+        Self::new(ErrorCode::LabNotAllowed, message)
     }
 }
 

@@ -186,6 +186,7 @@ impl Drop for Event {
             track_id = notes.caller.as_ref().map(CallerId::as_str),
             lab = notes.lab.as_ref().map(LabId::as_str),
             sandbox_id = notes.sandbox.as_ref().map(SandboxId::as_str),
+            duration_minutes = notes.duration_minutes,
             action = self.action,
             outcome,
             status = self.status,
