@@ -6,6 +6,7 @@ mod audit;
 mod breaker;
 mod candidate;
 mod csp_state;
+mod extension;
 mod job;
 mod lease;
 mod lease_terms;
@@ -27,6 +28,7 @@ pub use self::{
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
     csp_state::{CspState, ServiceState},
+    extension::{ExtensionOrder, ExtensionRefusal},
     job::{JobName, JobState, RunId, RunRecord, RunState},
     lease::Lease,
     lease_terms::{

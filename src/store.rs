@@ -9,10 +9,12 @@ mod change;
 mod claim;
 mod csp_state;
 mod cursor;
+mod decision;
 mod earlier_layout;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
+mod extend;
 mod fastapi;
 mod item;
 mod lease;
@@ -52,12 +54,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 #[cfg(feature = "embedded")]
 use self::embedded::EmbeddedEngine;
 pub use self::{
-    actions::ActionOutcome,
     audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
     change::{Change, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition, NewAllocation},
     csp_state::VersionedCspState,
     cursor::Position,
+    decision::Decided,
     error::StoreError,
     fastapi::Conversion,
     item::{ClaimTarget, Item, ItemFault, StoredClaim, Tombstone, read_sandbox, tombstone_key},

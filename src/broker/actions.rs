@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use super::{Broker, BrokerError};
 use crate::{
     domain::{ActionOrder, Author, Candidate, Reason, Sandbox, SandboxAction, SandboxId, Status},
-    store::ActionOutcome,
+    store::Decided,
 };
 
 /// The longest time from now until the end of an allocation that an operator extends.
@@ -53,10 +53,10 @@ impl Broker {
         let grace = self.terms.grace;
         let done = self.store.act(id, &order, grace, self.clock.now_ms()).await;
         let (outcome, done) = match done {
-            Ok(ActionOutcome::Done(sandbox)) => ("success", Ok(*sandbox)),
-            Ok(ActionOutcome::Refused(refusal)) => ("refused", Err(BrokerError::Refused(refusal))),
-            Ok(ActionOutcome::Unreadable) => ("refused", Err(BrokerError::Unreadable)),
-            Ok(ActionOutcome::NotFound) => ("not_found", Err(BrokerError::NotFound)),
+            Ok(Decided::Done(sandbox)) => ("success", Ok(*sandbox)),
+            Ok(Decided::Refused(refusal)) => ("refused", Err(BrokerError::Refused(refusal))),
+            Ok(Decided::Unreadable) => ("refused", Err(BrokerError::Unreadable)),
+            Ok(Decided::NotFound) => ("not_found", Err(BrokerError::NotFound)),
             Err(error) => ("error", Err(error.into())),
         };
         self.metrics

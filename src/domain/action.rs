@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    AuditAction, Author, LabId, Quarantine, Reason, Sandbox, Status, Transition, whole_hours,
-};
+use super::{AuditAction, Author, LabId, Quarantine, Reason, Sandbox, Status, Transition};
 use crate::clock::UnixSeconds;
 
 /// An action of an operator on one sandbox.
@@ -93,14 +91,8 @@ impl ActionOrder {
                 after.released_by = by;
             }
             SandboxAction::Extend { end, latest } => {
-                let end = end.min(latest);
-                // Without an end the item has no valid start either, so a stated end would not count.
-                if sandbox.expires_at.is_none_or(|current| end <= current) {
-                    return Err(ActionRefusal::EndsLater);
-                }
-                after.expires_at = Some(end);
-                after.is_inherited = false;
-                after.lab_duration_hours = whole_hours(sandbox.allocated_at, end);
+                let extended = sandbox.extended(end.min(latest), now);
+                after = extended.ok_or(ActionRefusal::EndsLater)?;
             }
             SandboxAction::Quarantine { until } => {
                 let transition = Transition::quarantine(sandbox.status).ok_or(in_status)?;

@@ -63,9 +63,14 @@ pub(in crate::store) fn claim_item(
         ("sandbox_id".to_owned(), string(sandbox.as_str())),
         ("allocated_at".to_owned(), number(at.0)),
         ("expires_at".to_owned(), number(expires_at.0)),
-        ("ttl".to_owned(), number((expires_at + CLAIM_RETENTION).0)),
+        ("ttl".to_owned(), number(claim_ttl(expires_at).0)),
     ]);
     claim
+}
+
+/// Returns when the table's TTL removes the claim of an allocation until `expires_at`, the end of its grace period.
+pub(in crate::store) fn claim_ttl(expires_at: UnixSeconds) -> UnixSeconds {
+    expires_at + CLAIM_RETENTION
 }
 
 #[cfg(test)]

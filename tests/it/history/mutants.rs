@@ -6,6 +6,7 @@
 mod actions;
 mod allocation;
 mod changes;
+mod extension;
 mod leases;
 mod pauses;
 mod retirement;
@@ -31,6 +32,7 @@ fn scenarios() -> Vec<Scenario> {
     [
         actions::scenarios(),
         allocation::scenarios(),
+        extension::scenarios(),
         retirement::scenarios(),
         changes::scenarios(),
         leases::scenarios(),

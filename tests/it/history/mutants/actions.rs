@@ -7,7 +7,7 @@ use sandbox_broker::{
         ActionOrder, ActionRefusal, Author, Quarantine, Reason, Role, Sandbox, SandboxAction,
         Status,
     },
-    store::ActionOutcome,
+    store::Decided,
 };
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ fn order(action: SandboxAction) -> ActionOrder {
     }
 }
 
-async fn act(stage: &Stage, name: &str, action: SandboxAction) -> ActionOutcome {
+async fn act(stage: &Stage, name: &str, action: SandboxAction) -> Decided<ActionRefusal> {
     let (id, order) = (id(name), order(action));
     let done = stage.store.act(&id, &order, TERMS.grace, START.0 * 1000);
     done.await.unwrap()
@@ -76,7 +76,7 @@ async fn meanwhile(
     name: &str,
     action: SandboxAction,
     attributes: Attributes<'_>,
-) -> (ActionOutcome, Option<Value>) {
+) -> (Decided<ActionRefusal>, Option<Value>) {
     let gate = stage.proxy.hold_operation("TransactWriteItems");
     let changing = async {
         gate.wait_for_one().await;
@@ -90,22 +90,22 @@ async fn meanwhile(
 
 /// Requires that an action was refused, and nothing recorded.
 fn refused(
-    (outcome, before): &(ActionOutcome, Option<Value>),
+    (outcome, before): &(Decided<ActionRefusal>, Option<Value>),
     refusal: ActionRefusal,
     fault: &str,
 ) -> Outcome {
-    let is_refused = *outcome == ActionOutcome::Refused(refusal) && before.is_none();
+    let is_refused = *outcome == Decided::Refused(refusal) && before.is_none();
     must(is_refused, &format!("{fault}: {outcome:?}, {before:?}"))
 }
 
 /// Requires that an action was done, and that the record has `value` for the state before.
 fn done(
-    (outcome, before): &(ActionOutcome, Option<Value>),
+    (outcome, before): &(Decided<ActionRefusal>, Option<Value>),
     (name, value): (&str, Value),
     fault: &str,
 ) -> Outcome {
     let is_true = before.as_ref().is_some_and(|before| before[name] == value);
-    let is_done = matches!(outcome, ActionOutcome::Done(_)) && is_true;
+    let is_done = matches!(outcome, Decided::Done(_)) && is_true;
     must(is_done, &format!("{fault}: {outcome:?}, {before:?}"))
 }
 
@@ -236,7 +236,7 @@ async fn restored(stage: Stage) -> Outcome {
         let is_stale = |sandbox: &Sandbox| {
             sandbox.status == Status::Stale && sandbox.quarantine == Quarantine::default()
         };
-        let is_right = matches!(&outcome, ActionOutcome::Done(sandbox) if is_stale(sandbox));
+        let is_right = matches!(&outcome, Decided::Done(sandbox) if is_stale(sandbox));
         must(is_right, &format!("CSP does not list it: {outcome:?}"))?;
         let stored = stage.sandbox(from).await.unwrap();
         must(
@@ -248,7 +248,7 @@ async fn restored(stage: Stage) -> Outcome {
 }
 
 /// Returns the attributes of the only claim.
-async fn stored_claim(stage: &Stage) -> Option<sandbox_broker::store::Item> {
+pub(super) async fn stored_claim(stage: &Stage) -> Option<sandbox_broker::store::Item> {
     let mut items = stage.pool.items_of(&stage.pool.companion).await.into_iter();
     items.find(|item| item["PK"].as_s().unwrap().starts_with("CLAIM#"))
 }
@@ -271,10 +271,7 @@ async fn elsewhere(stage: Stage) -> Outcome {
         let end = START + HOUR * (5 + u32::try_from(at).unwrap());
         let extend = SandboxAction::Extend { end, latest: end };
         let outcome = act(&stage, "first", extend).await;
-        must(
-            matches!(outcome, ActionOutcome::Done(_)),
-            &format!("{outcome:?}"),
-        )?;
+        must(matches!(outcome, Decided::Done(_)), &format!("{outcome:?}"))?;
         must(
             stored_claim(&stage).await == before,
             "a claim of another allocation was changed",
@@ -303,10 +300,7 @@ async fn written(stage: Stage) -> Outcome {
         gate.open();
     };
     let (outcome, ()) = tokio::join!(act(&stage, "first", EXTEND), changing);
-    must(
-        matches!(outcome, ActionOutcome::Done(_)),
-        &format!("{outcome:?}"),
-    )?;
+    must(matches!(outcome, Decided::Done(_)), &format!("{outcome:?}"))?;
     let now = stored_claim(&stage).await.unwrap();
     must(
         now["sandbox_id"] == text("another"),
