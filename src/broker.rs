@@ -1,4 +1,4 @@
-//! The use cases of the API: allocate, release, get, list, and the actions of operators. Free of HTTP and of the AWS SDK.
+//! The use cases of the API: allocate, extend, release, get, list, and the actions of operators. Free of HTTP and of the AWS SDK.
 //!
 //! Promises, kept despite retries, other brokers and crashes:
 //!
@@ -15,6 +15,7 @@ mod actions;
 mod allocate;
 mod audit;
 pub mod candidates;
+mod extend;
 mod listing;
 pub mod pauses;
 pub mod policy;
@@ -29,8 +30,8 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
 pub use self::{
-    actions::LONGEST_EXTENSION,
     allocate::{AllocateRequest, Allocation},
+    extend::{ExtendedAllocation, LONGEST_EXTENSION},
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
     timeline::SandboxTimeline,
@@ -93,6 +94,20 @@ pub enum BrokerError {
     Expired {
         /// When it expired.
         expires_at: Option<UnixSeconds>,
+    },
+    /// The caller was the holder, but the allocation has been ended.
+    #[error("the allocation has been ended")]
+    Ended {
+        /// The sandbox that replaced this one.
+        replaced_by: Option<SandboxId>,
+    },
+    /// The allocation already ends as late as its lab permits.
+    #[error("the allocation cannot be extended any further")]
+    ExtensionLimit {
+        /// When it ends.
+        expires_at: UnixSeconds,
+        /// The longest duration that the lab permits.
+        max_duration: Duration,
     },
     /// The item of the sandbox is unreadable.
     #[error("the item of the sandbox is unreadable")]

@@ -2,14 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, extend::LONGEST_EXTENSION};
 use crate::{
     domain::{ActionOrder, Author, Candidate, Reason, Sandbox, SandboxAction, SandboxId, Status},
     store::Decided,
 };
-
-/// The longest time from now until the end of an allocation that an operator extends.
-pub const LONGEST_EXTENSION: Duration = Duration::from_hours(30 * 24);
 
 impl Broker {
     /// Moves the end of an allocation to a time not before `span` from now, at most [`LONGEST_EXTENSION`]. A repeated
@@ -17,7 +14,7 @@ impl Broker {
     ///
     /// # Errors
     /// Those of [`Broker::act`].
-    pub async fn extend(
+    pub async fn extend_for_operator(
         &self,
         id: &SandboxId,
         span: Duration,

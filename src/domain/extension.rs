@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bounds, CallerId, LabTerms, Policy, Sandbox, SandboxId, Status, whole_hours};
+use super::{Bounds, CallerId, Policy, Sandbox, SandboxId, Status, whole_hours};
 use crate::clock::UnixSeconds;
 
 /// The extension of an allocation that its holder requests.
@@ -77,7 +77,9 @@ impl ExtensionOrder<'_> {
         }
         let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
         let terms = self.policy.terms_of(lab);
-        let latest = sandbox.latest_end(&terms).unwrap_or(expires_at);
+        let latest = sandbox
+            .latest_end(terms.max_duration)
+            .unwrap_or(expires_at);
         sandbox
             .extended(self.end.min(latest), now)
             .ok_or(ExtensionRefusal::Limit {
@@ -88,14 +90,6 @@ impl ExtensionOrder<'_> {
 }
 
 impl Sandbox {
-    /// Returns the latest end to which its holder can extend the allocation under `terms`. An end never moves to an
-    /// earlier time, so it is the present end if `terms` now permit less. `None` if the sandbox was never allocated.
-    #[must_use]
-    pub fn latest_end(&self, terms: &LabTerms) -> Option<UnixSeconds> {
-        let permitted = self.allocated_at + terms.max_duration;
-        self.expires_at.map(|end| end.max(permitted))
-    }
-
     /// Returns the sandbox with its allocation extended to `end` at `now`; `None` if the allocation already ends then or
     /// later. Without an end the item has no valid start either, so a stated end would not count: `None`, too.
     #[must_use]

@@ -7,6 +7,7 @@ mod admin;
 mod allocations;
 mod audit;
 mod error_responses;
+mod extension;
 mod extract;
 mod header_docs;
 mod health;

@@ -11,7 +11,7 @@ use sandbox_broker::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
+    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker, key,
     proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
@@ -148,6 +148,11 @@ impl Stage {
         self.measure("get one", 1, client.get(&id, &first)).await;
         let name = "list what the caller holds";
         self.measure(name, 1, client.list(&first)).await;
+        self.shorten(&id).await;
+        let extension = client.extend(&id, &first, 120);
+        self.measure("extension", 1, extension).await;
+        let name = "extension, unchanged or refused";
+        self.measure(name, 1, client.extend(&id, &first, 60)).await;
         let release = client.release(&id, &first);
         self.measure("release", 1, release).await;
         let release = client.release(&id, &first);
@@ -163,6 +168,15 @@ impl Stage {
         };
         let name = format!("refusal, {} available", POOL - 2);
         self.measure(&name, 1, refusal).await;
+    }
+
+    /// Lets an allocation end after an hour, without the meter, so that it can be extended.
+    async fn shorten(&self, id: &str) {
+        let key = key(&format!("SBX#{id}"), "META");
+        let end = AttributeValue::N((START.0 + 3600).to_string());
+        let attributes = [("expires_at", Some(end))];
+        let (pool, table) = (&self.pool, &self.pool.table);
+        pool.rewrite(table, key, &attributes).await;
     }
 
     async fn measure_an_operators_requests(&mut self) {

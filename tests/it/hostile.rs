@@ -39,11 +39,12 @@ const HEADERS: [&str; 14] = [
     "Expect",
 ];
 
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "POST /v1/allocate",
     "GET /v1/sandboxes",
     "GET /v1/sandboxes/lab-adventure-0001",
     "POST /v1/sandboxes/lab-adventure-0001/mark-for-deletion",
+    "POST /v1/sandboxes/lab-adventure-0001/extend",
     "GET /v1/admin/sandboxes?status=available&cursor=",
     "GET /v1/admin/sandboxes?q=",
     "GET /v1/admin/jobs/",

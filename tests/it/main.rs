@@ -24,6 +24,7 @@ mod commands;
 mod contract;
 mod dashboard;
 mod edge;
+mod extension;
 mod faults;
 mod history;
 mod hostile;

@@ -225,6 +225,7 @@ async fn every_request_is_one_json_event_without_tokens() {
         )
         .await;
     client.allocate("play-1").await;
+    client.extend(&allocated.sandbox_id(), "play-1", 1).await;
     client.release(&allocated.sandbox_id(), "play-1").await;
     client.get("unknown", "play-1").await;
     client
@@ -260,6 +261,7 @@ async fn every_request_is_one_json_event_without_tokens() {
     let expected = [
         ("allocate", "allocated", 201, "play-1", id.as_str()),
         ("allocate", "replayed", 200, "play-1", &id),
+        ("extend_sandbox", "unchanged", 200, "play-1", &id),
         ("mark_for_deletion", "success", 200, "play-1", &id),
         ("get_sandbox", "SANDBOX_NOT_FOUND", 404, "play-1", "unknown"),
         ("allocate", "UNAUTHORIZED", 401, "-", "-"),

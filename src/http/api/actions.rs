@@ -10,10 +10,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     admin::AdminSandboxBody,
     error_responses::error_set,
+    extension::extension_span,
     extract::{ApiJson, Operator, SandboxPath},
 };
 use crate::{
-    broker::LONGEST_EXTENSION,
     clock::UnixSeconds,
     domain::{Reason, SandboxAction, check_end},
     http::{AppState, error::ApiError},
@@ -44,9 +44,6 @@ error_set! {
     DeleteErrors: InvalidBody, SandboxNotFound, SandboxAllocated, SandboxPendingDeletion, SandboxUnreadable,
         StoreUnavailable
 }
-
-/// The longest extension, in minutes.
-const MAX_MINUTES: u64 = LONGEST_EXTENSION.as_secs() / 60;
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -138,13 +135,11 @@ async fn extend_allocation(
     SandboxPath(id): SandboxPath,
     ApiJson(ExtendBody { minutes, reason }): ApiJson<ExtendBody>,
 ) -> Result<Json<AdminSandboxBody>, ApiError> {
-    if !(1..=MAX_MINUTES).contains(&minutes) {
-        return Err(ApiError::invalid_body(format_args!(
-            "minutes must be a number from 1 to {MAX_MINUTES}"
-        )));
-    }
-    let span = Duration::from_mins(minutes);
-    let sandbox = state.broker.extend(&id, span, author, reason).await?;
+    let span = extension_span(minutes)?;
+    let sandbox = state
+        .broker
+        .extend_for_operator(&id, span, author, reason)
+        .await?;
     Ok(Json(sandbox.into()))
 }
 

@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    actions, admin, allocations, audit, health, jobs, me, metrics, niosxaas, openapi, overview,
-    pauses, runs, sandboxes, timeline, tokens,
+    actions, admin, allocations, audit, extension, health, jobs, me, metrics, niosxaas, openapi,
+    overview, pauses, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -49,6 +49,7 @@ pub(crate) fn build(state: AppState) -> Router {
     let timed = OpenApiRouter::new()
         .merge(allocations::routes())
         .merge(sandboxes::routes())
+        .merge(extension::routes())
         .merge(admin::routes())
         .merge(audit::routes())
         .merge(timeline::routes())

@@ -326,7 +326,7 @@ impl ErrorCode {
                 "The sandbox had a holder, so it never becomes available again; delete it."
             }
             Self::ExtensionLimitReached => {
-                "The allocation already ends at this time or later. The minutes count from now; ask for more of them."
+                "The allocation already ends at the requested time or later, or as late as its lab permits."
             }
             Self::ReplacementLimitReached => {
                 "The sandbox has been replaced 3 times, as often as the lab permits; ask an operator."

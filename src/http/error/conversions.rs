@@ -46,6 +46,24 @@ impl From<BrokerError> for ApiError {
             BrokerError::NotAllowed => ErrorCode::LabNotAllowed.into(),
             BrokerError::OutOfBounds(fault) => fault.into(),
             BrokerError::Expired { .. } => ErrorCode::AllocationExpired.into(),
+            BrokerError::Ended { replaced_by } => {
+                let message = replaced_by.map_or_else(
+                    || "The allocation has been ended; allocate another sandbox.".to_owned(),
+                    |id| format!("The sandbox has been replaced by {id}; use that one."),
+                );
+                Self::new(ErrorCode::AllocationExpired, message)
+            }
+            BrokerError::ExtensionLimit {
+                expires_at,
+                max_duration,
+            } => {
+                let minutes = max_duration.as_secs() / 60;
+                let message = format!(
+                    "The allocation ends at {expires_at} (Unix seconds), and no extension moves that: its lab permits at \
+                     most {minutes} minutes from its start."
+                );
+                Self::new(ErrorCode::ExtensionLimitReached, message)
+            }
             BrokerError::Unreadable => ErrorCode::SandboxUnreadable.into(),
             BrokerError::Refused(refusal) => refusal.into(),
             BrokerError::Store(error) => error.into(),
@@ -97,7 +115,11 @@ impl From<ActionRefusal> for ApiError {
             ActionRefusal::InStatus(Status::Stale) => ErrorCode::SandboxStale,
             ActionRefusal::InStatus(Status::Quarantined) => ErrorCode::SandboxQuarantined,
             ActionRefusal::HadHolder => ErrorCode::HadHolder,
-            ActionRefusal::EndsLater => ErrorCode::ExtensionLimitReached,
+            ActionRefusal::EndsLater => {
+                let message = "The allocation already ends at this time or later. The minutes count from now; ask for \
+                               more of them.";
+                return Self::new(ErrorCode::ExtensionLimitReached, message);
+            }
             ActionRefusal::Replaced => {
                 let message =
                     "The allocation is over, and its caller has another sandbox; release this one.";

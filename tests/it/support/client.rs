@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ADMIN, TRACK};
 
@@ -117,6 +117,14 @@ impl BrokerClient {
             caller,
         ))
         .await
+    }
+
+    /// Requests the extension of an allocation by its holder.
+    pub async fn extend(&self, id: &str, caller: &str, minutes: u64) -> Answer {
+        let path = format!("/v1/sandboxes/{id}/extend");
+        let request = self.track(Method::POST, &path, caller);
+        self.send(request.json(&json!({ "minutes": minutes })))
+            .await
     }
 
     pub async fn get(&self, id: &str, caller: &str) -> Answer {
