@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Broker, BrokerError};
 use crate::{
     clock::UnixSeconds,
-    domain::{AuditAction, AuditTarget, DONE, Event, JobName, Sandbox, SandboxId, Status},
+    domain::{AuditAction, AuditTarget, DONE, Event, JobName, Lease, Sandbox, SandboxId, Status},
     store::{EventPosition, Listed, Tombstone},
 };
 
@@ -159,6 +159,7 @@ struct Life {
     key: Option<String>,
     lab: Option<String>,
     expires_at: Option<UnixSeconds>,
+    lease: Lease,
     deletion_requested_at: Option<UnixSeconds>,
     released_by: Option<String>,
     last: Option<Derived>,
@@ -205,6 +206,7 @@ impl From<&Sandbox> for Life {
             key: holder.map(|holder| holder.key.to_string()),
             lab: lab.map(ToString::to_string),
             expires_at: sandbox.expires_at,
+            lease: sandbox.lease.clone(),
             deletion_requested_at: sandbox.deletion_requested_at,
             released_by: sandbox.released_by.clone(),
             last,
@@ -222,6 +224,7 @@ impl From<&Tombstone> for Life {
             key: tombstone.last_key.clone(),
             lab: tombstone.last_lab.clone(),
             expires_at: tombstone.expires_at.map(UnixSeconds),
+            lease: tombstone.lease(),
             deletion_requested_at: tombstone.deletion_requested_at.map(UnixSeconds),
             released_by: tombstone.released_by.clone(),
             last: Some(Derived {
@@ -248,6 +251,12 @@ impl Life {
             }),
             ..Derived::first_in_second("allocated", -1, at)
         });
+        // Of several extensions the item has the time of the last one, which an operator may have made.
+        let extended = self.lease.extended_at.map(|at| Derived {
+            after: json!({ "expires_at": self.expires_at, "extensions": self.lease.extensions }),
+            recorded_as: &[AuditAction::Extend],
+            ..Derived::last_in_second("extended", 1, at)
+        });
         let by = |job: JobName| self.released_by.as_deref() == Some(job.as_str());
         let ended = self.deletion_requested_at.map(|at| {
             let is_overdue = self.expires_at.is_some_and(|end| at > end + grace);
@@ -268,7 +277,7 @@ impl Life {
                 ..Derived::last_in_second(name, 2, at)
             }
         });
-        [inserted, allocated, ended, self.last]
+        [inserted, allocated, extended, ended, self.last]
             .into_iter()
             .flatten()
     }
@@ -286,6 +295,7 @@ mod tests {
             key: Some("play-1".to_owned()),
             lab: Some("lab-1".to_owned()),
             expires_at: Some(UnixSeconds(1_774_014_500)),
+            lease: Lease::default(),
             deletion_requested_at: None,
             released_by: None,
             last: None,
@@ -332,6 +342,11 @@ mod tests {
         let life = Life {
             inserted_at: Some(at),
             allocated_at: Some(at),
+            lease: Lease {
+                extensions: 1,
+                extended_at: Some(at),
+                ..Lease::default()
+            },
             deletion_requested_at: Some(at),
             last: Some(Derived::last_in_second("deleted", 4, at)),
             ..life()
@@ -341,7 +356,7 @@ mod tests {
             .events(Duration::ZERO)
             .map(|derived| derived.placed(&id).0)
             .collect();
-        assert!(places.is_sorted() && places.len() == 4, "{places:?}");
+        assert!(places.is_sorted() && places.len() == 5, "{places:?}");
         // Records of that second, with and without milliseconds, are between the allocation and its end.
         for at_ms in [1_774_000_000_000, 1_774_000_000_999] {
             assert!(places[1] < (at_ms, 0) && (at_ms, 0) < places[2]);
