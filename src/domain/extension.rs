@@ -77,9 +77,7 @@ impl ExtensionOrder<'_> {
         }
         let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
         let terms = self.policy.terms_of(lab);
-        let latest = sandbox
-            .latest_end(terms.max_duration)
-            .unwrap_or(expires_at);
+        let latest = sandbox.latest_end(terms.max_duration).unwrap_or(expires_at);
         sandbox
             .extended(self.end.min(latest), now)
             .ok_or(ExtensionRefusal::Limit {

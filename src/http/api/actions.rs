@@ -1,7 +1,5 @@
 //! The actions of operators on single sandboxes.
 
-use std::time::Duration;
-
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use utoipa::ToSchema;
