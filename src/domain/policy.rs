@@ -10,7 +10,8 @@ mod path;
 mod terms;
 #[cfg(test)]
 mod tests;
-mod toml;
+mod text;
+mod unique;
 
 pub use self::{
     difference::PolicyChange,

@@ -179,7 +179,7 @@ impl<'a> Fields<'a> {
             return Vec::new();
         };
         if list.len() > max {
-            let got = format_args!("{} objects", list.len());
+            let got = format_args!("{} entries", list.len());
             self.collector.faults.add(path, got, takes);
         }
         let mut entries = Vec::new();

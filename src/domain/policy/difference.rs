@@ -24,8 +24,8 @@ impl PolicyDocument {
     #[must_use]
     pub fn difference(before: &Self, after: &Self) -> Vec<PolicyChange> {
         let mut changes = Vec::new();
-        let defaults = (json(&before.defaults), json(&after.defaults));
-        compare("defaults", defaults.0, defaults.1, &mut changes);
+        let (old, new) = (json(&before.defaults), json(&after.defaults));
+        compare("defaults", Some(old), Some(new), &mut changes);
         compare_entries(
             "lab",
             (&before.lab, &after.lab),
@@ -59,7 +59,7 @@ fn compare_entries<T: PartialEq + Serialize>(
     for (name, (before, after)) in pairs {
         if before != after {
             let path = format!("{list}[{name}]");
-            compare(&path, before.and_then(json), after.and_then(json), changes);
+            compare(&path, before.map(json), after.map(json), changes);
         }
     }
 }
@@ -97,7 +97,10 @@ fn compare_objects(
     }
 }
 
-/// Returns a part of a document as JSON, which all of them are.
-fn json(part: &impl Serialize) -> Option<Value> {
-    serde_json::to_value(part).ok()
+#[expect(
+    clippy::expect_used,
+    reason = "a part of a document is an object of texts and numbers"
+)]
+fn json(part: &impl Serialize) -> Value {
+    serde_json::to_value(part).expect("a part of a document has a form in JSON")
 }
