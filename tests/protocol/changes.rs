@@ -12,9 +12,8 @@ impl Protocol {
     pub fn changed(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
         match step {
             Step::Release { pair, .. } => self.released(of, pair),
-            Step::Expire { saw_extended, .. } => self.expired(of, saw_extended),
+            Step::Expire { saw, .. } => self.expired(of, saw),
             Step::ReleaseByOperator { .. }
-            | Step::Extend { .. }
             | Step::Quarantine { .. }
             | Step::RestoreQuarantined { .. }
             | Step::Delete { .. } => self.acted(of, step),
@@ -30,7 +29,7 @@ impl Protocol {
     }
 
     /// Returns whether a condition holds or is left out. An absent item is never updated.
-    fn allows(&self, of: Sandbox, holds: bool, condition: Condition) -> bool {
+    pub fn allows(&self, of: Sandbox, holds: bool, condition: Condition) -> bool {
         holds || (of.item != Item::Absent && !self.has(condition))
     }
 
@@ -42,10 +41,10 @@ impl Protocol {
             .then_some(with(of, Item::Pending))
     }
 
-    /// Returns the sandbox after an expiry by a run that read its allocation before or after an extension.
-    pub fn expired(&self, of: Sandbox, saw_extended: bool) -> Option<Sandbox> {
-        let is_possible = of.is_extended || !saw_extended;
-        let has_same_end = saw_extended == of.is_extended;
+    /// Returns the sandbox after an expiry by a run that has read its allocation with this end.
+    pub fn expired(&self, of: Sandbox, saw: u8) -> Option<Sandbox> {
+        let is_possible = saw <= of.end;
+        let has_same_end = saw == of.end;
         let is_allowed = self.allows(of, has_same_end, Condition::ExpireOnlyWithTheSameEnd);
         let is_allocated = matches!(of.item, Item::Allocated(_));
         (is_allocated && is_possible && is_allowed).then_some(with(of, Item::Pending))
@@ -58,12 +57,6 @@ impl Protocol {
         let is_quarantined = matches!(of.item, Item::Quarantined | Item::UsedAndQuarantined);
         let (item, is_allowed) = match step {
             Step::ReleaseByOperator { .. } => (Item::Pending, is_held),
-            Step::Extend { .. } => {
-                return is_held.then_some(Sandbox {
-                    is_extended: true,
-                    ..of
-                });
-            }
             Step::Quarantine { .. } => {
                 let item = if of.had_holder {
                     Item::UsedAndQuarantined

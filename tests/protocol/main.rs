@@ -14,35 +14,69 @@
 
 mod changes;
 mod explorer;
+mod leases;
 mod model;
 mod promise;
+mod quota;
 mod state;
 mod step;
 
 use std::{collections::BTreeSet, time::Instant};
 
-use explorer::explore;
+use explorer::{Model, explore};
 use model::Protocol;
 use promise::Condition;
-use state::{Item, LONG_GONE, State};
-use step::Step;
+use quota::Slots;
+use state::{Claim, Item, LONG_GONE, State};
+use step::{Part, Step};
 
-/// The initial states: a full pool, one that a sync will fill, one from a service without tombstones, and one with a
-/// leftover claim of the first pair.
-const INITIAL: [([Item; 2], Option<u8>); 4] = [
-    ([Item::Available, Item::Available], None),
-    ([Item::Available, Item::Absent], None),
-    ([Item::Available, Item::UsedAndStale], None),
-    ([Item::Available, Item::Available], Some(LONG_GONE)),
-];
+/// The initial states of the pool: a full one, one that a sync will fill, one from a service without tombstones, and one
+/// with a leftover claim of the first pair.
+fn pools() -> Vec<State> {
+    [
+        ([Item::Available, Item::Available], None),
+        ([Item::Available, Item::Absent], None),
+        ([Item::Available, Item::UsedAndStale], None),
+        (
+            [Item::Available, Item::Available],
+            Some(Claim::to(LONG_GONE)),
+        ),
+    ]
+    .map(|(items, claim)| State::with(items, claim))
+    .into()
+}
 
-#[test]
-fn every_interleaving_keeps_every_promise() {
+/// The initial states of leases: an allocation of the first pair that may be replaced, one that was replaced as often as
+/// the lab allows, and none.
+fn leases() -> Vec<State> {
+    let held = [Item::Allocated(0), Item::Available];
+    let replaced = Claim {
+        is_at_maximum: true,
+        ..Claim::to(0)
+    };
+    vec![
+        State::with(held, Some(Claim::to(0))),
+        State::with(held, Some(replaced)),
+        State::with([Item::Available, Item::Available], None),
+    ]
+}
+
+/// The initial states of a lab with a quota: without allocations, with one that was made before, and above its quota.
+fn quotas() -> Vec<quota::State> {
+    vec![
+        quota::State::with(0, 2),
+        quota::State::with(1, 2),
+        quota::State::with(2, 1),
+    ]
+}
+
+/// Explores the states that can be reached from each of `initial`, and returns the kinds of steps taken.
+fn keeps_every_promise<M: Model>(model: &M, initial: Vec<M::State>) -> BTreeSet<&'static str> {
     let began = Instant::now();
     let mut taken = BTreeSet::new();
     let mut states = 0;
-    for (items, claim) in INITIAL {
-        let explored = explore(&Protocol::whole(), State::with(items, claim));
+    for initial in initial {
+        let explored = explore(model, initial);
         if let Some(broken) = explored.broken {
             panic!("{broken}");
         }
@@ -50,25 +84,59 @@ fn every_interleaving_keeps_every_promise() {
         taken.extend(explored.taken);
     }
     println!("{states} states in {:?}", began.elapsed());
+    taken
+}
+
+#[test]
+fn every_interleaving_keeps_every_promise() {
+    let mut taken = keeps_every_promise(&Protocol::of(Part::Pool, None), pools());
+    taken.extend(keeps_every_promise(
+        &Protocol::of(Part::Leases, None),
+        leases(),
+    ));
     assert_eq!(
         taken.len(),
         Step::KINDS,
         "not every kind of step was taken: {taken:?}"
     );
+    let taken = keeps_every_promise(&Slots::of(None), quotas());
+    assert_eq!(
+        taken.len(),
+        Slots::KINDS,
+        "not every kind of step was taken: {taken:?}"
+    );
+}
+
+/// Asserts that a promise breaks if the model has all conditions but one.
+fn breaks<M: Model>(condition: Condition, model: &M, initial: Vec<M::State>) {
+    let broken = initial
+        .into_iter()
+        .find_map(|initial| explore(model, initial).broken);
+    let broken = broken.unwrap_or_else(|| panic!("no promise breaks without {condition:?}"));
+    println!(
+        "without {condition:?}: {} ({} steps)",
+        broken.promise,
+        broken.steps.len()
+    );
 }
 
 #[test]
 fn a_promise_breaks_without_any_one_condition() {
-    for condition in Condition::ALL {
-        let protocol = Protocol::without(condition);
-        let broken = INITIAL
-            .into_iter()
-            .find_map(|(items, claim)| explore(&protocol, State::with(items, claim)).broken);
-        let broken = broken.unwrap_or_else(|| panic!("no promise breaks without {condition:?}"));
-        println!(
-            "without {condition:?}: {} ({} steps)",
-            broken.promise,
-            broken.steps.len()
+    for condition in Condition::OF_POOL {
+        breaks(
+            condition,
+            &Protocol::of(Part::Pool, Some(condition)),
+            pools(),
         );
+    }
+    for condition in Condition::OF_LEASES {
+        breaks(
+            condition,
+            &Protocol::of(Part::Leases, Some(condition)),
+            leases(),
+        );
+    }
+    for condition in Condition::OF_QUOTAS {
+        breaks(condition, &Slots::of(Some(condition)), quotas());
     }
 }

@@ -12,6 +12,12 @@ pub enum Promise {
     HolderIsNotRefused,
     HolderKeeps,
     ExtensionHolds,
+    OthersDoNotExtend,
+    ReplacesOnlyTheHeld,
+    LeavesExactlyOne,
+    RefusedKeepsTheOld,
+    AtMostTheMaximum,
+    Quota,
     NothingHeldIsDeleted,
     Answers,
 }
@@ -25,7 +31,17 @@ impl fmt::Display for Promise {
             Self::HoldsTheReturned => "a client gets a sandbox that its pair does not hold",
             Self::HolderIsNotRefused => "a client is refused while its pair holds a sandbox",
             Self::HolderKeeps => "a holder loses its sandbox without release, expiry or quarantine",
-            Self::ExtensionHolds => "an extended allocation expires before its end",
+            Self::ExtensionHolds => "F: an allocation expires before an end that was answered",
+            Self::OthersDoNotExtend => "F: another pair moves the end of an allocation",
+            Self::ReplacesOnlyTheHeld => "G: a pair that holds nothing gets a replacement",
+            Self::LeavesExactlyOne => {
+                "G: a replacement leaves its pair without exactly one sandbox"
+            }
+            Self::RefusedKeepsTheOld => {
+                "G: a refused replacement leaves its pair without the old one"
+            }
+            Self::AtMostTheMaximum => "G: more replacements than the lab allows",
+            Self::Quota => "a lab holds more than its quota",
             Self::NothingHeldIsDeleted => {
                 "a held, available or quarantined sandbox is deleted from CSP"
             }
@@ -91,10 +107,51 @@ pub enum Condition {
     RestoreQuarantinedOnlyNeverHeld,
     /// `SandboxAction::Delete`: no sandbox that is held.
     DeleteNothingHeld,
+    /// `PoolStore::extend`: only while it is allocated.
+    ExtendOnlyAllocated,
+    /// `PoolStore::extend`: only by the holder, or by an operator.
+    ExtendOnlyByTheHolder,
+    /// `PoolStore::extend`: only from the end that was read.
+    ExtendOnlyFromTheSameEnd,
+    /// `PoolStore::extend`: the claim ends later, too.
+    ExtendTheClaim,
+    /// `PoolStore::extend`: the claim keeps the number of replacements.
+    ExtensionKeepsTheCount,
+    /// `PoolStore::replace`: the pair still holds the old one.
+    ReplaceOnlyTheHeld,
+    /// `PoolStore::replace`: the old one still has the end that was read, before which the new one does not end.
+    ReplaceOnlyWithTheSameEnd,
+    /// `PoolStore::replace`: the new one is available.
+    ReplaceByAnAvailable,
+    /// `PoolStore::replace`: all three writes or none.
+    ReplaceAllOrNothing,
+    /// `PoolStore::replace`: below the lab's maximum.
+    ReplaceBelowTheMaximum,
+    /// `Broker::replay_or`: the claim is read again, because a replacement may have moved it on.
+    ReadClaimAgainBeforeRefusing,
+    /// `Broker::replace`: without a candidate, the old one is read again before the request is refused.
+    ReadAgainBeforeRefusing,
+    /// `PoolStore::claim`: a slot of the quota that no allocation has taken.
+    SlotMustBeNew,
+    /// `PoolStore::claim`: a slot whose allocation is over, as it was read.
+    SlotMustBeTheSame,
+    /// `Broker::allocate`: the allocation of a leftover slot was read and is over.
+    SlotIsReadAsOver,
+    /// `PoolStore::claim`: only a slot with a permitted number.
+    SlotBelowThePermitted,
+    /// `PoolStore::claim`: sandbox and slot or neither.
+    SlotWithTheAllocation,
+    /// `PoolStore::replace`: the slot moves on to the new one.
+    SlotMovesOn,
+    /// `permitted`: allocations in slots above a lowered quota count.
+    CountHigherSlots,
+    /// `permitted`: allocations without a slot count.
+    CountWithoutSlot,
 }
 
 impl Condition {
-    pub const ALL: [Self; 27] = [
+    /// The conditions that each promise about the pool rests on.
+    pub const OF_POOL: [Self; 27] = [
         Self::ClaimOnlyAvailable,
         Self::ClaimMustBeNew,
         Self::LeftoverMustBeTheSame,
@@ -122,5 +179,33 @@ impl Condition {
         Self::RestoreOnlyQuarantined,
         Self::RestoreQuarantinedOnlyNeverHeld,
         Self::DeleteNothingHeld,
+    ];
+
+    /// Those of extensions and replacements.
+    pub const OF_LEASES: [Self; 12] = [
+        Self::ExtendOnlyAllocated,
+        Self::ExtendOnlyByTheHolder,
+        Self::ExtendOnlyFromTheSameEnd,
+        Self::ExtendTheClaim,
+        Self::ExtensionKeepsTheCount,
+        Self::ReplaceOnlyTheHeld,
+        Self::ReplaceOnlyWithTheSameEnd,
+        Self::ReplaceByAnAvailable,
+        Self::ReplaceAllOrNothing,
+        Self::ReplaceBelowTheMaximum,
+        Self::ReadClaimAgainBeforeRefusing,
+        Self::ReadAgainBeforeRefusing,
+    ];
+
+    /// Those of quotas.
+    pub const OF_QUOTAS: [Self; 8] = [
+        Self::SlotMustBeNew,
+        Self::SlotMustBeTheSame,
+        Self::SlotIsReadAsOver,
+        Self::SlotBelowThePermitted,
+        Self::SlotWithTheAllocation,
+        Self::SlotMovesOn,
+        Self::CountHigherSlots,
+        Self::CountWithoutSlot,
     ];
 }

@@ -38,8 +38,39 @@ pub struct Sandbox {
     pub is_due: bool,
     /// It was allocated before. Not part of the table.
     pub had_holder: bool,
-    /// The end of its allocation has been moved to a later time.
-    pub is_extended: bool,
+    /// How often the end of its allocation has been moved to a later time.
+    pub end: u8,
+}
+
+/// The latest end of an allocation.
+pub const LATEST: u8 = 2;
+
+/// A claim of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The sandbox that it points at.
+    pub sandbox: u8,
+    /// It counts as many replacements as the lab allows.
+    pub is_at_maximum: bool,
+    /// The allocation that it points at has been extended, and it has not. The database removes it some time after its
+    /// end.
+    pub is_outlived: bool,
+}
+
+impl Claim {
+    pub const fn to(sandbox: u8) -> Self {
+        Self {
+            sandbox,
+            is_at_maximum: false,
+            is_outlived: false,
+        }
+    }
+
+    fn number(self) -> u128 {
+        1 + (u128::from(self.sandbox) << 2
+            | u128::from(self.is_at_maximum) << 1
+            | u128::from(self.is_outlived))
+    }
 }
 
 /// Which claim an allocation may overwrite.
@@ -74,12 +105,18 @@ pub enum Phase {
     Choosing(ClaimPrecondition),
     /// Next, it reads the sandbox that the pair's claim points at. If `is_last`, no candidate is left.
     Resolving { pointer: u8, is_last: bool },
+    /// No candidate is left, and the pair does not hold that sandbox. Next, it reads the claim again.
+    Refusing { pointer: u8 },
     /// Next, it expires that sandbox, with the end that it has read.
-    Expiring {
-        pointer: u8,
-        is_last: bool,
-        saw_extended: bool,
-    },
+    Expiring { pointer: u8, is_last: bool, saw: u8 },
+    /// A replacement. Next, it reads the old sandbox. If `is_last`, no candidate is left.
+    ReadingOld { old: u8, is_last: bool },
+    /// Next, it replaces the old one, with the end that it has read, by a candidate or finds that there is none.
+    Replacing { old: u8, saw: u8 },
+    /// Its caller does not hold the old one any more. Next, it reads the claim of its pair.
+    Replaced,
+    /// Next, it reads the sandbox that the claim points at.
+    Following { pointer: u8 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,34 +131,38 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub sandboxes: [Sandbox; SANDBOXES as usize],
-    /// The sandbox that the claim of each pair points at.
-    pub claims: [Option<u8>; PAIRS as usize],
+    /// The claim of each pair.
+    pub claims: [Option<Claim>; PAIRS as usize],
+    /// Which pairs have replaced the sandbox that they hold as often as their lab allows. Not part of the table.
+    pub have_replaced: [bool; PAIRS as usize],
     pub clients: [Client; CLIENTS as usize],
     /// Transactions that were sent: a bit for each pair, sandbox and precondition. Each may arrive at any later time.
     pub sent: u16,
 }
 
 impl State {
-    /// Returns an initial state. The first pair may have a claim that points at no held sandbox.
-    pub fn with(items: [Item; SANDBOXES as usize], claim: Option<u8>) -> Self {
+    /// Returns an initial state. The first pair may have a claim.
+    pub fn with(items: [Item; SANDBOXES as usize], claim: Option<Claim>) -> Self {
         let sandbox = |item| Sandbox {
             item,
             has_tombstone: false,
             is_due: false,
-            had_holder: item == Item::UsedAndStale,
-            is_extended: false,
+            had_holder: matches!(item, Item::UsedAndStale | Item::Allocated(_)),
+            end: 0,
         };
         let client = |retries| Client {
             phase: Phase::Choosing(ClaimPrecondition::New),
             retries,
-            was_free: true,
+            was_free: false,
         };
         Self {
             sandboxes: items.map(sandbox),
             claims: [claim, None],
+            have_replaced: [claim.is_some_and(|claim| claim.is_at_maximum), false],
             clients: RETRIES.map(client),
             sent: 0,
         }
+        .settled()
     }
 
     pub fn item(&self, sandbox: u8) -> Item {
@@ -130,10 +171,10 @@ impl State {
             .map_or(Item::Absent, |sandbox| sandbox.item)
     }
 
-    pub fn is_extended(&self, sandbox: u8) -> bool {
+    pub fn end(&self, sandbox: u8) -> u8 {
         self.sandboxes
             .get(usize::from(sandbox))
-            .is_some_and(|sandbox| sandbox.is_extended)
+            .map_or(0, |sandbox| sandbox.end)
     }
 
     pub fn set(&mut self, sandbox: u8, item: Item) {
@@ -141,8 +182,11 @@ impl State {
     }
 
     pub fn holds_nothing(&self, pair: u8) -> bool {
-        let held = Item::Allocated(pair);
-        self.sandboxes.iter().all(|sandbox| sandbox.item != held)
+        !(0..SANDBOXES).any(|sandbox| self.holds(pair, sandbox))
+    }
+
+    pub fn holds(&self, pair: u8, sandbox: u8) -> bool {
+        self.item(sandbox) == Item::Allocated(pair)
     }
 
     pub const fn bit(pair: u8, sandbox: u8, precondition: ClaimPrecondition) -> u16 {
@@ -155,10 +199,22 @@ impl State {
         for (client, pair) in PAIR_OF.into_iter().enumerate() {
             let is_free = self.holds_nothing(pair);
             let client = &mut self.clients[client];
-            client.was_free = client.phase != Phase::Answered && (client.was_free || is_free);
+            client.was_free = client.phase.is_allocation() && (client.was_free || is_free);
         }
         for sandbox in &mut self.sandboxes {
-            sandbox.is_extended &= matches!(sandbox.item, Item::Allocated(_));
+            if !matches!(sandbox.item, Item::Allocated(_)) {
+                sandbox.end = 0;
+            }
+        }
+        for pair in 0..PAIRS {
+            let at = usize::from(pair);
+            match self.claims[at] {
+                Some(claim) if self.holds(pair, claim.sandbox) => {}
+                leftover => {
+                    self.claims[at] = leftover.map(|claim| Claim::to(claim.sandbox));
+                    self.have_replaced[at] &= !self.holds_nothing(pair);
+                }
+            }
         }
         // A used sandbox is never allocated again. Any client that tries shows this as well as a late transaction.
         for (sandbox, used) in self.sandboxes.iter().enumerate() {
@@ -170,8 +226,8 @@ impl State {
     }
 
     /// Encodes the state as a number that is unique to it.
-    pub fn number(&self) -> u64 {
-        let mut number = u64::from(self.sent);
+    pub fn number(&self) -> u128 {
+        let mut number = u128::from(self.sent);
         for sandbox in &self.sandboxes {
             let item = match sandbox.item {
                 Item::Absent => 0,
@@ -182,40 +238,56 @@ impl State {
                 Item::UsedAndStale => 5,
                 Item::Quarantined => 6,
                 Item::UsedAndQuarantined => 7,
-                Item::Allocated(pair) => 8 + u64::from(pair),
+                Item::Allocated(pair) => 8 + u128::from(pair),
             };
-            number = number << 8
-                | item << 4
-                | u64::from(sandbox.has_tombstone) << 3
-                | u64::from(sandbox.is_due) << 2
-                | u64::from(sandbox.had_holder) << 1
-                | u64::from(sandbox.is_extended);
+            number = number << 9
+                | item << 5
+                | u128::from(sandbox.has_tombstone) << 4
+                | u128::from(sandbox.is_due) << 3
+                | u128::from(sandbox.had_holder) << 2
+                | u128::from(sandbox.end);
         }
-        for claim in self.claims {
-            number = number << 2 | claim.map_or(0, |sandbox| 1 + u64::from(sandbox));
+        for (claim, has_replaced) in self.claims.iter().zip(self.have_replaced) {
+            number = number << 5 | claim.map_or(0, Claim::number) << 1 | u128::from(has_replaced);
         }
         for client in &self.clients {
-            number = number << 8
+            number = number << 9
                 | client.phase.number() << 3
-                | u64::from(client.retries) << 1
-                | u64::from(client.was_free);
+                | u128::from(client.retries) << 1
+                | u128::from(client.was_free);
         }
         number
     }
 }
 
 impl Phase {
-    pub fn number(self) -> u64 {
-        let of = |pointer: u8, is_last: bool| u64::from(pointer) << 1 | u64::from(is_last);
+    fn number(self) -> u128 {
+        let of = |pointer: u8, is_last: bool| u128::from(pointer) << 1 | u128::from(is_last);
         match self {
             Self::Answered => 0,
-            Self::Choosing(precondition) => 1 + u64::from(precondition.number()),
+            Self::Choosing(precondition) => 1 + u128::from(precondition.number()),
             Self::Resolving { pointer, is_last } => 5 + of(pointer, is_last),
             Self::Expiring {
                 pointer,
                 is_last,
-                saw_extended,
-            } => 11 + (of(pointer, is_last) << 1 | u64::from(saw_extended)),
+                saw,
+            } => 11 + (of(pointer, is_last) << 2 | u128::from(saw)),
+            Self::ReadingOld { old, is_last } => 35 + of(old, is_last),
+            Self::Replacing { old, saw } => 39 + (u128::from(old) << 2 | u128::from(saw)),
+            Self::Replaced => 47,
+            Self::Following { pointer } => 48 + u128::from(pointer),
+            Self::Refusing { pointer } => 51 + u128::from(pointer),
         }
+    }
+
+    /// Returns whether the request is an allocation.
+    pub const fn is_allocation(self) -> bool {
+        matches!(
+            self,
+            Self::Choosing(_)
+                | Self::Resolving { .. }
+                | Self::Refusing { .. }
+                | Self::Expiring { .. }
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! The steps of the model.
 
-use super::state::{CLIENTS, ClaimPrecondition, PAIRS, SANDBOXES};
+use super::state::{CLIENTS, ClaimPrecondition, LATEST, PAIRS, SANDBOXES};
 
 /// One atomic operation of the table, or an event at a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,14 +21,31 @@ pub enum Step {
     ExpireOwn { client: u8 },
     /// The client repeats its request: the broker died, or the answer was lost or ignored.
     Repeat { client: u8 },
+    /// The client asks for another sandbox in place of one that its pair has or had.
+    AskReplacement { client: u8, old: u8 },
+    /// `Broker::replace`: `PoolStore::get`.
+    ReadOld { client: u8 },
+    /// `PoolStore::replace`.
+    Replace { client: u8, new: u8 },
+    /// `Broker::replace`: no candidate is left.
+    FindNone { client: u8 },
+    /// `PoolStore::replace` of another request of the pair, or of an earlier attempt that arrives late or again.
+    LateReplace { pair: u8, old: u8, new: u8, saw: u8 },
     /// `PoolStore::release` by any pair: it may be late or for a sandbox of another pair.
     Release { pair: u8, sandbox: u8 },
-    /// Auto-expire: `Change::Expire`, of an allocation that was read with its first or its last end.
-    Expire { sandbox: u8, saw_extended: bool },
+    /// Auto-expire: `Change::Expire`, of an allocation that was read with this end.
+    Expire { sandbox: u8, saw: u8 },
+    /// `PoolStore::extend` for a pair, or for an operator: to an end from another one, which was read at any earlier time.
+    Extend {
+        by: Option<u8>,
+        sandbox: u8,
+        saw: u8,
+        to: u8,
+    },
+    /// The database removes a claim some time after its end.
+    LoseClaim { pair: u8 },
     /// An operator: `SandboxAction::Release`.
     ReleaseByOperator { sandbox: u8 },
-    /// An operator: `SandboxAction::Extend`.
-    Extend { sandbox: u8 },
     /// An operator: `SandboxAction::Quarantine`.
     Quarantine { sandbox: u8 },
     /// An operator: `SandboxAction::Restore`. Auto-expire: `Change::EndQuarantine`.
@@ -59,35 +76,68 @@ pub enum Step {
     RemoveFailed { sandbox: u8 },
 }
 
-impl Step {
-    pub const KINDS: usize = 24;
+/// A part of the protocol that is explored on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Allocations, and every job and operator that changes the pool.
+    Pool,
+    /// Extensions and replacements, beside allocations, releases, expiry and deletions. The other jobs and operators change
+    /// no sandbox that is held but by a retirement, as a release does.
+    Leases,
+}
 
+impl Part {
     /// Returns every step.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub fn steps(self) -> impl Iterator<Item = Step> {
+        let of_sandboxes = match self {
+            Self::Pool => Step::of_pool,
+            Self::Leases => Step::of_leases,
+        };
         (0..CLIENTS)
-            .flat_map(Self::of_client)
-            .chain((0..SANDBOXES).flat_map(Self::of_sandbox))
-            .chain(Self::of_operators(0))
+            .flat_map(move |client| Step::of_client(self, client))
+            .chain((0..SANDBOXES).flat_map(Step::of_sandbox))
+            .chain(of_sandboxes())
     }
+}
+
+impl Step {
+    pub const KINDS: usize = 30;
 
     /// Returns the steps of a client's request.
-    pub fn of_client(client: u8) -> impl Iterator<Item = Self> {
+    pub fn of_client(part: Part, client: u8) -> impl Iterator<Item = Self> {
         let claims = (0..SANDBOXES).map(move |sandbox| Self::Claim { client, sandbox });
-        claims.chain([
-            Self::FindClaim { client },
-            Self::Resolve {
-                client,
-                is_overdue: false,
-            },
-            Self::Resolve {
-                client,
-                is_overdue: true,
-            },
-            Self::ExpireOwn { client },
-            Self::Repeat { client },
-        ])
+        let replacements = (0..SANDBOXES).flat_map(move |sandbox| {
+            [
+                Self::AskReplacement {
+                    client,
+                    old: sandbox,
+                },
+                Self::Replace {
+                    client,
+                    new: sandbox,
+                },
+            ]
+        });
+        let replacements =
+            replacements.chain([Self::ReadOld { client }, Self::FindNone { client }]);
+        claims
+            .chain([
+                Self::FindClaim { client },
+                Self::Resolve {
+                    client,
+                    is_overdue: false,
+                },
+                Self::Resolve {
+                    client,
+                    is_overdue: true,
+                },
+                Self::ExpireOwn { client },
+                Self::Repeat { client },
+            ])
+            .chain(replacements.filter(move |_| part == Part::Leases))
     }
 
+    /// Returns the steps of both parts.
     fn of_sandbox(sandbox: u8) -> impl Iterator<Item = Self> {
         let of_pair = move |pair| {
             let late = ClaimPrecondition::ALL.map(|precondition| Self::LateClaim {
@@ -98,39 +148,77 @@ impl Step {
             late.into_iter().chain([Self::Release { pair, sandbox }])
         };
         (0..PAIRS).flat_map(of_pair).chain([
-            Self::Expire {
-                sandbox,
-                saw_extended: false,
-            },
-            Self::Insert { sandbox },
-            Self::MarkStale { sandbox },
-            Self::Restore { sandbox },
-            Self::Reinstate { sandbox },
-            Self::RemoveStale { sandbox },
+            Self::Expire { sandbox, saw: 0 },
             Self::ReadDue { sandbox },
             Self::DeleteAccount { sandbox },
             Self::RemoveDeleted { sandbox },
-            Self::GiveUp { sandbox },
-            Self::RetryDeletion { sandbox },
-            Self::RemoveFailed { sandbox },
         ])
     }
 
-    /// Returns the steps of operators, who act on one of the sandboxes only: the sandboxes are alike, and what an action
-    /// breaks shows on it or on another one that a request turns to.
-    fn of_operators(sandbox: u8) -> impl Iterator<Item = Self> {
-        [
-            Self::Extend { sandbox },
-            Self::Expire {
+    fn of_pool() -> Vec<Self> {
+        let of_sandbox = |sandbox| {
+            [
+                Self::Insert { sandbox },
+                Self::MarkStale { sandbox },
+                Self::Restore { sandbox },
+                Self::Reinstate { sandbox },
+                Self::RemoveStale { sandbox },
+                Self::GiveUp { sandbox },
+                Self::RetryDeletion { sandbox },
+                Self::RemoveFailed { sandbox },
+            ]
+        };
+        // Operators act on one of the sandboxes only: the sandboxes are alike, and what an action breaks shows on it or on
+        // another one that a request turns to.
+        let sandbox = 0;
+        let of_operators = [
+            Self::Extend {
+                by: None,
                 sandbox,
-                saw_extended: true,
+                saw: 0,
+                to: 1,
             },
+            Self::Expire { sandbox, saw: 1 },
             Self::ReleaseByOperator { sandbox },
             Self::Quarantine { sandbox },
             Self::RestoreQuarantined { sandbox },
             Self::Delete { sandbox },
-        ]
-        .into_iter()
+        ];
+        let of_jobs = (0..SANDBOXES).flat_map(of_sandbox);
+        of_jobs.chain(of_operators).collect()
+    }
+
+    fn of_leases() -> Vec<Self> {
+        let late = |pair| {
+            (0..=LATEST).flat_map(move |saw| {
+                [(0, 1), (1, 0)].map(|(old, new)| Self::LateReplace {
+                    pair,
+                    old,
+                    new,
+                    saw,
+                })
+            })
+        };
+        let moves = (0..LATEST).flat_map(|saw| (saw + 1..=LATEST).map(move |to| (saw, to)));
+        let authors = (0..PAIRS).map(Some).chain([None]);
+        let extensions = authors.flat_map(move |by| {
+            moves.clone().flat_map(move |(saw, to)| {
+                (0..SANDBOXES).map(move |sandbox| Self::Extend {
+                    by,
+                    sandbox,
+                    saw,
+                    to,
+                })
+            })
+        });
+        let ends = (0..SANDBOXES)
+            .flat_map(|sandbox| (1..=LATEST).map(move |saw| Self::Expire { sandbox, saw }));
+        (0..PAIRS)
+            .flat_map(late)
+            .chain((0..PAIRS).map(|pair| Self::LoseClaim { pair }))
+            .chain(ends)
+            .chain(extensions)
+            .collect()
     }
 
     pub const fn kind(self) -> &'static str {
@@ -141,6 +229,12 @@ impl Step {
             Self::Resolve { .. } => "resolve",
             Self::ExpireOwn { .. } => "expire own",
             Self::Repeat { .. } => "repeat",
+            Self::AskReplacement { .. } => "ask for a replacement",
+            Self::ReadOld { .. } => "read old",
+            Self::Replace { .. } => "replace",
+            Self::FindNone { .. } => "find none",
+            Self::LateReplace { .. } => "late replace",
+            Self::LoseClaim { .. } => "lose claim",
             Self::Release { .. } => "release",
             Self::Expire { .. } => "expire",
             Self::ReleaseByOperator { .. } => "release by operator",
