@@ -11,7 +11,10 @@ mod deletion;
 mod facts;
 mod holding;
 mod none_left;
+mod policies;
 mod print;
+mod quota;
+mod replacement;
 mod shortest;
 mod states;
 mod table;
@@ -34,6 +37,8 @@ pub struct Terms {
     /// The maximum age of the data behind a `NoneLeft`: the lag of the index, the longest scan of it, and the 250 ms for
     /// which an empty scan may answer other requests.
     pub staleness: Duration,
+    /// How long an earlier policy may still be obeyed after a later one was set, with all requests that began by then.
+    pub policy_lag: Duration,
 }
 
 impl Default for Terms {
@@ -42,13 +47,16 @@ impl Default for Terms {
             grace: 1800,
             clock_error: 2,
             staleness: Duration::from_secs(5),
+            policy_lag: Duration::from_secs(10),
         }
     }
 }
 
-/// The promises of a broker.
+/// The promises of a broker. Of two that one event breaks, the first one is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
+    /// G: a replacement leaves its caller with exactly one sandbox, the old one if it was refused.
+    Replacement,
     /// A: a sandbox has at most one holder, which gets it as new once.
     OneHolder,
     /// B: a pair holds at most one sandbox.
@@ -57,6 +65,10 @@ pub enum Promise {
     NoneLeft,
     /// E: a sandbox that had a holder is never allocated again.
     NeverReused,
+    /// F: an allocation is not retired before its end and its grace period, and an answered extension holds.
+    Lease,
+    /// A lab holds at most its quota.
+    Quota,
     /// A retry returns the sandbox that its pair holds.
     Replay,
     /// All answers about an allocation and its account agree.
@@ -84,6 +96,9 @@ impl fmt::Display for Promise {
             Self::OneSandbox => "B: a pair holds at most one sandbox",
             Self::NoneLeft => "C: `NoneLeft` means that no matching sandbox is available",
             Self::NeverReused => "E: a used sandbox is never allocated again",
+            Self::Lease => "F: an allocation is held until its last end and its grace period",
+            Self::Replacement => "G: a replacement leaves its caller with exactly one sandbox",
+            Self::Quota => "a lab holds at most its quota",
             Self::Replay => "a retry returns the sandbox that the pair holds",
             Self::Agreement => "all answers about an allocation agree",
             Self::States => "states follow their order",
@@ -161,6 +176,8 @@ impl Terms {
         answers::check(&facts, &mut found);
         deletion::check(&facts, &mut found);
         table::check(&facts, &mut found);
+        replacement::check(&facts, &mut found);
+        quota::check(&facts, &mut found);
         found
     }
 }

@@ -20,7 +20,10 @@ pub enum EventKind {
     Allocate {
         caller: String,
         key: String,
+        lab: Option<String>,
         prefix: Option<String>,
+        /// The requested duration, in minutes.
+        minutes: Option<i64>,
         answer: AllocateAnswer,
     },
     /// A call of `POST /sandboxes/{id}/mark-for-deletion`.
@@ -29,6 +32,23 @@ pub enum EventKind {
         sandbox: String,
         answer: ReleaseAnswer,
     },
+    /// A call of `POST /sandboxes/{id}/extend`: not before `minutes` from then.
+    Extend {
+        caller: String,
+        sandbox: String,
+        minutes: i64,
+        answer: ExtendAnswer,
+    },
+    /// A call of `POST /sandboxes/{id}/replace`.
+    Replace {
+        caller: String,
+        /// The key of the allocation, as the caller remembers it.
+        key: String,
+        sandbox: String,
+        answer: ReplaceAnswer,
+    },
+    /// A call of `PUT /admin/policy`. If it failed, the policy may be in force nevertheless.
+    PolicySet { labs: Vec<LabQuota>, is_done: bool },
     /// A call of `GET /sandboxes/{id}`.
     Get {
         caller: String,
@@ -88,6 +108,8 @@ pub enum AllocateAnswer {
     Replayed(Grant),
     /// 409 `NO_SANDBOXES_AVAILABLE`.
     NoneLeft,
+    /// 409 `LAB_QUOTA_REACHED`.
+    LabFull,
     /// 503 `ALLOCATIONS_PAUSED`. An earlier attempt of the call may still take effect.
     Paused,
     /// Any other answer or none: the call may have taken effect.
@@ -119,6 +141,55 @@ pub enum ReleaseAnswer {
     /// 404.
     NotFound,
     Unknown(String),
+}
+
+/// The answer to `POST /sandboxes/{id}/extend`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExtendAnswer {
+    /// 200.
+    Done {
+        expires_at: i64,
+        max_expires_at: i64,
+    },
+    /// 409 `EXTENSION_LIMIT_REACHED`.
+    Limit,
+    /// 403 `ALLOCATION_EXPIRED`.
+    Ended,
+    /// 403 `NOT_SANDBOX_OWNER`.
+    NotOwner,
+    /// 404.
+    NotFound,
+    Unknown(String),
+}
+
+/// The answer to `POST /sandboxes/{id}/replace`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplaceAnswer {
+    /// 201.
+    New(Grant),
+    /// 200: the caller does not hold the sandbox any more, but this one.
+    Current(Grant),
+    /// 409 `NO_SANDBOXES_AVAILABLE`.
+    NoneLeft,
+    /// 409 `REPLACEMENT_LIMIT_REACHED`.
+    Limit,
+    /// 503 `ALLOCATIONS_PAUSED`. An earlier attempt of the call may still take effect.
+    Paused,
+    /// 403 `ALLOCATION_EXPIRED`: the caller holds neither the sandbox nor one in its place.
+    Ended,
+    /// 403 `NOT_SANDBOX_OWNER`.
+    NotOwner,
+    /// 404.
+    NotFound,
+    Unknown(String),
+}
+
+/// The terms of a lab in a policy, as far as the checker depends on them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabQuota {
+    pub lab: String,
+    pub max_held: Option<usize>,
+    pub max_replacements: usize,
 }
 
 /// The answer to `GET /sandboxes/{id}`.
@@ -163,6 +234,9 @@ pub struct Row {
     pub key: Option<String>,
     /// Unix seconds; 0 if it never was allocated.
     pub allocated_at: i64,
+    pub lab: Option<String>,
+    /// The sandbox that its holder received in place of it.
+    pub replaced_by: Option<String>,
     pub deletion_retry_count: u64,
 }
 

@@ -23,6 +23,8 @@ fn row(item: &Item) -> Row {
         caller: text(item, "allocated_to_track"),
         key: text(item, "idempotency_key"),
         allocated_at: number(item, "allocated_at"),
+        lab: text(item, "track_name"),
+        replaced_by: text(item, "replaced_by"),
         deletion_retry_count: u64::try_from(number(item, "deletion_retry_count")).unwrap(),
     }
 }

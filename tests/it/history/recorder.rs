@@ -35,7 +35,11 @@ impl Recorder {
     pub(super) fn record(&self, began: Duration, kind: EventKind) {
         let is_operation = matches!(
             kind,
-            EventKind::Allocate { .. } | EventKind::Release { .. } | EventKind::Get { .. }
+            EventKind::Allocate { .. }
+                | EventKind::Release { .. }
+                | EventKind::Extend { .. }
+                | EventKind::Replace { .. }
+                | EventKind::Get { .. }
         );
         self.operations
             .fetch_add(usize::from(is_operation), Ordering::Relaxed);

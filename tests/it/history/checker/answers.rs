@@ -3,8 +3,11 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{AllocateAnswer, Event, EventKind, GetAnswer, ReleaseAnswer},
+    super::event::{
+        AllocateAnswer, Event, EventKind, ExtendAnswer, GetAnswer, ReleaseAnswer, ReplaceAnswer,
+    },
     Promise, Violation,
+    clock::at_least,
     facts::{Facts, Hold, SandboxFacts, Sighting},
 };
 
@@ -16,6 +19,12 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         }
         paused(facts, at, event, found);
         let (EventKind::Release {
+            caller, sandbox, ..
+        }
+        | EventKind::Extend {
+            caller, sandbox, ..
+        }
+        | EventKind::Replace {
             caller, sandbox, ..
         }
         | EventKind::Get {
@@ -36,6 +45,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             known,
             promise: match event.kind {
                 EventKind::Release { .. } => Promise::Release,
+                EventKind::Extend { .. } => Promise::Lease,
+                EventKind::Replace { .. } => Promise::Replacement,
                 _ => Promise::Get,
             },
         };
@@ -57,6 +68,10 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
                 }
             }
             EventKind::Get { answer, .. } => found.extend(call.get(answer)),
+            EventKind::Extend {
+                minutes, answer, ..
+            } => found.extend(call.extend(*minutes, answer)),
+            EventKind::Replace { answer, .. } => found.extend(call.replace(answer)),
             _ => {}
         }
     }
@@ -71,6 +86,16 @@ fn calm(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>)
     | EventKind::Release {
         caller,
         answer: ReleaseAnswer::Unknown(why),
+        ..
+    }
+    | EventKind::Extend {
+        caller,
+        answer: ExtendAnswer::Unknown(why),
+        ..
+    }
+    | EventKind::Replace {
+        caller,
+        answer: ReplaceAnswer::Unknown(why),
         ..
     }
     | EventKind::Get {
@@ -93,11 +118,16 @@ fn calm(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>)
 /// Allocations are refused as paused only after an operator has ordered it, and not in the calm phase, before which all
 /// pauses end.
 fn paused(facts: &Facts<'_>, at: usize, event: &Event, found: &mut Vec<Violation>) {
-    let EventKind::Allocate {
+    let (EventKind::Allocate {
         caller,
         answer: AllocateAnswer::Paused,
         ..
-    } = &event.kind
+    }
+    | EventKind::Replace {
+        caller,
+        answer: ReplaceAnswer::Paused,
+        ..
+    }) = &event.kind
     else {
         return;
     };
@@ -154,6 +184,42 @@ impl Call<'_> {
         }
     }
 
+    fn extend(&self, minutes: i64, answer: &ExtendAnswer) -> Option<Violation> {
+        match answer {
+            ExtendAnswer::Done {
+                expires_at,
+                max_expires_at,
+            } => self
+                .must_be_owner()
+                .or_else(|| self.must_be_as_long(minutes, *expires_at, *max_expires_at)),
+            ExtendAnswer::Limit => self.must_be_owner(),
+            ExtendAnswer::Ended => self.must_be_owner().or_else(|| self.may_not_be_held()),
+            ExtendAnswer::NotOwner => self.may_not_be_owner(),
+            ExtendAnswer::NotFound => self.may_not_be_there(),
+            ExtendAnswer::Unknown(_) => None,
+        }
+    }
+
+    fn replace(&self, answer: &ReplaceAnswer) -> Option<Violation> {
+        match answer {
+            ReplaceAnswer::New(_)
+            | ReplaceAnswer::Current(_)
+            | ReplaceAnswer::NoneLeft
+            | ReplaceAnswer::Limit => self.must_be_owner(),
+            ReplaceAnswer::Ended => self.must_be_owner().or_else(|| self.may_not_be_held()),
+            ReplaceAnswer::NotOwner => self.may_not_be_owner(),
+            ReplaceAnswer::NotFound => self.may_not_be_there(),
+            ReplaceAnswer::Paused | ReplaceAnswer::Unknown(_) => None,
+        }
+    }
+
+    /// The allocation ends as late as it was asked for, or as its lab permits.
+    fn must_be_as_long(&self, minutes: i64, end: i64, latest: i64) -> Option<Violation> {
+        let now = at_least(self.facts.events, self.event.began, self.facts.terms)?;
+        let is_less = end < latest.min(now + minutes * 60);
+        is_less.then(|| self.wrong(None, "ends before the time that was asked for"))
+    }
+
     fn wrong(&self, with: Option<usize>, fault: &str) -> Violation {
         let Self {
             caller, sandbox, ..
@@ -192,9 +258,20 @@ impl Call<'_> {
     }
 
     fn may_not_be_there(&self) -> Option<Violation> {
+        let hold = self.held_throughout()?;
+        Some(self.wrong(Some(hold.shown_by), "does not exist while it is held"))
+    }
+
+    fn may_not_be_held(&self) -> Option<Violation> {
+        let hold = self.held_throughout()?;
+        Some(self.wrong(Some(hold.shown_by), "is over while it is held"))
+    }
+
+    /// Returns the hold of the sandbox if it was held during the whole call.
+    fn held_throughout(&self) -> Option<Hold<'_>> {
         let hold = self.hold()?;
         let is_held = hold.since < self.event.began && self.event.ended < hold.until;
-        is_held.then(|| self.wrong(Some(hold.shown_by), "does not exist while it is held"))
+        is_held.then_some(hold)
     }
 
     fn must_be_over(&self) -> Option<Violation> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::event::{AllocateAnswer, Event, EventKind},
+    super::event::{AllocateAnswer, Event, EventKind, ReplaceAnswer},
     Terms,
 };
 
@@ -20,6 +20,10 @@ impl Clock {
         let shown = |event: &Event| match &event.kind {
             EventKind::Allocate {
                 answer: AllocateAnswer::New(grant),
+                ..
+            }
+            | EventKind::Replace {
+                answer: ReplaceAnswer::New(grant),
                 ..
             } => Some((event.began, grant.allocated_at)),
             EventKind::ClockAdvanced { from, .. } => Some((event.began, *from)),
@@ -67,6 +71,18 @@ impl Clock {
             .get(later)
             .map_or(by_itself, |(next, _)| by_itself.min(*next))
     }
+}
+
+/// Returns a lower bound of the time that the brokers' clocks show at a moment, in Unix seconds.
+pub(super) fn at_least(history: &[Event], moment: Duration, terms: Terms) -> Option<i64> {
+    let shown = |event: &Event| match event.kind {
+        EventKind::ClockAdvanced { to, .. } if event.ended <= moment => {
+            let passed = moment.saturating_sub(event.ended).as_secs();
+            Some(to + i64::try_from(passed).unwrap_or(0) - terms.clock_error)
+        }
+        _ => None,
+    };
+    history.iter().filter_map(shown).max()
 }
 
 /// Whole seconds, rounded up.

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     super::event::{
-        ActAnswer, AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row,
+        ActAnswer, AllocateAnswer, Event, EventKind, ExtendAnswer, GetAnswer, Grant, ReleaseAnswer,
+        ReplaceAnswer, Row,
     },
     Terms,
     clock::Clock,
+    policies::Policies,
 };
 
 /// The progress of a sandbox. It never goes back once it had a holder.
@@ -41,7 +43,7 @@ pub(super) struct Sighting<'a> {
     pub(super) is_new: bool,
 }
 
-/// An action of an operator that was done, or may have been.
+/// An action of an operator, or an extension by the holder, that was done, or may have been.
 pub(super) struct Act<'a> {
     pub(super) at: usize,
     pub(super) action: &'a str,
@@ -88,7 +90,15 @@ pub(super) struct SandboxFacts<'a> {
     pub(super) rows: Vec<(usize, &'a Row)>,
     /// Releases that may have taken effect, with their callers.
     pub(super) releases: Vec<(usize, &'a str)>,
-    /// Actions of operators that may have been done.
+    /// Replacements that may have taken effect, with their callers.
+    pub(super) replacements: Vec<(usize, &'a str)>,
+    /// Replacements that were refused although its caller holds it.
+    pub(super) refused: Vec<usize>,
+    /// The sandbox that its holder had before, with the event that shows it.
+    pub(super) replaces: Option<(usize, &'a str)>,
+    /// The lab that it was allocated to.
+    pub(super) lab: Option<&'a str>,
+    /// Actions of operators, and extensions by the holder, that may have been done.
     pub(super) acts: Vec<Act<'a>>,
     /// The ends of its allocation that allocations and actions show.
     pub(super) ends: Vec<(usize, i64)>,
@@ -112,6 +122,9 @@ pub(super) struct Facts<'a> {
     pub(super) lost: BTreeMap<&'a str, Duration>,
     /// When allocations were first ordered to be paused.
     pub(super) paused: Option<Duration>,
+    pub(super) policies: Policies<'a>,
+    /// The scans of the table.
+    pub(super) tables: Vec<usize>,
     /// When a bulk-delete first removed sandboxes, which does not involve CSP.
     removed: Option<Duration>,
 }
@@ -126,6 +139,8 @@ impl<'a> Facts<'a> {
             calm: None,
             lost: BTreeMap::new(),
             paused: None,
+            policies: Policies::of(events, terms),
+            tables: Vec::new(),
             removed: None,
         };
         let mut deleted = Vec::new();
@@ -159,34 +174,31 @@ impl<'a> Facts<'a> {
             EventKind::Allocate {
                 caller,
                 key,
+                lab,
                 answer: answer @ (AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant)),
                 ..
             } => {
                 let is_new = matches!(answer, AllocateAnswer::New(_));
+                self.note_grant(at, (caller, key), grant, is_new);
                 let known = self.known(&grant.sandbox);
-                known.external_id = known.external_id.or(Some(&grant.external_id));
-                if is_new {
-                    known.views.push((Phase::Pool, at));
-                }
-                known.views.push((Phase::Held, at));
-                known.ends.push((at, grant.expires_at));
-                known.sightings.push(Sighting {
-                    at,
-                    caller,
-                    key,
-                    allocated_at: grant.allocated_at,
-                    grant: Some(grant),
-                    is_new,
-                });
+                known.lab = known.lab.or(lab.as_deref());
             }
             EventKind::Allocate {
                 caller,
                 answer: AllocateAnswer::Unknown(_) | AllocateAnswer::Paused,
                 ..
             } => {
-                let first = self.lost.entry(caller).or_insert(Duration::MAX);
-                *first = event.began.min(*first);
+                self.note_lost(caller, event);
             }
+            EventKind::Extend {
+                sandbox, answer, ..
+            } => self.note_extension(at, sandbox, answer),
+            EventKind::Replace {
+                caller,
+                key,
+                sandbox,
+                answer,
+            } => self.note_replacement(at, (caller, key), sandbox, answer),
             EventKind::PauseOrdered { activity } if activity == "allocations" => {
                 let first = self.paused.unwrap_or(Duration::MAX);
                 self.paused = Some(first.min(event.began));
@@ -245,11 +257,97 @@ impl<'a> Facts<'a> {
                 known.hidden = Some(first.min(event.began));
             }
             EventKind::Table { sandboxes, .. } => {
+                self.tables.push(at);
                 for row in sandboxes {
                     self.note_row(at, row);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_grant(
+        &mut self,
+        at: usize,
+        (caller, key): (&'a str, &'a str),
+        grant: &'a Grant,
+        is_new: bool,
+    ) {
+        let known = self.known(&grant.sandbox);
+        known.external_id = known.external_id.or(Some(&grant.external_id));
+        if is_new {
+            known.views.push((Phase::Pool, at));
+        }
+        known.views.push((Phase::Held, at));
+        known.ends.push((at, grant.expires_at));
+        known.sightings.push(Sighting {
+            at,
+            caller,
+            key,
+            allocated_at: grant.allocated_at,
+            grant: Some(grant),
+            is_new,
+        });
+    }
+
+    fn note_lost(&mut self, caller: &'a str, event: &Event) {
+        let first = self.lost.entry(caller).or_insert(Duration::MAX);
+        *first = event.began.min(*first);
+    }
+
+    fn note_extension(&mut self, at: usize, sandbox: &'a str, answer: &ExtendAnswer) {
+        let known = self.known(sandbox);
+        let is_done = match answer {
+            ExtendAnswer::Done { expires_at, .. } => {
+                known.ends.push((at, *expires_at));
+                true
+            }
+            ExtendAnswer::Unknown(_) => false,
+            ExtendAnswer::Limit => {
+                known.views.push((Phase::Held, at));
+                return;
+            }
+            _ => return,
+        };
+        if is_done {
+            known.views.push((Phase::Held, at));
+        }
+        known.acts.push(Act {
+            at,
+            action: "extend",
+            is_done,
+        });
+    }
+
+    fn note_replacement(
+        &mut self,
+        at: usize,
+        (caller, key): (&'a str, &'a str),
+        old: &'a str,
+        answer: &'a ReplaceAnswer,
+    ) {
+        match answer {
+            ReplaceAnswer::New(grant) => {
+                self.note_grant(at, (caller, key), grant, true);
+                let known = self.known(&grant.sandbox);
+                known.replaces = known.replaces.or(Some((at, old)));
+                self.known(old).views.push((Phase::Held, at));
+            }
+            ReplaceAnswer::Current(grant) => self.note_grant(at, (caller, key), grant, false),
+            ReplaceAnswer::Unknown(_) | ReplaceAnswer::Paused => {
+                self.note_lost(caller, &self.events[at]);
+            }
+            ReplaceAnswer::Ended => {}
+            ReplaceAnswer::NoneLeft | ReplaceAnswer::Limit => {
+                self.known(old).refused.push(at);
+                return;
+            }
+            ReplaceAnswer::NotOwner | ReplaceAnswer::NotFound => return,
+        }
+        let known = self.known(old);
+        known.replacements.push((at, caller));
+        if matches!(answer, ReplaceAnswer::New(_) | ReplaceAnswer::Current(_)) {
+            known.views.push((Phase::Retired, at));
         }
     }
 
@@ -279,6 +377,7 @@ impl<'a> Facts<'a> {
         let known = self.known(&row.sandbox);
         known.external_id = known.external_id.or(Some(&row.external_id));
         known.rows.push((at, row));
+        known.lab = known.lab.or(row.lab.as_deref());
         let Some(phase) = Phase::of(&row.status, row.caller.is_some()) else {
             return;
         };
@@ -340,6 +439,13 @@ impl<'a> Facts<'a> {
             .map(|(at, _)| self.events[*at].began)
             .min()
             .unwrap_or(Duration::MAX);
+        let replaced = known
+            .replacements
+            .iter()
+            .filter(|(at, caller)| *caller == first.caller && self.may_have_replaced(known, *at))
+            .map(|(at, _)| self.events[*at].began)
+            .min()
+            .unwrap_or(Duration::MAX);
         // An allocation whose end no event shows may be over at any time. One that was extended was held then, so it
         // cannot have expired before its last end.
         let expired = known
@@ -354,8 +460,33 @@ impl<'a> Facts<'a> {
             key: first.key,
             since: self.events[first.at].ended,
             shown_by: first.at,
-            until: released.min(expired).min(ended.unwrap_or(Duration::MAX)),
+            until: released
+                .min(replaced)
+                .min(expired)
+                .min(ended.unwrap_or(Duration::MAX)),
         })
+    }
+
+    /// Returns the lab that a sandbox was allocated to, itself or as a replacement.
+    pub(super) fn lab_of(&self, known: &SandboxFacts<'a>) -> Option<&'a str> {
+        let (_, old) = match known.lab {
+            None => known.replaces?,
+            lab => return lab,
+        };
+        self.sandboxes.get(old).and_then(|old| self.lab_of(old))
+    }
+
+    /// Returns whether a replacement may have taken effect. One with the answer `Ended` may have: its first attempt replaced
+    /// the sandbox, and the one in its place was over before the second attempt.
+    fn may_have_replaced(&self, known: &SandboxFacts<'_>, at: usize) -> bool {
+        let is_ended = matches!(
+            self.events[at].kind,
+            EventKind::Replace {
+                answer: ReplaceAnswer::Ended,
+                ..
+            }
+        );
+        !is_ended || known.rows.iter().any(|(_, row)| row.replaced_by.is_some())
     }
 
     /// Returns whether a release may have taken effect. One with the answer `NotFound` may have: its first attempt

@@ -30,17 +30,22 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
 }
 
 /// A sandbox held by a pair.
-struct Holding<'a> {
-    sandbox: &'a str,
-    hold: Hold<'a>,
+pub(super) struct Holding<'a> {
+    pub(super) sandbox: &'a str,
+    pub(super) hold: Hold<'a>,
     /// The earliest moment at which the hold can have ended.
-    ends: Duration,
+    pub(super) ends: Duration,
     /// The last event that shows the sandbox as held.
-    last_seen: usize,
+    pub(super) last_seen: usize,
 }
 
 impl<'a> Holding<'a> {
-    fn new(facts: &Facts<'_>, sandbox: &'a str, known: &SandboxFacts<'a>, hold: Hold<'a>) -> Self {
+    pub(super) fn new(
+        facts: &Facts<'_>,
+        sandbox: &'a str,
+        known: &SandboxFacts<'a>,
+        hold: Hold<'a>,
+    ) -> Self {
         let last_seen = known
             .views
             .iter()
@@ -195,6 +200,18 @@ fn account(facts: &Facts<'_>, sandbox: &str, known: &SandboxFacts<'_>, found: &m
             let fault = format!("{} does not have the prefix {prefix}", grant.name);
             wrong(None, fault);
         }
+        if let EventKind::Allocate {
+            minutes: Some(minutes),
+            ..
+        } = &facts.events[sighting.at].kind
+            && sighting.is_new
+            && grant.expires_at - grant.allocated_at > minutes * 60
+        {
+            wrong(
+                None,
+                format!("{sandbox} is allocated for longer than requested"),
+            );
+        }
         let Some((made, _)) = known.names.first() else {
             continue;
         };
@@ -243,8 +260,8 @@ fn one_sandbox((caller, key): (&str, &str), holdings: &[Holding<'_>], found: &mu
     }
 }
 
-/// No retry of a pair that holds a sandbox for the whole call gets `NoneLeft` or `Paused`. Any other wrong answer is a second sandbox
-/// or a used one, which other rules find.
+/// No retry of a pair that holds a sandbox for the whole call is refused. Any other wrong answer is a second sandbox or a
+/// used one, which other rules find.
 fn replays(
     facts: &Facts<'_>,
     pairs: &BTreeMap<(&str, &str), Vec<Holding<'_>>>,
@@ -268,7 +285,8 @@ fn replays(
         let EventKind::Allocate {
             caller,
             key,
-            answer: answer @ (AllocateAnswer::NoneLeft | AllocateAnswer::Paused),
+            answer:
+                answer @ (AllocateAnswer::NoneLeft | AllocateAnswer::Paused | AllocateAnswer::LabFull),
             ..
         } = &event.kind
         else {

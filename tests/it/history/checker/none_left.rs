@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    super::event::{AllocateAnswer, EventKind},
+    super::event::{AllocateAnswer, EventKind, ReplaceAnswer},
     Promise, Violation,
     facts::{Facts, Phase, SandboxFacts},
 };
@@ -33,16 +33,25 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     let mut matching: HashMap<Option<&str>, Vec<(Duration, Available<'_>, Duration)>> =
         HashMap::new();
     for (at, event) in facts.events.iter().enumerate() {
-        let EventKind::Allocate {
-            caller,
-            key,
-            prefix,
-            answer: AllocateAnswer::NoneLeft,
-        } = &event.kind
-        else {
-            continue;
+        let (caller, key, prefix) = match &event.kind {
+            EventKind::Allocate {
+                caller,
+                key,
+                prefix,
+                answer: AllocateAnswer::NoneLeft,
+                ..
+            } => (caller, key, prefix.as_deref()),
+            EventKind::Replace {
+                caller,
+                key,
+                sandbox,
+                answer: ReplaceAnswer::NoneLeft,
+            } => match prefix_of(facts, sandbox) {
+                Some(prefix) => (caller, key, prefix),
+                None => continue,
+            },
+            _ => continue,
         };
-        let prefix = prefix.as_deref();
         let matching = matching
             .entry(prefix)
             .or_insert_with(|| longest(&all, prefix));
@@ -56,9 +65,13 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         if event.ended < until {
             // In the calm phase no later event needs to show it.
             let still = one.still_by.or(facts.calm.map(|(_, at)| at));
+            let old = match &event.kind {
+                EventKind::Replace { sandbox, .. } => Some(sandbox.as_str()),
+                _ => None,
+            };
             found.push(Violation::new(
                 Promise::NoneLeft,
-                [one.sandbox],
+                [one.sandbox].into_iter().chain(old),
                 [one.shown_by, at].into_iter().chain(still),
                 format!(
                     "{caller}/{key} gets `NoneLeft` while {} was available all the time",
@@ -66,6 +79,17 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
                 ),
             ));
         }
+    }
+}
+
+/// Returns the prefix that a sandbox was allocated with, which its replacement has, too. `None` if no event shows it.
+fn prefix_of<'a>(facts: &Facts<'a>, sandbox: &str) -> Option<Option<&'a str>> {
+    let known = facts.sandboxes.get(sandbox)?;
+    let new = known.sightings.iter().find(|sighting| sighting.is_new)?;
+    match &facts.events[new.at].kind {
+        EventKind::Allocate { prefix, .. } => Some(prefix.as_deref()),
+        EventKind::Replace { sandbox, .. } => prefix_of(facts, sandbox),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::event::{
-    ActAnswer, AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer,
+    ActAnswer, AllocateAnswer, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, ReplaceAnswer,
 };
 
 /// Prints events one per line, each with its interval in milliseconds.
@@ -22,18 +22,25 @@ fn described(kind: &EventKind) -> String {
         EventKind::Allocate {
             caller,
             key,
+            lab,
             prefix,
+            minutes,
             answer,
         } => {
-            let prefix = prefix.as_deref().unwrap_or("");
+            let (lab, prefix) = (
+                lab.as_deref().unwrap_or(""),
+                prefix.as_deref().unwrap_or(""),
+            );
+            let minutes = minutes.map_or(String::new(), |minutes| minutes.to_string());
             let answer = match answer {
                 AllocateAnswer::New(grant) => format!("new {}", granted(grant)),
                 AllocateAnswer::Replayed(grant) => format!("replayed {}", granted(grant)),
                 AllocateAnswer::NoneLeft => "none left".to_owned(),
+                AllocateAnswer::LabFull => "lab full".to_owned(),
                 AllocateAnswer::Paused => "paused".to_owned(),
                 AllocateAnswer::Unknown(why) => format!("? {why}"),
             };
-            format!("{caller}/{key} allocate({prefix}) -> {answer}")
+            format!("{caller}/{key} allocate({lab}, {prefix}, {minutes}) -> {answer}")
         }
         EventKind::Release {
             caller,
@@ -48,6 +55,26 @@ fn described(kind: &EventKind) -> String {
                 other => format!("{other:?}"),
             };
             format!("{caller} release({sandbox}) -> {answer}")
+        }
+        EventKind::Extend {
+            caller,
+            sandbox,
+            minutes,
+            answer,
+        } => format!("{caller} extend({sandbox}, {minutes}) -> {answer:?}"),
+        EventKind::Replace {
+            caller,
+            key,
+            sandbox,
+            answer,
+        } => {
+            let answer = match answer {
+                ReplaceAnswer::New(grant) => format!("new {}", granted(grant)),
+                ReplaceAnswer::Current(grant) => format!("current {}", granted(grant)),
+                ReplaceAnswer::Unknown(why) => format!("? {why}"),
+                other => format!("{other:?}"),
+            };
+            format!("{caller}/{key} replace({sandbox}) -> {answer}")
         }
         EventKind::Get {
             caller,
@@ -95,8 +122,9 @@ fn described(kind: &EventKind) -> String {
                 .map(|row| {
                     let holder = row.caller.as_deref().unwrap_or("-");
                     let key = row.key.as_deref().unwrap_or("-");
+                    let replaced = row.replaced_by.as_deref().unwrap_or("-");
                     format!(
-                        "{} {} {holder}/{key} {}",
+                        "{} {} {holder}/{key} {} replaced by {replaced}",
                         row.sandbox, row.status, row.allocated_at
                     )
                 })

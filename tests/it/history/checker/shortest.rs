@@ -4,7 +4,7 @@
 //! expiry. Without its excuses a part would prove violations that did not happen, so they stay.
 
 use super::{
-    super::event::{AllocateAnswer, Event, EventKind},
+    super::event::{AllocateAnswer, Event, EventKind, ReplaceAnswer},
     Promise, Terms, Violation,
 };
 
@@ -12,17 +12,18 @@ impl Terms {
     /// Returns the shortest part of the history that breaks the same promise about the same sandboxes. Tables are reduced
     /// to the items of those sandboxes.
     pub fn shortest(&self, history: &[Event], violation: &Violation) -> Vec<Event> {
+        let scope = scope(history, violation);
         let last = violation.events.iter().map(|at| history[*at].ended).max();
         let is_relevant = |(at, event): &(usize, &Event)| {
             violation.events.contains(at)
-                || ((excuses(event, violation) || concerns(event, violation))
-                    && (Some(event.began) <= last || can_be_refuted_later(violation)))
+                || ((excuses(event, &scope) || concerns(event, &scope))
+                    && (Some(event.began) <= last || can_be_refuted_later(&scope)))
         };
         let part: Vec<Event> = history
             .iter()
             .enumerate()
             .filter(is_relevant)
-            .map(|(_, event)| trimmed(event, violation))
+            .map(|(_, event)| trimmed(event, &scope))
             .collect();
         let whole = || history.to_vec();
         let mut part = Some(part)
@@ -36,7 +37,7 @@ impl Terms {
                 let without: Vec<Event> = part
                     .iter()
                     .enumerate()
-                    .filter(|(n, event)| !(at..end).contains(n) || excuses(event, violation))
+                    .filter(|(n, event)| !(at..end).contains(n) || excuses(event, &scope))
                     .map(|(_, event)| event.clone())
                     .collect();
                 if without.len() < part.len() && self.proves(&without, violation) {
@@ -57,6 +58,24 @@ impl Terms {
     }
 }
 
+/// Returns the violation as one about the sandboxes, too, that those it is about have replaced.
+fn scope(history: &[Event], violation: &Violation) -> Violation {
+    let mut scope = violation.clone();
+    for event in history.iter().rev() {
+        if let EventKind::Replace {
+            sandbox: old,
+            answer: ReplaceAnswer::New(grant) | ReplaceAnswer::Current(grant),
+            ..
+        } = &event.kind
+            && scope.about.contains(&grant.sandbox)
+            && !scope.about.contains(old)
+        {
+            scope.about.push(old.clone());
+        }
+    }
+    scope
+}
+
 /// Returns whether a later event could refute the violation.
 fn can_be_refuted_later(violation: &Violation) -> bool {
     matches!(
@@ -72,7 +91,9 @@ fn concerns(event: &Event, violation: &Violation) -> bool {
             answer: AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant),
             ..
         } => &grant.sandbox,
-        EventKind::Get { sandbox, .. } => sandbox,
+        EventKind::Get { sandbox, .. }
+        | EventKind::Extend { sandbox, .. }
+        | EventKind::Replace { sandbox, .. } => sandbox,
         EventKind::Table { .. } => return true,
         _ => return false,
     };
@@ -83,7 +104,19 @@ fn concerns(event: &Event, violation: &Violation) -> bool {
 fn excuses(event: &Event, violation: &Violation) -> bool {
     let is_about = |sandbox: &str| violation.about.iter().any(|about| about == sandbox);
     match &event.kind {
+        EventKind::Replace {
+            sandbox, answer, ..
+        } => {
+            let is_lost = matches!(answer, ReplaceAnswer::Unknown(_) | ReplaceAnswer::Paused);
+            is_about(sandbox)
+                || is_lost
+                    && matches!(
+                        violation.promise,
+                        Promise::Deletion | Promise::Release | Promise::Get
+                    )
+        }
         EventKind::Release { sandbox, .. }
+        | EventKind::Extend { sandbox, .. }
         | EventKind::Act { sandbox, .. }
         | EventKind::AccountCreated { sandbox, .. }
         | EventKind::AccountRenamed { sandbox, .. }
@@ -92,7 +125,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
             AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant) => {
                 can_be_refuted_later(violation) && is_about(&grant.sandbox)
             }
-            AllocateAnswer::NoneLeft => false,
+            AllocateAnswer::NoneLeft | AllocateAnswer::LabFull => false,
             AllocateAnswer::Unknown(_) | AllocateAnswer::Paused => {
                 matches!(
                     violation.promise,
@@ -107,7 +140,8 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
                     .any(|row| is_about(&row.sandbox) && row.caller.is_some())
         }
         EventKind::PauseOrdered { .. } => violation.promise == Promise::Paused,
-        EventKind::ClockAdvanced { .. }
+        EventKind::PolicySet { .. }
+        | EventKind::ClockAdvanced { .. }
         | EventKind::AccountDeleted { .. }
         | EventKind::Job { .. } => true,
         _ => false,

@@ -1,7 +1,7 @@
 //! The state machine: no way back (E among others), and no retirement without a reason.
 
 use super::{
-    super::event::{AllocateAnswer, EventKind},
+    super::event::{AllocateAnswer, EventKind, ReplaceAnswer},
     Promise, Violation,
     facts::{Facts, Phase, SandboxFacts},
 };
@@ -41,7 +41,12 @@ fn never_goes_back(
             EventKind::Allocate {
                 answer: AllocateAnswer::New(_),
                 ..
+            }
+            | EventKind::Replace {
+                answer: ReplaceAnswer::New(_),
+                ..
             } => Promise::NeverReused,
+            EventKind::Replace { .. } => Promise::Replacement,
             EventKind::Allocate { .. } => Promise::Replay,
             _ => Promise::States,
         };
@@ -55,7 +60,8 @@ fn never_goes_back(
     }
 }
 
-/// A sandbox is retired by a release of its holder, by an operator or because it is overdue.
+/// A sandbox is retired by a release or a replacement of its holder, by an operator or because it is overdue (F). After a
+/// refused replacement its holder keeps it (G).
 fn is_retired_for_a_reason(
     facts: &Facts<'_>,
     sandbox: &str,
@@ -71,12 +77,16 @@ fn is_retired_for_a_reason(
         // The rules for answers find releases by other callers.
         .filter(|at| !matches!(facts.events[*at].kind, EventKind::Release { .. }))
         .find(|at| facts.events[*at].ended < hold.until);
-    if let Some(at) = too_soon {
-        found.push(Violation::new(
-            Promise::States,
-            [sandbox],
-            [hold.shown_by, at],
-            format!("{sandbox} is retired before its holder released it and before it was overdue"),
-        ));
-    }
+    let Some(at) = too_soon else { return };
+    let refused = known
+        .refused
+        .iter()
+        .find(|refused| facts.precedes(**refused, at));
+    let promise = refused.map_or(Promise::Lease, |_| Promise::Replacement);
+    found.push(Violation::new(
+        promise,
+        [sandbox],
+        refused.copied().into_iter().chain([hold.shown_by, at]),
+        format!("{sandbox} is retired before its holder released it and before it was overdue"),
+    ));
 }

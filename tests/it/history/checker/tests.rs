@@ -4,14 +4,20 @@ mod actions;
 mod answers;
 mod builders;
 mod holding;
+mod leases;
 mod none_left;
+mod quota;
+mod replacement;
 mod states;
 mod table;
 
 use std::time::Instant;
 
 use self::builders::{at, done, found, get, new, pending, table as table_read};
-use super::{super::event::Event, Promise, check, printed, shortest};
+use super::{
+    super::event::{Event, EventKind},
+    Promise, check, printed, shortest,
+};
 
 /// Asserts that these events, and no others, prove that the history breaks the promise, and that the shortest part of a
 /// longer history has no needless event.
@@ -28,7 +34,11 @@ fn violates<const N: usize>(promise: Promise, proof: &[usize], history: &[Event;
     for n in 0..50 {
         let sandbox = format!("other-{n}");
         let caller = format!("other-caller-{n}");
-        longer.push(at(2, 3, new(&caller, &sandbox, 2)));
+        let mut allocated = new(&caller, &sandbox, 2);
+        if let EventKind::Allocate { lab, .. } = &mut allocated {
+            *lab = None;
+        }
+        longer.push(at(2, 3, allocated));
         longer.push(at(4, 5, get(&caller, &sandbox, found("allocated", 2))));
     }
     let violation = check(&longer).expect_err("no violation in the longer history");

@@ -108,7 +108,7 @@ fn extended_allocation_is_held_until_its_last_end() {
     let retired = at(6, 7, table([pending("a", "p", 0, 0)]));
     accepts(&[first.clone(), later.clone(), retired.clone()]);
     violates(
-        Promise::States,
+        Promise::Lease,
         &[0, 3],
         &[
             first.clone(),

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::super::super::event::{
-    ActAnswer, AllocateAnswer, ClaimRow, Event, EventKind, GetAnswer, Grant, ReleaseAnswer, Row,
+    ActAnswer, AllocateAnswer, ClaimRow, Event, EventKind, ExtendAnswer, GetAnswer, Grant,
+    LabQuota, ReleaseAnswer, ReplaceAnswer, Row,
 };
 
 /// Unix seconds at the start of a history.
 pub(super) const T0: i64 = 1_795_000_000;
 /// Duration of an allocation, in seconds.
 pub(super) const HOURS_4: i64 = 4 * 3600;
+/// The lab of every allocation.
+pub(super) const LAB: &str = "lab";
 /// Grace period, in seconds.
 pub(super) const GRACE: i64 = 1800;
 
@@ -36,7 +39,9 @@ pub(super) fn allocate(caller: &str, answer: AllocateAnswer) -> EventKind {
     EventKind::Allocate {
         caller: caller.into(),
         key: caller.into(),
+        lab: Some(LAB.into()),
         prefix: None,
+        minutes: None,
         answer,
     }
 }
@@ -83,6 +88,49 @@ pub(super) fn done(caller: &str, sandbox: &str, second: i64) -> EventKind {
         deletion_requested_at: T0 + second,
     };
     release(caller, sandbox, answer)
+}
+
+pub(super) fn extend(caller: &str, sandbox: &str, answer: ExtendAnswer) -> EventKind {
+    EventKind::Extend {
+        caller: caller.into(),
+        sandbox: sandbox.into(),
+        minutes: 60,
+        answer,
+    }
+}
+
+/// An extension to an end, in seconds from the start of the history.
+pub(super) fn extended(caller: &str, sandbox: &str, end: i64) -> EventKind {
+    let answer = ExtendAnswer::Done {
+        expires_at: T0 + end,
+        max_expires_at: T0 + 2 * HOURS_4,
+    };
+    extend(caller, sandbox, answer)
+}
+
+pub(super) fn replace(caller: &str, old: &str, answer: ReplaceAnswer) -> EventKind {
+    EventKind::Replace {
+        caller: caller.into(),
+        key: caller.into(),
+        sandbox: old.into(),
+        answer,
+    }
+}
+
+pub(super) fn replaced(caller: &str, old: &str, new: &str, second: i64) -> EventKind {
+    replace(caller, old, ReplaceAnswer::New(grant(new, T0 + second)))
+}
+
+/// A policy with a quota and a maximum of replacements for the lab.
+pub(super) fn policy(max_held: Option<usize>, max_replacements: usize) -> EventKind {
+    EventKind::PolicySet {
+        labs: vec![LabQuota {
+            lab: LAB.into(),
+            max_held,
+            max_replacements,
+        }],
+        is_done: true,
+    }
 }
 
 pub(super) fn get(caller: &str, sandbox: &str, answer: GetAnswer) -> EventKind {
@@ -138,6 +186,8 @@ pub(super) fn available(sandbox: &str) -> Row {
         caller: None,
         key: None,
         allocated_at: 0,
+        lab: None,
+        replaced_by: None,
         deletion_retry_count: 0,
     }
 }
@@ -148,6 +198,7 @@ pub(super) fn held(sandbox: &str, caller: &str, second: i64) -> Row {
         caller: Some(caller.into()),
         key: Some(caller.into()),
         allocated_at: T0 + second,
+        lab: Some(LAB.into()),
         ..available(sandbox)
     }
 }

@@ -272,7 +272,9 @@ fn new_sandbox_has_the_requested_prefix() {
     let request = |prefix: &str, answer: AllocateAnswer| EventKind::Allocate {
         caller: "p".into(),
         key: "p".into(),
+        lab: None,
         prefix: Some(prefix.into()),
+        minutes: None,
         answer,
     };
     let new = |prefix| at(0, 1, request(prefix, AllocateAnswer::New(grant("s", T0))));

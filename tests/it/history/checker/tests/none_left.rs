@@ -62,7 +62,9 @@ fn none_left_is_about_the_requested_prefix() {
             EventKind::Allocate {
                 caller: "p".into(),
                 key: "p".into(),
+                lab: None,
                 prefix: Some(prefix.into()),
+                minutes: None,
                 answer: AllocateAnswer::NoneLeft,
             },
         )

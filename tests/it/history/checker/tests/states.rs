@@ -52,9 +52,9 @@ fn sandbox_never_goes_back_to_an_earlier_state() {
 fn sandbox_is_retired_for_a_reason() {
     let first = at(0, 1, new("p", "s", 0));
     let retired = at(4, 5, table([pending("s", "p", 0, 0)]));
-    violates(Promise::States, &[0, 1], &[first.clone(), retired.clone()]);
+    violates(Promise::Lease, &[0, 1], &[first.clone(), retired.clone()]);
     violates(
-        Promise::States,
+        Promise::Lease,
         &[0, 1],
         &[
             first.clone(),
