@@ -32,6 +32,8 @@ pub struct Overview {
     pub counted: PoolSnapshot,
     /// The threshold of the warning about a low pool.
     pub pool_low_below: u64,
+    /// How long a caller keeps its sandbox after the end of the allocation.
+    pub grace: Duration,
     /// Allocations and releases of the last hour, of all brokers.
     pub last_hour: Flow,
     /// How long the available sandboxes last at the rate of the last hour; `None` without allocations.
@@ -127,6 +129,7 @@ impl Overview {
             at,
             counted,
             pool_low_below: low_below,
+            grace: context.terms.grace,
             last_hour,
             lasts_for: lasts_for(counted.counts.available, &samples, at),
             warnings: warnings(&counted, low_below, &jobs, at)

@@ -82,6 +82,7 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
     let settings = [
         ("CSP_BASE_URL", base_url.as_str()),
         ("POOL_LOW_THRESHOLD", "29"),
+        ("GRACE_PERIOD_MINUTES", "7"),
     ];
     let broker = pool.broker_with(&settings).await;
     let initial = broker.client.overview().await;
@@ -92,6 +93,7 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         (&json!(START.0), &json!(START.0))
     );
     assert_eq!(initial["lasts_for_seconds"], Value::Null);
+    assert_eq!(initial["grace_period_seconds"], 420);
     let jobs = initial["jobs"].as_array().unwrap();
     assert_eq!(jobs.len(), 5);
     assert_eq!(jobs[0]["interval_seconds"], 600);

@@ -48,6 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
+    "grace_period_seconds": 1800,
     "counts": { "total": 200, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
         "quarantined": 0, "unreadable": 0 },
     "allocations_last_hour": 90, "releases_last_hour": 4, "lasts_for_seconds": 480,
@@ -68,6 +69,8 @@ pub(crate) struct OverviewBody {
     pub counts: StatsBody,
     /// The threshold of the warning `pool_low` (`POOL_LOW_THRESHOLD`).
     pub pool_low_below: u64,
+    /// How long a caller keeps its sandbox after the end of the allocation (`GRACE_PERIOD_MINUTES`).
+    pub grace_period_seconds: u64,
     /// Allocations of all brokers in the last hour, to within five minutes.
     pub allocations_last_hour: u64,
     /// Releases and expiries in the last hour, to within five minutes.
@@ -136,6 +139,7 @@ impl From<Overview> for OverviewBody {
             at,
             counted,
             pool_low_below,
+            grace,
             last_hour,
             lasts_for,
             jobs,
@@ -148,6 +152,7 @@ impl From<Overview> for OverviewBody {
             counted_at: counted.at,
             counts: counted.into(),
             pool_low_below,
+            grace_period_seconds: grace.as_secs(),
             allocations_last_hour: last_hour.allocations,
             releases_last_hour: last_hour.releases,
             lasts_for_seconds: lasts_for.map(|span| span.as_secs()),
