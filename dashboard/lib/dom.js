@@ -36,6 +36,12 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Makes a link lead to an address, or nowhere if there is none. */
+export function setHref(link, address) {
+  if (address) link.setAttribute("href", address);
+  else link.removeAttribute("href");
+}
+
 /** Returns a region with its own scroll bar, which can be focused and so scrolled with the keyboard. */
 export function scrollRegion(label, ...children) {
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" }, children);

@@ -1,7 +1,9 @@
 // The fields of a sandbox: their labels, and their text in the table, in the details dialog and in the CSV file.
 
 import { dateTime, exactTime, isoTime, statusName } from "../lib/format.js";
+import { addressOfSandbox } from "./address.js";
 import { idOrder } from "./rows.js";
+import { hasEnd, timeLeftText } from "./time-left.js";
 
 /** Returns the outcome of deleting the sandbox's NIOSXaaS services; empty before the first attempt. */
 export function niosxaasOutcome(row) {
@@ -13,7 +15,8 @@ export function niosxaasOutcome(row) {
 
 /*
  * A field has the `key` of the API, a `label`, and these functions of a row: `value` (sort key), `text` (in the table),
- * `exact` (in the details) and `csv`.
+ * `exact` (in the details) and `csv`. `href`, if it has one, returns where its text leads. The text of one that `isLive`
+ * changes with the time `{now, grace}`, its second argument, and its `title` states that exactly.
  */
 
 function text(key, label, value = (row) => row[key]) {
@@ -38,6 +41,11 @@ function time(key, label) {
   };
 }
 
+/** The id of another sandbox, which leads to its details. */
+function sandbox(key, label) {
+  return { ...text(key, label, (row) => row[key] && idOrder(row[key])), href: (row) => row[key] && addressOfSandbox(row[key]) };
+}
+
 const id = text("sandbox_id", "Id", (row) => idOrder(row.sandbox_id));
 const name = text("name", "Name");
 const statusText = (row) => statusName(row.status);
@@ -48,6 +56,12 @@ const idempotencyKey = text("idempotency_key", "Idempotency key");
 const externalId = text("external_id", "External id");
 const allocatedAt = time("allocated_at", "Allocated");
 const expiresAt = time("expires_at", "Expires");
+const extensions = { ...figure("extensions", "Extended"), text: (row) => (row.extensions ? `${row.extensions} ×` : "") };
+const extendedAt = time("extended_at", "Last extended");
+const namePrefix = text("name_prefix", "Name prefix of the allocation");
+const replaces = sandbox("replaces", "Replaces");
+const replacedBy = sandbox("replaced_by", "Replaced by");
+const replacementReason = text("replacement_reason", "Reason of the replacement");
 const labDuration = figure("lab_duration_hours", "Lab duration (hours)");
 const createdAt = time("created_at", "Created in CSP");
 const updatedAt = time("updated_at", "Updated");
@@ -63,16 +77,26 @@ const quarantinedFrom = { ...text("quarantined_from", "Status before the quarant
 /** A column of the table only: the API has no such field. */
 const outcome = { key: "niosxaas_outcome", label: "NIOSXaaS", value: niosxaasOutcome, text: niosxaasOutcome };
 
+/** A column of the table only: a CSV file has the end of the allocation, which stays true. */
+const timeLeft = {
+  key: "time_left",
+  label: "Time left",
+  isLive: true,
+  value: (row) => (hasEnd(row) ? row.expires_at : null),
+  text: timeLeftText,
+  title: (row) => (hasEnd(row) ? exactTime(row.expires_at) : ""),
+};
+
 /** The columns of the table. */
 export const COLUMNS = [
-  id, name, status, lab, caller, idempotencyKey, externalId, allocatedAt, expiresAt, labDuration, createdAt, updatedAt,
-  requestedAt, reason, retries, quarantineReason, outcome, sfdc,
+  id, name, status, lab, caller, idempotencyKey, externalId, allocatedAt, timeLeft, expiresAt, extensions, labDuration,
+  createdAt, updatedAt, replaces, replacedBy, replacementReason, requestedAt, reason, retries, quarantineReason, outcome, sfdc,
 ];
 
 /** All fields that the API returns, for the details and the CSV file. */
 export const FIELDS = [
   id, name, externalId, status, caller, idempotencyKey, lab,
-  allocatedAt, expiresAt, labDuration,
+  allocatedAt, expiresAt, extensions, extendedAt, labDuration, namePrefix, replaces, replacedBy, replacementReason,
   requestedAt, text("released_by", "Released by"), retries, time("next_deletion_at", "Next deletion attempt"), reason,
   text("quarantined_by", "Quarantined by"), time("quarantined_at", "Quarantined"), quarantineReason,
   time("quarantined_until", "End of the quarantine"), quarantinedFrom,
@@ -83,7 +107,7 @@ export const FIELDS = [
 ];
 
 const HIDDEN_BY_DEFAULT = [
-  "idempotency_key", "external_id", "lab_duration_hours", "created_at", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id",
+  "idempotency_key", "external_id", "lab_duration_hours", "replaces", "created_at", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id",
 ];
 
 /** The keys of the columns that are visible until the operator chooses others. */

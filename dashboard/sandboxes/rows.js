@@ -1,7 +1,7 @@
 // Filters, sorts and pages the rows of the table, without the DOM.
 
 const SEARCHED_KEYS = [
-  "sandbox_id", "name", "allocated_to_track", "track_name", "external_id",
+  "sandbox_id", "name", "allocated_to_track", "track_name", "external_id", "replaces", "replaced_by", "replacement_reason",
   "deletion_error", "quarantine_reason", "quarantined_by", "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason",
 ];
 

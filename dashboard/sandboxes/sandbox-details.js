@@ -3,31 +3,36 @@
 
 import { fieldName, valueText } from "../lib/audit-record.js";
 import { showDetails } from "../lib/dialogs.js";
-import { errorLine, fill, h, setText } from "../lib/dom.js";
+import { errorLine, fill, h, setHref, setText } from "../lib/dom.js";
 import { relative } from "../lib/format.js";
 import { ACTIONS } from "./actions.js";
 import { askForAction } from "./action-dialog.js";
 import { FIELDS } from "./fields.js";
 import { failureText, perform } from "./perform.js";
+import { hasEnd, timeLeftText } from "./time-left.js";
 import { createTimeline } from "./timeline.js";
 
 /**
  * Opens the dialog. `row` is null for a sandbox that the table does not have. `onRow(id, row)` is called with each newer
- * row that the broker returns, or null if the sandbox is not in the pool. Returns a function that shows a newer row of the
- * table, or with `null` that the sandbox has left the pool.
+ * row that the broker returns, or null if the sandbox is not in the pool. `time()` returns what texts that are live depend
+ * on. Returns `{update, tick}`: `update` shows a newer row of the table, or with `null` that the sandbox has left the pool;
+ * `tick` shows the passing of time.
  */
-export function showSandbox({ id, row, context, onRow, onClose }) {
+export function showSandbox({ id, row, context, time, onRow, onClose }) {
   const { api, clock, may } = context;
   let current = row; // The newest row, or the last one before the sandbox left the pool.
   let isInPool = row !== null;
 
-  const values = FIELDS.map(() => h("dd"));
+  const values = FIELDS.map(({ href }) => {
+    const link = href ? h("a") : null;
+    return { node: h("dd", {}, link), link };
+  });
   const notice = errorLine();
   const result = h("p", { class: "result", role: "status", tabindex: "-1" });
   const buttons = ACTIONS.map((action) =>
     h("button", { type: "button", class: action.isDanger ? "danger" : "", onclick: () => act(action) }, `${action.label} …`));
   const actions = h("div", { class: "row-actions", role: "group", "aria-label": "Actions" }, buttons);
-  const list = h("dl", { class: "fields" }, FIELDS.map((field, index) => [h("dt", {}, field.label), values[index]]));
+  const list = h("dl", { class: "fields" }, FIELDS.map((field, index) => [h("dt", {}, field.label), values[index].node]));
   const remains = h("div"); // The facts known of a sandbox that is not in the pool, or not readable.
   const timeline = createTimeline({ api, clock, id, onLoaded: showKnown });
 
@@ -36,10 +41,14 @@ export function showSandbox({ id, row, context, onRow, onClose }) {
     isInPool = newer !== null;
     setText(notice, newer ? "" : "This sandbox is no longer in the pool. The values are the last known ones.");
     list.hidden = !current;
-    if (current) showFields(values, current, clock.now());
+    tick();
     const isOffered = (action) => Boolean(newer) && may("operator") && action.allows(newer);
     ACTIONS.forEach((action, index) => { buttons[index].hidden = !isOffered(action); });
     actions.hidden = buttons.every(({ hidden }) => hidden);
+  }
+
+  function tick() {
+    if (current) showFields(values, current, time());
   }
 
   function showKnown(known) {
@@ -87,26 +96,31 @@ export function showSandbox({ id, row, context, onRow, onClose }) {
   });
   timeline.load();
 
-  return function update(newer) {
+  function update(newer) {
     const isChanged = newer
       ? newer.updated_at !== current?.updated_at || newer.status !== current?.status
       : isInPool;
     if (newer || isInPool) showRow(newer); // The notice on a sandbox that is gone already says more.
     if (isChanged) timeline.load();
-  };
+  }
+
+  return { update, tick };
 }
 
-function showFields(values, row, now) {
+function showFields(values, row, time) {
   FIELDS.forEach((field, index) => {
-    const text = detailText(field, row, now);
-    values[index].className = text ? "" : "muted";
-    setText(values[index], text || "none");
+    const text = detailText(field, row, time);
+    const { node, link } = values[index];
+    node.className = text ? "" : "muted";
+    setText(link ?? node, text || "none");
+    if (link) setHref(link, field.href(row));
   });
 }
 
-function detailText(field, row, now) {
+function detailText(field, row, time) {
   const text = field.exact(row);
-  return text && field.isTime ? `${text} (${relative(row[field.key], now)})` : text;
+  if (field.key === "expires_at" && hasEnd(row)) return `${text} (${timeLeftText(row, time)})`;
+  return text && field.isTime ? `${text} (${relative(row[field.key], time.now)})` : text;
 }
 
 /** Returns a list of the values of an object that has no fixed fields. */

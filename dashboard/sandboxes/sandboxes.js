@@ -19,6 +19,7 @@ import { createTableBody } from "./table-body.js";
 import { createUnreadableList } from "./unreadable-list.js";
 
 const INTERVAL_MS = 60_000;
+const TICK_MS = 1000;
 
 export function sandboxesView(context) {
   const { api, overview, clock, may } = context;
@@ -29,7 +30,7 @@ export function sandboxesView(context) {
   const checkedRows = createCheckedRows();
   let lastChecked = null; // The id where a range begins.
   let loadedRows = null; // The rows that the table was last drawn from.
-  let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows.
+  let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows, also as time passes.
 
   const filters = filterBar(() => {
     pager.reset();
@@ -44,7 +45,10 @@ export function sandboxesView(context) {
   const pager = createPager(draw);
   const head = h("tr");
   const body = h("tbody");
-  const renderBody = createTableBody(body, { onOpen: ({ sandbox_id: id }) => openSandbox(id), onCheck: check });
+  /** The present, for the time that sandboxes have left. An older broker, during a deployment, does not name the grace period. */
+  const time = () => ({ now: clock.now(), grace: overview.get()?.grace_period_seconds ?? null });
+  const rowsOfTable = createTableBody(body, { time, onOpen: ({ sandbox_id: id }) => openSandbox(id), onCheck: check });
+  let ticks = null;
   const allOfPage = h("input", { type: "checkbox", "aria-label": "Select all on this page", onclick: checkPage });
   const selectionBar = createSelectionBar({
     onAction: performOnChecked,
@@ -114,7 +118,7 @@ export function sandboxesView(context) {
     const page = pageOf(matchingRows, pager.page(), pager.size());
     shownRows = page.rows;
     pager.show(page.page, page.pages);
-    renderBody(shownRows, choice.columns(), mayAct() ? checkedRows.has : null);
+    rowsOfTable.render(shownRows, choice.columns(), mayAct() ? checkedRows.has : null);
     setText(matchCount, matchingRows.length === rows.length
       ? sandboxes(rows.length)
       : `${number(matchingRows.length)} of ${sandboxes(rows.length)} match`);
@@ -168,10 +172,11 @@ export function sandboxesView(context) {
     history.replaceState(null, "", address);
     details = {
       id,
-      update: showSandbox({
+      ...showSandbox({
         id,
         row: inventory.state.rows.find((row) => row.sandbox_id === id) ?? null,
         context,
+        time,
         onRow: (changed, row) => inventory.put([[changed, row]]),
         onClose() {
           if (details?.id === id) details = null;
@@ -221,6 +226,22 @@ export function sandboxesView(context) {
     saveCsv(`sandboxes-${day(clock.now())}.csv`, toCsv(FIELDS, matchingRows));
   }
 
+  function tick() {
+    rowsOfTable.tick();
+    details?.tick();
+  }
+
+  function show() {
+    poll.start();
+    tick();
+    ticks = setInterval(tick, TICK_MS);
+  }
+
+  function hide() {
+    poll.stop();
+    clearInterval(ticks);
+  }
+
   drawHead();
-  return { title: "Sandboxes", node, open, show: poll.start, hide: poll.stop, refresh: poll.refresh, destroy: poll.stop };
+  return { title: "Sandboxes", node, open, show, hide, refresh: poll.refresh, destroy: hide };
 }
