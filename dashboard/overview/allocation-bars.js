@@ -10,7 +10,8 @@ import { hoursTable } from "./lab-hours.js";
 
 const INTERVAL_MS = 60_000;
 
-export function allocationBars({ api, clock }) {
+/** `onRows(rows)` is called with the allocated sandboxes whenever more of them, or newer ones, are loaded. */
+export function allocationBars({ api, clock }, onRows) {
   const labList = barList("Allocated sandboxes by lab");
   const timeLeftList = barList("Time left of allocations");
   const labNote = h("p", { class: "muted", role: "status" });
@@ -24,6 +25,7 @@ export function allocationBars({ api, clock }) {
     if (!hours.querySelector(":focus")) fill(hours, hoursTable(rows, clock.now()));
     const text = isComplete ? `${sandboxes(rows.length)} allocated.` : `${sandboxes(loaded)} loaded …`;
     for (const note of [labNote, timeLeftNote]) setText(note, text);
+    onRows(rows);
   }
 
   const inventory = createInventory({ api, params: { status: "allocated" }, now: clock.now, onChange: draw });

@@ -49,6 +49,15 @@ function sumOf(labs) {
 
 const withAverage = (sum) => ({ ...sum, average: sum.count === 0 ? 0 : sum.total / sum.count });
 
+/** Returns the longest time from allocation to end by lab, in seconds. */
+export function longestLeaseByLab(rows) {
+  const longest = new Map();
+  for (const { track_name: lab, allocated_at: from, expires_at: to } of rows) {
+    if (lab && from && to) longest.set(lab, Math.max(longest.get(lab) ?? 0, to - from));
+  }
+  return longest;
+}
+
 /**
  * Counts by time left, in buckets of half an hour that begin at 0. Allocations past their `expires_at`, whose grace
  * period may still run, are counted in `pastExpiry`. `isLastOpen` says whether the last bucket has no upper end.

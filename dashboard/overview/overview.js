@@ -4,6 +4,7 @@ import { fill, h, scrollRegion, section } from "../lib/dom.js";
 import { jobTable } from "../jobs/job-table.js";
 import { runList } from "../jobs/run-list.js";
 import { allocationBars } from "./allocation-bars.js";
+import { labQuotas } from "./lab-quotas.js";
 import { poolCharts } from "./pool-charts.js";
 import { poolPanel } from "./pool-panel.js";
 
@@ -13,17 +14,20 @@ export function overviewView(context) {
   const running = runList(context);
   const jobs = scrollRegion("Jobs");
   const charts = poolCharts(context);
-  const bars = allocationBars(context);
+  const labs = labQuotas();
+  const bars = allocationBars(context, labs.updateLeases);
   const node = h("div", {},
     section("Pool", pool.node),
     section("Running jobs", running.node),
     section("Jobs", jobs),
+    labs.node,
     h("div", { class: "two" }, charts.nodes, bars.nodes));
 
   const unsubscribe = overview.subscribe((data) => {
     if (!data) return;
     pool.update(data);
     fill(jobs, jobTable(data.jobs, clock.now()));
+    labs.update(data.labs ?? []); // An older broker, during a deployment, does not name them.
   });
 
   return {
