@@ -1,7 +1,7 @@
 // Starts the dashboard: shows the console to a person with a session, and the sign-in form to others.
 
 import { ApiError } from "./lib/api.js";
-import { closeDialogs } from "./lib/dialogs.js";
+import { closeDialogs, confirm } from "./lib/dialogs.js";
 import { fill, h, setText } from "./lib/dom.js";
 import { exactTime } from "./lib/format.js";
 import { startConsole } from "./shell/console.js";
@@ -17,6 +17,7 @@ const page = Object.fromEntries(
 );
 let session = null;
 let stopConsole = null;
+let drafts = {}; // Texts that the person has not sent yet, by the name of their view.
 
 function closeConsole() {
   closeDialogs({ all: true }); // Of this person only: one of them may show a secret.
@@ -28,6 +29,7 @@ function closeConsole() {
 /** Shows the sign-in page, and forgets everything else. */
 function showSignIn({ message = null, notice = null } = {}) {
   closeConsole();
+  drafts = {};
   savedToken.clear();
   page.who.hidden = page["sign-out"].hidden = true;
   showTitle(page.title, "Sign in");
@@ -46,10 +48,11 @@ function showSignIn({ message = null, notice = null } = {}) {
 }
 
 function openConsole(next, { message = null } = {}) {
+  if (session?.name !== next.name) drafts = {};
   closeConsole();
   session = next;
   showSession();
-  const { stop, announce } = startConsole({ base, session, page, signInAgain, onForbidden: checkRole });
+  const { stop, announce } = startConsole({ base, session, drafts, page, signInAgain, onForbidden: checkRole });
   stopConsole = stop;
   if (message) announce(message);
 }
@@ -113,7 +116,13 @@ async function checkRole() {
   }
 }
 
-function signOut() {
+async function signOut() {
+  if (Object.values(drafts).some(Boolean) && !await confirm({
+    title: "Sign out?",
+    body: h("p", {}, "The text on the page \"Policy\" has changes that have not been applied. They will be lost."),
+    action: "Sign out",
+    isDanger: true,
+  })) return;
   const { isByLoadBalancer, name } = session ?? {};
   showSignIn({ notice: isByLoadBalancer && loadBalancerNotice(name) });
 }

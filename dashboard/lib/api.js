@@ -2,12 +2,15 @@
 
 const TIMEOUT_MS = 35_000; // Longer than the 30 s after which the broker itself ends a request.
 
-/** A failed request. `status` is 0 if there was no response; `runId` names the run that prevents a new one (409). */
+/**
+ * A failed request. `status` is 0 if there was no response; `runId` names the run that prevents a new one (409), and
+ * `faults` are those of a policy (400).
+ */
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = "UNREACHABLE", retryAfter = null, runId = null } = {}) {
+  constructor(message, { status = 0, code = "UNREACHABLE", retryAfter = null, runId = null, faults = null } = {}) {
     super(message);
     this.name = "ApiError";
-    Object.assign(this, { status, code, retryAfter, runId });
+    Object.assign(this, { status, code, retryAfter, runId, faults });
   }
 
   /** Whether the broker refused the request, and so did nothing. A request without an answer may have had its effect. */
@@ -33,7 +36,8 @@ export function createApi({ base, token, signInAgain = null, onForbidden = () =>
   const pendingGets = new Map();
   let nextToken = null; // While the operator signs in again.
 
-  async function request(method, path, { params = {}, body, headers = {} } = {}) {
+  /** A `body` is sent as JSON, unless it is a text; an answer is read as JSON, unless `isText`. */
+  async function request(method, path, { params = {}, body, headers = {}, isText = false } = {}) {
     if (nextToken) await Promise.race([nextToken, closed]);
     const sentToken = token;
     const response = await send(method, urlOf(base, path, params), {
@@ -41,7 +45,7 @@ export function createApi({ base, token, signInAgain = null, onForbidden = () =>
       ...(body !== undefined && { "content-type": "application/json" }),
       ...headers,
     }, body);
-    const answer = await readJson(response);
+    const answer = await (isText && response.ok ? readText(response) : readJson(response));
     if (response.ok && (answer !== null || response.status === 204)) return answer;
     if (response.ok) throw new ApiError("The broker's response was incomplete.");
     const error = errorOf(response, answer);
@@ -50,7 +54,7 @@ export function createApi({ base, token, signInAgain = null, onForbidden = () =>
     if (error.status === 401 && signInAgain) {
       // A request that was sent before the operator signed in again must not ask once more.
       if (token === sentToken) nextToken ??= renewToken(error);
-      if (method === "GET") return request(method, path, { params, headers });
+      if (method === "GET") return request(method, path, { params, headers, isText });
     }
     throw error;
   }
@@ -62,9 +66,9 @@ export function createApi({ base, token, signInAgain = null, onForbidden = () =>
 
   async function send(method, url, headers, body) {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(TIMEOUT_MS)]);
-    const json = body === undefined ? undefined : JSON.stringify(body);
+    const sent = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
     try {
-      return await fetch(url, { method, headers, body: json, signal, cache: "no-store", credentials: "same-origin" });
+      return await fetch(url, { method, headers, body: sent, signal, cache: "no-store", credentials: "same-origin" });
     } catch (error) {
       throw new ApiError(error.name === "TimeoutError"
         ? "The broker did not answer in time."
@@ -84,6 +88,11 @@ export function createApi({ base, token, signInAgain = null, onForbidden = () =>
     post: (path, body) => request("POST", path, { body }),
     put: (path, body) => request("PUT", path, { body }),
     delete: (path) => request("DELETE", path),
+    /** Gets a text of a media type. */
+    getText: (path, type, params = {}) => request("GET", path, { params, headers: { accept: type }, isText: true }),
+    /** Sends a text of a media type; the answer is JSON. */
+    sendText: (method, path, type, body, { params = {}, headers = {} } = {}) =>
+      request(method, path, { params, body, headers: { "content-type": type, ...headers } }),
     /** Starts a job. The broker answers without waiting for the run to end, and names the run. */
     start: (path, params = {}) => request("POST", path, { params, headers: { prefer: "respond-async" } }),
     close: () => closing.abort(),
@@ -106,14 +115,24 @@ async function readJson(response) {
   }
 }
 
+/** Returns `null` for a body that ends early. */
+async function readText(response) {
+  try {
+    return await response.text();
+  } catch {
+    return null;
+  }
+}
+
 function errorOf(response, body) {
   const { status } = response;
-  const { message, code, retry_after: inBody, run_id: runId } = body?.error ?? {};
+  const { message, code, retry_after: inBody, run_id: runId, faults } = body?.error ?? {};
   const inHeader = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
   return new ApiError(message ?? `The broker answered with HTTP ${status}.`, {
     status,
     code: code ?? "UNKNOWN",
     retryAfter: Number.isFinite(inHeader) ? inHeader : inBody ?? null,
     runId: runId ?? null,
+    faults: faults ?? null,
   });
 }

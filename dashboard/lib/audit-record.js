@@ -11,6 +11,7 @@ const ACTION_NAMES = {
   "sandbox.restore": "Restore",
   "sandbox.delete": "Deletion requested",
   "sandbox.to_fastapi": "Converted for the FastAPI service",
+  "policy.set": "Policy applied",
   "pause.set": "Pause",
   "pause.end": "Pause ended",
   "job.start": "Job started",
@@ -26,6 +27,8 @@ export const ACTIONS = Object.keys(ACTION_NAMES);
 const EVENT_NAMES = {
   inserted: "Inserted by a sync",
   allocated: "Allocated",
+  extended: "Extended by its caller",
+  replaced: "Replaced at the request of its caller",
   released: "Released by its caller",
   expired: "Expired",
   deletion_failed_attempt: "Deletion attempt failed",

@@ -47,11 +47,11 @@ export function createEndField({ label, hint, value = null }) {
 }
 
 /**
- * Shows a form in a dialog, and resolves to the result of `submit()` or to null if it is cancelled. `check()` returns the
+ * Shows a form in a dialog of a class, and resolves to the result of `submit()` or to null if it is cancelled. `check()` returns the
  * faults of the input as `[field, text]`. If `submit` throws an `ApiError`, the dialog stays open with everything that was
  * entered; `fieldOf(error)` names the field that the error is about, if there is one.
  */
-export function askForm({ title, intro, fields, action, isDanger = false, check = () => [], submit, fieldOf = () => null }) {
+export function askForm({ title, intro, fields, action, isDanger = false, check = () => [], submit, fieldOf = () => null, className = "" }) {
   return new Promise((resolve) => {
     const formId = newId("form");
     const problem = h("p", { class: "error", role: "alert" });
@@ -91,7 +91,7 @@ export function askForm({ title, intro, fields, action, isDanger = false, check 
       }
     }
 
-    const dialog = showDialog({ title, body: form, buttons: [cancel, button] });
+    const dialog = showDialog({ title, body: form, buttons: [cancel, button], className });
     dialog.addEventListener("close", () => resolve(result));
     (fields[0]?.input ?? (isDanger ? cancel : button)).focus();
   });

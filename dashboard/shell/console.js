@@ -14,6 +14,7 @@ import { overviewView } from "../overview/overview.js";
 import { startBanner } from "../pauses/banner.js";
 import { createPauseState } from "../pauses/pause-state.js";
 import { pausesView } from "../pauses/pauses.js";
+import { policyView } from "../policy/policy.js";
 import { sandboxesView } from "../sandboxes/sandboxes.js";
 import { tokensView } from "../tokens/tokens.js";
 import { showWarnings } from "./alerts.js";
@@ -25,10 +26,10 @@ import { startRouter } from "./router.js";
 const OVERVIEW_INTERVAL_MS = 10_000;
 
 /**
- * Starts the console of a session. `page` has the elements of index.html by id. `signInAgain` and `onForbidden` are those
- * of `createApi`. Returns `{announce, stop}`.
+ * Starts the console of a session. `page` has the elements of index.html by id. `drafts` keeps texts that the person has
+ * not sent yet. `signInAgain` and `onForbidden` are those of `createApi`. Returns `{announce, stop}`.
  */
-export function startConsole({ base, session, page, signInAgain, onForbidden }) {
+export function startConsole({ base, session, drafts, page, signInAgain, onForbidden }) {
   const { may } = session;
   const api = createApi({ base, token: session.token, signInAgain, onForbidden });
   const clock = createClock();
@@ -37,7 +38,7 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
   const announcer = createAnnouncer(page.announcer);
   const runs = createRunTracker({ api, onFinished });
   const pauses = createPauseState({ api });
-  const context = { api, clock, session, may, overview, runs, pauses, announce: announcer.announce };
+  const context = { api, clock, session, may, overview, runs, pauses, drafts, announce: announcer.announce };
 
   function showOverview(data) {
     clock.set(data.at);
@@ -68,6 +69,7 @@ export function startConsole({ base, session, page, signInAgain, onForbidden }) 
     overview: overviewView(context),
     sandboxes: sandboxesView(context),
     jobs: jobsView(context),
+    policy: policyView(context),
     pauses: pausesView(context),
     audit: auditView(context),
     niosxaas: niosxaasView(context),

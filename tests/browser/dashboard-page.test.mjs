@@ -4,7 +4,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { assertAccessible } from "./accessible.mjs";
 import { ADMIN, allSandboxes, allocate, api, openDashboard, release } from "./operator.mjs";
 
-const VIEWS = ["Overview", "Sandboxes", "Jobs", "Pauses", "Audit", "NIOSXaaS", "Tokens"];
+const VIEWS = ["Overview", "Sandboxes", "Jobs", "Policy", "Pauses", "Audit", "NIOSXaaS", "Tokens"];
 const timeout = 120_000;
 let page, expectErrors, assertNoErrors, signIn, openView, openSandboxes, exportedRows;
 
@@ -484,7 +484,7 @@ test("the address selects the view, and the back button works", { timeout }, asy
 /** Text that no browser breaks by itself. */
 const LONG = "x".repeat(500);
 
-/** Answers with pauses, records and tokens whose texts are as long as they can be. */
+/** Answers with pauses, records, tokens and versions of the policy whose texts are as long as they can be. */
 async function routeLongTexts() {
   const pause = { activity: "deletions", reason: LONG, author: LONG.slice(0, 64), since: 1_774_000_000, until: null };
   const record = {
@@ -496,6 +496,11 @@ async function routeLongTexts() {
     created_at: 1_774_000_000, expires_at: null, revoked_at: null, revoked_by: null, last_used_at: 1_774_000_000,
   };
   const revoked = { ...token, token_id: "0123456789abcdee", revoked_at: 1_774_000_000, revoked_by: "ada" };
+  const versions = [2, 1].map((version) => ({ version, author: LONG.slice(0, 64), at: 1_774_000_000, reason: LONG }));
+  const fault = { path: `lab[0].${LONG.slice(0, 60)}`, got: LONG, takes: LONG };
+  await page.route("**/admin/policy/history*", (route) => route.fulfill({ json: { versions, count: 2, cursor: "next" } }));
+  await page.route("**/admin/policy?version=2", (route) => route.fulfill({ contentType: "application/toml", body: `[[lab]]\nid = "${LONG}"\n` }));
+  await page.route("**/admin/policy/check", (route) => route.fulfill({ status: 400, json: { error: { code: "INVALID_POLICY", message: "no", faults: [fault] } } }));
   await page.route("**/admin/pauses", (route) => route.fulfill({ json: { pauses: [pause] } }));
   await page.route("**/admin/audit*", (route) => route.fulfill({ json: { records: [record, { ...record, outcome: "done" }], count: 2, cursor: "next" } }));
   await page.route("**/admin/tokens", (route) => (route.request().method() === "POST"
@@ -525,6 +530,10 @@ for (const theme of ["light", "dark"]) {
       await page.getByRole("button", { name: "Sync with CSP" }).click();
       await assertAccessible(page, "confirmation");
       await page.keyboard.press("Escape");
+      await openView("Policy");
+      await page.getByRole("button", { name: "Check" }).click();
+      await page.getByRole("button", { name: "Line 1" }).waitFor();
+      await assertAccessible(page, "faults of a policy");
       await openView("Pauses");
       await page.getByRole("button", { name: "Pause syncs …" }).click();
       await page.getByRole("dialog").getByRole("button", { name: "Pause" }).click();
@@ -540,7 +549,7 @@ for (const theme of ["light", "dark"]) {
       await page.route("**/admin/pauses", reject);
       await page.getByRole("dialog", { name: "Sign in" }).waitFor();
       await assertAccessible(page, "sign-in form above the page");
-      expectErrors(/status of 401/);
+      expectErrors(/status of 40[01]/);
     });
   }
 }
