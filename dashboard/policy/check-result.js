@@ -6,6 +6,9 @@ import { changesTable } from "./changes-table.js";
 import { placeOf } from "./locate.js";
 import { changesText } from "./policy-text.js";
 
+/** The broker describes as many faults of a document at most. */
+const MAX_FAULTS = 100;
+
 /** `editor` has the text that is checked. */
 export function createCheckResult(editor) {
   const summary = h("p", { role: "status", tabindex: "-1" });
@@ -28,7 +31,8 @@ export function createCheckResult(editor) {
     showProblem: (text) => show(text, { isError: true }),
     showNote: (text) => show(text),
     showFaults(faults) {
-      show(`${plural(faults.length, "fault")}. Nothing was changed.`, { isError: true, body: faultTable(faults, editor) });
+      const count = faults.length < MAX_FAULTS ? plural(faults.length, "fault") : `The first ${MAX_FAULTS} faults`;
+      show(`${count}. Nothing was changed.`, { isError: true, body: faultTable(faults, editor) });
     },
     /** `changes` is null if the document in force cannot be read. */
     showChanges(changes, version) {

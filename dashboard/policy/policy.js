@@ -21,7 +21,7 @@ export function policyView(context) {
   const policy = createPolicyState(context);
   const draft = createDraft(drafts);
 
-  const meta = h("p", { class: "muted" }, "Loading …");
+  const meta = h("p", { class: "muted in-force" }, "Loading …");
   const error = errorLine();
   const editor = createEditor({ label: "Text", hint: HINT, onInput });
   const result = createCheckResult(editor);
