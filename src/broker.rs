@@ -7,8 +7,12 @@
 //! * C. [`BrokerError::NoSandboxes`] means that no matching sandbox is available.
 //! * D. A fresh allocation costs one database round trip while the candidate index has a match.
 //! * E. A sandbox that had a holder is never allocated again.
+//! * F. An allocation is not retired before its end and its grace period, and an answered extension holds.
+//! * G. A replacement leaves its caller with exactly one sandbox, the old one if it was refused.
 //!
-//! A and E rest on the condition of the allocating write, B on the claim written with it; the index only proposes.
+//! A and E rest on the condition of the allocating write, B and G on the claim written with it, F on the end that every
+//! write about an allocation requires; the index only proposes. A lab never holds more than its quota, because each
+//! allocation takes one of the quota's slots in the same write. `docs/correctness.md` has the argument and its limits.
 
 mod acquire;
 mod actions;
