@@ -23,6 +23,7 @@ mod extend;
 mod listing;
 pub mod pauses;
 pub mod policy;
+pub mod polling;
 mod readiness;
 pub mod refresher;
 mod refusals;

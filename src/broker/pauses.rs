@@ -1,26 +1,13 @@
-//! Pauses: a copy in memory of the pauses in the table, and the changes of them.
-//!
-//! Every process reads them every [`LONGEST_POLL_INTERVAL`] or more often, so that a pause is in force everywhere at
-//! most [`MAX_DELAY`] after it was set. Requests and jobs read the copy in memory. While the table cannot be read, the
-//! last known pauses stay in force.
+//! Pauses: a [copy](super::polling) of the pauses in the table, and the changes of them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
-use rand::RngExt;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::{
-    sync::{Mutex, watch},
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::polling::{OutageMessages, PolledCopy};
 use crate::{
     backoff::Backoff,
     clock::{Clock, UnixSeconds},
@@ -29,21 +16,12 @@ use crate::{
         check_end,
     },
     store::{PoolStore, StoreError, StoredPauses},
-    telemetry::chain,
 };
 
-/// The longest time between a change of the pauses and its effect in any process that can read the table.
-pub const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The longest time from the start of a poll to that of the next. The shortest is three quarters of it, so that processes
-/// that start together do not poll together.
-pub const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// The longest time that a poll waits for the table: not more than an interval, so that it delays no other poll.
-pub const POLL_TIMEOUT: Duration = Duration::from_secs(2);
-const _: () = assert!(
-    POLL_TIMEOUT.as_millis() <= LONGEST_POLL_INTERVAL.as_millis()
-        && LONGEST_POLL_INTERVAL.as_millis() + POLL_TIMEOUT.as_millis() < MAX_DELAY.as_millis(),
-    "a change that a poll just missed is known at the end of the next one"
-);
+const OUTAGE: OutageMessages = OutageMessages {
+    begin: "pauses could not be read; the last known ones stay in force",
+    end: "pauses can be read again",
+};
 
 /// Attempts to change a pause while other brokers change it.
 const ATTEMPTS: u32 = 8;
@@ -57,17 +35,13 @@ struct Inner {
     store: PoolStore,
     clock: Arc<dyn Clock>,
     backoff: Backoff,
-    known: watch::Sender<Known>,
-    /// The number of reads begun.
-    reads: AtomicU64,
+    copy: PolledCopy<Known>,
     /// One change at a time in a process, so that only processes compete for the item.
     changing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The number of the read that returned `stored`.
-    read: u64,
     stored: StoredPauses,
     pauses: Pauses,
 }
@@ -97,8 +71,7 @@ impl PauseWatch {
             store,
             clock,
             backoff,
-            known: watch::Sender::default(),
-            reads: AtomicU64::default(),
+            copy: PolledCopy::new(Known::default(), OUTAGE),
             changing: Mutex::default(),
         }));
         watch.refresh().await?;
@@ -107,56 +80,31 @@ impl PauseWatch {
 
     /// Polls the table until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let polls = async {
-            let mut is_failing = false;
-            let mut began = Instant::now();
-            loop {
-                let share = rand::rng().random_range(0.75..1.0);
-                sleep_until(began + LONGEST_POLL_INTERVAL.mul_f64(share)).await;
-                began = Instant::now();
-                let polled = timeout(POLL_TIMEOUT, self.refresh()).await;
-                let polled = polled.unwrap_or_else(|_| Err(StoreError::timed_out("GetItem")));
-                // One event for each outage, not for each poll.
-                match (&polled, is_failing) {
-                    (Err(error), false) => tracing::warn!(
-                        cause = chain(error),
-                        "pauses could not be read; the last known ones stay in force"
-                    ),
-                    (Ok(()), true) => tracing::info!("pauses can be read again"),
-                    _ => {}
-                }
-                is_failing = polled.is_err();
-            }
-        };
-        let _: Option<()> = stop.run_until_cancelled(polls).await;
+        self.0.copy.run(|| self.refresh(), stop).await;
     }
 
     /// Returns the pause of an activity if it is in force. Makes no call to the database.
     #[must_use]
     pub fn of(&self, activity: Activity) -> Option<Pause> {
-        let known = self.0.known.borrow();
+        self.0.copy.with(|known| self.find(known, activity))
+    }
+
+    fn find(&self, known: &Known, activity: Activity) -> Option<Pause> {
         known.pauses.of(activity, self.0.clock.now()).cloned()
     }
 
     /// Returns the pauses in force. Makes no call to the database.
     #[must_use]
     pub fn in_force(&self) -> Vec<Pause> {
-        let known = self.0.known.borrow();
-        known.pauses.in_force(self.0.clock.now()).cloned().collect()
+        let now = self.0.clock.now();
+        let in_force = |known: &Known| known.pauses.in_force(now).cloned().collect();
+        self.0.copy.with(in_force)
     }
 
     /// Waits until the activity is paused, and returns its pause.
     pub async fn paused(&self, activity: Activity) -> Pause {
-        let mut known = self.0.known.subscribe();
-        loop {
-            // Before the wait: a change since the last one is seen here, a later one wakes this task.
-            known.mark_unchanged();
-            if let Some(pause) = self.of(activity) {
-                return pause;
-            }
-            // Fails only without a sender, which `self` has.
-            let _ = known.changed().await;
-        }
+        let pause = |known: &Known| self.find(known, activity);
+        self.0.copy.wait_for(pause).await
     }
 
     /// Reads the pauses from the table.
@@ -165,23 +113,16 @@ impl PauseWatch {
     /// [`StoreError`]; the last known pauses stay in force.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let inner = &self.0;
-        let read = inner.reads.fetch_add(1, Ordering::SeqCst) + 1;
-        let stored = inner.store.pauses().await?;
-        inner.known.send_if_modified(|known| {
-            // A read that began later has already shown a newer state.
-            if read < known.read {
-                return false;
-            }
-            known.read = read;
+        let update = |known: &mut Known, stored: StoredPauses| {
             if stored == known.stored {
                 return false;
             }
             let pauses = stored.pauses();
             log_difference(&known.pauses, &pauses, inner.clock.now());
-            (known.stored, known.pauses) = (stored, pauses);
+            *known = Known { stored, pauses };
             true
-        });
-        Ok(())
+        };
+        inner.copy.refresh(inner.store.pauses(), update).await
     }
 
     /// Pauses an activity, or changes reason and end of its pause.

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use sandbox_broker::{
-    broker::pauses::{LONGEST_POLL_INTERVAL, MAX_DELAY, POLL_TIMEOUT},
+    broker::polling::{LONGEST_POLL_INTERVAL, MAX_DELAY, POLL_TIMEOUT},
     csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::Activity,
 };
