@@ -280,11 +280,13 @@ impl App {
             .map_err(|source| unusable(config, source))?;
         // In every process: a run that is stopped may be the only task of its process.
         tasks.spawn(pauses.clone().run(stop.clone()));
+        let policy = PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms).await;
+        tasks.spawn(policy.clone().run(stop.clone()));
         let broker = Broker::new(
             store.clone(),
             refresher.clone(),
             pauses.clone(),
-            PolicyWatch::new(config.terms),
+            policy.clone(),
             config.terms,
             config.allocation,
             backoff(1),
@@ -301,6 +303,7 @@ impl App {
             niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),
             refresher: refresher.clone(),
             pauses,
+            policy,
             terms: config.terms,
             sync: config.sync,
             jobs: config.jobs,

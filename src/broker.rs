@@ -187,6 +187,12 @@ impl Broker {
         &self.pauses
     }
 
+    /// Returns the policy: the terms of each lab.
+    #[must_use]
+    pub const fn policy(&self) -> &PolicyWatch {
+        &self.policy
+    }
+
     /// Returns a sandbox that belongs to the caller, within the bounds of its principal.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod lease_terms;
 mod niosxaas;
 mod pause;
 mod policy;
+mod policy_version;
 mod pool;
 mod principal;
 mod sandbox;
@@ -41,6 +42,7 @@ pub use self::{
         AdminUser, LabEntry, LabTerms, MAX_POLICY_BYTES, Policy, PolicyChange, PolicyDocument,
         PolicyFault, PolicyFaults, PoolCreation, PoolEntry, Replaced, StatedTerms,
     },
+    policy_version::{NO_POLICY, POLICY_VERSIONS, PolicyVersion},
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 use crate::{
     backoff::Backoff,
-    broker::{pauses::PauseWatch, refresher::CandidateRefresher},
+    broker::{pauses::PauseWatch, policy::PolicyWatch, refresher::CandidateRefresher},
     clock::Clock,
     csp::{
         CspClient, CspError,
@@ -113,6 +113,8 @@ pub struct JobContext {
     pub refresher: CandidateRefresher,
     /// The activities that operators have stopped.
     pub pauses: PauseWatch,
+    /// The terms of each lab.
+    pub policy: PolicyWatch,
     /// The lease terms of allocations.
     pub terms: LeaseTerms,
     /// The settings of the sync job.

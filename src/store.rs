@@ -23,6 +23,7 @@ mod migration;
 mod observe;
 mod page_reads;
 mod pauses;
+mod policy;
 mod probe;
 mod read;
 mod retire;
@@ -67,6 +68,7 @@ pub use self::{
     list::{Listed, Listing},
     migration::{ASSUMED_DURATION, Holders, Migration, SCHEMA_VERSION},
     pauses::StoredPauses,
+    policy::{HistoryPosition, PolicyHistory, PolicyReadError, StoredPolicy},
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::{Overdue, SandboxPage, Selection, UnreadableSandbox},
@@ -298,6 +300,12 @@ impl PoolStore {
     /// Reads an item of a table, strongly consistent.
     async fn get_item(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
         let _slot = self.slot().await;
+        self.get_at_once(table, key).await
+    }
+
+    /// Reads an item as [`get_item`](Self::get_item) does, but takes no slot: polls of what operators change must not wait
+    /// behind a burst of allocations.
+    async fn get_at_once(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
         let call = self
             .client
             .get_item()

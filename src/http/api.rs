@@ -19,6 +19,7 @@ mod openapi;
 mod overview;
 mod paging;
 mod pauses;
+mod policy;
 pub(crate) mod router;
 mod run_response;
 mod runs;

@@ -24,7 +24,20 @@ pub(crate) struct ApiError {
     message: String,
     retry_after: Option<u64>,
     run_id: Option<String>,
+    faults: Vec<FaultBody>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// A value of a policy document that it cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PolicyFault)]
+pub(crate) struct FaultBody {
+    /// The path of the value, such as `lab[2].max_held`, or its line and column in a document that cannot be read.
+    pub path: String,
+    /// The value, shortened.
+    pub got: String,
+    /// The values that are possible.
+    pub takes: String,
 }
 
 /// The details of an error.
@@ -42,6 +55,10 @@ pub(crate) struct ErrorDetail {
     /// With `JOB_RUNNING`: the run in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
+    /// With `INVALID_POLICY`: the faults of the document, up to 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub faults: Vec<FaultBody>,
 }
 
 /// The body of every error answer.
@@ -68,6 +85,7 @@ impl ApiError {
             message: message.into(),
             retry_after: code.retry_after(),
             run_id: None,
+            faults: Vec::new(),
             cause: None,
         }
     }
@@ -116,6 +134,7 @@ impl IntoResponse for ApiError {
             message,
             retry_after,
             run_id,
+            faults,
             cause,
         } = self;
         let request_id = request_context::request_id();
@@ -134,6 +153,7 @@ impl IntoResponse for ApiError {
             request_id,
             retry_after,
             run_id,
+            faults,
         };
         let body = ErrorBody {
             error: error.clone(),

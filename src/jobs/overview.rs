@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use super::JobContext;
 use crate::{
+    broker::policy::PolicyStatus,
     clock::UnixSeconds,
     domain::{
-        Flow, JobName, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample,
+        Flow, JobName, NO_POLICY, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample,
         UnreadableCount,
     },
     store::StoreError,
@@ -44,6 +45,8 @@ pub struct Overview {
     pub breakers: Vec<(&'static str, &'static str)>,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
+    /// The policy of this process.
+    pub policy: PolicyStatus,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
@@ -100,6 +103,8 @@ pub enum WarningCode {
     ExpiryDeferred,
     /// An operator has paused an activity.
     ActivityPaused,
+    /// The policy cannot be read.
+    PolicyUnreadable,
 }
 
 impl Overview {
@@ -120,7 +125,7 @@ impl Overview {
             services.map(|(name, service)| (name, service.breaker.phase(at, longest).as_str()));
         let rejected = services.map(|(name, service)| (name, service.rejected_since));
         let low_below = context.jobs.pool_low_below;
-        let pauses = context.pauses.in_force();
+        let (pauses, policy) = (context.pauses.in_force(), context.policy.status());
         let last_hour = Flow {
             allocations: samples.iter().map(|sample| sample.flow.allocations).sum(),
             releases: samples.iter().map(|sample| sample.flow.releases).sum(),
@@ -136,11 +141,13 @@ impl Overview {
                 .into_iter()
                 .chain(warnings_of_services(&breakers, &rejected))
                 .chain(pauses.iter().map(warning_of_pause))
+                .chain(warning_of_policy(&policy))
                 .map(|(code, message)| Warning { code, message })
                 .collect(),
             jobs,
             breakers: breakers.into(),
             pauses,
+            policy,
         })
     }
 }
@@ -267,6 +274,16 @@ fn warning_of_pause(pause: &Pause) -> (WarningCode, String) {
         first.make_ascii_uppercase();
     }
     (WarningCode::ActivityPaused, message)
+}
+
+fn warning_of_policy(policy: &PolicyStatus) -> Option<(WarningCode, String)> {
+    let fault = policy.fault.as_ref()?;
+    let in_force = match policy.number() {
+        NO_POLICY => "the terms of the environment are".to_owned(),
+        number => format!("version {number} is"),
+    };
+    let message = format!("The policy cannot be read, so {in_force} in force here: {fault}");
+    Some((WarningCode::PolicyUnreadable, message))
 }
 
 /// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.

@@ -83,6 +83,7 @@ impl PoolMonitor {
         metrics.log_lines_dropped.set(gauge(dropped_lines()));
         self.set_breaker_states(*lock(&self.csp_state));
         self.set_pauses();
+        self.set_policy();
         metrics.text()
     }
 
@@ -207,6 +208,7 @@ impl PoolMonitor {
             self.set_job_state(job, &state, now);
         }
         self.read_csp_state().await;
+        let policy = self.context.policy.status();
         tracing::info!(
             available,
             allocated,
@@ -217,6 +219,8 @@ impl PoolMonitor {
             unreadable = snapshot.unreadable(),
             total = counts.total(),
             endless_pause_sec = self.longest_endless_pause(now),
+            policy_version = policy.number(),
+            policy_unreadable = u8::from(policy.fault.is_some()),
             "pool counted"
         );
         state.last_count = Some(snapshot);
@@ -306,6 +310,13 @@ impl PoolMonitor {
                 pause.and_then(|pause| pause.until),
             );
         }
+    }
+
+    fn set_policy(&self) {
+        let (metrics, policy) = (&self.metrics, self.context.policy.status());
+        metrics.policy_version.set(gauge(policy.number()));
+        let is_readable = policy.fault.is_none();
+        metrics.policy_readable.set(i64::from(is_readable));
     }
 
     /// Returns how long the oldest pause without an end has been in force, in seconds; 0 without one.

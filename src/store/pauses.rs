@@ -84,16 +84,8 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn pauses(&self) -> Result<StoredPauses, StoreError> {
-        let call = self
-            .client
-            .get_item()
-            .table_name(&self.table.companion)
-            .set_key(Some(key()))
-            .consistent_read(true);
-        let answer = Box::pin(call.send())
-            .await
-            .map_err(|error| StoreError::from_sdk("GetItem", error))?;
-        Ok(StoredPauses(answer.item.unwrap_or_default()))
+        let item = self.get_at_once(&self.table.companion, key()).await?;
+        Ok(StoredPauses(item.unwrap_or_default()))
     }
 
     /// Replaces the pause of an activity by `after`, or removes it, in one transaction with its audit record, if it is

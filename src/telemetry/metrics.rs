@@ -193,6 +193,10 @@ instruments! {
     pause_since: IntGaugeVec = "broker_pause_since_timestamp_seconds" ["activity"];
     /// When the pause of the activity ends by itself, in Unix seconds. Absent if an operator has to end it.
     pause_until: IntGaugeVec = "broker_pause_until_timestamp_seconds" ["activity"];
+    /// Version of the policy in force in this process; 0 for the terms of the environment.
+    policy_version: IntGauge = "broker_policy_version";
+    /// 1 if the last poll of the policy by this process succeeded, else 0: the last known version stays in force.
+    policy_readable: IntGauge = "broker_policy_readable";
     /// Duration of HTTP requests in seconds; the endpoint is the route, not the path.
     request_latency: HistogramVec = "broker_request_latency_seconds" ["method", "endpoint", "status"];
     /// HTTP requests in progress.

@@ -392,6 +392,7 @@ async fn only_pages_of_allowed_origins_may_call() {
         "x-sandbox-name-prefix",
         "idempotency-key",
         "prefer",
+        "if-match",
     ] {
         assert!(headers.split(',').any(|known| known == name), "{name}");
     }
@@ -417,6 +418,7 @@ async fn only_pages_of_allowed_origins_may_call() {
         "x-ratelimit-reset",
         "retry-after",
         "location",
+        "etag",
     ] {
         assert!(exposed.split(',').any(|known| known == name), "{name}");
     }

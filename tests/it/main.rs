@@ -37,6 +37,7 @@ mod metrics;
 mod migration;
 mod outage;
 mod pauses;
+mod policy;
 mod processes;
 mod quarantine;
 mod reads;

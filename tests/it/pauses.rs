@@ -381,10 +381,10 @@ async fn polls_are_rare_and_cost_one_read_unit_each() {
         let answer = put(&broker.client, activity.as_str(), &body).await;
         assert_eq!(answer.status, 200);
     }
-    proxy.take_polls();
+    proxy.take_polls(proxy::Polled::Pauses);
     let span = LONGEST_POLL_INTERVAL * 4;
     tokio::time::sleep(span).await;
-    let polls = proxy.take_polls();
+    let polls = proxy.take_polls(proxy::Polled::Pauses);
     let most = span.as_millis() / (LONGEST_POLL_INTERVAL * 3 / 4).as_millis() + 1;
     assert!(
         polls >= 1 && polls as u128 <= most,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::terms::Replaced;
 use crate::domain::{LabId, NamePrefix};
@@ -14,30 +15,41 @@ pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 const PATTERN: char = '*';
 
 /// The policy document. The order of labs and pools has no meaning.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "defaults": { "duration_minutes": 240, "max_duration_minutes": 480 },
+    "lab": [{ "id": "cloud-security-101", "name_prefix": "lab-", "duration_minutes": 120, "max_held": 60 }],
+    "pool": [{ "name_prefix": "lab-", "target_available": 50, "max_total": 120 }]
+}))]
 pub struct PolicyDocument {
     /// The terms of labs that no entry states otherwise.
     #[serde(skip_serializing_if = "StatedTerms::is_empty")]
+    #[schema(required = false)]
     pub defaults: StatedTerms,
     /// The labs with terms of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 10000)]
     pub lab: Vec<LabEntry>,
     /// The pools, by name prefix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 1000)]
     pub pool: Vec<PoolEntry>,
 }
 
 /// The terms that the defaults and an entry of a lab can state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StatedTerms {
     /// The duration of an allocation that asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 43200)]
     pub duration_minutes: Option<u32>,
     /// The longest duration of an allocation, with its extensions.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 43200)]
     pub max_duration_minutes: Option<u32>,
     /// How often a holder may have its sandbox replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100)]
     pub max_replacements: Option<u32>,
     /// What becomes of a replaced sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,31 +57,37 @@ pub struct StatedTerms {
 }
 
 /// The terms of one lab, or of all labs whose ids begin alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LabEntry {
     /// The id of the lab, or the beginning of ids with a `*` at its end.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub id: LabId,
     /// The name prefix of allocations that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false, min_length = 1, max_length = 256)]
     pub name_prefix: Option<NamePrefix>,
     /// The terms; a field that is not stated is that of the defaults.
     #[serde(flatten)]
     pub terms: StatedTerms,
     /// The quota: how many sandboxes the lab may hold at once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100000)]
     pub max_held: Option<u32>,
 }
 
 /// The sandboxes whose names begin alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PoolEntry {
     /// The beginning of the names.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub name_prefix: NamePrefix,
     /// How many sandboxes should be available.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100000)]
     pub target_available: Option<u32>,
     /// How many sandboxes there may be in all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100000)]
     pub max_total: Option<u32>,
     /// How sandboxes are created; `None` if they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,13 +95,15 @@ pub struct PoolEntry {
 }
 
 /// What CSP is told when it creates an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PoolCreation {
     /// The description of the account.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 500)]
     pub description: Option<String>,
     /// The tags of the account.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
     pub tags: BTreeMap<String, String>,
     /// The administrator of the account.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,11 +111,13 @@ pub struct PoolCreation {
 }
 
 /// The administrator of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AdminUser {
     /// The address of the administrator.
+    #[schema(min_length = 3, max_length = 254)]
     pub email: String,
     /// The name of the administrator.
+    #[schema(min_length = 1, max_length = 256)]
     pub name: String,
 }
 

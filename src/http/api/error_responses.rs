@@ -75,6 +75,10 @@ fn example(code: ErrorCode) -> serde_json::Value {
     if let Some(seconds) = code.retry_after() {
         error["retry_after"] = json!(seconds);
     }
+    if code == ErrorCode::InvalidPolicy {
+        let takes = "a whole number from 0 to 100000";
+        error["faults"] = json!([{ "path": "lab[0].max_held", "got": "-1", "takes": takes }]);
+    }
     json!({ "error": error, "detail": error })
 }
 

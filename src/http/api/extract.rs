@@ -59,7 +59,7 @@ fn require_author(parts: &Parts, role: Role) -> Result<Author, ApiError> {
 
 /// Returns the value of a header. A header that is present more than once with different values is an error, because a
 /// proxy in front of the broker may have read another value.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, ApiError> {
     let mut values = headers
         .get_all(name)
         .iter()

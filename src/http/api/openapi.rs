@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{header_docs::response_header, run_response::AcceptedBody};
+use super::{header_docs::response_header, policy::PolicyBody, run_response::AcceptedBody};
 use crate::{
     domain::{Role, Roles},
     http::{
@@ -30,7 +30,7 @@ const DESCRIPTION: &str = "Leases pre-created Infoblox CSP sandbox accounts to I
     With single sign-on, a person whom the load balancer has signed in needs no token for admin endpoints.";
 
 #[derive(OpenApi)]
-#[openapi(components(schemas(AcceptedBody, ErrorBody, ErrorDetail, ErrorCode)))]
+#[openapi(components(schemas(AcceptedBody, PolicyBody, ErrorBody, ErrorDetail, ErrorCode)))]
 struct Schemas;
 
 /// Returns the document before any route is added.
@@ -94,7 +94,7 @@ pub(crate) fn base() -> Document {
             ),
             tag(
                 "Admin",
-                "The state of the pool, and the tokens, for operators.",
+                "The state of the pool, the policy and the tokens, for operators.",
             ),
             tag(
                 "Jobs",

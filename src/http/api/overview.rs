@@ -15,6 +15,7 @@ use super::{
     runs::RunBody,
 };
 use crate::{
+    broker::policy::PolicyStatus,
     clock::UnixSeconds,
     domain::{JobName, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
     http::{
@@ -58,6 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     }],
     "breakers": [{ "name": "csp", "state": "closed" }, { "name": "niosxaas", "state": "closed" }],
     "pauses": [],
+    "policy": { "version": 3, "author": "anna", "at": 1_773_990_000, "fault": null },
     "warnings": [{ "code": "pool_low", "message": "12 sandboxes are available, fewer than 20." }]
 }))]
 pub(crate) struct OverviewBody {
@@ -84,8 +86,23 @@ pub(crate) struct OverviewBody {
     pub breakers: Vec<BreakerBody>,
     /// The pauses in force, as of at most five seconds ago.
     pub pauses: Vec<PauseBody>,
+    /// The policy in force in this broker.
+    pub policy: PolicyStatusBody,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
+}
+
+/// The policy in force in a broker, as of at most five seconds ago.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct PolicyStatusBody {
+    /// The number of the version; 0 for the terms of the environment.
+    pub version: u32,
+    /// The name of the principal that wrote it; `null` for the terms of the environment.
+    pub author: Option<String>,
+    /// When it was written, in Unix seconds; `null` for the terms of the environment.
+    pub at: Option<UnixSeconds>,
+    /// Why the policy in the table cannot be read; `null` if it can. A newer version may then not be in force.
+    pub fault: Option<String>,
 }
 
 /// The state of a job. Times are Unix seconds.
@@ -145,6 +162,7 @@ impl From<Overview> for OverviewBody {
             jobs,
             breakers,
             pauses,
+            policy,
             warnings,
         } = overview;
         Self {
@@ -162,7 +180,20 @@ impl From<Overview> for OverviewBody {
                 .map(|(name, state)| BreakerBody { name, state })
                 .collect(),
             pauses: pauses.into_iter().map(Into::into).collect(),
+            policy: policy.into(),
             warnings,
+        }
+    }
+}
+
+impl From<PolicyStatus> for PolicyStatusBody {
+    fn from(status: PolicyStatus) -> Self {
+        let version = status.version.as_ref();
+        Self {
+            version: status.number(),
+            author: version.map(|version| version.author.to_string()),
+            at: version.map(|version| version.at),
+            fault: status.fault,
         }
     }
 }

@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
     actions, admin, allocations, audit, extension, health, jobs, me, metrics, niosxaas, openapi,
-    overview, pauses, runs, sandboxes, timeline, tokens,
+    overview, pauses, policy, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -27,7 +27,7 @@ use crate::{
         headers::CSP_MODE,
         middleware::{
             admission::{self, Admission},
-            body,
+            body::{self, BodyReader, DocumentOperation},
             client::TrustedProxies,
             cors,
             overload::InFlightLimit,
@@ -57,19 +57,33 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(overview::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())
+        .merge(policy::routes())
         .merge(runs::routes())
         .merge(tokens::routes())
         .merge(me::routes())
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
     let mut protected = timed.merge(jobs::routes());
     let required = openapi::required_roles(protected.get_openapi_mut(), &state.base_path);
+    let with_document = policy::WITH_DOCUMENT
+        .into_iter()
+        .filter_map(|(method, path)| {
+            let operation = (method, format!("{}{path}", state.base_path));
+            let role = *required.get(&operation)?;
+            let (method, route) = operation;
+            Some(DocumentOperation {
+                method,
+                route,
+                role,
+            })
+        });
+    let bodies = BodyReader::new(with_document.collect(), body::BODY_TIMEOUT);
     let protected = protected.layer(from_fn_with_state(
         Arc::new(Admission {
             auth: state.auth.clone(),
             load_balancer: state.load_balancer.clone(),
+            bodies,
             required,
             limits: limits.clone(),
-            body_timeout: body::BODY_TIMEOUT,
             in_flight: InFlightLimit::new(state.edge.max_in_flight, state.metrics.clone()),
             refusals: Arc::clone(&state.refusals),
         }),

@@ -98,6 +98,8 @@ pub(crate) enum ErrorCode {
     PolicyChanged,
     /// There is no such version of the policy.
     PolicyVersionNotFound,
+    /// An item of the policy in the table is unreadable.
+    PolicyUnreadable,
     /// The public key of the load balancer cannot be fetched, so that a sign-in there cannot be verified.
     SignInUnavailable,
 }
@@ -135,6 +137,7 @@ impl ErrorCode {
             | Self::SandboxStale
             | Self::SandboxQuarantined
             | Self::SandboxUnreadable
+            | Self::PolicyUnreadable
             | Self::HadHolder
             | Self::ExtensionLimitReached
             | Self::ReplacementLimitReached
@@ -205,6 +208,7 @@ impl ErrorCode {
             Self::PolicyVersionRequired => "POLICY_VERSION_REQUIRED",
             Self::PolicyChanged => "POLICY_CHANGED",
             Self::PolicyVersionNotFound => "POLICY_VERSION_NOT_FOUND",
+            Self::PolicyUnreadable => "POLICY_UNREADABLE",
             Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
         }
     }
@@ -344,6 +348,10 @@ impl ErrorCode {
             Self::PolicyVersionNotFound => {
                 "There is no such version of the policy; {base_path}/admin/policy/history lists all of them."
             }
+            Self::PolicyUnreadable => {
+                "This item of the table is unreadable. The brokers go on with the version that they have read last; put a \
+                 valid document in force, such as that of an older version."
+            }
             Self::AllocationsPaused => "Allocations are paused: CSP is being repaired",
             Self::SignInUnavailable => {
                 "The public key of the load balancer cannot be fetched, so your sign-in cannot be verified; repeat the \
@@ -406,6 +414,7 @@ mod tests {
             E::PolicyVersionRequired,
             E::PolicyChanged,
             E::PolicyVersionNotFound,
+            E::PolicyUnreadable,
             E::SignInUnavailable,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

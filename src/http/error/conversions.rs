@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{ApiError, ErrorCode};
+use super::{ApiError, ErrorCode, FaultBody};
 use crate::{
     auth::named_tokens::TokenError,
-    broker::{BrokerError, pauses::PauseError},
+    broker::{BrokerError, pauses::PauseError, policy::PolicyError},
     csp::CspError,
-    domain::{ActionRefusal, OutOfBounds, Status},
+    domain::{ActionRefusal, OutOfBounds, PolicyFault, PolicyFaults, Status},
     http::headers::{LAB, PREFIX},
     jobs::{JobError, runner::JobStartError},
-    store::StoreError,
+    store::{PolicyReadError, StoreError},
 };
 
 impl From<StoreError> for ApiError {
@@ -102,6 +102,51 @@ impl From<PauseError> for ApiError {
             PauseError::End(fault) => Self::invalid_body(fault),
             PauseError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<PolicyError> for ApiError {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Changed { in_force } => {
+                let message = format!(
+                    "Version {in_force} of the policy is in force by now; read it, make your change again, and send it \
+                     with If-Match: \"{in_force}\"."
+                );
+                Self::new(ErrorCode::PolicyChanged, message)
+            }
+            PolicyError::NotFound => ErrorCode::PolicyVersionNotFound.into(),
+            PolicyError::Read(PolicyReadError::Store(error)) => error.into(),
+            PolicyError::Read(error @ PolicyReadError::Unreadable { .. }) => {
+                let message = format!("{error}. {}", ErrorCode::PolicyUnreadable.message());
+                Self {
+                    message,
+                    ..Self::caused(ErrorCode::PolicyUnreadable, error)
+                }
+            }
+        }
+    }
+}
+
+impl From<PolicyFaults> for ApiError {
+    fn from(PolicyFaults { faults, more }: PolicyFaults) -> Self {
+        let (count, all) = (faults.len() + more, faults.len());
+        let plural = if count == 1 { "" } else { "s" };
+        let listed = match more {
+            0 => "all of them".to_owned(),
+            _ => format!("the first {all}"),
+        };
+        let message = format!("The policy has {count} fault{plural}; error.faults lists {listed}.");
+        Self {
+            faults: faults.into_iter().map(FaultBody::from).collect(),
+            ..Self::new(ErrorCode::InvalidPolicy, message)
+        }
+    }
+}
+
+impl From<PolicyFault> for FaultBody {
+    fn from(PolicyFault { path, got, takes }: PolicyFault) -> Self {
+        Self { path, got, takes }
     }
 }
 

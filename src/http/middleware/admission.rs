@@ -3,7 +3,7 @@
 //!
 //! They are one layer, because axum clones everything inside of a layer for every request.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     body::Bytes,
@@ -14,7 +14,7 @@ use axum::{
 };
 
 use super::{
-    auth, body, client::ClientAddress, overload::InFlightLimit, rate_limit::RateLimits,
+    auth, body::BodyReader, client::ClientAddress, overload::InFlightLimit, rate_limit::RateLimits,
     refusals::Attempt, sign_in,
 };
 use crate::{
@@ -38,8 +38,8 @@ pub(crate) struct Admission {
     pub required: RequiredRoles,
     /// The rate limits.
     pub limits: RateLimits,
-    /// The longest time that a client may take to send its body.
-    pub body_timeout: Duration,
+    /// Reads the bodies.
+    pub bodies: BodyReader,
     /// The limit of requests in progress.
     pub in_flight: InFlightLimit,
     /// The audit of refused requests.
@@ -135,10 +135,10 @@ impl Admission {
     }
 
     async fn serve(&self, request: Request, next: Next) -> Result<Response, ApiError> {
-        let (request, body) = body::read(request, self.body_timeout).await?;
+        let (request, body) = self.bodies.read(request).await?;
         // After the body is read, so that slow clients occupy no slot.
         let _slot = self.in_flight.enter()?;
-        let attempt = Attempt::of(&request, body);
+        let attempt = Attempt::of(&request, body.bytes.clone());
         let answer = next.run(request).await;
         attempt.record_refusal(&answer, &self.refusals);
         Ok(answer)

@@ -4,41 +4,146 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes, HttpBody as _, to_bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
+    http::{Extensions, Method},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::time::timeout;
+use futures_util::StreamExt;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{
+    domain::{Principal, Role},
     http::error::{ApiError, ErrorCode},
     store::StoreError,
 };
 
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 16 * 1024;
+/// The largest body of the operations that take a document, in bytes.
+const MAX_DOCUMENT: usize = 256 * 1024;
+/// The number of requests with such a body at a time, which bounds their memory. Further ones wait.
+const DOCUMENTS: usize = 16;
 /// The longest time that a client may take to send its body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that a request may take. Requests that start jobs have no such limit.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the body before the handler runs, so that the limit of its size holds whether or not the client declares it.
-/// Returns the request, and its body again.
-///
-/// # Errors
-/// [`ErrorCode::PayloadTooLarge`], [`ErrorCode::RequestTimeout`].
-pub(crate) async fn read(request: Request, limit: Duration) -> Result<(Request, Bytes), ApiError> {
-    if request.body().is_end_stream() {
-        return Ok((request, Bytes::new()));
+#[derive(Debug)]
+pub(crate) struct BodyReader {
+    with_document: Vec<DocumentOperation>,
+    documents: Semaphore,
+    timeout: Duration,
+}
+
+/// An operation whose body is a document.
+#[derive(Debug)]
+pub(crate) struct DocumentOperation {
+    pub(crate) method: Method,
+    pub(crate) route: String,
+    /// The lowest role that suffices.
+    pub(crate) role: Role,
+}
+
+/// A body, with the permit for its memory if it may be large.
+#[derive(Debug, Default)]
+pub(super) struct ReadBody<'a> {
+    pub(super) bytes: Bytes,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl BodyReader {
+    /// Creates the reader.
+    #[must_use]
+    pub(crate) fn new(with_document: Vec<DocumentOperation>, timeout: Duration) -> Self {
+        Self {
+            with_document,
+            documents: Semaphore::new(DOCUMENTS),
+            timeout,
+        }
     }
-    let (parts, body) = request.into_parts();
-    let read = timeout(limit, to_bytes(body, MAX_BODY));
-    let bytes = read
-        .await
-        .map_err(|_| slow_body(limit))?
-        .map_err(|_| ErrorCode::PayloadTooLarge)?;
-    let request = Request::from_parts(parts, Body::from(bytes.clone()));
-    Ok((request, bytes))
+
+    /// Returns the request, and its body again. The body is dropped after the answer.
+    ///
+    /// # Errors
+    /// [`ErrorCode::PayloadTooLarge`], [`ErrorCode::RequestTimeout`].
+    pub(super) async fn read(&self, request: Request) -> Result<(Request, ReadBody<'_>), ApiError> {
+        if request.body().is_end_stream() {
+            return Ok((request, ReadBody::default()));
+        }
+        let operation = self.document_operation(&request);
+        let (parts, body) = request.into_parts();
+        let read = match operation {
+            Some(operation) if operation.is_permitted(&parts.extensions) => {
+                timeout(self.timeout, self.read_document(body)).await
+            }
+            Some(_) => timeout(self.timeout, discard(body)).await,
+            None => timeout(self.timeout, read_small(body)).await,
+        };
+        let body = read.map_err(|_| slow_body(self.timeout))??;
+        let request = Request::from_parts(parts, Body::from(body.bytes.clone()));
+        Ok((request, body))
+    }
+
+    async fn read_document(&self, body: Body) -> Result<ReadBody<'_>, ApiError> {
+        // Fails only for a closed semaphore, and this one is never closed.
+        let permit = self.documents.acquire().await.ok();
+        Ok(ReadBody {
+            bytes: read_up_to(MAX_DOCUMENT, body).await?,
+            _permit: permit,
+        })
+    }
+
+    fn document_operation(&self, request: &Request) -> Option<&DocumentOperation> {
+        let route: &MatchedPath = request.extensions().get()?;
+        let mut operations = self.with_document.iter();
+        operations.find(|operation| {
+            operation.method == request.method() && operation.route == route.as_str()
+        })
+    }
+}
+
+impl DocumentOperation {
+    fn is_permitted(&self, extensions: &Extensions) -> bool {
+        let principal: Option<&Principal> = extensions.get();
+        principal.is_some_and(|principal| principal.roles.include(self.role))
+    }
+}
+
+/// Reads a document of a principal that the handler refuses, so that it receives the answer, without the memory for it.
+async fn discard(body: Body) -> Result<ReadBody<'static>, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut size: usize = 0;
+    while let Some(chunk) = chunks.next().await {
+        let length = chunk.map_or(usize::MAX, |chunk| chunk.len());
+        size = size.saturating_add(length);
+        if size > MAX_DOCUMENT {
+            return Err(too_large(MAX_DOCUMENT));
+        }
+    }
+    Ok(ReadBody::default())
+}
+
+async fn read_small(body: Body) -> Result<ReadBody<'static>, ApiError> {
+    Ok(ReadBody {
+        bytes: read_up_to(MAX_BODY, body).await?,
+        _permit: None,
+    })
+}
+
+async fn read_up_to(max: usize, body: Body) -> Result<Bytes, ApiError> {
+    to_bytes(body, max).await.map_err(|_| too_large(max))
+}
+
+fn too_large(max: usize) -> ApiError {
+    ApiError::new(
+        ErrorCode::PayloadTooLarge,
+        format!("The body is larger than {max} bytes, or incomplete."),
+    )
 }
 
 fn slow_body(limit: Duration) -> ApiError {
@@ -63,7 +168,15 @@ pub(crate) async fn limit_time(
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, http::StatusCode, middleware::from_fn_with_state, routing::get};
+    use std::sync::Arc;
+
+    use axum::{
+        Router,
+        http::StatusCode,
+        middleware::from_fn_with_state,
+        routing::{get, put},
+    };
+    use futures_util::future::join_all;
     use tower::ServiceExt;
 
     use super::*;
@@ -82,11 +195,98 @@ mod tests {
         assert!(text.contains("STORE_UNAVAILABLE"), "{text}");
     }
 
+    fn endless() -> Body {
+        Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>())
+    }
+
     #[tokio::test]
     async fn endless_body_is_rejected() {
-        let endless =
-            Body::from_stream(futures_util::stream::pending::<Result<&[u8], std::io::Error>>());
-        let error = read(Request::new(endless), SHORT).await.unwrap_err();
+        let reader = BodyReader::new(Vec::new(), SHORT);
+        let error = reader.read(Request::new(endless())).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::RequestTimeout);
+    }
+
+    /// Returns a router whose route `/document` takes a document from admins.
+    fn with_document(limit: Duration) -> Router {
+        let operation = DocumentOperation {
+            method: Method::PUT,
+            route: "/document".to_owned(),
+            role: Role::Admin,
+        };
+        let reader = Arc::new(BodyReader::new(vec![operation], limit));
+        let read = async |State(reader): State<Arc<BodyReader>>, request: Request, next: Next| {
+            match reader.read(request).await {
+                Ok((request, _body)) => next.run(request).await,
+                Err(error) => error.into_response(),
+            }
+        };
+        let length = async |body: Bytes| body.len().to_string();
+        Router::new()
+            .route("/document", put(length))
+            .route("/other", put(length))
+            .layer(from_fn_with_state(reader, read))
+    }
+
+    async fn send(router: &Router, path: &str, role: Role, body: Body) -> (StatusCode, String) {
+        let mut request = Request::put(path).body(body).unwrap();
+        let principal = Principal::new("test", role.into());
+        request.extensions_mut().insert(principal);
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn document_may_be_larger_than_other_bodies() {
+        let router = with_document(BODY_TIMEOUT);
+        for (path, role, bytes, expected) in [
+            ("/document", Role::Admin, MAX_DOCUMENT, StatusCode::OK),
+            (
+                "/document",
+                Role::Admin,
+                MAX_DOCUMENT + 1,
+                StatusCode::PAYLOAD_TOO_LARGE,
+            ),
+            ("/other", Role::Admin, MAX_BODY, StatusCode::OK),
+            (
+                "/other",
+                Role::Admin,
+                MAX_BODY + 1,
+                StatusCode::PAYLOAD_TOO_LARGE,
+            ),
+        ] {
+            let (status, text) = send(&router, path, role, vec![b' '; bytes].into()).await;
+            assert_eq!(status, expected, "{path} {bytes}");
+            let shown = if status == StatusCode::OK {
+                bytes
+            } else {
+                bytes - 1
+            };
+            assert!(text.contains(&shown.to_string()), "{text}");
+        }
+        let refused = send(
+            &router,
+            "/document",
+            Role::Viewer,
+            vec![b' '; MAX_DOCUMENT].into(),
+        );
+        let not_read = (StatusCode::OK, "0".to_owned());
+        assert_eq!(refused.await, not_read, "its handler refuses it");
+    }
+
+    #[tokio::test]
+    async fn slow_documents_end_in_time_and_delay_no_other_body() {
+        let router = with_document(Duration::from_millis(200));
+        let slow = (0..=DOCUMENTS).map(|_| send(&router, "/document", Role::Admin, endless()));
+        let others = (0..3).map(|_| send(&router, "/other", Role::Admin, "{}".into()));
+        let (slow, others) = tokio::join!(join_all(slow), join_all(others));
+        for (status, text) in slow {
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(text.contains("REQUEST_TIMEOUT"), "{text}");
+        }
+        assert!(others.iter().all(|(status, _)| *status == StatusCode::OK));
+        let (status, _) = send(&router, "/document", Role::Admin, "{}".into()).await;
+        assert_eq!(status, StatusCode::OK, "their permits are free again");
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn allow_origins(cors: &Cors) -> Option<CorsLayer> {
             .allow_headers([
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
+                header::IF_MATCH,
                 HeaderName::from_static("x-track-id"),
                 HeaderName::from_static("x-instruqt-sandbox-id"),
                 HeaderName::from_static("x-instruqt-track-id"),
@@ -66,6 +67,7 @@ pub(crate) fn allow_origins(cors: &Cors) -> Option<CorsLayer> {
                 RATE_LIMIT_RESET,
                 header::RETRY_AFTER,
                 header::LOCATION,
+                header::ETAG,
             ])
             .max_age(CORS_MAX_AGE),
     )

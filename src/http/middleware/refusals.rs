@@ -5,7 +5,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Query, Request},
     http::{Method, StatusCode, Uri},
     response::Response,
 };
@@ -34,7 +34,7 @@ pub(super) struct Attempt {
     body: Bytes,
 }
 
-/// The attributes of a request body that a record has.
+/// The attributes of a request body, or of a query, that a record has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Stated {
@@ -74,6 +74,7 @@ impl Attempt {
             StatusCode::FORBIDDEN,
             StatusCode::NOT_FOUND,
             StatusCode::CONFLICT,
+            StatusCode::PRECONDITION_FAILED,
         ];
         let is_change = !self.method.is_safe() && self.uri.path().starts_with("/admin/");
         lacks_permission.contains(&code) || is_change && refusals.contains(&status)
@@ -81,7 +82,10 @@ impl Attempt {
 
     fn refusal(&self, principal: &Principal, code: &'static str) -> Refusal {
         // Texts that are too long or not printable count as absent.
-        let stated: Stated = serde_json::from_slice(&self.body).unwrap_or_default();
+        let mut stated: Stated = serde_json::from_slice(&self.body).unwrap_or_default();
+        if let Ok(Query(in_query)) = Query::<Stated>::try_from_uri(&self.uri) {
+            stated.reason = stated.reason.or(in_query.reason);
+        }
         let (action, target) = self.action(stated.name.as_ref()).unwrap_or_else(|| {
             let route = self.route.as_ref().map_or("", MatchedPath::as_str);
             let route = format!("{} {route}", self.method);
@@ -122,6 +126,7 @@ impl Attempt {
                 };
                 (action, AuditTarget::Sandbox(SandboxId::parse(*id).ok()?))
             }
+            ("PUT", ["policy"]) => (A::SetPolicy, AuditTarget::Policy),
             ("PUT", ["pauses", activity]) => (A::Pause, pause(activity)?),
             ("DELETE", ["pauses", activity]) => (A::Resume, pause(activity)?),
             ("POST", ["tokens"]) => (
@@ -199,6 +204,7 @@ mod tests {
                 "pause.set pause/deletions",
             ),
             ("DELETE", "/admin/pauses/sync", "pause.end pause/sync"),
+            ("PUT", "/admin/policy?reason=exams", "policy.set policy"),
             ("POST", "/admin/tokens?name=x", "token.create token/ci"),
             (
                 "DELETE",
@@ -260,6 +266,8 @@ mod tests {
                 ErrorCode::InvalidBody,
                 false,
             ),
+            ("PUT", "/admin/policy", ErrorCode::PolicyChanged, true),
+            ("PUT", "/admin/policy", ErrorCode::InvalidPolicy, false),
             ("POST", "/admin/sync", ErrorCode::JobRunning, true),
             ("POST", "/admin/sync", ErrorCode::StoreUnavailable, false),
             ("DELETE", "/admin/tokens/1", ErrorCode::TokenNotFound, true),

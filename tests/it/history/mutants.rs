@@ -9,6 +9,7 @@ mod changes;
 mod extension;
 mod leases;
 mod pauses;
+mod policy;
 mod retirement;
 mod sources;
 mod stage;
@@ -37,6 +38,7 @@ fn scenarios() -> Vec<Scenario> {
         changes::scenarios(),
         leases::scenarios(),
         pauses::scenarios(),
+        policy::scenarios(),
         tokens::scenarios(),
     ]
     .concat()

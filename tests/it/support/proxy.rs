@@ -16,7 +16,7 @@ mod stale;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use self::{
-    call::Call,
+    call::{Call, Polled},
     gate::Gate,
     mutant::{Condition, Mutant},
     script::{Fault, Script},
@@ -24,7 +24,7 @@ pub use self::{
 use self::{
     connections::Listener,
     meter::{Consumption, Meter},
-    rules::{POLL, Rules},
+    rules::Rules,
 };
 
 /// The seed where a test does not depend on which fault meets which call.
@@ -104,17 +104,15 @@ impl Proxy {
         self.rules.injected.lock().unwrap().clone()
     }
 
-    /// Returns the number of calls by operation, without polls of the pauses, and resets it.
+    /// Returns the number of calls by operation, without reads of what every process polls, and resets it.
     pub fn take_calls(&self) -> BTreeMap<String, usize> {
-        let mut calls = self.rules.calls.lock().unwrap();
-        let polls = calls.remove_entry(POLL);
-        std::mem::replace(&mut *calls, polls.into_iter().collect())
+        std::mem::take(&mut *self.rules.calls.lock().unwrap())
     }
 
-    /// Returns the number of polls of the pauses, and resets it.
-    pub fn take_polls(&self) -> usize {
-        let mut calls = self.rules.calls.lock().unwrap();
-        calls.remove(POLL).unwrap_or(0)
+    /// Returns the number of reads of what every process polls, and resets it.
+    pub fn take_polls(&self, polled: Polled) -> usize {
+        let mut polls = self.rules.polls.lock().unwrap();
+        polls.remove(&polled).unwrap_or(0)
     }
 
     /// Counts the capacity units since the last invocation, or from now on if this is the first one.

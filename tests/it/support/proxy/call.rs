@@ -11,6 +11,13 @@ use serde_json::Value;
 
 const TARGET: &str = "x-amz-target";
 
+/// The items that every process polls.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Polled {
+    Pauses,
+    Policy,
+}
+
 /// One call of the SDK.
 pub struct Call {
     /// The name after the dot in `X-Amz-Target`.
@@ -48,9 +55,26 @@ impl Call {
         )
     }
 
-    /// Returns whether the call reads the pauses, which every process does every two seconds.
+    /// Returns whether the call reads the pauses.
     pub fn reads_pauses(&self) -> bool {
-        self.operation == "GetItem" && self.json()["Key"]["PK"]["S"] == "CONTROL"
+        self.polled() == Some(Polled::Pauses)
+    }
+
+    /// Returns whether the call reads the policy.
+    pub fn reads_policy(&self) -> bool {
+        self.polled() == Some(Polled::Policy)
+    }
+
+    /// Returns the items that the call reads, if they are those that every process reads every two seconds.
+    pub(super) fn polled(&self) -> Option<Polled> {
+        if self.operation != "GetItem" {
+            return None;
+        }
+        match self.json()["Key"]["PK"]["S"].as_str()? {
+            "CONTROL" => Some(Polled::Pauses),
+            "POLICY" => Some(Polled::Policy),
+            _ => None,
+        }
     }
 
     pub(super) fn is_index_query(&self) -> bool {

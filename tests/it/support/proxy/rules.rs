@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    call::{Call, Server},
+    call::{Call, Polled, Server},
     gate::Gates,
     meter::Meter,
     mutant::Conditions,
@@ -20,12 +20,10 @@ use super::{
     stale::Memory,
 };
 
-/// The name under which polls of the pauses are counted.
-pub(super) const POLL: &str = "poll of the pauses";
-
 pub(super) struct Rules {
     server: Server,
     pub(super) calls: Mutex<BTreeMap<String, usize>>,
+    pub(super) polls: Mutex<BTreeMap<Polled, usize>>,
     pub(super) in_flight: TaskTracker,
     pub(super) gates: Gates,
     pub(super) conditions: Conditions,
@@ -41,6 +39,7 @@ impl Rules {
             server: Server::at(target),
             meter: OnceLock::new(),
             calls: Mutex::default(),
+            polls: Mutex::default(),
             in_flight: TaskTracker::new(),
             gates: Gates::default(),
             conditions: Conditions::default(),
@@ -53,14 +52,8 @@ impl Rules {
     /// Returns the answer to a call, or an error where the connection is to be reset.
     pub(super) async fn answer(&self, mut call: Call) -> io::Result<Response<Body>> {
         // Beside the calls that a test is about.
-        let is_poll = call.reads_pauses();
-        let counted = if is_poll { POLL } else { &call.operation };
-        *self
-            .calls
-            .lock()
-            .unwrap()
-            .entry(counted.to_owned())
-            .or_default() += 1;
+        let polled = call.polled();
+        self.count_call(&call, polled);
         self.gates.pass(&call).await;
         self.conditions.apply(&mut call);
         let is_index_query = call.is_index_query();
@@ -92,7 +85,7 @@ impl Rules {
             }
             None => {}
         }
-        let answer = match self.meter.get().filter(|_| !is_poll) {
+        let answer = match self.meter.get().filter(|_| polled.is_none()) {
             Some(meter) => meter.send(&call, &self.server).await?,
             None => self.server.send(&call).await?,
         };
@@ -114,6 +107,15 @@ impl Rules {
                 Ok(cut(answer))
             }
             _ => Ok(answer.into()),
+        }
+    }
+
+    fn count_call(&self, call: &Call, polled: Option<Polled>) {
+        if let Some(polled) = polled {
+            *self.polls.lock().unwrap().entry(polled).or_default() += 1;
+        } else {
+            let mut calls = self.calls.lock().unwrap();
+            *calls.entry(call.operation.clone()).or_default() += 1;
         }
     }
 

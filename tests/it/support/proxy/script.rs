@@ -128,7 +128,7 @@ impl Dice {
         let ordered = once
             .iter()
             .position(|(operation, _)| *operation == call.operation)
-            .filter(|_| !call.reads_pauses());
+            .filter(|_| call.polled().is_none());
         let mut fault = ordered.map(|at| once.remove(at).1);
         for (candidate, probability) in &script.probabilities {
             if fault.is_none()
