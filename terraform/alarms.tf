@@ -86,6 +86,12 @@ locals {
         statistic   = "Maximum", period = 300, periods = 1
         comparison  = "GreaterThanThreshold", threshold = var.alarm_thresholds.endless_pause_hours * 3600, missing = "missing"
       }
+      policy-unreadable = {
+        description = "A broker cannot read the policy and goes on with the last version that it knows. GET /v1/admin/overview shows the fault under policy."
+        namespace   = local.cloudwatch_metrics, metric = "PolicyUnreadable", dimensions = {}
+        statistic   = "Maximum", period = 300, periods = 2
+        comparison  = "GreaterThanThreshold", threshold = 0, missing = "missing"
+      }
       load-balancer-5xx = {
         description = "The load balancer answers with 5xx errors of its own: no broker is running, or it does not respond."
         namespace   = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", dimensions = local.alb_dimensions

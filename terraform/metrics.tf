@@ -27,6 +27,12 @@ locals {
       pattern = "{ $.message = \"pool counted\" }"
       value   = "$.endless_pause_sec"
     }
+    policy_unreadable = {
+      metric  = "PolicyUnreadable"
+      unit    = "Count"
+      pattern = "{ $.message = \"pool counted\" }"
+      value   = "$.policy_unreadable"
+    }
   }
 
   pool_counts = {
