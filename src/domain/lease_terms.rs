@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 /// The shortest duration that an allocation can have.
 pub const SHORTEST_DURATION: Duration = Duration::from_mins(1);
 
-/// The longest duration that an allocation can have.
+/// The longest duration that a request or the policy can state.
 pub const LONGEST_DURATION: Duration = Duration::from_hours(30 * 24);
 
 /// The duration of the FastAPI service's allocations, in hours, where its `LAB_DURATION_HOURS` is not set.

@@ -18,6 +18,7 @@ mod allocation;
 mod audit;
 mod beside_fastapi;
 mod capacity;
+mod capacity_expiry;
 mod cleanup;
 mod clocks;
 mod commands;
