@@ -24,8 +24,12 @@ use crate::{
     auth::{Authenticator, load_balancer::LoadBalancer, named_tokens::NamedTokens},
     backoff::Backoff,
     broker::{
-        Broker, Readiness, RefusalLog, candidates::CandidateIndex, pauses::PauseWatch,
-        policy::PolicyWatch, refresher::CandidateRefresher,
+        Broker, Readiness, RefusalLog,
+        candidates::CandidateIndex,
+        pauses::PauseWatch,
+        policy::PolicyWatch,
+        quota::{LabsHeldCount, Quotas},
+        refresher::CandidateRefresher,
     },
     clock::Clock,
     config::Config,
@@ -268,11 +272,8 @@ impl App {
             niosxaas: Shared::new(niosxaas_user(config)),
         };
         secrets.refresh(&targets).await?;
-        let refresher = CandidateRefresher::new(
-            store.clone(),
-            CandidateIndex::new(config.allocation.index_capacity, seed),
-            tasks.clone(),
-        );
+        let candidates = CandidateIndex::new(config.allocation.index_capacity, seed);
+        let refresher = CandidateRefresher::new(store.clone(), candidates, tasks.clone());
         let backoff =
             |stream: u64| Backoff::new(config.allocation.backoff, seed.wrapping_add(stream));
         let pauses = PauseWatch::open(store.clone(), Arc::clone(&clock), backoff(3))
@@ -282,11 +283,14 @@ impl App {
         tasks.spawn(pauses.clone().run(stop.clone()));
         let policy = PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms).await;
         tasks.spawn(policy.clone().run(stop.clone()));
+        let held = LabsHeldCount::new(store.clone(), tasks.clone());
+        let quotas = Quotas::new(store.clone(), held, tasks.clone(), seed);
         let broker = Broker::new(
             store.clone(),
             refresher.clone(),
             pauses.clone(),
             policy.clone(),
+            quotas,
             config.terms,
             config.allocation,
             backoff(1),

@@ -24,6 +24,7 @@ mod listing;
 pub mod pauses;
 pub mod policy;
 pub mod polling;
+pub mod quota;
 mod readiness;
 pub mod refresher;
 mod refusals;
@@ -41,7 +42,7 @@ pub use self::{
     refusals::{Refusal, RefusalLog},
     timeline::SandboxTimeline,
 };
-use self::{pauses::PauseWatch, policy::PolicyWatch, refresher::CandidateRefresher};
+use self::{pauses::PauseWatch, policy::PolicyWatch, quota::Quotas, refresher::CandidateRefresher};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
@@ -71,6 +72,14 @@ pub enum BrokerError {
     /// No sandbox with the prefix is available.
     #[error("no matching sandbox is available")]
     NoSandboxes,
+    /// The lab holds as many sandboxes as its quota permits.
+    #[error("the lab holds {held} sandboxes, and its quota is {max}")]
+    LabQuotaReached {
+        /// The sandboxes that it holds; not counted if the quota is 0.
+        held: u64,
+        /// The quota.
+        max: u32,
+    },
     /// An operator has paused allocations.
     #[error("allocations are paused")]
     Paused {
@@ -132,6 +141,7 @@ pub struct Broker {
     refresher: CandidateRefresher,
     pauses: PauseWatch,
     policy: PolicyWatch,
+    quotas: Quotas,
     terms: LeaseTerms,
     allocation: AllocationConfig,
     backoff: Backoff,
@@ -140,7 +150,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Creates a broker over `store`, which takes its candidates from `refresher` and obeys `pauses` and `policy`.
+    /// Creates a broker over `store`, which takes its candidates from `refresher` and obeys `pauses`, `policy` and `quotas`.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parts of a broker, built in one place"
@@ -151,6 +161,7 @@ impl Broker {
         refresher: CandidateRefresher,
         pauses: PauseWatch,
         policy: PolicyWatch,
+        quotas: Quotas,
         terms: LeaseTerms,
         allocation: AllocationConfig,
         backoff: Backoff,
@@ -162,6 +173,7 @@ impl Broker {
             refresher,
             pauses,
             policy,
+            quotas,
             terms,
             allocation,
             backoff,

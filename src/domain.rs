@@ -16,6 +16,7 @@ mod policy;
 mod policy_version;
 mod pool;
 mod principal;
+mod quota;
 mod sandbox;
 mod status;
 mod text;
@@ -47,6 +48,7 @@ pub use self::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
+    quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
     sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{

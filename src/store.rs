@@ -25,6 +25,7 @@ mod page_reads;
 mod pauses;
 mod policy;
 mod probe;
+mod quota;
 mod read;
 mod retire;
 mod runs;
@@ -69,6 +70,7 @@ pub use self::{
     migration::{ASSUMED_DURATION, Holders, Migration, SCHEMA_VERSION},
     pauses::StoredPauses,
     policy::{HistoryPosition, PolicyHistory, PolicyReadError, StoredPolicy},
+    quota::{PointedTo, QuotaSlot, StoredSlot},
     read::{AvailablePage, PageSize},
     retire::Release,
     scan::{Overdue, SandboxPage, Selection, UnreadableSandbox},

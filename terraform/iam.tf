@@ -8,6 +8,7 @@ locals {
   # Creating, changing and deleting tables is left to Terraform.
   table_actions = {
     on_table = [
+      "dynamodb:BatchGetItem",
       "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
       "dynamodb:DescribeTable",

@@ -13,7 +13,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{Activity, Candidate, NamePrefix, Pause, Sandbox, Status},
     shared::lock,
-    store::{ClaimOutcome, Slot, StoreError},
+    store::{ClaimOutcome, Slot, StoreError, StoredSlot},
 };
 
 /// A call to the database that is outstanding for this long counts as the reason for a time-out. Most calls take
@@ -28,12 +28,19 @@ pub(super) trait Acquisition {
     /// Returns the beginning of the sandbox's name.
     fn prefix(&self) -> Option<&NamePrefix>;
 
+    /// Prepares the next attempt, before it takes a slot for a call and a candidate. Returns why the request must not take
+    /// a candidate, if so.
+    async fn prepare(&mut self) -> Result<Option<BrokerError>, BrokerError>;
+
     /// Tries to take `candidate`, in one call to the database.
     async fn attempt(
         &mut self,
         slot: Slot<'_>,
         candidate: &Candidate,
     ) -> Result<ClaimOutcome<Self::Refusal>, StoreError>;
+
+    /// Notes what an attempt has found in the slot of the lab's quota, which another request has written.
+    fn lost_quota_slot(&mut self, stored: Option<StoredSlot>);
 
     /// Reads why an attempt was refused.
     async fn resolve(&mut self, refusal: Self::Refusal) -> Result<Next, BrokerError>;
@@ -117,6 +124,9 @@ impl Broker {
                 let refusal = self.paused(pause);
                 return progress.of_store(request.replay_or(refusal)).await;
             }
+            if let Some(refusal) = progress.of_store(request.prepare()).await? {
+                return progress.of_store(request.replay_or(refusal)).await;
+            }
             let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
             let reservation = found
@@ -140,7 +150,10 @@ impl Broker {
             let attempt = progress.of_store(attempt).await?;
             let was_lost = matches!(
                 attempt,
-                ClaimOutcome::Lost(_) | ClaimOutcome::Contended | ClaimOutcome::Conflict
+                ClaimOutcome::Lost(_)
+                    | ClaimOutcome::QuotaSlot(_)
+                    | ClaimOutcome::Contended
+                    | ClaimOutcome::Conflict
             );
             progress.attempt_ended(was_lost);
             if was_lost {
@@ -159,6 +172,10 @@ impl Broker {
                 ClaimOutcome::Conflict | ClaimOutcome::Busy => {
                     reservation.end(Outcome::Unused);
                     self.pause(&mut conflicts).await;
+                }
+                ClaimOutcome::QuotaSlot(stored) => {
+                    reservation.end(Outcome::Unused);
+                    request.lost_quota_slot(stored);
                 }
                 ClaimOutcome::Refused(refusal) => {
                     reservation.end(Outcome::Unused);

@@ -7,10 +7,13 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError,
     acquire::{Acquisition, Next, Progress},
+    quota::LabQuota,
 };
 use crate::{
     domain::{Bounds, Candidate, Holder, LabTerms, NamePrefix, Sandbox, SandboxId, Status},
-    store::{ClaimOutcome, ClaimPrecondition, NewAllocation, Slot, StoreError, StoredClaim},
+    store::{
+        ClaimOutcome, ClaimPrecondition, NewAllocation, Slot, StoreError, StoredClaim, StoredSlot,
+    },
 };
 
 /// A request for a sandbox.
@@ -63,6 +66,7 @@ struct AllocationAttempts<'a> {
     terms: &'a LabTerms,
     wanted: Option<Duration>,
     precondition: ClaimPrecondition,
+    quota: Option<LabQuota<'a>>,
 }
 
 impl Acquisition for AllocationAttempts<'_> {
@@ -70,6 +74,13 @@ impl Acquisition for AllocationAttempts<'_> {
 
     fn prefix(&self) -> Option<&NamePrefix> {
         self.prefix
+    }
+
+    async fn prepare(&mut self) -> Result<Option<BrokerError>, BrokerError> {
+        match &mut self.quota {
+            Some(quota) => quota.reserve().await,
+            None => Ok(None),
+        }
     }
 
     async fn attempt(
@@ -83,8 +94,21 @@ impl Acquisition for AllocationAttempts<'_> {
             at: self.broker.clock.now(),
             duration: self.terms.duration(self.wanted),
             grace: self.broker.terms.grace,
+            quota: self.quota.as_ref().and_then(LabQuota::slot),
         };
-        slot.claim(candidate, allocation, &self.precondition).await
+        let attempt = slot
+            .claim(candidate, allocation, &self.precondition)
+            .await?;
+        if let (ClaimOutcome::Won(sandbox), Some(quota)) = (&attempt, &mut self.quota) {
+            quota.took(sandbox);
+        }
+        Ok(attempt)
+    }
+
+    fn lost_quota_slot(&mut self, stored: Option<StoredSlot>) {
+        if let Some(quota) = &mut self.quota {
+            quota.found(stored);
+        }
     }
 
     async fn resolve(&mut self, refusal: StoredClaim) -> Result<Next, BrokerError> {
@@ -113,9 +137,10 @@ impl Broker {
     /// Allocates a sandbox to the caller, or returns the one that it already holds under this key.
     ///
     /// # Errors
-    /// [`BrokerError::NoSandboxes`], [`BrokerError::Paused`], [`BrokerError::OutOfBounds`], [`BrokerError::NotAllowed`] if
-    /// the caller already holds one outside of its bounds, [`BrokerError::Contended`], [`BrokerError::Store`]. After the
-    /// last two the caller may hold a sandbox nevertheless; repeating the request returns it.
+    /// [`BrokerError::NoSandboxes`], [`BrokerError::LabQuotaReached`], [`BrokerError::Paused`],
+    /// [`BrokerError::OutOfBounds`], [`BrokerError::NotAllowed`] if the caller already holds one outside of its bounds,
+    /// [`BrokerError::Contended`], [`BrokerError::Store`]. After the last two the caller may hold a sandbox nevertheless;
+    /// repeating the request returns it.
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let began = Instant::now();
         let progress = Progress::default();
@@ -130,6 +155,7 @@ impl Broker {
                 "idempotent"
             }
             Err(BrokerError::NoSandboxes) => "no_sandboxes",
+            Err(BrokerError::LabQuotaReached { .. }) => "lab_quota",
             Err(BrokerError::Paused { .. }) => "paused",
             Err(BrokerError::NotAllowed | BrokerError::OutOfBounds(_)) => "lab_not_allowed",
             Err(_) => "error",
@@ -160,6 +186,7 @@ impl Broker {
             terms: &terms,
             wanted: request.duration,
             precondition: ClaimPrecondition::New,
+            quota: self.quotas.of(holder.lab.as_ref(), &terms),
         };
         Box::pin(self.acquire(allocation, progress)).await
     }

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    PoolStore, Slot, StoreError,
+    PoolStore, QuotaSlot, Slot, StoreError, StoredSlot,
     error::{is_failed_check, is_transient_reason},
     item::{self, StoredClaim, number, string},
     transaction::{OPERATION, cancellation_reasons},
@@ -36,6 +36,8 @@ pub struct NewAllocation<'a> {
     pub duration: Duration,
     /// The grace period.
     pub grace: Duration,
+    /// The slot that it takes of its lab's quota, if that has one.
+    pub quota: Option<QuotaSlot<'a>>,
 }
 
 impl NewAllocation<'_> {
@@ -71,6 +73,7 @@ impl NewAllocation<'_> {
             released_by: None,
             lease: Lease {
                 name_prefix: self.name_prefix.map(ToString::to_string),
+                quota_slot: self.quota.map(|slot| slot.number),
                 ..Lease::default()
             },
             quarantine: Quarantine::default(),
@@ -98,6 +101,8 @@ pub enum ClaimOutcome<R = StoredClaim> {
     /// Another condition than that of the candidate does not hold. Contains what is stored: of an allocation, the claim
     /// that does not meet its precondition.
     Refused(R),
+    /// The slot of the lab's quota is not as it was read. Contains the stored one.
+    QuotaSlot(Option<StoredSlot>),
     /// The candidate is no longer available, or its account changed. Contains the stored sandbox if it exists and is
     /// readable.
     Lost(Option<Sandbox>),
@@ -134,8 +139,8 @@ impl Slot<'_> {
         .await
     }
 
-    /// Executes the transaction that allocates `candidate` and does `others`. `refusal` reads the reasons of `others`,
-    /// in their order, if one of the conditions does not hold; `None` if it is not one of theirs.
+    /// Executes the transaction that allocates `candidate`, does `others`, and takes the slot of the quota. `refusal` reads
+    /// the reasons of `others`, in their order, if one of the conditions does not hold; `None` if it is not one of theirs.
     async fn attempt<R>(
         self,
         candidate: &Candidate,
@@ -147,18 +152,28 @@ impl Slot<'_> {
         let allocate = store
             .allocate_sandbox(candidate, allocation)
             .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let quota = allocation.quota.map(|slot| {
+            let (table, holder) = (&store.table.companion, allocation.holder);
+            slot.take(table, &candidate.id, holder, allocation.at)
+        });
+        let quota = quota
+            .transpose()
+            .map_err(|fault| StoreError::unexpected(OPERATION, fault))?;
+        let quota = quota.map(|put| TransactWriteItem::builder().put(put).build());
         let call = store
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().update(allocate).build());
+        let has_quota = quota.is_some();
         let call = others
             .into_iter()
+            .chain(quota)
             .fold(call, TransactWriteItemsFluentBuilder::transact_items);
         let Err(error) = Box::pin(call.send()).await else {
             return Ok(ClaimOutcome::Won(allocation.of(candidate)));
         };
         cancellation_reasons(&error)
-            .and_then(|reasons| store.read_cancellation(reasons, refusal))
+            .and_then(|reasons| store.read_cancellation(reasons, has_quota, refusal))
             .ok_or_else(|| StoreError::from_sdk(OPERATION, error))
     }
 }
@@ -183,6 +198,10 @@ impl PoolStore {
         if let Some(prefix) = allocation.name_prefix {
             set.push_str(", name_prefix = :prefix");
             update = update.expression_attribute_values(":prefix", string(prefix.as_str()));
+        }
+        if let Some(slot) = allocation.quota {
+            set.push_str(", quota_slot = :slot");
+            update = update.expression_attribute_values(":slot", number(slot.number));
         }
         let (same_sfdc, sfdc) = match &candidate.sfdc_account_id {
             Some(sfdc) => ("sfdc_account_id = :sfdc", &**sfdc),
@@ -247,13 +266,22 @@ impl PoolStore {
     fn read_cancellation<R>(
         &self,
         reasons: &[CancellationReason],
+        has_quota: bool,
         refusal: impl FnOnce(&[CancellationReason]) -> Option<R>,
     ) -> Option<ClaimOutcome<R>> {
         let Some((candidate, others)) = reasons.split_first() else {
             return Some(ClaimOutcome::Busy);
         };
-        if let Some(refusal) = refusal(others) {
+        let (slot, of_refusal) = match others.split_last() {
+            Some((slot, others)) if has_quota => (Some(slot), others),
+            _ => (None, others),
+        };
+        if let Some(refusal) = refusal(of_refusal) {
             return Some(ClaimOutcome::Refused(refusal));
+        }
+        if let Some(slot) = slot.filter(|slot| is_failed_check(slot)) {
+            let stored = slot.item().cloned().map(StoredSlot::read);
+            return Some(ClaimOutcome::QuotaSlot(stored));
         }
         if is_failed_check(candidate) {
             return Some(ClaimOutcome::Lost(

@@ -332,6 +332,7 @@ const ALLOCATION_OUTCOMES: &[&str] = &[
     "success",
     "idempotent",
     "no_sandboxes",
+    "lab_quota",
     "lab_not_allowed",
     "paused",
     "error",

@@ -29,8 +29,8 @@ use crate::{
 
 error_set! {
     /// The errors of an allocation.
-    AllocateErrors: MissingHeader, InvalidHeader, InvalidBody, LabNotAllowed, NoSandboxesAvailable, AllocationsPaused,
-    PoolContended, StoreUnavailable
+    AllocateErrors: MissingHeader, InvalidHeader, InvalidBody, LabNotAllowed, NoSandboxesAvailable, LabQuotaReached,
+    AllocationsPaused, PoolContended, StoreUnavailable
 }
 
 /// The field without which a body is ignored: clients of the FastAPI service, which ignored every body, send any.
@@ -129,8 +129,8 @@ impl From<Sandbox> for AllocationBody {
 /// Allocate a sandbox
 ///
 /// Allocates a sandbox to the caller, or returns the one that the caller already holds under the same key. A retry is
-/// therefore safe, whether or not the first request succeeded. While an operator has paused allocations, only such a
-/// retry gets a sandbox.
+/// therefore safe, whether or not the first request succeeded. While an operator has paused allocations, or the lab holds
+/// as many sandboxes as its quota permits, only such a retry gets a sandbox.
 ///
 /// The duration is that of the body, which may be absent, or else that of the lab. A repeated request does not change it. A
 /// body without the text `duration_minutes` is ignored, whatever it contains.

@@ -32,6 +32,19 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::NoSandboxes => ErrorCode::NoSandboxesAvailable.into(),
+            BrokerError::LabQuotaReached { held, max } => {
+                let plural = if held == 1 { "" } else { "es" };
+                let holds = format!("The lab holds {held} sandbox{plural}");
+                let message = if max == 0 {
+                    "The quota of the lab is 0, so it gets no sandboxes; ask an operator."
+                        .to_owned()
+                } else if held > max.into() {
+                    format!("{holds}, and its quota permits {max}; try again later.")
+                } else {
+                    format!("{holds}, as many as its quota permits; try again later.")
+                };
+                Self::new(ErrorCode::LabQuotaReached, message)
+            }
             BrokerError::Paused { reason, ends_in } => {
                 let code = ErrorCode::AllocationsPaused;
                 let longest = code.retry_after().unwrap_or(1);

@@ -69,7 +69,7 @@ impl Calls {
         let mut waiting = self.lock();
         // In a closed queue the sender is dropped, and the receiver fails.
         if !waiting.is_closed {
-            let queue = if matches!(&*operation, "Query" | "Scan") {
+            let queue = if matches!(&*operation, "BatchGetItem" | "Query" | "Scan") {
                 &mut waiting.pages
             } else {
                 &mut waiting.short

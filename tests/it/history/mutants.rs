@@ -10,6 +10,7 @@ mod extension;
 mod leases;
 mod pauses;
 mod policy;
+mod quota;
 mod retirement;
 mod sources;
 mod stage;
@@ -38,6 +39,7 @@ fn scenarios() -> Vec<Scenario> {
         changes::scenarios(),
         leases::scenarios(),
         pauses::scenarios(),
+        quota::scenarios(),
         policy::scenarios(),
         tokens::scenarios(),
     ]

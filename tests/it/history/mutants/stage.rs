@@ -89,6 +89,7 @@ pub(super) fn allocation(holder: &Holder, at: UnixSeconds, hours: u32) -> NewAll
         at,
         duration: HOUR * hours,
         grace: TERMS.grace,
+        quota: None,
     }
 }
 

@@ -1,0 +1,220 @@
+//! The slots of one lab's quota, as one broker knows them. No I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    domain::permitted_slots,
+    store::{ClaimTarget, PointedTo, StoredSlot},
+};
+
+/// How long after this broker has seen a new quota, other brokers may allocate by the one before: until they have read
+/// the policy, and their requests in progress have ended.
+pub(super) const SETTLING: Duration = Duration::from_secs(15);
+/// How old a read may be meanwhile. After it, one read is enough for good.
+const MAX_AGE_WHILE_SETTLING: Duration = Duration::from_secs(5);
+/// How old a read may be once an attempt has shown that another broker allocates to the lab as well. A read costs less
+/// than a few attempts.
+const MAX_AGE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
+/// From how many free slots a broker chooses. With more, brokers conflict less; with fewer, there are fewer items to read.
+const SPREAD: usize = 500;
+
+/// The slots of a lab, as far as this broker knows.
+#[derive(Debug)]
+pub(super) struct View {
+    max: u32,
+    /// When this broker first saw `max`.
+    max_since: Instant,
+    /// The slots that have an item.
+    slots: BTreeMap<u32, StoredSlot>,
+    /// Those of them whose allocation has not ended.
+    taken: BTreeSet<u32>,
+    /// The slots that requests of this broker are taking.
+    reserved: BTreeSet<u32>,
+    /// The start of the last read.
+    read: Option<Instant>,
+    /// The slots that attempts have shown since the start of the last read: they are newer than what it returns.
+    shown: BTreeSet<u32>,
+    /// Whether an attempt since the last read has found its slot taken.
+    is_outdated: bool,
+}
+
+/// What a request that needs a slot can do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// It takes this slot, which is reserved for it. The slot points to an allocation that has ended, or to none.
+    Take(u32, Option<ClaimTarget>),
+    /// It waits: other requests of this broker are taking all slots that are free.
+    Wait,
+    /// It needs a read of the slots that began at this time or later.
+    Read(Instant),
+    /// It is refused: the lab holds so many sandboxes.
+    Reached(u64),
+}
+
+impl View {
+    pub(super) const fn new(max: u32, now: Instant) -> Self {
+        Self {
+            max,
+            max_since: now,
+            slots: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            reserved: BTreeSet::new(),
+            read: None,
+            shown: BTreeSet::new(),
+            is_outdated: false,
+        }
+    }
+
+    /// Returns the start of the last read of the slots.
+    pub(super) const fn read(&self) -> Option<Instant> {
+        self.read
+    }
+
+    /// Notes the quota in force, and returns when a read of the lab's allocations must have begun at the earliest.
+    pub(super) fn oldest_read(&mut self, max: u32, now: Instant) -> Instant {
+        if max != self.max {
+            (self.max, self.max_since) = (max, now);
+        }
+        let settled = self.max_since + SETTLING;
+        if now < settled {
+            before(now, MAX_AGE_WHILE_SETTLING).max(self.max_since)
+        } else {
+            settled
+        }
+    }
+
+    /// Chooses for a request that began at `since`. `oldest` is from [`oldest_read`](Self::oldest_read), `without_slot`
+    /// the number of the lab's allocations without a slot. `random` returns a number below its argument.
+    pub(super) fn choose(
+        &mut self,
+        since: Instant,
+        oldest: Instant,
+        without_slot: u64,
+        now: Instant,
+        random: impl FnOnce(usize) -> usize,
+    ) -> Choice {
+        let oldest = if self.is_outdated {
+            oldest.max(before(now, MAX_AGE_AFTER_CONFLICT))
+        } else {
+            oldest
+        };
+        if self.read.is_none_or(|read| read < oldest) {
+            return Choice::Read(oldest);
+        }
+        let permitted = permitted_slots(self.max, &self.taken, without_slot);
+        let mut is_one_reserved = false;
+        let free: Vec<u32> = permitted
+            .filter(|slot| {
+                let is_reserved = self.reserved.contains(slot);
+                is_one_reserved |= is_reserved;
+                !is_reserved
+            })
+            .take(SPREAD)
+            .collect();
+        if !free.is_empty() {
+            let slot = free[random(free.len())];
+            self.reserved.insert(slot);
+            return Choice::Take(slot, self.target(slot).cloned());
+        }
+        if is_one_reserved {
+            Choice::Wait
+        } else if self.read.is_none_or(|read| read < since) {
+            Choice::Read(since)
+        } else {
+            let slots = u64::try_from(self.taken.len()).unwrap_or(u64::MAX);
+            Choice::Reached(slots.saturating_add(without_slot))
+        }
+    }
+
+    fn target(&self, slot: u32) -> Option<&ClaimTarget> {
+        match self.slots.get(&slot)? {
+            StoredSlot::Taken(target) => Some(target),
+            StoredSlot::Unreadable => None,
+        }
+    }
+
+    /// Begins a read of the slots.
+    pub(super) fn begin_read(&mut self) {
+        self.shown.clear();
+    }
+
+    /// Returns the allocations of the slots just read of which it is not known that they have ended.
+    pub(super) fn unknown<'a>(
+        &self,
+        stored: &'a BTreeMap<u32, StoredSlot>,
+    ) -> impl Iterator<Item = &'a ClaimTarget> {
+        stored.iter().filter_map(|(slot, stored)| match stored {
+            StoredSlot::Taken(target) if !self.is_leftover(*slot, stored) => Some(target),
+            _ => None,
+        })
+    }
+
+    /// Returns whether it is known that the allocation has ended to which the slot points.
+    fn is_leftover(&self, slot: u32, stored: &StoredSlot) -> bool {
+        !self.taken.contains(&slot) && self.slots.get(&slot) == Some(stored)
+    }
+
+    /// Ends a read that began at `began`.
+    pub(super) fn end_read(
+        &mut self,
+        began: Instant,
+        mut stored: BTreeMap<u32, StoredSlot>,
+        pointed_to: &PointedTo,
+    ) {
+        let has_ended = |stored: &StoredSlot| match stored {
+            StoredSlot::Taken(target) => pointed_to.has_ended(target),
+            StoredSlot::Unreadable => false,
+        };
+        let mut taken: BTreeSet<u32> = stored
+            .iter()
+            .filter(|(slot, stored)| !self.is_leftover(**slot, stored) && !has_ended(stored))
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in &self.shown {
+            stored.remove(slot);
+            stored.extend(self.slots.remove_entry(slot));
+            taken.remove(slot);
+            taken.extend(self.taken.take(slot));
+        }
+        (self.slots, self.taken) = (stored, taken);
+        self.read = Some(began);
+        self.is_outdated = false;
+    }
+
+    /// Notes that a request of this broker has taken the slot.
+    pub(super) fn took(&mut self, slot: u32, target: ClaimTarget) {
+        self.slots.insert(slot, StoredSlot::Taken(target));
+        self.taken.insert(slot);
+        self.shown.insert(slot);
+    }
+
+    /// Notes that another broker has written the slot, and what an attempt to take it has found. Whether that allocation
+    /// has ended is read when the lab has no other slot.
+    pub(super) fn found(&mut self, slot: u32, stored: Option<StoredSlot>) {
+        if let Some(stored) = stored {
+            self.slots.insert(slot, stored);
+            self.taken.insert(slot);
+        } else {
+            self.slots.remove(&slot);
+            self.taken.remove(&slot);
+        }
+        self.shown.insert(slot);
+        self.is_outdated = true;
+    }
+
+    /// Ends a reservation, and returns whether it was the last one.
+    pub(super) fn release(&mut self, slot: u32) -> bool {
+        self.reserved.remove(&slot);
+        self.reserved.is_empty()
+    }
+}
+
+/// Returns the time `age` before `now`, or the earliest that there is.
+fn before(now: Instant, age: Duration) -> Instant {
+    now.checked_sub(age).unwrap_or(now)
+}
