@@ -17,6 +17,7 @@ from pathlib import Path
 
 # Metrics that the page may lack until an event has happened, each with that event.
 LATE_FAMILIES = {
+    "broker_lab_held": "an allocation, or a lab with a quota in the policy",
     "broker_job_last_success_timestamp_seconds": "the first success of a job",
     "broker_job_last_failure_timestamp_seconds": "the first failure of a job",
     "broker_job_last_paused_timestamp_seconds": "the first run that a pause stops",

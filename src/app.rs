@@ -284,7 +284,7 @@ impl App {
         let policy = PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms).await;
         tasks.spawn(policy.clone().run(stop.clone()));
         let held = LabsHeldCount::new(store.clone(), tasks.clone());
-        let quotas = Quotas::new(store.clone(), held, tasks.clone(), seed);
+        let quotas = Quotas::new(store.clone(), held.clone(), tasks.clone(), seed);
         let broker = Broker::new(
             store.clone(),
             refresher.clone(),
@@ -308,6 +308,7 @@ impl App {
             refresher: refresher.clone(),
             pauses,
             policy,
+            labs_held: held,
             terms: config.terms,
             sync: config.sync,
             jobs: config.jobs,

@@ -28,14 +28,17 @@ use thiserror::Error;
 
 use crate::{
     backoff::Backoff,
-    broker::{pauses::PauseWatch, policy::PolicyWatch, refresher::CandidateRefresher},
+    broker::{
+        pauses::PauseWatch, policy::PolicyWatch, quota::LabsHeldCount,
+        refresher::CandidateRefresher,
+    },
     clock::Clock,
     csp::{
         CspClient, CspError,
         niosxaas::NiosxaasClient,
         throttle::{Breaker, BreakerConfig, Pace, PaceConfig},
     },
-    domain::{JobName, LeaseTerms},
+    domain::{JobName, LabUsage, LeaseTerms},
     store::{PoolStore, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -115,6 +118,8 @@ pub struct JobContext {
     pub pauses: PauseWatch,
     /// The terms of each lab.
     pub policy: PolicyWatch,
+    /// The last count of the sandboxes that labs hold.
+    pub labs_held: LabsHeldCount,
     /// The lease terms of allocations.
     pub terms: LeaseTerms,
     /// The settings of the sync job.
@@ -127,6 +132,15 @@ pub struct JobContext {
     pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl JobContext {
+    /// Returns the sandboxes that labs hold, as of the last count. Makes no call to the database.
+    pub(crate) fn labs(&self) -> Vec<LabUsage> {
+        let policy = self.policy.current();
+        let held = self.labs_held.last();
+        held.map_or_else(Vec::new, |held| held.usage(&policy))
+    }
 }
 
 /// The reason why a run failed. Its earlier writes stay; the next run continues.

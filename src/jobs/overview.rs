@@ -11,8 +11,8 @@ use crate::{
     broker::policy::PolicyStatus,
     clock::UnixSeconds,
     domain::{
-        Flow, JobName, NO_POLICY, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN, Sample,
-        UnreadableCount,
+        Flow, JobName, LabUsage, NO_POLICY, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN,
+        Sample, UnreadableCount,
     },
     store::StoreError,
 };
@@ -45,6 +45,8 @@ pub struct Overview {
     pub breakers: Vec<(&'static str, &'static str)>,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
+    /// The sandboxes that labs hold, as of the last count.
+    pub labs: Vec<LabUsage>,
     /// The policy of this process.
     pub policy: PolicyStatus,
     /// Conditions that need attention.
@@ -147,6 +149,7 @@ impl Overview {
             jobs,
             breakers: breakers.into(),
             pauses,
+            labs: context.labs(),
             policy,
         })
     }

@@ -1,6 +1,6 @@
 //! The monitor of the pool: counts sandboxes for metrics, log and dashboard. Requests of callers never cause a count.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use prometheus::IntGaugeVec;
@@ -14,7 +14,8 @@ use super::{JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Activity, BreakerPhase, CspState, Flow, JobName, JobState, PoolCounts, PoolSnapshot, Sample,
+        Activity, BreakerPhase, CspState, Flow, JobName, JobState, LabId, LabUsage, PoolCounts,
+        PoolSnapshot, Sample,
     },
     shared::lock,
     store::StoreError,
@@ -48,6 +49,8 @@ struct State {
     /// When the pool was last polled, successfully or not.
     polled_at: Option<Instant>,
     last_count: Option<PoolSnapshot>,
+    /// The labs whose gauges are set.
+    labs: BTreeSet<LabId>,
     /// The part of this broker's counters that is in the samples.
     sampled: Flow,
 }
@@ -92,7 +95,7 @@ impl PoolMonitor {
     pub async fn add_first_sample(&self) {
         let (store, now) = (&self.context.store, self.context.clock.now());
         let added = timeout(FIRST_SAMPLE_TIMEOUT, async {
-            let counts = store.counts().await?;
+            let counts = self.count().await?;
             store.add_sample(counts, Flow::default(), now).await
         });
         let added = added.await;
@@ -176,11 +179,20 @@ impl PoolMonitor {
         polled
     }
 
+    /// Counts the sandboxes, and shares the numbers that each lab holds.
+    async fn count(&self) -> Result<PoolCounts, StoreError> {
+        let context = &self.context;
+        let began = Instant::now();
+        let (counts, held) = context.store.counts().await?;
+        context.labs_held.set(began, Arc::new(held));
+        Ok(counts)
+    }
+
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
         let (store, now) = (&self.context.store, self.context.clock.now());
         let states = try_join_all(JobName::ALL.map(|job| store.job_state(job)));
         let (counts, unreadable, states) =
-            tokio::try_join!(store.counts(), store.unreadable(), states)?;
+            tokio::try_join!(self.count(), store.unreadable(), states)?;
         let PoolCounts {
             available,
             allocated,
@@ -197,6 +209,7 @@ impl PoolMonitor {
         metrics.pool_deletion_failed.set(gauge(deletion_failed));
         metrics.pool_quarantined.set(gauge(quarantined));
         metrics.pool_total.set(gauge(counts.total()));
+        set_labs_held(&metrics.lab_held, &mut state.labs, self.context.labs());
         let snapshot = PoolSnapshot {
             counts,
             unreadable,
@@ -375,6 +388,21 @@ impl PoolMonitor {
     }
 }
 
+/// Sets the numbers of sandboxes that labs hold; `set` are the labs of the last time. A lab that holds none any more has no
+/// series.
+fn set_labs_held(gauges: &IntGaugeVec, set: &mut BTreeSet<LabId>, labs: Vec<LabUsage>) {
+    let mut gone = std::mem::take(set);
+    for LabUsage { lab, held, .. } in labs {
+        gauges.with_label_values(&[lab.as_str()]).set(gauge(held));
+        gone.remove(&lab);
+        set.insert(lab);
+    }
+    for lab in gone {
+        // It fails if there is no series.
+        drop(gauges.remove_label_values(&[lab.as_str()]));
+    }
+}
+
 /// Sets a gauge of times by job or activity. A time that is not known has no series: a job that never succeeded is not
 /// overdue.
 fn set_time(gauge: &IntGaugeVec, name: &str, at: Option<UnixSeconds>) {
@@ -382,5 +410,41 @@ fn set_time(gauge: &IntGaugeVec, name: &str, at: Option<UnixSeconds>) {
         Some(at) => gauge.with_label_values(&[name]).set(at.0),
         // It fails if there is no series.
         None => drop(gauge.remove_label_values(&[name])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lab_that_holds_nothing_any_more_has_no_series() {
+        let metrics = Metrics::new();
+        let mut set = BTreeSet::new();
+        let usage = |lab: &str, held| LabUsage {
+            lab: LabId::stored(lab),
+            held,
+            max_held: None,
+        };
+        let mut series = |labs| {
+            set_labs_held(&metrics.lab_held, &mut set, labs);
+            let text = metrics.text();
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("broker_lab_held{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            series(vec![usage("a", 3), usage("other", 1)]),
+            [
+                r#"broker_lab_held{lab="a"} 3"#,
+                r#"broker_lab_held{lab="other"} 1"#
+            ]
+        );
+        assert_eq!(
+            series(vec![usage("a", 2)]),
+            [r#"broker_lab_held{lab="a"} 2"#]
+        );
+        assert!(series(Vec::new()).is_empty());
     }
 }

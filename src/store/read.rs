@@ -8,7 +8,9 @@ use super::{
     item::{self, Item, string},
     scan::read_tombstone,
 };
-use crate::domain::{CallerId, Candidate, IdempotencyKey, PoolCounts, Sandbox, SandboxId, Status};
+use crate::domain::{
+    CallerId, Candidate, IdempotencyKey, LabsHeld, PoolCounts, Sandbox, SandboxId, Status,
+};
 
 /// The size of a page of candidates. A page is decoded in one piece on a thread that serves requests; a larger one
 /// would delay them.
@@ -171,27 +173,28 @@ impl PoolStore {
         Ok(held)
     }
 
-    /// Counts the sandboxes in each status, from an index that is eventually consistent.
+    /// Counts the sandboxes in each status, and those that each lab holds, from an index that is eventually consistent.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn counts(&self) -> Result<PoolCounts, StoreError> {
-        let (available, allocated, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
+    pub async fn counts(&self) -> Result<(PoolCounts, LabsHeld), StoreError> {
+        let (available, held, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
             self.count(Status::Available),
-            self.count(Status::Allocated),
+            self.labs_held(),
             self.count(Status::PendingDeletion),
             self.count(Status::Stale),
             self.count(Status::DeletionFailed),
             self.count(Status::Quarantined),
         )?;
-        Ok(PoolCounts {
+        let counts = PoolCounts {
             available,
-            allocated,
+            allocated: held.total,
             pending_deletion,
             stale,
             deletion_failed,
             quarantined,
-        })
+        };
+        Ok((counts, held))
     }
 
     /// Counts the sandboxes in a status, from an index that is eventually consistent.

@@ -169,6 +169,8 @@ instruments! {
     pool_unreadable: IntGauge = "broker_pool_unreadable";
     /// All sandboxes in the pool's table.
     pool_total: IntGauge = "broker_pool_total";
+    /// Sandboxes that the lab holds. Labs that the policy does not name are counted together as other.
+    lab_held: IntGaugeVec = "broker_lab_held" ["lab"];
     /// Time of the last count of the pool, in Unix seconds.
     pool_counted: IntGauge = "broker_pool_counted_timestamp_seconds";
     /// Candidates in the index of this broker.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     broker::policy::PolicyStatus,
     clock::UnixSeconds,
-    domain::{JobName, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
+    domain::{JobName, LabUsage, SAMPLE_RETENTION, SAMPLE_SPAN, Sample},
     http::{
         AppState,
         error::{ApiError, ErrorCode},
@@ -59,6 +59,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     }],
     "breakers": [{ "name": "csp", "state": "closed" }, { "name": "niosxaas", "state": "closed" }],
     "pauses": [],
+    "labs": [
+        { "lab": "cloud-security-101", "held": 58, "max_held": 60 }, { "lab": "other", "held": 128, "max_held": null }
+    ],
     "policy": { "version": 3, "author": "anna", "at": 1_773_990_000, "fault": null },
     "warnings": [{ "code": "pool_low", "message": "12 sandboxes are available, fewer than 20." }]
 }))]
@@ -86,6 +89,9 @@ pub(crate) struct OverviewBody {
     pub breakers: Vec<BreakerBody>,
     /// The pauses in force, as of at most five seconds ago.
     pub pauses: Vec<PauseBody>,
+    /// The sandboxes held by each lab that the policy names and that holds some or has a quota of its own, at most 200,
+    /// ordered by id; at the end those of all others together, as `other`.
+    pub labs: Vec<LabBody>,
     /// The policy in force in this broker.
     pub policy: PolicyStatusBody,
     /// Conditions that need attention.
@@ -120,6 +126,17 @@ pub(crate) struct JobBody {
     pub last_success_at: Option<UnixSeconds>,
     /// Its last run.
     pub last_run: Option<RunBody>,
+}
+
+/// The sandboxes that a lab holds.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct LabBody {
+    /// The id of the lab (`X-Instruqt-Track-ID`), or `other`.
+    pub lab: String,
+    /// How many sandboxes it holds.
+    pub held: u64,
+    /// How many it may hold; `null` without a quota.
+    pub max_held: Option<u32>,
 }
 
 /// A circuit breaker.
@@ -162,6 +179,7 @@ impl From<Overview> for OverviewBody {
             jobs,
             breakers,
             pauses,
+            labs,
             policy,
             warnings,
         } = overview;
@@ -180,8 +198,25 @@ impl From<Overview> for OverviewBody {
                 .map(|(name, state)| BreakerBody { name, state })
                 .collect(),
             pauses: pauses.into_iter().map(Into::into).collect(),
+            labs: labs.into_iter().map(Into::into).collect(),
             policy: policy.into(),
             warnings,
+        }
+    }
+}
+
+impl From<LabUsage> for LabBody {
+    fn from(
+        LabUsage {
+            lab,
+            held,
+            max_held,
+        }: LabUsage,
+    ) -> Self {
+        Self {
+            lab: lab.to_string(),
+            held,
+            max_held,
         }
     }
 }
