@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     event::{ActAnswer, AllocateAnswer, EventKind, GetAnswer, Grant, ReleaseAnswer},
+    labs::lab_of,
     world::World,
 };
 use crate::support::{ADMIN, TRACK};
@@ -15,8 +16,15 @@ use crate::support::{ADMIN, TRACK};
 /// Longer than any answer takes.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The optional wishes of an allocate request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted<'a> {
+    pub(super) prefix: Option<&'a str>,
+    pub(super) minutes: Option<i64>,
+}
+
 #[derive(Deserialize)]
-struct AllocationBody {
+pub(super) struct AllocationBody {
     sandbox_id: String,
     name: String,
     external_id: String,
@@ -36,19 +44,19 @@ impl From<AllocationBody> for Grant {
     }
 }
 
-fn code(body: &[u8]) -> String {
+pub(super) fn code(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     body["error"]["code"].as_str().unwrap_or("none").to_owned()
 }
 
 /// Why an outcome is unknown.
-type Unknown = String;
+pub(super) type Unknown = String;
 
 impl World {
-    async fn send(
+    pub(super) async fn send(
         &self,
         broker: usize,
-        (method, path): (Method, &str),
+        (method, path, body): (Method, &str, Option<&Value>),
         caller: &str,
         headers: &[(&'static str, &str)],
         timeout: Duration,
@@ -62,6 +70,9 @@ impl World {
             .timeout(timeout);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let answer = async {
             let answer = request.send().await?;
@@ -84,19 +95,23 @@ impl World {
         &self,
         broker: usize,
         (caller, key): (&str, &str),
-        prefix: Option<&str>,
+        Wanted { prefix, minutes }: Wanted<'_>,
         timeout: Duration,
     ) -> AllocateAnswer {
         let began = self.recorder.now();
+        let lab = lab_of(caller);
         let mut headers = vec![("Idempotency-Key", key)];
         headers.extend(prefix.map(|prefix| ("X-Sandbox-Name-Prefix", prefix)));
-        let call = (Method::POST, "/v1/allocate");
+        headers.extend(lab.as_deref().map(|lab| ("X-Instruqt-Track-ID", lab)));
+        let body = minutes.map(|minutes| json!({ "duration_minutes": minutes }));
+        let call = (Method::POST, "/v1/allocate", body.as_ref());
         let answer = match self.send(broker, call, caller, &headers, timeout).await {
             Err(reason) => AllocateAnswer::Unknown(reason),
             Ok((status, body)) => match (status.as_u16(), serde_json::from_slice(&body)) {
                 (201, Ok(body)) => AllocateAnswer::New(AllocationBody::into(body)),
                 (200, Ok(body)) => AllocateAnswer::Replayed(AllocationBody::into(body)),
                 (409, _) if code(&body) == "NO_SANDBOXES_AVAILABLE" => AllocateAnswer::NoneLeft,
+                (409, _) if code(&body) == "LAB_QUOTA_REACHED" => AllocateAnswer::LabFull,
                 (503, _) if code(&body) == "ALLOCATIONS_PAUSED" => AllocateAnswer::Paused,
                 _ => AllocateAnswer::Unknown(format!("{} {}", status.as_u16(), code(&body))),
             },
@@ -108,7 +123,9 @@ impl World {
         let kind = EventKind::Allocate {
             caller: pair.0,
             key: pair.1,
+            lab,
             prefix: prefix.map(str::to_owned),
+            minutes,
             answer: answer.clone(),
         };
         self.recorder.record(began, kind);
@@ -128,7 +145,7 @@ impl World {
         }
         let began = self.recorder.now();
         let path = format!("/v1/sandboxes/{sandbox}/mark-for-deletion");
-        let call = (Method::POST, path.as_str());
+        let call = (Method::POST, path.as_str(), None);
         let answer = match self.send(broker, call, caller, &[], timeout).await {
             Err(reason) => ReleaseAnswer::Unknown(reason),
             Ok((status, body)) => match (status.as_u16(), code(&body).as_str()) {
@@ -223,7 +240,7 @@ impl World {
         }
         let began = self.recorder.now();
         let path = format!("/v1/sandboxes/{sandbox}");
-        let call = (Method::GET, path.as_str());
+        let call = (Method::GET, path.as_str(), None);
         let answer = match self.send(broker, call, caller, &[], TIMEOUT).await {
             Err(reason) => GetAnswer::Unknown(reason),
             Ok((status, body)) => match (status.as_u16(), code(&body).as_str()) {

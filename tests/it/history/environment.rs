@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    calls::TIMEOUT,
+    calls::{TIMEOUT, Wanted},
     event::{AllocateAnswer, EventKind},
     memories::CALLERS,
     pool,
@@ -213,7 +213,7 @@ pub(super) async fn operators(world: Arc<World>, seed: u64) {
         let sandbox = if is_back && !aside.is_empty() {
             Some(aside.swap_remove(rng.random_range(0..aside.len())))
         } else if rng.random_bool(0.6) {
-            of_a_caller
+            of_a_caller.map(|remembered| remembered.sandbox)
         } else {
             let accounts = world.simulator.accounts();
             some(&accounts, &mut rng).map(|account| account.csp_id.to_string())
@@ -258,7 +258,7 @@ pub(super) async fn act_in_each_way(world: &World) {
     let [released, aside, expiring] = [1, 2, 3].map(|number| async move {
         let caller = format!("operated-{number}");
         let pair = (caller.as_str(), caller.as_str());
-        match world.allocate(0, pair, None, TIMEOUT).await {
+        match world.allocate(0, pair, Wanted::default(), TIMEOUT).await {
             AllocateAnswer::New(grant) => grant.sandbox,
             other => panic!("no sandbox in the calm phase: {other:?}"),
         }

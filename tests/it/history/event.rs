@@ -49,6 +49,8 @@ pub enum EventKind {
     },
     /// A call of `PUT /admin/policy`. If it failed, the policy may be in force nevertheless.
     PolicySet { labs: Vec<LabQuota>, is_done: bool },
+    /// Every broker has shown that it obeys the last policy, while no allocation was under way.
+    PolicyObeyed,
     /// A call of `GET /sandboxes/{id}`.
     Get {
         caller: String,

@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{
-    event::{ActAnswer, AllocateAnswer, EventKind, GetAnswer, ReleaseAnswer},
+    event::{
+        ActAnswer, AllocateAnswer, EventKind, ExtendAnswer, GetAnswer, ReleaseAnswer, ReplaceAnswer,
+    },
     workload::Epoch,
 };
 use crate::support::proxy::{Condition, Fault};
@@ -33,6 +35,7 @@ fn answer(kind: &EventKind) -> Option<String> {
             AllocateAnswer::New(_) => "allocate: new".to_owned(),
             AllocateAnswer::Replayed(_) => "allocate: replayed".to_owned(),
             AllocateAnswer::NoneLeft => "allocate: none left".to_owned(),
+            AllocateAnswer::LabFull => "allocate: lab full".to_owned(),
             AllocateAnswer::Paused => "allocate: paused".to_owned(),
             AllocateAnswer::Unknown(why) => format!("allocate: ? {why}"),
         },
@@ -49,6 +52,25 @@ fn answer(kind: &EventKind) -> Option<String> {
             GetAnswer::NotFound => "get: not found".to_owned(),
             GetAnswer::Unknown(why) => format!("get: ? {why}"),
         },
+        EventKind::Extend { answer, .. } => match answer {
+            ExtendAnswer::Done { .. } => "extend: done".to_owned(),
+            ExtendAnswer::Limit => "extend: limit".to_owned(),
+            ExtendAnswer::Ended => "extend: ended".to_owned(),
+            ExtendAnswer::NotOwner => "extend: not the owner".to_owned(),
+            ExtendAnswer::NotFound => "extend: not found".to_owned(),
+            ExtendAnswer::Unknown(why) => format!("extend: ? {why}"),
+        },
+        EventKind::Replace { answer, .. } => match answer {
+            ReplaceAnswer::New(_) => "replace: new".to_owned(),
+            ReplaceAnswer::Current(_) => "replace: current".to_owned(),
+            ReplaceAnswer::NoneLeft => "replace: none left".to_owned(),
+            ReplaceAnswer::Limit => "replace: limit".to_owned(),
+            ReplaceAnswer::Paused => "replace: paused".to_owned(),
+            ReplaceAnswer::Ended => "replace: ended".to_owned(),
+            ReplaceAnswer::NotOwner => "replace: not the owner".to_owned(),
+            ReplaceAnswer::NotFound => "replace: not found".to_owned(),
+            ReplaceAnswer::Unknown(why) => format!("replace: ? {why}"),
+        },
         _ => return None,
     })
 }
@@ -61,6 +83,7 @@ fn happening(kind: &EventKind) -> Option<&'static str> {
         EventKind::AccountShown { .. } => "accounts shown",
         EventKind::AccountDeleted { .. } => "accounts deleted",
         EventKind::PauseOrdered { .. } => "pauses",
+        EventKind::PolicySet { is_done: true, .. } => "policies",
         EventKind::Killed { .. } => "kills",
         EventKind::Started { .. } => "starts",
         EventKind::ClockAdvanced { .. } => "clock set forward",
@@ -130,7 +153,7 @@ impl Figures {
 
     /// Returns the expected events that did not happen.
     pub(super) fn missing(&self) -> Vec<String> {
-        const ANSWERS: [&str; 14] = [
+        const ANSWERS: [&str; 23] = [
             "allocate: new",
             "allocate: replayed",
             "allocate: none left",
@@ -141,6 +164,15 @@ impl Figures {
             "release: expired",
             "release: not the owner",
             "release: not found",
+            "allocate: lab full",
+            "extend: done",
+            "extend: limit",
+            "extend: ended",
+            "extend: not the owner",
+            "replace: new",
+            "replace: current",
+            "replace: none left",
+            "replace: limit",
             "get: allocated",
             "get: pending_deletion",
             "get: not the owner",

@@ -15,23 +15,36 @@ const REMEMBERED: usize = 6;
 /// The sandboxes and unanswered calls that callers remember.
 #[derive(Default)]
 pub(super) struct Memories {
-    sandboxes: Mutex<Vec<VecDeque<String>>>,
+    sandboxes: Mutex<Vec<VecDeque<Remembered>>>,
     /// Pairs with an unanswered allocate request.
     pub(super) unknown: Mutex<BTreeSet<Pair>>,
     /// Callers and sandboxes of unanswered releases.
     pub(super) unreleased: Mutex<BTreeSet<(String, String)>>,
+    /// Callers, keys and sandboxes of unanswered replacements.
+    pub(super) unreplaced: Mutex<BTreeSet<(String, String, String)>>,
+}
+
+/// A sandbox that a caller has received.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    pub(super) sandbox: String,
+    /// The key that it was allocated under.
+    pub(super) key: String,
 }
 
 /// A caller and a key.
 pub(super) type Pair = (String, String);
 
 impl Memories {
-    pub(super) fn remember(&self, caller: usize, sandbox: &str) {
+    pub(super) fn remember(&self, caller: usize, sandbox: &str, key: &str) {
         let mut all = self.sandboxes.lock().unwrap();
         all.resize(CALLERS, VecDeque::new());
         let mine = &mut all[caller];
-        if !mine.iter().any(|known| known == sandbox) {
-            mine.push_back(sandbox.to_owned());
+        if !mine.iter().any(|known| known.sandbox == sandbox) {
+            mine.push_back(Remembered {
+                sandbox: sandbox.to_owned(),
+                key: key.to_owned(),
+            });
         }
         if mine.len() > REMEMBERED {
             mine.pop_front();
@@ -39,7 +52,7 @@ impl Memories {
     }
 
     /// Returns a random sandbox that the caller remembers.
-    pub(super) fn some_of(&self, caller: usize, rng: &mut SmallRng) -> Option<String> {
+    pub(super) fn some_of(&self, caller: usize, rng: &mut SmallRng) -> Option<Remembered> {
         let all = self.sandboxes.lock().unwrap();
         let mine = all.get(caller)?;
         let at = rng.random_range(0..mine.len().max(1));

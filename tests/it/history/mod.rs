@@ -7,10 +7,13 @@ mod clients;
 mod environment;
 mod event;
 mod figures;
+mod labs;
+mod lease_calls;
 mod memories;
 mod mutants;
 mod pool;
 mod recorder;
+mod rehearsal;
 mod workload;
 mod world;
 
@@ -43,6 +46,8 @@ fn terms() -> Terms {
     Terms {
         // Covers a scan of several pages, each with all its retries.
         staleness: Duration::from_secs(8),
+        // Five seconds until every broker has read a policy, and the longest request under the one before.
+        policy_lag: Duration::from_secs(10),
         ..Terms::default()
     }
 }

@@ -11,8 +11,8 @@ use tokio::task::spawn_blocking;
 
 use super::{
     clients, environment,
-    event::{Event, EventKind, Row},
-    pool,
+    event::{Event, EventKind, Grant, Row},
+    labs, pool, rehearsal,
     world::{Plan, World},
 };
 use crate::support::proxy::{Condition, Fault, Mutant};
@@ -34,16 +34,19 @@ pub(super) struct Epoch {
 }
 
 impl World {
-    /// Ends the faults and begins the calm phase, in which every event is recorded.
-    async fn calm_down(&self) {
+    /// Ends the faults and begins the calm phase, in which every event is recorded. Returns a sandbox of a caller that may
+    /// still have it replaced.
+    async fn calm_down(&self) -> Grant {
         self.proxy.calm();
         self.proxy.until_quiet().await;
         environment::end_pauses(self).await;
         environment::hide_and_rename(self).await;
         environment::act_in_each_way(self).await;
+        let replaceable = rehearsal::lease_in_each_way(self).await;
         environment::record_deletions(self);
         tokio::time::sleep(EMPTY_FOR).await;
         self.recorder.record(self.recorder.now(), EventKind::Calm);
+        replaceable
     }
 
     /// Allocates all available sandboxes, to the last one.
@@ -91,14 +94,16 @@ pub(super) async fn run(plan: Plan, mutant: Option<Mutant>) -> Epoch {
         tokio::spawn(environment::clocks(Arc::clone(&world), stream(5))),
         tokio::spawn(environment::pauses(Arc::clone(&world), stream(6))),
         tokio::spawn(environment::operators(Arc::clone(&world), stream(7))),
+        tokio::spawn(labs::policies(Arc::clone(&world), stream(8))),
         tokio::spawn(environment::scans(Arc::clone(&world))),
     ]);
     for ended in join_all(tasks).await {
         ended.unwrap();
     }
     world.is_over.store(true, Ordering::SeqCst);
-    world.calm_down().await;
+    let replaceable = world.calm_down().await;
     let liveness = world.exhaust().await;
+    rehearsal::replace_by_none(&world, &replaceable).await;
     for broker in 0..2 {
         let running = world.brokers[broker].broker.lock().unwrap().take();
         spawn_blocking(move || drop(running)).await.unwrap();

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rand::{SeedableRng, rngs::SmallRng};
 use sandbox_broker::csp::simulator::Simulator;
 use tokio::task::spawn_blocking;
 
@@ -137,7 +138,12 @@ impl World {
             pool,
             plan,
         });
-        tokio::join!(world.start(0), world.start(1));
+        // The second broker begins with the policy that the first one has set, so that quotas hold from the beginning.
+        world.start(0).await;
+        let mut rng = SmallRng::seed_from_u64(world.plan.seed);
+        let version = world.set_policy(0, &mut rng).await;
+        world.start(1).await;
+        world.until_obeyed(version.unwrap()).await;
         world
     }
 

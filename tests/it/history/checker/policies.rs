@@ -29,13 +29,21 @@ impl<'a> Policies<'a> {
             _ => None,
         });
         let set: Vec<_> = set.collect();
+        let obeyed = history.iter().filter_map(|event| {
+            matches!(event.kind, EventKind::PolicyObeyed).then_some(event.ended)
+        });
+        let obeyed: Vec<_> = obeyed.collect();
         // A policy that failed to be set may have been set, but it cannot displace one for certain.
         let displaced_after = |ended: Option<Duration>| {
             set.iter()
                 .filter(|(event, _, is_done)| {
                     *is_done && ended.is_none_or(|ended| ended < event.began)
                 })
-                .map(|(event, ..)| event.ended.saturating_add(terms.policy_lag))
+                .map(|(event, ..)| {
+                    let lag = event.ended.saturating_add(terms.policy_lag);
+                    let known = obeyed.iter().filter(|at| **at > event.ended).min();
+                    known.map_or(lag, |at| lag.min(*at))
+                })
                 .min()
                 .unwrap_or(Duration::MAX)
         };

@@ -38,9 +38,8 @@ fn at_most_the_quota(facts: &Facts<'_>, lab: &str, holdings: &[Holding<'_>]) -> 
             allocated_after(facts, known)
         });
         let last = allocated.max().unwrap_or(Duration::ZERO);
-        let from = last.saturating_sub(facts.terms.policy_lag);
         let mut largest = Some(0);
-        for quota in facts.policies.quotas(from, now, lab) {
+        for quota in facts.policies.quotas(last, now, lab) {
             largest = largest.zip(quota).map(|(a, b)| a.max(b));
         }
         if let Some(quota) = largest.filter(|quota| open.len() > *quota) {
@@ -74,8 +73,7 @@ fn refusals(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         else {
             continue;
         };
-        let from = event.began.saturating_sub(facts.terms.policy_lag);
-        let quotas = facts.policies.quotas(from, event.ended, lab);
+        let quotas = facts.policies.quotas(event.began, event.ended, lab);
         let smallest = quotas.flatten().min();
         let calm = facts.calm.map(|(_, at)| at);
         let mut wrong = |with: Vec<usize>, fault: &str| {

@@ -49,7 +49,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     refusals(facts, &replaced, found);
 }
 
-/// The item of the old sandbox names the new one.
+/// The item of the old sandbox names the new one, unless it was removed and inserted again.
 fn item_agrees(
     facts: &Facts<'_>,
     (old, known): (&str, &SandboxFacts<'_>),
@@ -57,7 +57,8 @@ fn item_agrees(
     found: &mut Vec<Violation>,
 ) {
     let differs = known.rows.iter().find(|(row_at, row)| {
-        facts.precedes(at, *row_at) && row.replaced_by.as_deref() != Some(new)
+        let is_known = !facts.may_have_been_gone(known, facts.events[*row_at].ended);
+        is_known && facts.precedes(at, *row_at) && row.replaced_by.as_deref() != Some(new)
     });
     if let Some((row_at, row)) = differs {
         let sentence = format!(
@@ -86,8 +87,7 @@ fn limit(facts: &Facts<'_>, (at, new): (usize, &str), found: &mut Vec<Violation>
     }
     let lab = facts.sandboxes.get(first).and_then(|known| known.lab);
     let event = &facts.events[at];
-    let from = event.began.saturating_sub(facts.terms.policy_lag);
-    let permitted = lab.and_then(|lab| facts.policies.replacements(from, event.ended, lab));
+    let permitted = lab.and_then(|lab| facts.policies.replacements(event.began, event.ended, lab));
     if permitted.is_some_and(|permitted| chain.len() > permitted) {
         let sentence = format!("{new} is replacement {} of one allocation", chain.len());
         found.push(Violation::new(Promise::Replacement, [new], chain, sentence));

@@ -141,6 +141,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
         }
         EventKind::PauseOrdered { .. } => violation.promise == Promise::Paused,
         EventKind::PolicySet { .. }
+        | EventKind::PolicyObeyed
         | EventKind::ClockAdvanced { .. }
         | EventKind::AccountDeleted { .. }
         | EventKind::Job { .. } => true,
