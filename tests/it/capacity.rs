@@ -11,7 +11,7 @@ use sandbox_broker::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker, key,
+    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
     proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
@@ -148,7 +148,6 @@ impl Stage {
         self.measure("get one", 1, client.get(&id, &first)).await;
         let name = "list what the caller holds";
         self.measure(name, 1, client.list(&first)).await;
-        self.shorten(&id).await;
         let extension = client.extend(&id, &first, 120);
         self.measure("extension", 1, extension).await;
         let name = "extension, unchanged or refused";
@@ -168,15 +167,6 @@ impl Stage {
         };
         let name = format!("refusal, {} available", POOL - 2);
         self.measure(&name, 1, refusal).await;
-    }
-
-    /// Lets an allocation end after an hour, without the meter, so that it can be extended.
-    async fn shorten(&self, id: &str) {
-        let key = key(&format!("SBX#{id}"), "META");
-        let end = AttributeValue::N((START.0 + 3600).to_string());
-        let attributes = [("expires_at", Some(end))];
-        let (pool, table) = (&self.pool, &self.pool.table);
-        pool.rewrite(table, key, &attributes).await;
     }
 
     async fn measure_an_operators_requests(&mut self) {
@@ -318,7 +308,9 @@ impl Stage {
 async fn allocate(client: &BrokerClient, number: u64) -> Answer {
     let request = client.allocation(&caller(number));
     let request = request.header("X-Instruqt-Track-ID", "cloud-security-101");
-    client.send(request).await
+    // Less than the maximum, so that it can be extended.
+    let terms = json!({ "duration_minutes": 60 });
+    client.send(request.json(&terms)).await
 }
 
 /// Prints the table, and the operations that the server bills differently.

@@ -11,7 +11,8 @@ use sandbox_broker::{
 use serde_json::{Value, json};
 
 use super::{
-    END, GRACE, HOUR, MAX_END, allocate, assert_outlives, claim, claims, held, stored, whole,
+    END, GRACE, HOUR, MAX_END, allocate, assert_outlives, claim, claims, held, leases, stored,
+    whole,
 };
 use crate::support::{ADMIN, Answer, Pool, START, TRACK, TestBroker, audit, key};
 
@@ -96,7 +97,7 @@ async fn repeated_extension_writes_nothing_and_has_the_same_answer() {
     let (pool, broker, id) = held().await;
     let first = broker.client.extend(&id, "play-1", 180).await;
     assert_eq!(first.json(), body(&id, START.0 + 3 * HOUR, MAX_END));
-    let before = pool.items().await;
+    let before = leases(&pool).await;
     for minutes in [180, 60, 1] {
         let again = broker.client.extend(&id, "play-1", minutes).await;
         assert_eq!(
@@ -105,7 +106,7 @@ async fn repeated_extension_writes_nothing_and_has_the_same_answer() {
             "{minutes}"
         );
     }
-    assert_eq!(pool.items().await, before);
+    assert_eq!(leases(&pool).await, before);
     assert_eq!(
         (
             metric(&broker, "success").await,
@@ -120,7 +121,7 @@ async fn extension_goes_as_far_as_the_lab_permits_and_the_next_one_is_refused_wi
     let (pool, broker, id) = held().await;
     let answer = broker.client.extend(&id, "play-1", 43_200).await;
     assert_eq!(answer.json(), body(&id, MAX_END, MAX_END));
-    let before = pool.items_of(&pool.table).await;
+    let before = leases(&pool).await;
     broker.clock.advance(Duration::from_hours(7));
     let refused = broker.client.extend(&id, "play-1", 61).await;
     let fault = format!("ends at {MAX_END} (Unix seconds)");
@@ -132,7 +133,7 @@ async fn extension_goes_as_far_as_the_lab_permits_and_the_next_one_is_refused_wi
     assert_eq!(refused.header("retry-after"), None);
     let unchanged = broker.client.extend(&id, "play-1", 60).await;
     assert_eq!(unchanged.json(), answer.json());
-    assert_eq!(pool.items_of(&pool.table).await, before);
+    assert_eq!(leases(&pool).await, before);
     assert_eq!(metric(&broker, "limit").await, 1);
 }
 
@@ -158,11 +159,11 @@ async fn allocation_is_extended_until_its_grace_period_is_over() {
     let answer = broker.client.extend(&id, "play-1", 60).await;
     assert_eq!(answer.json()["expires_at"], END + GRACE + HOUR);
     broker.clock.set(START + Duration::from_mins(241));
-    let before = pool.items().await;
+    let before = leases(&pool).await;
     let refused = broker.client.extend(&id, "play-1", 60).await;
     assert_refused(&refused, 403, "ALLOCATION_EXPIRED", "are over");
-    assert_eq!(pool.items().await, before);
-    // Its caller gets another sandbox, and the first one is told from it.
+    assert_eq!(leases(&pool).await, before);
+    // Its caller gets another sandbox, and the first one is over for good.
     let next = broker.client.allocate("play-1").await;
     assert_eq!(next.status, 201);
     let refused = broker.client.extend(&id, "play-1", 60).await;
@@ -231,7 +232,7 @@ async fn token_extends_only_sandboxes_within_its_bounds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_body_is_refused_with_its_fault() {
     let (pool, broker, id) = held().await;
-    let before = pool.items_of(&pool.table).await;
+    let before = leases(&pool).await;
     let path = format!("/v1/sandboxes/{id}/extend");
     for (body, fault) in [
         ("", "it is empty"),
@@ -265,7 +266,7 @@ async fn invalid_body_is_refused_with_its_fault() {
     let request = request.bearer_auth(TRACK).headers(HeaderMap::new());
     let answer = broker.client.send(request.body("{}")).await;
     assert_eq!(answer.code(), "MISSING_HEADER");
-    assert_eq!(pool.items_of(&pool.table).await, before);
+    assert_eq!(leases(&pool).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,10 +314,10 @@ async fn extension_writes_a_missing_claim_and_leaves_any_other_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn extended_inherited_allocation_states_its_end() {
     let pool = Pool::of(1).await;
-    let id = allocate(&pool, "play-1").await;
-    rewrite(&pool, &id, &[("expires_at", None)]).await;
-    // It lasts for the 48 hours of the FastAPI service, longer than the labs permit.
     let broker = pool.broker().await;
+    let id = allocate(&broker.client, "play-1").await;
+    // It lasts for the 48 hours of the FastAPI service, longer than the labs permit.
+    rewrite(&pool, &id, &[("expires_at", None)]).await;
     let inherited = START.0 + 48 * HOUR;
     let answer = broker.client.extend(&id, "play-1", 60).await;
     assert_eq!(answer.json(), body(&id, inherited, inherited));
@@ -404,14 +405,20 @@ async fn timeline_has_the_last_extension_once_whoever_made_it() {
         let events = events(&broker, &id).await;
         events.into_iter().map(|(name, _)| name).collect()
     };
-    assert_eq!(names().await, ["sandbox.extend", "allocated"]);
+    assert_eq!(names().await, ["sandbox.extend", "allocated", "inserted"]);
     broker.clock.advance(Duration::from_mins(1));
     broker.client.extend(&id, "play-1", 297).await;
     let end = START.0 + 5 * HOUR;
     assert_eq!(events(&broker, &id).await[0], extended(end, 3));
     broker.clock.advance(Duration::from_mins(1));
     broker.client.release(&id, "play-1").await;
-    let life = ["released", "extended", "sandbox.extend", "allocated"];
+    let life = [
+        "released",
+        "extended",
+        "sandbox.extend",
+        "allocated",
+        "inserted",
+    ];
     assert_eq!(names().await, life);
     assert_eq!(events(&broker, &id).await[1], extended(end, 3));
     // After the deletion, its tombstone has the same.

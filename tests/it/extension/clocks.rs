@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{GRACE, HOUR, MAX_END, held, stored};
+use super::{GRACE, HOUR, MAX_END, MAXIMUM, held, leases, stored};
 use crate::support::{Pool, Proxy, START, TestBroker};
 
 async fn broker_at(pool: &Pool, mins: u64) -> TestBroker {
-    let broker = pool.broker_with(&[("LAB_DURATION_HOURS", "8")]).await;
+    let broker = pool.broker_with(&[MAXIMUM]).await;
     broker.clock.set(START + Duration::from_mins(mins));
     broker
 }
@@ -43,11 +43,11 @@ async fn broker_whose_clock_is_ahead_grants_no_more_than_the_lab_permits_and_eve
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_that_finds_the_allocation_overdue_refuses_and_changes_nothing() {
     let (pool, broker, id) = held().await;
-    let before = pool.items().await;
+    let before = leases(&pool).await;
     let ahead = broker_at(&pool, 24 * 60).await;
     let refused = ahead.client.extend(&id, "play-1", 60).await;
     assert_eq!(refused.code(), "ALLOCATION_EXPIRED");
-    assert_eq!(pool.items().await, before);
+    assert_eq!(leases(&pool).await, before);
     let extended = broker.client.extend(&id, "play-1", 180).await;
     assert_eq!(extended.json()["expires_at"], START.0 + 3 * HOUR);
 }
@@ -63,13 +63,8 @@ async fn expiry_that_was_decided_before_an_extension_retires_nothing() {
         let (pool, broker, id) = held().await;
         broker.clock.set(START + Duration::from_mins(150));
         let proxy = Proxy::to(pool.engine.endpoint()).await;
-        let variables = [
-            ("DDB_ENDPOINT_URL", proxy.endpoint()),
-            ("LAB_DURATION_HOURS", "8".to_owned()),
-        ];
-        let variables = variables
-            .each_ref()
-            .map(|(name, value)| (*name, value.as_str()));
+        let endpoint = proxy.endpoint();
+        let variables = [("DDB_ENDPOINT_URL", endpoint.as_str()), MAXIMUM];
         let ahead = pool.broker_with(&variables).await;
         ahead.clock.set(START + Duration::from_mins(151));
         let sandbox = format!("SBX#{id}");
@@ -111,7 +106,7 @@ async fn expiry_that_was_decided_before_an_extension_retires_nothing() {
         );
         if writer != "release" {
             // It is kept until its grace period is over, and no longer.
-            ahead.clock.set(START + Duration::from_mins(150 + 60 + 30));
+            ahead.clock.set(START + Duration::from_hours(4));
             assert_eq!(ahead.client.job("auto-expire").await["expired"], 0);
             ahead.clock.advance(Duration::from_secs(1));
             assert_eq!(ahead.client.job("auto-expire").await["expired"], 1);

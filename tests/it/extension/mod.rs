@@ -8,31 +8,32 @@ mod races;
 use std::collections::BTreeMap;
 
 use sandbox_broker::{domain::Sandbox, store::Item};
+use serde_json::json;
 
-use crate::support::{Pool, START, TestBroker, key};
+use crate::support::{BrokerClient, Pool, START, TestBroker, key};
 
 const HOUR: i64 = 3600;
 /// `ALLOCATION_GRACE_MINUTES` by default.
 const GRACE: i64 = HOUR / 2;
-/// The hours for which `play-1` holds its sandbox.
-const HOURS: i64 = 2;
-const END: i64 = START.0 + HOURS * HOUR;
-/// The maximum of the brokers that extend.
+/// The minutes for which a caller holds its sandbox, and the end of those that begin at `START`.
+const MINUTES: i64 = 120;
+const END: i64 = START.0 + MINUTES * 60;
+/// The longest duration that the brokers permit.
+const MAXIMUM: (&str, &str) = ("LAB_DURATION_HOURS", "8");
 const MAX_END: i64 = START.0 + 8 * HOUR;
 
-/// A pool of two sandboxes, one of which `play-1` holds for [`HOURS`], and a broker whose labs permit up to [`MAX_END`].
+/// A pool of two sandboxes, one of which `play-1` holds until [`END`], and a broker that permits [`MAXIMUM`].
 async fn held() -> (Pool, TestBroker, String) {
     let pool = Pool::of(2).await;
-    let id = allocate(&pool, "play-1").await;
-    let broker = pool.broker_with(&[("LAB_DURATION_HOURS", "8")]).await;
+    let broker = pool.broker_with(&[MAXIMUM]).await;
+    let id = allocate(&broker.client, "play-1").await;
     (pool, broker, id)
 }
 
-/// Allocates a sandbox for [`HOURS`] at `START`.
-async fn allocate(pool: &Pool, caller: &str) -> String {
-    let hours = HOURS.to_string();
-    let broker = pool.broker_with(&[("LAB_DURATION_HOURS", &hours)]).await;
-    let answer = broker.client.allocate(caller).await;
+/// Allocates a sandbox for [`MINUTES`].
+async fn allocate(client: &BrokerClient, caller: &str) -> String {
+    let terms = json!({ "duration_minutes": MINUTES });
+    let answer = client.send(client.allocation(caller).json(&terms)).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.sandbox_id()
 }
@@ -53,6 +54,11 @@ async fn claims(pool: &Pool) -> BTreeMap<String, Item> {
     };
     let claims = items.into_iter().filter(is_claim);
     claims.map(|item| (target(&item), item)).collect()
+}
+
+/// Returns all sandboxes and claims as they are stored.
+async fn leases(pool: &Pool) -> (Vec<Item>, BTreeMap<String, Item>) {
+    (pool.items_of(&pool.table).await, claims(pool).await)
 }
 
 /// Returns the only claim, with its key.

@@ -5,23 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::{join, join_all};
 use sandbox_broker::{
+    clock::UnixSeconds,
     domain::{Sandbox, Status},
     store::Item,
 };
 use serde_json::json;
 
-use super::{GRACE, HOUR, claims, whole};
+use super::{END, GRACE, HOUR, MAXIMUM, allocate, claims, whole};
 use crate::support::{Answer, Pool, START, TestBroker};
 
 /// The sandboxes that each race is about.
 const SANDBOXES: usize = 8;
-/// The hours for which they are held.
-const HOURS: u64 = 4;
-/// The minutes and the end of the extension in each race.
+/// The minutes of the extension in each race, and the end that it wants.
 const MINUTES: u64 = 180;
-const EXTENDED: i64 = START.0 + 7 * HOUR;
-/// The maximum, in hours.
-const MAXIMUM: &str = "12";
+const EXTENDED: i64 = END + 3 * HOUR;
 
 /// A writer that is at the same sandboxes as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,25 +98,21 @@ impl Arena {
     /// The first broker is in the grace period of the allocations, and the second one at `later` after it.
     async fn new(later: Duration) -> Self {
         let pool = Pool::of(SANDBOXES * 2).await;
-        let hours = HOURS.to_string();
-        let limits = [
+        let variables = [
+            MAXIMUM,
             ("RATE_LIMIT_PER_SEC", "10000"),
             ("RATE_LIMIT_BURST", "10000"),
         ];
-        let boot = async |hours: &str| {
-            let variables = [("LAB_DURATION_HOURS", hours), limits[0], limits[1]];
-            pool.broker_with(&variables).await
-        };
-        let short = boot(&hours).await;
-        let allocations = (0..SANDBOXES).map(|number| {
-            let client = short.client.clone();
-            async move { client.allocate(&caller(number)).await.sandbox_id() }
-        });
+        let brokers = [
+            pool.broker_with(&variables).await,
+            pool.broker_with(&variables).await,
+        ];
+        let client = &brokers[0].client;
+        let allocations =
+            (0..SANDBOXES).map(|number| async move { allocate(client, &caller(number)).await });
         let ids = join_all(allocations).await;
-        let brokers = [boot(MAXIMUM).await, boot(MAXIMUM).await];
-        let now = START + Duration::from_hours(HOURS);
-        brokers[0].clock.set(now);
-        brokers[1].clock.set(now + later);
+        brokers[0].clock.set(UnixSeconds(END));
+        brokers[1].clock.set(UnixSeconds(END) + later);
         Self { pool, brokers, ids }
     }
 
@@ -200,7 +193,7 @@ async fn of_an_extension_and_an_expiry_exactly_one_happens() {
             let answered = result.answered(0);
             let (expected, end) = match answered {
                 Some(_) => (Status::Allocated, EXTENDED),
-                None => (Status::PendingDeletion, START.0 + 4 * HOUR),
+                None => (Status::PendingDeletion, END),
             };
             assert_eq!(
                 (status, result.end()),
@@ -229,7 +222,7 @@ async fn extension_beside_the_end_of_an_allocation_is_before_it_or_refused() {
         for result in Arena::new(EQUAL).await.race(other).await {
             assert_eq!(result.other.as_ref().unwrap().status, 200);
             assert_eq!(result.sandbox.status, status, "{}", result.describe());
-            let end = result.answered(0).unwrap_or(START.0 + 4 * HOUR);
+            let end = result.answered(0).unwrap_or(END);
             assert_eq!(result.end(), end, "{}", result.describe());
         }
     }
@@ -238,8 +231,8 @@ async fn extension_beside_the_end_of_an_allocation_is_before_it_or_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_extensions_the_later_end_holds_and_both_count() {
     for (other, later) in [
-        (Other::Extend(240), START.0 + 8 * HOUR),
-        (Other::Operator("extend"), START.0 + 14 * HOUR),
+        (Other::Extend(240), END + 4 * HOUR),
+        (Other::Operator("extend"), END + 10 * HOUR),
         (Other::Extend(60), EXTENDED),
     ] {
         for result in Arena::new(EQUAL).await.race(other).await {
@@ -256,6 +249,22 @@ async fn of_two_extensions_the_later_end_holds_and_both_count() {
             assert_eq!(result.sandbox.lease.extensions, moves, "{description}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_requests_for_the_same_end_have_the_same_answer_and_count_once() {
+    let arena = Arena::new(EQUAL).await;
+    let (arena, caller) = (&arena, &caller(0));
+    let answers = join_all((0..40).map(|n| {
+        let client = &arena.brokers[n % 2].client;
+        client.extend(&arena.ids[0], caller, MINUTES)
+    }));
+    for answer in answers.await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["expires_at"], EXTENDED);
+    }
+    let extended = super::stored(&arena.pool, &arena.ids[0]).await;
+    assert_eq!(extended.lease.extensions, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
