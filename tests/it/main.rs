@@ -34,6 +34,7 @@ mod inherited;
 mod isolation;
 mod job_state;
 mod jobs;
+mod lab_terms;
 mod metrics;
 mod migration;
 mod outage;
