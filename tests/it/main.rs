@@ -19,6 +19,7 @@ mod audit;
 mod beside_fastapi;
 mod capacity;
 mod capacity_expiry;
+mod class;
 mod cleanup;
 mod clocks;
 mod commands;
