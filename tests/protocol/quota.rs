@@ -99,7 +99,8 @@ impl Slots {
         self.without != Some(condition)
     }
 
-    /// Returns the largest number of permitted slots, as a broker reckons that has just read the state.
+    /// Returns the number below which a slot is permitted if it is free, by the view of a broker that has just read the state:
+    /// so many are free as the lab may still hold.
     fn permitted(&self, state: &State) -> u8 {
         let is_occupied = |slot: u8| {
             let points_at = state.slots[usize::from(slot)];

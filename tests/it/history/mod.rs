@@ -46,8 +46,7 @@ fn terms() -> Terms {
     Terms {
         // Covers a scan of several pages, each with all its retries.
         staleness: Duration::from_secs(8),
-        // Five seconds until every broker has read a policy, and the longest request under the one before.
-        policy_lag: Duration::from_secs(10),
+        policy_lag: Duration::from_secs(15),
         ..Terms::default()
     }
 }
