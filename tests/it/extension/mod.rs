@@ -3,6 +3,7 @@
 mod answers;
 mod clocks;
 mod faults;
+mod policy;
 mod races;
 
 use std::collections::BTreeMap;
