@@ -158,7 +158,10 @@ async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
     let counts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&counts);
     let _gate = proxy.hold(move |call| {
-        let is_count = call.operation == "Query" && call.json()["Select"] == "COUNT";
+        let body = call.json();
+        // Those that are allocated are counted by lab.
+        let is_by_lab = body["ProjectionExpression"] == "track_name, quota_slot";
+        let is_count = call.operation == "Query" && (body["Select"] == "COUNT" || is_by_lab);
         counted.fetch_add(usize::from(is_count), Ordering::SeqCst);
         false
     });
