@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use reqwest::Method;
+use reqwest::{Method, header::IF_MATCH};
 use sandbox_broker::{
     csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::{Sandbox, Status},
@@ -11,13 +11,14 @@ use sandbox_broker::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
+    ADMIN, Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
     proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
 
 const POOL: u64 = 100;
 const BATCH: u64 = 10;
+const LAB: &str = "cloud-security-101";
 const HEAD: &str =
     "| | calls | tables | `status` | `track` | `key` | written | read, tables | read, index |";
 
@@ -246,6 +247,38 @@ impl Stage {
         }
     }
 
+    /// Measures the allocations of a lab that may hold `BATCH` sandboxes.
+    async fn measure_a_quota(&mut self) {
+        let client = self.broker.client.clone();
+        let labs = json!({ "lab": [{ "id": LAB, "max_held": BATCH }] });
+        let request = client.request(Method::PUT, "/v1/admin/policy");
+        let request = request.bearer_auth(ADMIN).header(IF_MATCH, 0);
+        let answer = client.send(request.json(&labs)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let first = allocate(&client, 100);
+        let name = "first allocation of a lab with a quota";
+        let mut held = vec![self.measure(name, 1, first).await.sandbox_id()];
+        let second = allocate(&client, 101);
+        let name = "allocation of a lab with a quota";
+        held.push(self.measure(name, 1, second).await.sandbox_id());
+        for number in 102..100 + BATCH {
+            held.push(allocate(&client, number).await.sandbox_id());
+        }
+        let refusal = async {
+            let answer = allocate(&client, 100 + BATCH).await;
+            assert_eq!(answer.code(), "LAB_QUOTA_REACHED");
+        };
+        let name = format!("refusal by a quota of {BATCH}");
+        self.measure(&name, 1, refusal).await;
+        for (number, id) in (100..).zip(held) {
+            client.release(&id, &caller(number)).await;
+        }
+        let freed = allocate(&client, 100 + BATCH);
+        let name = format!("allocation after {BATCH} slots became free");
+        let id = self.measure(&name, 1, freed).await.sandbox_id();
+        client.release(&id, &caller(100 + BATCH)).await;
+    }
+
     /// Measures jobs, the first ones on `BATCH` allocations.
     async fn measure_jobs(&mut self) {
         let client = self.broker.client.clone();
@@ -307,7 +340,7 @@ impl Stage {
 
 async fn allocate(client: &BrokerClient, number: u64) -> Answer {
     let request = client.allocation(&caller(number));
-    let request = request.header("X-Instruqt-Track-ID", "cloud-security-101");
+    let request = request.header("X-Instruqt-Track-ID", LAB);
     // Less than the maximum, so that it can be extended.
     let terms = json!({ "duration_minutes": 60 });
     client.send(request.json(&terms)).await
@@ -322,6 +355,7 @@ async fn operations_consume_the_documented_capacity_units() {
     stage.measure_a_callers_requests().await;
     stage.measure_an_operators_requests().await;
     stage.measure_actions_of_an_operator().await;
+    stage.measure_a_quota().await;
     client.job("cleanup").await;
     for number in 10..10 + BATCH {
         assert_eq!(allocate(&client, number).await.status, 201);

@@ -43,6 +43,7 @@ mod pauses;
 mod policy;
 mod processes;
 mod quarantine;
+mod quota;
 mod reads;
 mod refresher;
 mod release;

@@ -108,7 +108,10 @@ impl Meter {
     pub(super) async fn send(&self, call: &Call, server: &Server) -> io::Result<Answer> {
         let mut consumption = self.0.lock().await;
         let mut body = call.json();
-        let is_read = matches!(call.operation.as_str(), "GetItem" | "Query" | "Scan");
+        let is_read = matches!(
+            call.operation.as_str(),
+            "BatchGetItem" | "GetItem" | "Query" | "Scan"
+        );
         if !is_read && !call.is_write() {
             return server.send(call).await;
         }
@@ -121,7 +124,15 @@ impl Meter {
         let answered: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let access = if is_read { Access::Read } else { Access::Write };
         consumption.add_reported(&answered["ConsumedCapacity"], access);
-        if is_read {
+        if call.operation == "BatchGetItem" {
+            let (keys, is_consistent) = batch(&body);
+            let read = items(call, server, &keys).await?;
+            // Each item is rounded up by itself.
+            let units = read
+                .iter()
+                .map(|item| read_units(item.as_slice(), is_consistent));
+            consumption.add(Source::Rules, Access::Read, TABLES, units.sum());
+        } else if is_read {
             let read = match call.operation.as_str() {
                 "GetItem" => vec![answered["Item"].clone()],
                 operation => unfiltered(operation, call, &body, server).await?,
@@ -137,6 +148,17 @@ impl Meter {
         }
         Ok(answer)
     }
+}
+
+/// Returns the keys of the items of a batch, and whether all of them are read consistently.
+fn batch(body: &Value) -> (Vec<Value>, bool) {
+    let (mut keys, mut is_consistent) = (Vec::new(), true);
+    for (table, batch) in body["RequestItems"].as_object().into_iter().flatten() {
+        is_consistent &= batch["ConsistentRead"] == true;
+        let of_table = batch["Keys"].as_array().into_iter().flatten();
+        keys.extend(of_table.map(|key| json!({ "TableName": table, "Key": key })));
+    }
+    (keys, is_consistent)
 }
 
 /// Returns the keys of the items that a call writes or checks.
