@@ -13,7 +13,7 @@ impl Broker {
     /// [`BrokerError::Store`].
     pub async fn stats(&self) -> Result<PoolSnapshot, BrokerError> {
         let store = self.store.admit_read()?;
-        let ((counts, _), unreadable) = tokio::try_join!(store.counts(), store.unreadable())?;
+        let (counts, unreadable) = tokio::try_join!(store.counts(), store.unreadable())?;
         Ok(PoolSnapshot {
             counts,
             unreadable,

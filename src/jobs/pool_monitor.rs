@@ -183,7 +183,7 @@ impl PoolMonitor {
     async fn count(&self) -> Result<PoolCounts, StoreError> {
         let context = &self.context;
         let began = Instant::now();
-        let (counts, held) = context.store.counts().await?;
+        let (counts, held) = context.store.counts_by_lab().await?;
         context.labs_held.set(began, Arc::new(held));
         Ok(counts)
     }

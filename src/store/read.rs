@@ -173,28 +173,48 @@ impl PoolStore {
         Ok(held)
     }
 
-    /// Counts the sandboxes in each status, and those that each lab holds, from an index that is eventually consistent.
+    /// Counts the sandboxes in each status, from an index that is eventually consistent.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn counts(&self) -> Result<(PoolCounts, LabsHeld), StoreError> {
-        let (available, held, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
+    pub async fn counts(&self) -> Result<PoolCounts, StoreError> {
+        self.counts_with(self.count(Status::Allocated)).await
+    }
+
+    /// Counts the sandboxes in each status as [`counts`](Self::counts) does, and those that each lab holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts_by_lab(&self) -> Result<(PoolCounts, LabsHeld), StoreError> {
+        let mut held = LabsHeld::default();
+        let allocated = async {
+            held = self.labs_held().await?;
+            Ok::<_, StoreError>(held.total)
+        };
+        let counts = self.counts_with(allocated).await?;
+        Ok((counts, held))
+    }
+
+    async fn counts_with(
+        &self,
+        allocated: impl Future<Output = Result<u64, StoreError>>,
+    ) -> Result<PoolCounts, StoreError> {
+        let (available, allocated, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
             self.count(Status::Available),
-            self.labs_held(),
+            allocated,
             self.count(Status::PendingDeletion),
             self.count(Status::Stale),
             self.count(Status::DeletionFailed),
             self.count(Status::Quarantined),
         )?;
-        let counts = PoolCounts {
+        Ok(PoolCounts {
             available,
-            allocated: held.total,
+            allocated,
             pending_deletion,
             stale,
             deletion_failed,
             quarantined,
-        };
-        Ok((counts, held))
+        })
     }
 
     /// Counts the sandboxes in a status, from an index that is eventually consistent.
