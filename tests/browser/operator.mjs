@@ -29,6 +29,19 @@ export async function createToken(name, role, more = {}) {
   return json;
 }
 
+/** Applies a policy, as TOML, and returns its version. */
+export async function applyPolicy(text, token = ADMIN) {
+  const { version } = await api("/admin/policy");
+  const response = await fetch(`${base}/v1/admin/policy`, {
+    method: "PUT",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/toml", "if-match": `"${version}"` },
+    body: text,
+  });
+  const json = await response.json();
+  assert.equal(response.status, 200, JSON.stringify(json));
+  return json.version;
+}
+
 export async function allSandboxes() {
   const rows = [];
   let cursor = null;
