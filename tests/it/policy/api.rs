@@ -252,7 +252,11 @@ async fn large_documents_are_read_only_where_they_belong_and_from_those_who_may_
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let client = &broker.client;
-    let padded = |bytes: usize| format!("{:bytes$}", document(60).to_string());
+    let padded = |bytes: usize| {
+        let document = document(60).to_string();
+        let spaces = " ".repeat(bytes - document.len());
+        document + &spaces
+    };
     let send = async |method: Method, path: &str, token: &str, bytes: usize| {
         let request = client.request(method, path).bearer_auth(token);
         let request = request.header(header::IF_MATCH, 0).body(padded(bytes));
