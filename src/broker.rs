@@ -1,4 +1,5 @@
-//! The use cases of the API: allocate, extend, release, get, list, and the actions of operators. Free of HTTP and of the AWS SDK.
+//! The use cases of the API: allocate, extend, replace, release, get, list, and the actions of operators. Free of HTTP and
+//! of the AWS SDK.
 //!
 //! Promises, kept despite retries, other brokers and crashes:
 //!
@@ -28,6 +29,8 @@ pub mod quota;
 mod readiness;
 pub mod refresher;
 mod refusals;
+mod release;
+mod replace;
 mod table_check;
 mod timeline;
 
@@ -40,6 +43,8 @@ pub use self::{
     extend::{ExtendedAllocation, LONGEST_EXTENSION},
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
+    release::ReleasedSandbox,
+    replace::ReplaceRequest,
     timeline::SandboxTimeline,
 };
 use self::{pauses::PauseWatch, policy::PolicyWatch, quota::Quotas, refresher::CandidateRefresher};
@@ -47,10 +52,9 @@ use crate::{
     backoff::{Backoff, BackoffConfig},
     clock::{Clock, UnixSeconds},
     domain::{
-        ActionRefusal, Bounds, CallerId, LeaseTerms, OutOfBounds, Principal, Reason, Sandbox,
-        SandboxId,
+        ActionRefusal, Bounds, CallerId, LeaseTerms, OutOfBounds, Reason, Sandbox, SandboxId,
     },
-    store::{PoolStore, Release, StoreError},
+    store::{PoolStore, StoreError},
     telemetry::metrics::Metrics,
 };
 
@@ -122,6 +126,12 @@ pub enum BrokerError {
         expires_at: UnixSeconds,
         /// The longest duration that the lab permits.
         max_duration: Duration,
+    },
+    /// The holder has had its sandbox replaced as often as its lab permits.
+    #[error("the sandbox cannot be replaced any more")]
+    ReplacementLimit {
+        /// How often that is.
+        permitted: u32,
     },
     /// The item of the sandbox is unreadable.
     #[error("the item of the sandbox is unreadable")]
@@ -237,52 +247,5 @@ impl Broker {
         let mut held = self.store.held_by(caller).await?;
         held.retain(|sandbox| bounds.allow_sandbox(sandbox));
         Ok(held)
-    }
-
-    /// Releases a sandbox in the name of the principal `by`, within its bounds. Releasing it again succeeds.
-    ///
-    /// # Errors
-    /// As for [`get`](Self::get), and [`BrokerError::Expired`].
-    pub async fn release(
-        &self,
-        id: &SandboxId,
-        caller: &CallerId,
-        by: &Principal,
-    ) -> Result<Sandbox, BrokerError> {
-        // The bounds need no part in the condition of the write. It requires that the caller holds the sandbox, whose
-        // lab was written by the allocation: it is the allocation that was read, because a sandbox has one at most.
-        if !by.bounds.is_empty()
-            && let Err(refusal) = self.get(id, caller, &by.bounds).await
-        {
-            self.count_release(match refusal {
-                BrokerError::NotAllowed => "lab_not_allowed",
-                BrokerError::NotOwner => "not_owner",
-                BrokerError::NotFound => "not_found",
-                _ => "error",
-            });
-            return Err(refusal);
-        }
-        let release = self
-            .store
-            .release(id, caller, &by.name, self.terms, self.clock.now())
-            .await;
-        let (outcome, released) = match release {
-            Ok(Release::Released(sandbox)) => ("success", Ok(sandbox)),
-            Ok(Release::Repeated(sandbox)) => ("idempotent", Ok(sandbox)),
-            Ok(Release::Expired(sandbox)) => {
-                let expires_at = sandbox.expires_at;
-                ("expired", Err(BrokerError::Expired { expires_at }))
-            }
-            Ok(Release::NotOwner) => ("not_owner", Err(BrokerError::NotOwner)),
-            Ok(Release::NotFound) => ("not_found", Err(BrokerError::NotFound)),
-            Err(error) => ("error", Err(error.into())),
-        };
-        self.count_release(outcome);
-        released
-    }
-
-    fn count_release(&self, outcome: &str) {
-        let releases = &self.metrics.deletion_marked;
-        releases.with_label_values(&[outcome]).inc();
     }
 }

@@ -27,6 +27,7 @@ mod policy;
 mod probe;
 mod quota;
 mod read;
+mod replace;
 mod retire;
 mod runs;
 mod samples;
@@ -72,6 +73,7 @@ pub use self::{
     policy::{HistoryPosition, PolicyHistory, PolicyReadError, StoredPolicy},
     quota::{PointedTo, QuotaSlot, StoredSlot},
     read::{AvailablePage, PageSize},
+    replace::{NewReplacement, ReplacedClaim, ReplacementRefusal},
     retire::Release,
     scan::{Overdue, SandboxPage, Selection, UnreadableSandbox},
     table::{Creation, TableDifference},

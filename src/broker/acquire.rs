@@ -45,15 +45,15 @@ pub(super) trait Acquisition {
     /// Reads why an attempt was refused.
     async fn resolve(&mut self, refusal: Self::Refusal) -> Result<Next, BrokerError>;
 
-    /// Answers the request if it takes no candidate, because of `refusal`. A retry still gets the sandbox that an earlier
-    /// request has taken.
-    async fn replay_or(&mut self, refusal: BrokerError) -> Result<Allocation, BrokerError>;
+    /// Returns the sandbox that an earlier request has taken for the same pair, or else `refusal`, the reason why this one
+    /// takes no candidate.
+    async fn replay_or(&mut self, refusal: BrokerError) -> Result<Sandbox, BrokerError>;
 }
 
 /// What follows a refused attempt.
 pub(super) enum Next {
-    /// The answer to the request.
-    Answer(Allocation),
+    /// No other attempt: the pair holds this sandbox since an earlier request.
+    Replay(Box<Sandbox>),
     /// Another attempt, which has a chance at once.
     Retry,
     /// Another attempt after a pause, because other requests write the same items.
@@ -121,11 +121,12 @@ impl Broker {
         loop {
             // Before each attempt, because a pause also stops the requests that wait for a sandbox.
             if let Some(pause) = self.pauses.of(Activity::Allocations) {
-                let refusal = self.paused(pause);
-                return progress.of_store(request.replay_or(refusal)).await;
+                let replay = request.replay_or(self.paused(pause));
+                return progress.of_store(replay).await.map(Allocation::Replayed);
             }
             if let Some(refusal) = progress.of_store(request.prepare()).await? {
-                return progress.of_store(request.replay_or(refusal)).await;
+                let replay = request.replay_or(refusal);
+                return progress.of_store(replay).await.map(Allocation::Replayed);
             }
             let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
@@ -140,8 +141,8 @@ impl Broker {
                     Refreshed::Found => found = self.refresher.reserve(request.prefix()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
                     Refreshed::Empty => {
-                        let refusal = BrokerError::NoSandboxes;
-                        return progress.of_store(request.replay_or(refusal)).await;
+                        let replay = request.replay_or(BrokerError::NoSandboxes);
+                        return progress.of_store(replay).await.map(Allocation::Replayed);
                     }
                 }
                 continue;
@@ -180,7 +181,7 @@ impl Broker {
                 ClaimOutcome::Refused(refusal) => {
                     reservation.end(Outcome::Unused);
                     match progress.of_store(request.resolve(refusal)).await? {
-                        Next::Answer(allocation) => return Ok(allocation),
+                        Next::Replay(sandbox) => return Ok(Allocation::Replayed(*sandbox)),
                         Next::Retry => {}
                         Next::RetryLater => self.pause(&mut conflicts).await,
                     }

@@ -40,7 +40,7 @@ pub enum Allocation {
 
 impl Allocation {
     /// Refuses a replay outside of `bounds`: another principal made the earlier request.
-    fn within(self, bounds: &Bounds) -> Result<Self, BrokerError> {
+    pub(super) fn within(self, bounds: &Bounds) -> Result<Self, BrokerError> {
         match &self {
             Self::Replayed(sandbox) if !bounds.allow_sandbox(sandbox) => {
                 Err(BrokerError::NotAllowed)
@@ -51,7 +51,7 @@ impl Allocation {
 }
 
 /// The state of a (caller, key) pair's claim.
-enum ResolvedClaim {
+pub(super) enum ResolvedClaim {
     /// The pair holds this sandbox.
     Holds(Box<Sandbox>),
     /// The pair holds no sandbox; an allocation may overwrite the claim under this precondition.
@@ -91,6 +91,7 @@ impl Acquisition for AllocationAttempts<'_> {
         let allocation = NewAllocation {
             holder: self.holder,
             name_prefix: self.prefix,
+            replaces: None,
             at: self.broker.clock.now(),
             duration: self.terms.duration(self.wanted),
             grace: self.broker.terms.grace,
@@ -112,8 +113,8 @@ impl Acquisition for AllocationAttempts<'_> {
     }
 
     async fn resolve(&mut self, refusal: StoredClaim) -> Result<Next, BrokerError> {
-        Ok(match self.broker.resolve(self.holder, refusal).await? {
-            ResolvedClaim::Holds(sandbox) => Next::Answer(Allocation::Replayed(*sandbox)),
+        Ok(match self.broker.follow(self.holder, refusal).await? {
+            ResolvedClaim::Holds(sandbox) => Next::Replay(sandbox),
             // It failed before: another request is changing the claim, or the claim is unreadable.
             ResolvedClaim::Free(next) if next == self.precondition => Next::RetryLater,
             ResolvedClaim::Free(next) => {
@@ -123,13 +124,8 @@ impl Acquisition for AllocationAttempts<'_> {
         })
     }
 
-    async fn replay_or(&mut self, refusal: BrokerError) -> Result<Allocation, BrokerError> {
-        let Holder { caller, key, .. } = self.holder;
-        let claim = self.broker.store.find_claim(caller, key).await?;
-        match self.broker.resolve(self.holder, claim).await? {
-            ResolvedClaim::Holds(sandbox) => Ok(Allocation::Replayed(*sandbox)),
-            ResolvedClaim::Free(_) => Err(refusal),
-        }
+    async fn replay_or(&mut self, refusal: BrokerError) -> Result<Sandbox, BrokerError> {
+        self.broker.current(self.holder).await?.ok_or(refusal)
     }
 }
 
@@ -144,8 +140,9 @@ impl Broker {
     pub async fn allocate(&self, request: &AllocateRequest) -> Result<Allocation, BrokerError> {
         let began = Instant::now();
         let progress = Progress::default();
+        let allocation = self.allocate_without_timeout(request, &progress);
         let allocation = self
-            .in_time(&progress, self.allocate_without_timeout(request, &progress))
+            .in_time(&progress, Box::pin(allocation))
             .await
             .and_then(|allocation| allocation.within(&request.bounds));
         let outcome = match &allocation {
@@ -188,11 +185,29 @@ impl Broker {
             precondition: ClaimPrecondition::New,
             quota: self.quotas.of(holder.lab.as_ref(), &terms),
         };
-        Box::pin(self.acquire(allocation, progress)).await
+        self.acquire(allocation, progress).await
+    }
+
+    /// Returns the sandbox that a pair holds.
+    pub(super) async fn current(&self, holder: &Holder) -> Result<Option<Sandbox>, BrokerError> {
+        let mut leftover = None;
+        loop {
+            let claim = self.store.find_claim(&holder.caller, &holder.key).await?;
+            match self.follow(holder, claim).await? {
+                ResolvedClaim::Holds(sandbox) => return Ok(Some(*sandbox)),
+                // A replacement may have moved the claim before the sandbox was read, so the claim is read again.
+                ResolvedClaim::Free(free @ ClaimPrecondition::Leftover(_))
+                    if leftover.as_ref() != Some(&free) =>
+                {
+                    leftover = Some(free);
+                }
+                ResolvedClaim::Free(_) => return Ok(None),
+            }
+        }
     }
 
     /// Follows a claim to its sandbox. The claim is only a pointer; the sandbox item decides about its holder.
-    async fn resolve(
+    pub(super) async fn follow(
         &self,
         holder: &Holder,
         claim: StoredClaim,

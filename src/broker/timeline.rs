@@ -4,6 +4,9 @@
 //! a larger transaction: they are derived from the attributes of the item, which state the time of the last of each
 //! kind, and of the tombstone.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cmp::Reverse, time::Duration};
 
 use futures_util::future::try_join_all;
@@ -12,7 +15,10 @@ use serde_json::{Value, json};
 use super::{Broker, BrokerError};
 use crate::{
     clock::UnixSeconds,
-    domain::{AuditAction, AuditTarget, DONE, Event, JobName, Lease, Sandbox, SandboxId, Status},
+    domain::{
+        AuditAction, AuditTarget, DONE, Event, JobName, Lease, Quarantine, Sandbox, SandboxId,
+        Status,
+    },
     store::{EventPosition, Listed, Tombstone},
 };
 
@@ -107,6 +113,7 @@ struct Derived {
     order_ms: i64,
     rank: i8,
     actor: Option<String>,
+    reason: Option<String>,
     after: Value,
     /// The actions that leave the same state, but are recorded.
     recorded_as: &'static [AuditAction],
@@ -120,6 +127,7 @@ impl Derived {
             order_ms: at.0.saturating_mul(1000),
             rank,
             actor: None,
+            reason: None,
             after: Value::Null,
             recorded_as: &[],
         }
@@ -140,7 +148,7 @@ impl Derived {
             role: None,
             target: AuditTarget::Sandbox(id.clone()).to_string(),
             outcome: DONE.to_owned(),
-            reason: None,
+            reason: self.reason,
             before: None,
             after: Some(self.after).filter(|after| !after.is_null()),
             request_id: None,
@@ -160,6 +168,7 @@ struct Life {
     lab: Option<String>,
     expires_at: Option<UnixSeconds>,
     lease: Lease,
+    quarantine: Quarantine,
     deletion_requested_at: Option<UnixSeconds>,
     released_by: Option<String>,
     last: Option<Derived>,
@@ -207,6 +216,7 @@ impl From<&Sandbox> for Life {
             lab: lab.map(ToString::to_string),
             expires_at: sandbox.expires_at,
             lease: sandbox.lease.clone(),
+            quarantine: sandbox.quarantine.clone(),
             deletion_requested_at: sandbox.deletion_requested_at,
             released_by: sandbox.released_by.clone(),
             last,
@@ -225,6 +235,7 @@ impl From<&Tombstone> for Life {
             lab: tombstone.last_lab.clone(),
             expires_at: tombstone.expires_at.map(UnixSeconds),
             lease: tombstone.lease(),
+            quarantine: tombstone.quarantine(),
             deletion_requested_at: tombstone.deletion_requested_at.map(UnixSeconds),
             released_by: tombstone.released_by.clone(),
             last: Some(Derived {
@@ -248,6 +259,7 @@ impl Life {
         let allocated = self.allocated_at.map(|at| Derived {
             after: json!({
                 "allocated_to_track": self.caller, "idempotency_key": self.key, "track_name": self.lab,
+                "replaces": self.lease.replaces.as_ref().map(SandboxId::as_str),
             }),
             ..Derived::first_in_second("allocated", -1, at)
         });
@@ -257,8 +269,13 @@ impl Life {
             recorded_as: &[AuditAction::Extend],
             ..Derived::last_in_second("extended", 1, at)
         });
+        let replaced = self.replaced();
         let by = |job: JobName| self.released_by.as_deref() == Some(job.as_str());
-        let ended = self.deletion_requested_at.map(|at| {
+        let is_replacement = replaced
+            .as_ref()
+            .is_some_and(|replaced| Some(replaced.at) == self.deletion_requested_at);
+        let ended = self.deletion_requested_at.filter(|_| !is_replacement);
+        let ended = ended.map(|at| {
             let is_overdue = self.expires_at.is_some_and(|end| at > end + grace);
             let name = if by(JobName::Sync) {
                 "reinstated"
@@ -277,89 +294,31 @@ impl Life {
                 ..Derived::last_in_second(name, 2, at)
             }
         });
-        [inserted, allocated, extended, ended, self.last]
+        [inserted, allocated, extended, replaced, ended, self.last]
             .into_iter()
             .flatten()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn life() -> Life {
-        Life {
-            inserted_at: Some(UnixSeconds(1_774_000_000)),
-            allocated_at: Some(UnixSeconds(1_774_000_100)),
-            caller: Some("play-1".to_owned()),
-            key: Some("play-1".to_owned()),
-            lab: Some("lab-1".to_owned()),
-            expires_at: Some(UnixSeconds(1_774_014_500)),
-            lease: Lease::default(),
-            deletion_requested_at: None,
-            released_by: None,
-            last: None,
-        }
-    }
-
-    fn names(life: Life) -> Vec<&'static str> {
-        let grace = Duration::from_mins(10);
-        life.events(grace).map(|derived| derived.name).collect()
-    }
-
-    #[test]
-    fn end_of_an_allocation_is_named_by_its_author_or_else_by_its_time() {
-        let grace_ends = 1_774_014_500 + 600;
-        for (at, by, name) in [
-            (grace_ends, None, "released"),
-            (grace_ends + 1, None, "expired"),
-            (grace_ends + 1, Some("env-track"), "released"),
-            (grace_ends, Some("auto-expire"), "expired"),
-            (grace_ends, Some("sync"), "reinstated"),
-        ] {
-            let life = Life {
-                deletion_requested_at: Some(UnixSeconds(at)),
-                released_by: by.map(str::to_owned),
-                ..life()
-            };
-            assert_eq!(names(life), ["inserted", "allocated", name]);
-        }
-    }
-
-    #[test]
-    fn life_that_has_not_happened_has_no_events() {
-        let life = Life {
-            inserted_at: None,
-            allocated_at: None,
-            ..life()
+    /// Returns the replacement of the sandbox, which was deleted or set aside at that time. The time of a replacement is
+    /// not known of a sandbox whose deletion was requested again.
+    fn replaced(&self) -> Option<Derived> {
+        let new = self.lease.replaced_by.as_ref()?;
+        let was_set_aside = self.quarantine.from == Some(Status::Allocated);
+        let (at, actor, recorded_as): (_, _, &[_]) = if was_set_aside {
+            (self.quarantine.at, &self.quarantine.by, &[])
+        } else {
+            let requested = self.deletion_requested_at;
+            (requested, &self.released_by, &[AuditAction::Delete])
         };
-        assert!(names(life).is_empty());
-    }
-
-    #[test]
-    fn events_of_one_second_are_in_the_order_of_a_life() {
-        let at = UnixSeconds(1_774_000_000);
-        let life = Life {
-            inserted_at: Some(at),
-            allocated_at: Some(at),
-            lease: Lease {
-                extensions: 1,
-                extended_at: Some(at),
-                ..Lease::default()
-            },
-            deletion_requested_at: Some(at),
-            last: Some(Derived::last_in_second("deleted", 4, at)),
-            ..life()
-        };
-        let id = SandboxId::parse("1").unwrap();
-        let places: Vec<_> = life
-            .events(Duration::ZERO)
-            .map(|derived| derived.placed(&id).0)
-            .collect();
-        assert!(places.is_sorted() && places.len() == 5, "{places:?}");
-        // Records of that second, with and without milliseconds, are between the allocation and its end.
-        for at_ms in [1_774_000_000_000, 1_774_000_000_999] {
-            assert!(places[1] < (at_ms, 0) && (at_ms, 0) < places[2]);
+        if actor.as_deref() == Some(JobName::Sync.as_str()) {
+            return None;
         }
+        Some(Derived {
+            actor: actor.clone(),
+            reason: self.lease.replacement_reason.clone(),
+            after: json!({ "replaced_by": new.as_str() }),
+            recorded_as,
+            ..Derived::last_in_second("replaced", 2, at?)
+        })
     }
 }

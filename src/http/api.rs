@@ -20,6 +20,7 @@ mod overview;
 mod paging;
 mod pauses;
 mod policy;
+mod replacement;
 pub(crate) mod router;
 mod run_response;
 mod runs;

@@ -39,6 +39,8 @@ pub(super) struct Notes {
     pub sandbox: Option<SandboxId>,
     /// The duration of the allocation that the request made, in minutes.
     pub duration_minutes: Option<i64>,
+    /// The sandbox that the request was to replace.
+    pub replaced: Option<SandboxId>,
 }
 
 /// The outcome of a request as one word: an extension of the response, read by the request log.
@@ -102,6 +104,11 @@ pub(super) fn note_sandbox(sandbox: &SandboxId) {
 /// Adds the duration of a new allocation to the log event of the current request.
 pub(super) fn note_duration(start: UnixSeconds, end: UnixSeconds) {
     note(|notes| notes.duration_minutes = Some(end.0.saturating_sub(start.0) / 60));
+}
+
+/// Adds the sandbox that it was to replace to the log event of the current request.
+pub(super) fn note_replaced(sandbox: &SandboxId) {
+    note(|notes| notes.replaced = Some(sandbox.clone()));
 }
 
 /// The id of the current request; empty outside of a request.

@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{
 
 use super::{
     PoolStore, StoreError, StoredClaim,
-    change::{NEVER_HELD, SET, action},
+    change::{NEVER_HELD, SET, SET_ASIDE, action},
     decision::{Decided, Decision, Fault},
     extend::HolderClaim,
     item::{QUARANTINE_ATTRIBUTES, number, string},
@@ -125,15 +125,11 @@ impl PoolStore {
                 .expression_attribute_values(":by", by),
             SandboxAction::Extend { .. } => return self.extended_sandbox(sandbox, after),
             SandboxAction::Quarantine { until } => {
-                let set = format!(
-                    "{SET}, quarantined_by = :by, quarantined_at = :now, quarantine_reason = :reason, \
-                     quarantined_from = :from"
-                );
                 let update = match until {
                     Some(until) => update
-                        .update_expression(format!("{set}, quarantined_until = :until"))
+                        .update_expression(format!("{SET_ASIDE}, quarantined_until = :until"))
                         .expression_attribute_values(":until", number(until.0)),
-                    None => update.update_expression(format!("{set} REMOVE quarantined_until")),
+                    None => update.update_expression(format!("{SET_ASIDE} REMOVE quarantined_until")),
                 };
                 update
                     .expression_attribute_values(":by", by)

@@ -28,6 +28,10 @@ type Fault = Box<dyn Error + Send + Sync>;
 /// The common beginning of the update expressions of all changes.
 pub(super) const SET: &str = "SET #status = :to, updated_at = :now";
 
+/// The assignments of every quarantine. The one without an end also removes `quarantined_until`.
+pub(super) const SET_ASIDE: &str = "SET #status = :to, updated_at = :now, quarantined_by = :by, \
+     quarantined_at = :now, quarantine_reason = :reason, quarantined_from = :from";
+
 /// The condition that a sandbox never had a holder, with the values `:never` (0) and `:null` (`NULL`).
 pub(super) const NEVER_HELD: &str = "(attribute_not_exists(allocated_at) OR allocated_at = :never) \
      AND (attribute_not_exists(allocated_to_track) OR attribute_type(allocated_to_track, :null))";
@@ -220,7 +224,7 @@ impl PoolStore {
             .build())
     }
 
-    fn transition(
+    pub(super) fn transition(
         &self,
         id: &SandboxId,
         transition: Transition,

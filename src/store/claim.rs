@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, Candidate, Holder, Lease, Maintenance, NamePrefix, Quarantine, Sandbox,
+        Account, Candidate, Holder, Lease, Maintenance, NamePrefix, Quarantine, Sandbox, SandboxId,
         Transition, whole_hours,
     },
 };
@@ -30,6 +30,8 @@ pub struct NewAllocation<'a> {
     pub holder: &'a Holder,
     /// The name prefix that the allocation is restricted to.
     pub name_prefix: Option<&'a NamePrefix>,
+    /// The sandbox that this one replaces.
+    pub replaces: Option<&'a SandboxId>,
     /// The start.
     pub at: UnixSeconds,
     /// The duration, without the grace period.
@@ -73,6 +75,7 @@ impl NewAllocation<'_> {
             released_by: None,
             lease: Lease {
                 name_prefix: self.name_prefix.map(ToString::to_string),
+                replaces: self.replaces.cloned(),
                 quota_slot: self.quota.map(|slot| slot.number),
                 ..Lease::default()
             },
@@ -141,7 +144,7 @@ impl Slot<'_> {
 
     /// Executes the transaction that allocates `candidate`, does `others`, and takes the slot of the quota. `refusal` reads
     /// the reasons of `others`, in their order, if one of the conditions does not hold; `None` if it is not one of theirs.
-    async fn attempt<R>(
+    pub(super) async fn attempt<R>(
         self,
         candidate: &Candidate,
         allocation: NewAllocation<'_>,
@@ -199,6 +202,10 @@ impl PoolStore {
             set.push_str(", name_prefix = :prefix");
             update = update.expression_attribute_values(":prefix", string(prefix.as_str()));
         }
+        if let Some(old) = allocation.replaces {
+            set.push_str(", replaces = :old");
+            update = update.expression_attribute_values(":old", string(old.as_str()));
+        }
         if let Some(slot) = allocation.quota {
             set.push_str(", quota_slot = :slot");
             update = update.expression_attribute_values(":slot", number(slot.number));
@@ -230,7 +237,7 @@ impl PoolStore {
             .build()
     }
 
-    fn write_claim(
+    pub(super) fn write_claim(
         &self,
         candidate: &Candidate,
         allocation: NewAllocation<'_>,

@@ -44,12 +44,7 @@ impl HolderClaim {
             None => Self::Points,
             Some(StoredClaim::None) => Self::Missing,
             Some(StoredClaim::Unreadable) => Self::Unreadable,
-            Some(StoredClaim::Readable(target))
-                if target.sandbox_id == sandbox.id().as_str()
-                    && target.allocated_at == sandbox.allocated_at.0 =>
-            {
-                Self::Points
-            }
+            Some(claim) if claim.points_to(sandbox) => Self::Points,
             Some(StoredClaim::Readable(_)) => Self::Elsewhere,
         }
     }

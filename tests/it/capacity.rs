@@ -247,6 +247,18 @@ impl Stage {
         }
     }
 
+    async fn measure_a_replacement(&mut self) {
+        let client = self.broker.client.clone();
+        let caller = caller(3);
+        let old = allocate(&client, 3).await.sandbox_id();
+        let replacement = client.replace(&old, &caller);
+        let new = self.measure("replacement", 1, replacement).await;
+        assert_eq!(new.status, 201, "{new:?}");
+        let name = "replacement, repeated";
+        self.measure(name, 1, client.replace(&old, &caller)).await;
+        client.release(&new.sandbox_id(), &caller).await;
+    }
+
     /// Measures the allocations of a lab that may hold `BATCH` sandboxes.
     async fn measure_a_quota(&mut self) {
         let client = self.broker.client.clone();
@@ -355,6 +367,7 @@ async fn operations_consume_the_documented_capacity_units() {
     stage.measure_a_callers_requests().await;
     stage.measure_an_operators_requests().await;
     stage.measure_actions_of_an_operator().await;
+    stage.measure_a_replacement().await;
     stage.measure_a_quota().await;
     client.job("cleanup").await;
     for number in 10..10 + BATCH {

@@ -39,12 +39,13 @@ const HEADERS: [&str; 14] = [
     "Expect",
 ];
 
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "POST /v1/allocate",
     "GET /v1/sandboxes",
     "GET /v1/sandboxes/lab-adventure-0001",
     "POST /v1/sandboxes/lab-adventure-0001/mark-for-deletion",
     "POST /v1/sandboxes/lab-adventure-0001/extend",
+    "POST /v1/sandboxes/lab-adventure-0001/replace",
     "GET /v1/admin/sandboxes?status=available&cursor=",
     "GET /v1/admin/sandboxes?q=",
     "GET /v1/admin/jobs/",

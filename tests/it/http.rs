@@ -234,6 +234,7 @@ async fn each_fault_of_the_token_has_a_message_of_its_own() {
         (ADMIN, Method::GET, "/v1/sandboxes/1"),
         (ADMIN, Method::POST, "/v1/sandboxes/1/mark-for-deletion"),
         (ADMIN, Method::POST, "/v1/sandboxes/1/extend"),
+        (ADMIN, Method::POST, "/v1/sandboxes/1/replace"),
         (TRACK, Method::GET, "/v1/admin/stats"),
         (TRACK, Method::POST, "/v1/admin/sync"),
     ];

@@ -47,6 +47,7 @@ mod quota;
 mod reads;
 mod refresher;
 mod release;
+mod replacement;
 mod roles;
 mod secrets;
 mod shutdown;

@@ -226,6 +226,8 @@ async fn every_request_is_one_json_event_without_tokens() {
         .await;
     client.allocate("play-1").await;
     client.extend(&allocated.sandbox_id(), "play-1", 1).await;
+    let replaced = client.replace(&allocated.sandbox_id(), "play-1").await;
+    client.replace(&allocated.sandbox_id(), "play-1").await;
     client.release(&allocated.sandbox_id(), "play-1").await;
     client.get("unknown", "play-1").await;
     client
@@ -257,11 +259,13 @@ async fn every_request_is_one_json_event_without_tokens() {
             )
         })
         .collect();
-    let id = allocated.sandbox_id();
+    let (id, new) = (allocated.sandbox_id(), replaced.sandbox_id());
     let expected = [
         ("allocate", "allocated", 201, "play-1", id.as_str()),
         ("allocate", "replayed", 200, "play-1", &id),
         ("extend_sandbox", "unchanged", 200, "play-1", &id),
+        ("replace_sandbox", "replaced", 201, "play-1", &new),
+        ("replace_sandbox", "replayed", 200, "play-1", &new),
         ("mark_for_deletion", "success", 200, "play-1", &id),
         ("get_sandbox", "SANDBOX_NOT_FOUND", 404, "play-1", "unknown"),
         ("allocate", "UNAUTHORIZED", 401, "-", "-"),
@@ -293,6 +297,8 @@ async fn every_request_is_one_json_event_without_tokens() {
     }
     assert_eq!(requests[0]["lab"], "cloud-security-101");
     assert!(requests[1]["lab"].is_null());
+    assert_eq!(requests[3]["replaced_id"], *id);
+    assert_eq!(requests[3]["lab"], "cloud-security-101");
     assert_eq!(
         requests[0]["request_id"].as_str(),
         allocated.header("x-request-id")

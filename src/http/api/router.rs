@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
     actions, admin, allocations, audit, extension, health, jobs, me, metrics, niosxaas, openapi,
-    overview, pauses, policy, runs, sandboxes, timeline, tokens,
+    overview, pauses, policy, replacement, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -50,6 +50,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(allocations::routes())
         .merge(sandboxes::routes())
         .merge(extension::routes())
+        .merge(replacement::routes())
         .merge(admin::routes())
         .merge(audit::routes())
         .merge(timeline::routes())

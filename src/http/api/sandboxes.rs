@@ -123,15 +123,18 @@ pub(crate) struct SandboxesBody {
 /// A released sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "sandbox_id": "2009521", "status": "pending_deletion", "deletion_requested_at": 1_774_003_600
+    "sandbox_id": "2009521", "status": "pending_deletion", "deletion_requested_at": 1_774_003_600, "replaced_by": null
 }))]
 pub(crate) struct ReleaseBody {
     /// The id of the sandbox.
     pub sandbox_id: String,
-    /// The status.
-    pub status: Status,
+    /// The status; `null` if it has been replaced and deleted since.
+    pub status: Option<Status>,
     /// When it was released, in Unix seconds.
     pub deletion_requested_at: Option<UnixSeconds>,
+    /// The sandbox that the caller received in its place, and has to release as well if it still holds it; `null` if it
+    /// was not replaced.
+    pub replaced_by: Option<String>,
 }
 
 /// Get a sandbox
@@ -186,7 +189,8 @@ async fn list_sandboxes(
 
 /// Release a sandbox
 ///
-/// The sandbox will be deleted from CSP. A retry is safe and has the same answer.
+/// The sandbox will be deleted from CSP. A retry is safe and has the same answer. The release of a sandbox that has been
+/// replaced changes nothing, and names the one to release instead.
 #[utoipa::path(
     post,
     path = "/sandboxes/{sandbox_id}/mark-for-deletion",
@@ -201,10 +205,11 @@ async fn mark_for_deletion(
     Extension(principal): Extension<Principal>,
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<ReleaseBody>, ApiError> {
-    let sandbox = state.broker.release(&id, &caller, &principal).await?;
+    let released = state.broker.release(&id, &caller, &principal).await?;
     Ok(Json(ReleaseBody {
-        sandbox_id: sandbox.account.sandbox_id.to_string(),
-        status: sandbox.status,
-        deletion_requested_at: sandbox.deletion_requested_at,
+        sandbox_id: released.sandbox_id.to_string(),
+        status: released.status,
+        deletion_requested_at: released.deletion_requested_at,
+        replaced_by: released.replaced_by.map(|id| id.to_string()),
     }))
 }

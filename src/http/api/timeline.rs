@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::SandboxTimeline,
     clock::UnixSeconds,
-    domain::{Quarantine, Status},
+    domain::{Quarantine, SandboxId, Status},
     http::{AppState, error::ApiError},
     store::{EventPosition, Tombstone},
 };
@@ -37,7 +37,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f",
     "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
-    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "deletion_retry_count": 2,
+    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "name_prefix": "lab-", "extensions": 1,
+    "extended_at": 1_774_001_800, "replaces": null, "replaced_by": null, "replacement_reason": null,
+    "deletion_retry_count": 2,
     "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
     "quarantined_from": null, "created_at": 1_743_094_427, "inserted_at": 1_743_094_500,
     "deleted_at": 1_774_003_720, "kept_until": 1_776_595_720
@@ -65,6 +67,18 @@ pub(crate) struct TombstoneBody {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released, expired or deleted it.
     pub released_by: Option<String>,
+    /// The name prefix that its last allocation was restricted to, by its request or its lab.
+    pub name_prefix: Option<String>,
+    /// How often the end of its last allocation was moved to a later time.
+    pub extensions: u32,
+    /// When the end was last moved.
+    pub extended_at: Option<UnixSeconds>,
+    /// The sandbox that its holder had before, which this one replaced.
+    pub replaces: Option<String>,
+    /// The sandbox that its holder received in place of this one.
+    pub replaced_by: Option<String>,
+    /// Why it was replaced, in the words of the holder.
+    pub replacement_reason: Option<String>,
     /// The number of failed attempts to delete it.
     pub deletion_retry_count: u32,
     /// The principal that put it in quarantine, if it was deleted from there.
@@ -96,7 +110,9 @@ impl From<Tombstone> for TombstoneBody {
             until,
             from,
         } = tombstone.quarantine();
+        let lease = tombstone.lease();
         let time = |seconds: Option<i64>| seconds.map(UnixSeconds);
+        let id = |id: Option<SandboxId>| id.map(|id| id.to_string());
         Self {
             sandbox_id: tombstone.sandbox_id,
             name: tombstone.name,
@@ -109,6 +125,12 @@ impl From<Tombstone> for TombstoneBody {
             lab_duration_hours: tombstone.lab_duration_hours,
             deletion_requested_at: time(tombstone.deletion_requested_at),
             released_by: tombstone.released_by,
+            name_prefix: lease.name_prefix,
+            extensions: lease.extensions,
+            extended_at: lease.extended_at,
+            replaces: id(lease.replaces),
+            replaced_by: id(lease.replaced_by),
+            replacement_reason: lease.replacement_reason,
             deletion_retry_count: tombstone.deletion_retry_count,
             quarantined_by: by,
             quarantined_at: at,

@@ -77,6 +77,7 @@ impl From<BrokerError> for ApiError {
                 );
                 Self::new(ErrorCode::ExtensionLimitReached, message)
             }
+            BrokerError::ReplacementLimit { permitted } => replacement_limit(permitted),
             BrokerError::Unreadable => ErrorCode::SandboxUnreadable.into(),
             BrokerError::Refused(refusal) => refusal.into(),
             BrokerError::Store(error) => error.into(),
@@ -107,6 +108,18 @@ impl From<OutOfBounds> for ApiError {
         );
         Self::new(ErrorCode::LabNotAllowed, message)
     }
+}
+
+fn replacement_limit(permitted: u32) -> ApiError {
+    let message = match permitted {
+        0 => "The lab permits no replacement of its sandboxes; ask an operator.".to_owned(),
+        1 => "The sandbox has been replaced once, as often as its lab permits; ask an operator."
+            .to_owned(),
+        times => format!(
+            "The sandbox has been replaced {times} times, as often as its lab permits; ask an operator."
+        ),
+    };
+    ApiError::new(ErrorCode::ReplacementLimitReached, message)
 }
 
 impl From<PauseError> for ApiError {

@@ -187,6 +187,7 @@ impl Drop for Event {
             lab = notes.lab.as_ref().map(LabId::as_str),
             sandbox_id = notes.sandbox.as_ref().map(SandboxId::as_str),
             duration_minutes = notes.duration_minutes,
+            replaced_id = notes.replaced.as_ref().map(SandboxId::as_str),
             action = self.action,
             outcome,
             status = self.status,

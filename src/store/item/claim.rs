@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Item, claim_key, number, partition_of, string};
 use crate::{
     clock::UnixSeconds,
-    domain::{Holder, SandboxId},
+    domain::{Holder, Sandbox, SandboxId},
 };
 
 /// How long a claim outlives its allocation before the table's TTL may remove it. Only if expiry does not run for this
@@ -46,6 +46,13 @@ impl StoredClaim {
             },
             Self::Readable,
         )
+    }
+
+    /// Returns whether it refers to the allocation of `sandbox`.
+    #[must_use]
+    pub fn points_to(&self, sandbox: &Sandbox) -> bool {
+        matches!(self, Self::Readable(target) if target.sandbox_id == sandbox.id().as_str()
+            && target.allocated_at == sandbox.allocated_at.0)
     }
 }
 

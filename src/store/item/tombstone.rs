@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Item, ItemFault, lease::LeaseRow, quarantine::QuarantineRow, tombstone_key};
 use crate::{
     clock::UnixSeconds,
-    domain::{LabId, Lease, Quarantine, Sandbox},
+    domain::{CallerId, Holder, IdempotencyKey, LabId, Lease, Quarantine, Sandbox},
 };
 
 /// The record of a deleted sandbox that was once allocated. While it exists, the sandbox is not inserted again. The
@@ -61,6 +61,18 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
+    /// Returns the last holder.
+    #[must_use]
+    pub fn last_holder(&self) -> Option<Holder> {
+        let caller = CallerId::stored(self.last_caller.as_deref()?);
+        let key = match self.last_key.as_deref() {
+            Some(key) => IdempotencyKey::stored(key),
+            None => IdempotencyKey::from(&caller),
+        };
+        let lab = self.last_lab.as_deref().map(LabId::stored);
+        Some(Holder { caller, key, lab })
+    }
+
     /// Returns the lease of the last allocation.
     #[must_use]
     pub fn lease(&self) -> Lease {

@@ -11,6 +11,7 @@ mod leases;
 mod pauses;
 mod policy;
 mod quota;
+mod replacement;
 mod retirement;
 mod sources;
 mod stage;
@@ -35,6 +36,7 @@ fn scenarios() -> Vec<Scenario> {
         actions::scenarios(),
         allocation::scenarios(),
         extension::scenarios(),
+        replacement::scenarios(),
         retirement::scenarios(),
         changes::scenarios(),
         leases::scenarios(),

@@ -127,6 +127,17 @@ impl BrokerClient {
             .await
     }
 
+    /// Prepares a replace request.
+    pub fn replacement(&self, id: &str, caller: &str) -> reqwest::RequestBuilder {
+        let path = format!("/v1/sandboxes/{id}/replace");
+        let request = self.track(Method::POST, &path, caller);
+        request.json(&json!({ "reason": "DNS does not resolve" }))
+    }
+
+    pub async fn replace(&self, id: &str, caller: &str) -> Answer {
+        self.send(self.replacement(id, caller)).await
+    }
+
     pub async fn get(&self, id: &str, caller: &str) -> Answer {
         self.send(self.track(Method::GET, &format!("/v1/sandboxes/{id}"), caller))
             .await

@@ -86,6 +86,7 @@ pub(super) fn allocation(holder: &Holder, at: UnixSeconds, hours: u32) -> NewAll
     NewAllocation {
         holder,
         name_prefix: None,
+        replaces: None,
         at,
         duration: HOUR * hours,
         grace: TERMS.grace,

@@ -1,0 +1,100 @@
+//! The replacement of a sandbox by its holder.
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    allocations::AllocationBody,
+    error_responses::error_set,
+    extract::{ApiJson, SandboxPath, TrackCaller},
+};
+use crate::{
+    broker::{Allocation, ReplaceRequest},
+    domain::{Principal, Reason},
+    http::{
+        AppState,
+        error::ApiError,
+        request_context::{self, Outcome},
+    },
+};
+
+error_set! {
+    /// The errors of a replacement.
+    ReplaceErrors: MissingHeader, InvalidHeader, InvalidBody, NotSandboxOwner, LabNotAllowed, AllocationExpired,
+        SandboxNotFound, NoSandboxesAvailable, ReplacementLimitReached, AllocationsPaused, PoolContended, StoreUnavailable
+}
+
+/// The routes of this module.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(replace_sandbox))
+}
+
+/// The reason of a replacement.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "DNS does not resolve" }))]
+pub(super) struct ReplaceBody {
+    /// What is wrong with the sandbox, in the words of the holder: 1 to 500 printable characters in one line.
+    #[schema(value_type = String, min_length = 1, max_length = 500)]
+    reason: Reason,
+}
+
+/// Replace a sandbox
+///
+/// The caller must hold the sandbox. It receives another one under the same key, with the lab and the name prefix of the
+/// allocation, and loses this one, which is deleted, or set aside for an operator, as the policy of its lab says. The new
+/// allocation lasts as long as one of the lab, and at least as long as the old one. If the request is refused, the caller
+/// keeps its sandbox.
+///
+/// A retry is safe: once the caller no longer holds the sandbox, the answer is the one that it holds under the same key.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{sandbox_id}/replace",
+    tag = "Tracks",
+    params(
+        ("sandbox_id" = String, Path, description = "The id of the sandbox to replace", example = "2009521"), TrackCaller
+    ),
+    request_body = ReplaceBody,
+    responses(
+        (status = 201, description = "Allocated by this request in place of the sandbox", body = AllocationBody),
+        (status = 200, description = "Held since an earlier request", body = AllocationBody),
+        ReplaceErrors,
+    ),
+    security(("track_token" = [])),
+)]
+async fn replace_sandbox(
+    State(state): State<AppState>,
+    TrackCaller(caller, _): TrackCaller,
+    Extension(principal): Extension<Principal>,
+    SandboxPath(id): SandboxPath,
+    ApiJson(ReplaceBody { reason }): ApiJson<ReplaceBody>,
+) -> Result<Response, ApiError> {
+    let request = ReplaceRequest {
+        id,
+        caller,
+        principal,
+        reason,
+    };
+    let (status, outcome, sandbox) = match state.broker.replace(&request).await? {
+        Allocation::New(sandbox) => (StatusCode::CREATED, "replaced", sandbox),
+        Allocation::Replayed(sandbox) => (StatusCode::OK, "replayed", sandbox),
+    };
+    if let (StatusCode::CREATED, Some(end)) = (status, sandbox.expires_at) {
+        request_context::note_duration(sandbox.allocated_at, end);
+    }
+    request_context::note_sandbox(sandbox.id());
+    request_context::note_replaced(&request.id);
+    let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
+    if let Some(lab) = lab {
+        request_context::note_lab(lab);
+    }
+    let body = AllocationBody::from(sandbox);
+    Ok((status, Extension(Outcome(outcome)), Json(body)).into_response())
+}
