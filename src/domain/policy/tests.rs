@@ -4,6 +4,7 @@ mod difference;
 mod faults;
 mod hostile;
 mod lookup;
+mod manual;
 mod strategy;
 mod text;
 

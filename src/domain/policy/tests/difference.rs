@@ -89,7 +89,7 @@ fn change_has_the_path_and_the_values_before_and_after() {
 fn difference_of_many_labs_is_cheap() {
     let labs = |step: usize| -> Vec<Value> {
         (0..10_000_usize)
-            .map(|n| json!({"id": n.to_string(), "max_held": (n % step == 0).then_some(n)}))
+            .map(|n| json!({"id": n.to_string(), "max_held": n.is_multiple_of(step).then_some(n)}))
             .collect()
     };
     let before = document(&json!({"lab": labs(2)}));
@@ -98,7 +98,7 @@ fn difference_of_many_labs_is_cheap() {
     let start = Instant::now();
     let changes = PolicyDocument::difference(&before, &after);
     assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
-    let has_changed = |n: &usize| (n % 2 == 0) != (n % 3 == 0);
+    let has_changed = |n: &usize| n.is_multiple_of(2) != n.is_multiple_of(3);
     assert_eq!(changes.len(), (0..10_000).filter(has_changed).count());
 }
 
