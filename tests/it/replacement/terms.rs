@@ -44,7 +44,7 @@ async fn holder_receives_another_sandbox_on_the_terms_of_its_allocation() {
     assert_eq!(sandbox["replaced_by"], new);
     assert_eq!(sandbox["replacement_reason"], "DNS does not resolve");
     assert_eq!(sandbox["released_by"], "env-track");
-    assert_eq!(pool.holdings().await["play-1"], [new.clone()]);
+    assert_eq!(pool.holdings().await["play-1"], [new.as_str()]);
     let claim = claim(&pool).await;
     assert_eq!(claim["sandbox_id"], S(new));
     assert_eq!(claim["replacements"], N("1".to_owned()));
