@@ -1,15 +1,18 @@
 // Tests what the dashboard shows of leases: the time left, extensions, replacements, and the labs with their quotas.
 import assert from "node:assert/strict";
-import { after, afterEach, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { assertAccessible } from "./accessible.mjs";
-import { allocate, openDashboard, release } from "./operator.mjs";
+import { allocate, applyPolicy, openDashboard, release } from "./operator.mjs";
 
 const timeout = 60_000;
 // Runs a script if the browser parses it as HTML.
 const HTML = "<img src='x' onerror='globalThis.ran=1'>";
 const GRACE = 1800;
+const QUOTA = 4;
 const plays = [];
 let page, assertNoErrors, signIn, openSandboxes, exportedRows;
+
+before(() => applyPolicy(`[[lab]]\nid = "leases-101"\nmax_held = ${QUOTA}\n`));
 
 beforeEach(async () => {
   ({ page, assertNoErrors, signIn, openSandboxes, exportedRows } = await openDashboard());
@@ -23,12 +26,20 @@ afterEach(async () => {
 
 after(async () => {
   for (const play of plays) await release(play);
+  await applyPolicy("\n");
 });
 
 async function allocateNext(lab) {
   const play = await allocate(`leases-${process.pid}-${plays.length}`, lab);
-  plays.push(play);
+  plays.push({ ...play, lab });
   return play;
+}
+
+/** Returns as many sandboxes of a lab as the policy of this file permits. */
+async function fillLab() {
+  const held = () => plays.filter(({ lab }) => lab === "leases-101");
+  while (held().length < QUOTA) await allocateNext("leases-101");
+  return held();
 }
 
 /** Changes the answers of the broker whose URL matches. */
@@ -46,8 +57,7 @@ async function editSandboxes(changes) {
 }
 
 test("the table shows the time left, extensions and replacements, and leads from one sandbox to the other", { timeout }, async () => {
-  for (let n = 0; n < 4; n += 1) await allocateNext("leases-101");
-  const [{ id: oldId }, { id: newId }, { id: graceId }, { id: overdueId }] = plays;
+  const [{ id: oldId }, { id: newId }, { id: graceId }, { id: overdueId }] = await fillLab();
   const now = Math.floor(Date.now() / 1000);
   await editSandboxes({
     [oldId]: { status: "pending_deletion", replaced_by: newId, replacement_reason: HTML },
@@ -57,7 +67,7 @@ test("the table shows the time left, extensions and replacements, and leads from
   });
   await signIn();
   await openSandboxes();
-  await page.getByRole("searchbox", { name: "Search" }).fill(`leases-${process.pid}-`);
+  await page.getByRole("searchbox", { name: "Search" }).fill(`leases-101 leases-${process.pid}-`);
   const row = (id) => page.locator("table.sandboxes tbody tr").filter({ has: page.getByRole("button", { name: id, exact: true }) });
   const cell = async (id, column) => {
     const heads = await page.locator("table.sandboxes thead th").allInnerTexts();
@@ -123,4 +133,11 @@ test("the labs that the policy names are shown with their quotas, and lead to th
   await page.getByText(/^1 of .* match$/).waitFor();
   await page.getByRole("button", { name: id, exact: true }).waitFor();
   await page.evaluate(() => localStorage.clear());
+});
+
+test("the quota of a lab is filled by the sandboxes that it holds", { timeout }, async () => {
+  await fillLab();
+  await signIn();
+  const row = page.getByRole("region", { name: "Labs" }).getByRole("row").filter({ hasText: "leases-101" });
+  await row.getByText(`${QUOTA} of ${QUOTA}, full`).waitFor(); // The broker counts every ten seconds.
 });
