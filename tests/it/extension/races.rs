@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::{join, join_all};
+use reqwest::Method;
 use sandbox_broker::{
     clock::UnixSeconds,
     domain::{Sandbox, Status},
@@ -11,8 +12,8 @@ use sandbox_broker::{
 };
 use serde_json::json;
 
-use super::{END, GRACE, HOUR, MAXIMUM, allocate, claims, whole};
-use crate::support::{Answer, Pool, START, TestBroker};
+use super::{END, GRACE, HOUR, allocate, claims, whole};
+use crate::support::{ADMIN, Answer, Pool, START, TestBroker};
 
 /// The sandboxes that each race is about.
 const SANDBOXES: usize = 8;
@@ -31,6 +32,8 @@ enum Other {
     Replay,
     /// The job expires overdue allocations.
     Expiry,
+    /// The holder has the sandbox replaced.
+    Replace,
     /// An operator acts.
     Operator(&'static str),
 }
@@ -98,15 +101,17 @@ impl Arena {
     /// The first broker is in the grace period of the allocations, and the second one at `later` after it.
     async fn new(later: Duration) -> Self {
         let pool = Pool::of(SANDBOXES * 2).await;
-        let variables = [
-            MAXIMUM,
+        let limits = [
             ("RATE_LIMIT_PER_SEC", "10000"),
             ("RATE_LIMIT_BURST", "10000"),
         ];
-        let brokers = [
-            pool.broker_with(&variables).await,
-            pool.broker_with(&variables).await,
-        ];
+        let first = pool.broker_with(&limits).await;
+        let terms = json!({ "duration_minutes": 60, "max_duration_minutes": 480 });
+        let request = first.client.request(Method::PUT, "/v1/admin/policy");
+        let request = request.bearer_auth(ADMIN).header("If-Match", "0");
+        let policy = request.json(&json!({ "defaults": terms }));
+        assert_eq!(first.client.send(policy).await.status, 200);
+        let brokers = [first, pool.broker_with(&limits).await];
         let client = &brokers[0].client;
         let allocations =
             (0..SANDBOXES).map(|number| async move { allocate(client, &caller(number)).await });
@@ -124,6 +129,7 @@ impl Arena {
             Other::Release => Some(client.release(id, &caller).await),
             Other::Replay => Some(client.allocate(&caller).await),
             Other::Expiry => None,
+            Other::Replace => Some(client.replace(id, &caller).await),
             Other::Operator(action) => {
                 let body = match action {
                     "extend" => json!({ "minutes": 600, "reason": "test" }),
@@ -229,6 +235,28 @@ async fn extension_beside_the_end_of_an_allocation_is_before_it_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn extension_beside_a_replacement_holds_for_the_new_sandbox_or_is_refused() {
+    let arena = Arena::new(EQUAL).await;
+    for result in arena.race(Other::Replace).await {
+        let replacement = result.other.as_ref().unwrap();
+        assert_eq!(replacement.status, 201, "{}", result.describe());
+        let status = result.sandbox.status;
+        assert_eq!(status, Status::PendingDeletion, "{}", result.describe());
+        // The new sandbox has an hour, or the end of the old one if that is later.
+        let answered = result.answered(0);
+        let end = answered.unwrap_or(END + HOUR);
+        let new = replacement.sandbox_id();
+        let expires_at = super::stored(&arena.pool, &new).await.expires_at;
+        assert_eq!(expires_at.unwrap().0, end, "{}", result.describe());
+        super::assert_outlives(&claims(&arena.pool).await[&new], end);
+        if answered.is_none() {
+            let refusal = result.extensions[0].message();
+            assert!(refusal.contains(&new), "{refusal}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_extensions_the_later_end_holds_and_both_count() {
     for (other, later) in [
         (Other::Extend(240), END + 4 * HOUR),
@@ -297,7 +325,7 @@ async fn extension_that_was_answered_holds_beside_everything_at_once() {
     let jobs = arena.brokers.iter().map(|broker| async {
         let path = "/v1/admin/auto-expire?force=true";
         // A run of the other broker may be in progress.
-        broker.client.admin(reqwest::Method::POST, path).await;
+        broker.client.admin(Method::POST, path).await;
     });
     let (answers, _) = join(join_all(requests), join_all(jobs)).await;
     let answered = arena
