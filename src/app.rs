@@ -223,21 +223,27 @@ fn unusable(config: &Config, source: StoreError) -> StartError {
     }
 }
 
-/// Creates the authenticator. Named tokens and those in Secrets Manager are not read yet.
-fn authenticator(
+/// Returns the credentials that are known at the start. Named tokens and those in Secrets Manager are not read yet.
+fn credentials(
     config: &Config,
+    csp_endpoint: &CspEndpoint,
     secrets: &SecretsRefresher,
     store: &PoolStore,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Authenticator {
+) -> CredentialTargets {
     let named = NamedTokens::new(store.clone(), Arc::clone(clock), metrics.clone());
-    Authenticator::new(
+    let auth = Authenticator::new(
         &config.auth,
         secrets.refresh_request(),
         named,
         Arc::clone(clock),
-    )
+    );
+    CredentialTargets {
+        auth,
+        csp_token: Shared::new(csp_endpoint.token.clone()),
+        niosxaas: Shared::new(niosxaas_user(config)),
+    }
 }
 
 impl App {
@@ -266,11 +272,7 @@ impl App {
             metrics.clone(),
         )
         .await;
-        let targets = CredentialTargets {
-            auth: authenticator(config, &secrets, &store, &clock, &metrics),
-            csp_token: Shared::new(csp_endpoint.token.clone()),
-            niosxaas: Shared::new(niosxaas_user(config)),
-        };
+        let targets = credentials(config, &csp_endpoint, &secrets, &store, &clock, &metrics);
         secrets.refresh(&targets).await?;
         let candidates = CandidateIndex::new(config.allocation.index_capacity, seed);
         let refresher = CandidateRefresher::new(store.clone(), candidates, tasks.clone());

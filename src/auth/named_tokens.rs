@@ -225,7 +225,7 @@ impl NamedTokens {
         let uses = async {
             loop {
                 sleep(INTERVAL).await;
-                self.record_uses().await;
+                Box::pin(self.record_uses()).await;
             }
         };
         stop.run_until_cancelled(async {

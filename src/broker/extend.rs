@@ -52,7 +52,7 @@ impl Broker {
             policy: &policy,
             grace: self.terms.grace,
         };
-        let (outcome, extended) = match self.store.extend(id, &order, now).await {
+        let (outcome, extended) = match Box::pin(self.store.extend(id, &order, now)).await {
             Ok(Decided::Done(sandbox)) => (SUCCESS, Ok(sandbox)),
             Ok(Decided::Refused(refusal)) => as_result(refusal),
             Ok(Decided::Unreadable | Decided::NotFound) => {

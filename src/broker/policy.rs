@@ -329,8 +329,8 @@ impl PolicyWatch {
                     AuditTarget::Policy,
                 )
             };
-            let changed = store.change_policy(before.as_ref(), &after, &record);
-            if changed.await? {
+            let write = store.change_policy(before.as_ref(), &after, &record);
+            if write.await? {
                 // If it fails, the next poll shows the change.
                 let _ = self.refresh().await;
                 return Ok(after.into());

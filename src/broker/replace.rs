@@ -132,13 +132,11 @@ impl Acquisition for ReplacementAttempts<'_> {
         let claim = match refusal {
             ReplacementRefusal::LimitReached => return Err(limit_reached(self.terms)),
             ReplacementRefusal::Old(stored) => {
-                return match stored.filter(|stored| self.is_still_held(stored)) {
-                    Some(extended) => Ok(self.retry(*extended, self.claim.clone())),
-                    None => {
-                        let current = self.broker.current_after_end(&self.holder).await?;
-                        Ok(Next::Replay(Box::new(current)))
-                    }
-                };
+                if let Some(extended) = stored.filter(|stored| self.is_still_held(stored)) {
+                    return Ok(self.retry(*extended, self.claim.clone()));
+                }
+                let current = self.broker.current_after_end(&self.holder).await?;
+                return Ok(Next::Replay(Box::new(current)));
             }
             ReplacementRefusal::Claim(stored) => stored,
         };

@@ -151,7 +151,7 @@ fn version_item(version: &PolicyVersion, sort: &str) -> Result<Item, serde_dynam
 
 fn read_version(sort: &str, item: Item) -> Result<PolicyVersion, PolicyReadError> {
     let row: Row = serde_dynamo::aws_sdk_dynamodb_1::from_item(item)
-        .map_err(|fault| unreadable(sort, format_args!("is unreadable: {fault}")))?;
+        .map_err(|fault| unreadable(sort, format!("is unreadable: {fault}")))?;
     if row.version == 0 {
         return Err(unreadable(sort, "is unreadable: its version is 0"));
     }
@@ -163,7 +163,7 @@ fn read_policy(number: u32, item: Item) -> Result<StoredPolicy, PolicyReadError>
     let text = item.get("document").and_then(|text| text.as_s().ok());
     let text = text.ok_or_else(|| unreadable(&sort, "has no document"))?;
     let value: Value = serde_json::from_str(text)
-        .map_err(|fault| unreadable(&sort, format_args!("is unreadable: {fault}")))?;
+        .map_err(|fault| unreadable(&sort, format!("is unreadable: {fault}")))?;
     let document =
         PolicyDocument::stored(&value).map_err(|faults| unreadable(&sort, described(&faults)))?;
     let version = read_version(&sort, item)?;
@@ -184,10 +184,10 @@ fn described(faults: &PolicyFaults) -> String {
     }
 }
 
-fn unreadable(sort: &str, fault: impl ToString) -> PolicyReadError {
+fn unreadable(sort: &str, fault: impl Into<String>) -> PolicyReadError {
     PolicyReadError::Unreadable {
         key: sort.to_owned(),
-        fault: fault.to_string(),
+        fault: fault.into(),
     }
 }
 

@@ -283,6 +283,7 @@ impl PoolStore {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -371,7 +372,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_item_is_a_valid_slot_or_unreadable(item in corrupted(slot_item())) {
-            let points_to_one = item.get("sandbox_id").is_some_and(|id| id.is_s())
+            let points_to_one = item.get("sandbox_id").is_some_and(AttributeValue::is_s)
                 && item.get("allocated_at").and_then(|at| at.as_n().ok()).is_some_and(|at| at.parse::<i64>().is_ok());
             prop_assert_eq!(matches!(StoredSlot::read(item), StoredSlot::Taken(_)), points_to_one);
         }

@@ -215,6 +215,10 @@ fn assert_line(metrics: &str, stage: &str, name: &str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one class, from its start to its end"
+)]
 async fn class_of_sixty_is_counted_right_from_its_first_request_to_the_last_deletion() {
     let mut class = Class::new().await;
     class.client().job("sync").await;

@@ -63,22 +63,6 @@ impl Protocol {
         Some(Ok(()))
     }
 
-    /// The client's next request is a replacement.
-    pub fn ask_replacement(
-        &self,
-        state: &mut State,
-        client: u8,
-        old: u8,
-    ) -> Option<Result<(), Promise>> {
-        let client = &mut state.clients[usize::from(client)];
-        client.retries = client.retries.checked_sub(1)?;
-        client.phase = Phase::ReadingOld {
-            old,
-            is_last: false,
-        };
-        Some(Ok(()))
-    }
-
     pub fn replace(&self, state: &mut State, client: u8, new: u8) -> Option<Result<(), Promise>> {
         let at = usize::from(client);
         let Phase::Replacing { old, saw } = state.clients[at].phase else {
@@ -189,6 +173,17 @@ impl Protocol {
             Err(Promise::RefusedKeepsTheOld)
         })
     }
+}
+
+/// The client's next request is a replacement.
+pub fn ask_replacement(state: &mut State, client: u8, old: u8) -> Option<Result<(), Promise>> {
+    let client = &mut state.clients[usize::from(client)];
+    client.retries = client.retries.checked_sub(1)?;
+    client.phase = Phase::ReadingOld {
+        old,
+        is_last: false,
+    };
+    Some(Ok(()))
 }
 
 /// Reads the sandbox to be replaced. If its pair does not hold it, the claim says what the pair holds instead.

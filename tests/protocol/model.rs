@@ -2,7 +2,7 @@
 
 use super::{
     explorer::{Answered, Model},
-    leases::{lose_claim, read_old},
+    leases::{ask_replacement, lose_claim, read_old},
     promise::{Condition, Promise},
     state::{CLIENTS, Claim, ClaimPrecondition, Item, PAIR_OF, PAIRS, Phase, SANDBOXES, State},
     step::{Part, Step},
@@ -104,11 +104,10 @@ impl Protocol {
         let at = usize::from(client);
         let found = state.claims[usize::from(PAIR_OF[at])].map(|claim| claim.sandbox);
         match state.clients[at].phase {
-            Phase::Choosing(_) => {}
             Phase::Refusing { pointer } if found == Some(pointer) => {
                 return Some(refuse(state, client));
             }
-            Phase::Refusing { .. } => {}
+            Phase::Choosing(_) | Phase::Refusing { .. } => {}
             Phase::Replaced => {
                 state.clients[at].phase =
                     found.map_or(Phase::Answered, |pointer| Phase::Following { pointer });
@@ -297,9 +296,7 @@ impl Model for Protocol {
                 client.was_free = is_free;
                 Ok(())
             }
-            Step::AskReplacement { client, old } => {
-                self.ask_replacement(&mut state, client, old)?
-            }
+            Step::AskReplacement { client, old } => ask_replacement(&mut state, client, old)?,
             Step::ReadOld { client } => read_old(&mut state, client)?,
             Step::Replace { client, new } => self.replace(&mut state, client, new)?,
             Step::FindNone { client } => self.find_none(&mut state, client)?,

@@ -27,10 +27,6 @@ pub enum Item {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts that do not depend on each other"
-)]
 pub struct Sandbox {
     pub item: Item,
     pub has_tombstone: bool,

@@ -71,7 +71,7 @@ pub struct LabEntry {
     pub terms: StatedTerms,
     /// The quota: how many sandboxes the lab may hold at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 100000)]
+    #[schema(minimum = 0, maximum = 100_000)]
     pub max_held: Option<u32>,
 }
 
@@ -83,11 +83,11 @@ pub struct PoolEntry {
     pub name_prefix: NamePrefix,
     /// How many sandboxes should be available.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 100000)]
+    #[schema(minimum = 0, maximum = 100_000)]
     pub target_available: Option<u32>,
     /// How many sandboxes there may be in all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 100000)]
+    #[schema(minimum = 0, maximum = 100_000)]
     pub max_total: Option<u32>,
     /// How sandboxes are created; `None` if they are not.
     #[serde(skip_serializing_if = "Option::is_none")]

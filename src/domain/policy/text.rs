@@ -50,6 +50,7 @@ impl PolicyDocument {
     #[must_use]
     #[expect(
         clippy::expect_used,
+        clippy::missing_panics_doc,
         reason = "the document is a table of texts and small numbers"
     )]
     pub fn to_toml(&self) -> String {

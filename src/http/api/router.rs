@@ -26,7 +26,7 @@ use crate::{
         error::{ApiError, ErrorCode},
         headers::CSP_MODE,
         middleware::{
-            admission::{self, Admission},
+            admission::{self, Admission, RequiredRoles},
             body::{self, BodyReader, DocumentOperation},
             client::TrustedProxies,
             cors,
@@ -65,19 +65,10 @@ pub(crate) fn build(state: AppState) -> Router {
         .layer(from_fn_with_state(body::REQUEST_TIMEOUT, body::limit_time));
     let mut protected = timed.merge(jobs::routes());
     let required = openapi::required_roles(protected.get_openapi_mut(), &state.base_path);
-    let with_document = policy::WITH_DOCUMENT
-        .into_iter()
-        .filter_map(|(method, path)| {
-            let operation = (method, format!("{}{path}", state.base_path));
-            let role = *required.get(&operation)?;
-            let (method, route) = operation;
-            Some(DocumentOperation {
-                method,
-                route,
-                role,
-            })
-        });
-    let bodies = BodyReader::new(with_document.collect(), body::BODY_TIMEOUT);
+    let bodies = BodyReader::new(
+        with_document(&required, &state.base_path),
+        body::BODY_TIMEOUT,
+    );
     let protected = protected.layer(from_fn_with_state(
         Arc::new(Admission {
             auth: state.auth.clone(),
@@ -151,6 +142,22 @@ pub(crate) fn build(state: AppState) -> Router {
         router,
         vec![format!("{docs_path}/"), dashboard::WITH_SLASH.to_owned()],
     )
+}
+
+/// Returns the operations whose body is a policy document, which may be large.
+fn with_document(required: &RequiredRoles, base_path: &str) -> Vec<DocumentOperation> {
+    let operations = policy::WITH_DOCUMENT.into_iter();
+    let operations = operations.filter_map(|(method, path)| {
+        let operation = (method, format!("{base_path}{path}"));
+        let role = *required.get(&operation)?;
+        let (method, route) = operation;
+        Some(DocumentOperation {
+            method,
+            route,
+            role,
+        })
+    });
+    operations.collect()
 }
 
 /// Makes the redirect from the Swagger page's path to the one with a slash relative to it.

@@ -83,6 +83,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
 }
 
 /// Returns the prefix that a sandbox was allocated with, which its replacement has, too. `None` if no event shows it.
+#[expect(clippy::option_option, reason = "no event, or one without a prefix")]
 fn prefix_of<'a>(facts: &Facts<'a>, sandbox: &str) -> Option<Option<&'a str>> {
     let known = facts.sandboxes.get(sandbox)?;
     let new = known.sightings.iter().find(|sighting| sighting.is_new)?;

@@ -17,6 +17,7 @@ pub fn printed(history: &[Event]) -> String {
     text
 }
 
+#[expect(clippy::too_many_lines, reason = "a text for each kind of event")]
 fn described(kind: &EventKind) -> String {
     match kind {
         EventKind::Allocate {

@@ -89,7 +89,7 @@ fn replacement_is_no_further_allocation_of_its_lab() {
 #[test]
 fn lab_is_refused_only_at_its_quota() {
     let refused = at(30, 31, lab_full("q"));
-    violates(Promise::Quota, &[0], &[refused.clone()]);
+    violates(Promise::Quota, &[0], std::array::from_ref(&refused));
     violates(
         Promise::Quota,
         &[1],
