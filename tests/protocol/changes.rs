@@ -1,8 +1,8 @@
 //! The changes of releases, operators and jobs to one sandbox, each with the condition of its write.
 
 use super::{
-    model::Protocol,
     promise::Condition,
+    protocol::Protocol,
     state::{Item, Sandbox},
     step::Step,
 };

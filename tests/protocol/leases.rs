@@ -1,8 +1,8 @@
 //! The steps of extensions and replacements.
 
 use super::{
-    model::Protocol,
     promise::{Condition, Promise},
+    protocol::Protocol,
     state::{Claim, Item, PAIR_OF, Phase, State},
 };
 

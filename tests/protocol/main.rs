@@ -17,6 +17,7 @@ mod explorer;
 mod leases;
 mod model;
 mod promise;
+mod protocol;
 mod quota;
 mod state;
 mod step;
@@ -24,8 +25,8 @@ mod step;
 use std::{collections::BTreeSet, time::Instant};
 
 use explorer::{Model, explore};
-use model::Protocol;
 use promise::Condition;
+use protocol::Protocol;
 use quota::Slots;
 use state::{Claim, Item, LONG_GONE, State};
 use step::{Part, Step};

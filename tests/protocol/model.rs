@@ -4,6 +4,7 @@ use super::{
     explorer::{Answered, Model},
     leases::{ask_replacement, lose_claim, read_old},
     promise::{Condition, Promise},
+    protocol::Protocol,
     state::{CLIENTS, Claim, ClaimPrecondition, Item, PAIR_OF, PAIRS, Phase, SANDBOXES, State},
     step::{Part, Step},
 };
@@ -15,21 +16,7 @@ enum Attempt {
     Lost,
 }
 
-/// A part of the protocol, with all conditions or without one of them.
-pub struct Protocol {
-    part: Part,
-    without: Option<Condition>,
-}
-
 impl Protocol {
-    pub const fn of(part: Part, without: Option<Condition>) -> Self {
-        Self { part, without }
-    }
-
-    pub fn has(&self, condition: Condition) -> bool {
-        self.without != Some(condition)
-    }
-
     fn transact(
         &self,
         state: &mut State,
