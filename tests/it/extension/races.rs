@@ -105,13 +105,14 @@ impl Arena {
             ("RATE_LIMIT_PER_SEC", "10000"),
             ("RATE_LIMIT_BURST", "10000"),
         ];
-        let first = pool.broker_with(&limits).await;
+        let first = Box::pin(pool.broker_with(&limits)).await;
         let terms = json!({ "duration_minutes": 60, "max_duration_minutes": 480 });
         let request = first.client.request(Method::PUT, "/v1/admin/policy");
         let request = request.bearer_auth(ADMIN).header("If-Match", "0");
         let policy = request.json(&json!({ "defaults": terms }));
         assert_eq!(first.client.send(policy).await.status, 200);
-        let brokers = [first, pool.broker_with(&limits).await];
+        let second = Box::pin(pool.broker_with(&limits)).await;
+        let brokers = [first, second];
         let client = &brokers[0].client;
         let allocations =
             (0..SANDBOXES).map(|number| async move { allocate(client, &caller(number)).await });
@@ -177,7 +178,7 @@ impl Arena {
                 self.brokers[1].client.job("auto-expire?force=true").await;
             }
         };
-        let (answers, ()) = join(join_all(requests), job).await;
+        let (answers, ()) = Box::pin(join(join_all(requests), job)).await;
         self.results(answers).await
     }
 }

@@ -119,7 +119,7 @@ impl World {
                 if overview.is_ok_and(|overview| overview["policy"]["version"] == version) {
                     break;
                 }
-                let waited = self.recorder.now() - began;
+                let waited = self.recorder.now().saturating_sub(began);
                 assert!(
                     waited < OBEYED_WITHIN,
                     "broker {broker} does not obey the policy"

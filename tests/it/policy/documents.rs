@@ -105,7 +105,7 @@ async fn every_kind_of_broken_document_changes_nothing_and_names_its_faults() {
 fn of_10_000_labs(minutes: u32) -> Value {
     let lab = |number: u32| {
         let mut lab = json!({ "id": format!("lab-{number:05}") });
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             lab["duration_minutes"] = minutes.into();
         }
         lab

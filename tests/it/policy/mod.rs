@@ -7,6 +7,8 @@ mod outages;
 mod races;
 mod versions;
 
+use std::fmt::Write;
+
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::{Value, json};
 
@@ -33,7 +35,10 @@ fn change_with(
     document: &Value,
     (name, value): (&str, &str),
 ) -> RequestBuilder {
-    let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let value = value.bytes().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "%{byte:02X}");
+        text
+    });
     request(client, Method::PUT, &format!("?{name}={value}"))
         .header(header::IF_MATCH, from)
         .json(document)

@@ -39,12 +39,12 @@ async fn damage(pool: &Pool, sort: &str, attribute: &str, value: Option<Attribut
         .await;
 }
 
-fn text(text: &str) -> Option<AttributeValue> {
-    Some(AttributeValue::S(text.to_owned()))
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
 }
 
-fn number(number: u32) -> Option<AttributeValue> {
-    Some(AttributeValue::N(number.to_string()))
+fn number(number: u32) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,8 +80,8 @@ async fn unreadable_version_is_not_in_force_until_another_one_replaces_it() {
     let client = &broker.client;
     set(client, 0, &document(30)).await;
     // As if a version had been put in force by hand.
-    damage(&pool, "V#0000000002", "document", text("{")).await;
-    damage(&pool, "CURRENT", "version", number(2)).await;
+    damage(&pool, "V#0000000002", "document", Some(text("{"))).await;
+    damage(&pool, "CURRENT", "version", Some(number(2))).await;
     let policy = until(client, 1, Some("V#0000000002")).await;
     assert_eq!(policy["author"], "env-admin");
 
@@ -122,9 +122,9 @@ async fn damage_of_each_item_leaves_the_last_known_version_in_force() {
     set(client, 0, &document(30)).await;
     for (attribute, value) in [
         ("version", None),
-        ("version", text("two")),
-        ("version", number(0)),
-        ("author", number(3)),
+        ("version", Some(text("two"))),
+        ("version", Some(number(0))),
+        ("author", Some(number(3))),
         ("at", None),
     ] {
         let before = pool.items_of(&pool.companion).await;

@@ -11,7 +11,8 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{LAB, allocate, allocate_in, allocated, assert_refused, held, set_quota, until_known};
 use crate::support::{
-    Answer, BrokerClient, BrokerProcess, Pool, Proxy, TestBroker, assert_each_has_one, run_alone,
+    Answer, BrokerClient, BrokerProcess, Pool, Proxy, TestBroker, assert_each_has_one, proxy,
+    run_alone,
 };
 
 /// The quota of the lab in the burst.
@@ -153,7 +154,7 @@ async fn brokers_with_different_policies_keep_the_larger_quota() {
         .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
         .await;
     // This broker does not see the change.
-    let gate = proxy.hold(|call| call.reads_policy());
+    let gate = proxy.hold(proxy::Call::reads_policy);
     set_quota(&a.client, 5).await;
     let brokers = [&a.client, &b.client];
     burst(brokers, (0..40).map(|n| format!("play-{n}"))).await;

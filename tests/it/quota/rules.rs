@@ -63,7 +63,7 @@ async fn slot_is_free_again_however_its_allocation_ends() {
         match end {
             "release" => assert_eq!(client.release(&id, end).await.status, 200),
             "operator's release" => {
-                assert_eq!(client.act(&id, "release", &reason).await.status, 200)
+                assert_eq!(client.act(&id, "release", &reason).await.status, 200);
             }
             "quarantine" => assert_eq!(client.act(&id, "quarantine", &reason).await.status, 200),
             _ => {
