@@ -102,7 +102,7 @@ async fn release(world: &World, number: usize, rng: &mut SmallRng) {
 }
 
 async fn extend(world: &World, number: usize, rng: &mut SmallRng) {
-    let Some(Remembered { sandbox, .. }) = world.memories.some_of(number, rng) else {
+    let Some(Remembered { sandbox, .. }) = world.memories.likely_held_by(number, rng) else {
         return;
     };
     let by = if rng.random_bool(0.1) {
@@ -128,7 +128,7 @@ async fn extend(world: &World, number: usize, rng: &mut SmallRng) {
 }
 
 async fn replace(world: &World, number: usize, rng: &mut SmallRng) {
-    let Some(Remembered { sandbox, key }) = world.memories.some_of(number, rng) else {
+    let Some(Remembered { sandbox, key }) = world.memories.likely_held_by(number, rng) else {
         return;
     };
     let by = if rng.random_bool(0.1) {

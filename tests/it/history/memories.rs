@@ -58,4 +58,12 @@ impl Memories {
         let at = rng.random_range(0..mine.len().max(1));
         mine.get(at).cloned()
     }
+
+    /// Returns the sandbox that the caller received last, which it is likely to hold, or any other that it remembers.
+    pub(super) fn likely_held_by(&self, caller: usize, rng: &mut SmallRng) -> Option<Remembered> {
+        if rng.random_bool(0.3) {
+            return self.some_of(caller, rng);
+        }
+        self.sandboxes.lock().unwrap().get(caller)?.back().cloned()
+    }
 }
