@@ -172,7 +172,8 @@ impl Broker {
     ) -> Result<Allocation, BrokerError> {
         let holder = &request.holder;
         let lab = holder.lab.as_ref();
-        let terms = self.policy.current().terms_of(lab);
+        let (policy, number) = self.policy.current_numbered();
+        let terms = policy.terms_of(lab);
         let (requested, of_lab) = (request.prefix.as_ref(), terms.name_prefix.as_ref());
         let prefix = request.bounds.prefix_within(lab, requested, of_lab);
         let prefix = prefix.map_err(BrokerError::OutOfBounds)?;
@@ -183,7 +184,7 @@ impl Broker {
             terms: &terms,
             wanted: request.duration,
             precondition: ClaimPrecondition::New,
-            quota: self.quotas.of(holder.lab.as_ref(), &terms),
+            quota: self.quotas.of(lab, &terms, number),
         };
         self.acquire(allocation, progress).await
     }

@@ -46,6 +46,8 @@ struct Known {
     /// `None` without a document.
     version: Option<PolicyVersion>,
     policy: Arc<Policy>,
+    /// How many other policies this process has had in force before.
+    number: u64,
 }
 
 /// A version of the policy and its document. Without a version, there is no document: it is empty.
@@ -116,6 +118,7 @@ impl PolicyWatch {
         let known = Known {
             version: None,
             policy: Arc::new(Policy::of_environment(environment)),
+            number: 0,
         };
         let watch = Self(Arc::new(Inner {
             store,
@@ -145,6 +148,14 @@ impl PolicyWatch {
         self.0.copy.with(|known| Arc::clone(&known.policy))
     }
 
+    /// Returns the policy in force, and how many others this process has had in force before it: a number that grows with
+    /// each change that the process has seen.
+    #[must_use]
+    pub fn current_numbered(&self) -> (Arc<Policy>, u64) {
+        let copy = &self.0.copy;
+        copy.with(|known| (Arc::clone(&known.policy), known.number))
+    }
+
     /// Returns the version in force, and why a newer one may not be. Makes no call to the database.
     #[must_use]
     pub fn status(&self) -> PolicyStatus {
@@ -162,7 +173,10 @@ impl PolicyWatch {
         let copy = &self.0.copy;
         let known = copy.with(|known| known.version.clone());
         let update = |known: &mut Known, newer: Option<Known>| {
-            let Some(newer) = newer else { return false };
+            let Some(mut newer) = newer else {
+                return false;
+            };
+            newer.number = known.number + 1;
             if let Some(version) = &newer.version {
                 tracing::info!(
                     version = version.number,
@@ -194,6 +208,7 @@ impl PolicyWatch {
         Ok(Some(Known {
             version: Some(version),
             policy: Arc::new(policy),
+            number: 0,
         }))
     }
 

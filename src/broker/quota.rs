@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 pub use self::count::LabsHeldCount;
 use self::{
     shared_read::{INTERVAL, SharedRead},
-    view::{Choice, View},
+    view::{Choice, Quota, View},
 };
 use super::BrokerError;
 use crate::{
@@ -67,8 +67,7 @@ struct LabSlots {
 pub(super) struct LabQuota<'a> {
     quotas: &'a Quotas,
     lab: &'a LabId,
-    /// How many sandboxes the lab may hold.
-    max: u32,
+    quota: Quota,
     /// When the request began.
     since: Instant,
     reservation: Option<Reservation>,
@@ -97,34 +96,39 @@ impl Quotas {
     }
 
     /// Returns the quota of a lab for a request that begins now; `None` if the lab has none. Without a lab there is none.
+    /// `policy` is the number of the policy that the terms are of.
     pub(super) fn of<'a>(
         &'a self,
         lab: Option<&'a LabId>,
         terms: &LabTerms,
+        policy: u64,
     ) -> Option<LabQuota<'a>> {
         Some(LabQuota {
             quotas: self,
             lab: lab?,
-            max: terms.max_held?,
+            quota: Quota {
+                max: terms.max_held?,
+                policy,
+            },
             since: Instant::now(),
             reservation: None,
         })
     }
 
-    /// Reserves a slot for a request that began at `since`, of a lab that may hold `max` sandboxes. Waits while other
-    /// requests of this broker are taking all free slots. If the lab holds as many as it may, or more, returns how many.
+    /// Reserves a slot for a request that began at `since`, of a lab with this quota. Waits while other requests of this
+    /// broker are taking all free slots. If the lab holds as many as it may, or more, returns how many.
     async fn reserve(
         &self,
         lab: &LabId,
-        max: u32,
+        quota: Quota,
         since: Instant,
     ) -> Result<Result<Reservation, u64>, StoreError> {
-        let lab = self.slots_of(lab, max);
+        let lab = self.slots_of(lab, quota);
         loop {
             // Before the choice, so that the end of a reservation after it is noticed.
             let mut released = pin!(lab.released.notified());
             released.as_mut().enable();
-            let oldest = lock(&lab.view).oldest_read(max, Instant::now());
+            let oldest = lock(&lab.view).oldest_read(quota, Instant::now());
             let without_slot = self.0.held.without_slot(&lab.id, oldest).await?;
             match self.choose(&lab, since, oldest, without_slot) {
                 Choice::Take(number, leftover) => {
@@ -161,7 +165,7 @@ impl Quotas {
 
     /// Returns what is known of a lab's slots. If there are too many labs, the one that was used longest ago is forgotten: its
     /// slots are read again when it is used.
-    fn slots_of(&self, id: &LabId, max: u32) -> Arc<LabSlots> {
+    fn slots_of(&self, id: &LabId, quota: Quota) -> Arc<LabSlots> {
         let (mut labs, now) = (lock(&self.0.labs), Instant::now());
         if let Some((lab, used)) = labs.get_mut(id) {
             *used = now;
@@ -175,7 +179,7 @@ impl Quotas {
         }
         let lab = Arc::new(LabSlots {
             id: id.clone(),
-            view: Mutex::new(View::new(max, now)),
+            view: Mutex::new(View::new(quota, now)),
             reads: SharedRead::default(),
             released: Notify::new(),
         });
@@ -207,14 +211,15 @@ impl LabQuota<'_> {
     /// Reserves a slot for the next attempt, unless one is reserved. Returns the refusal if the quota is reached.
     pub(super) async fn reserve(&mut self) -> Result<Option<BrokerError>, BrokerError> {
         let Self {
-            lab, max, since, ..
+            lab, quota, since, ..
         } = *self;
+        let max = quota.max;
         let reached = |held| BrokerError::LabQuotaReached { held, max };
         if max == 0 {
             return Ok(Some(reached(0)));
         }
         if self.reservation.is_none() {
-            match self.quotas.reserve(lab, max, since).await? {
+            match self.quotas.reserve(lab, quota, since).await? {
                 Ok(reservation) => self.reservation = Some(reservation),
                 Err(held) => return Ok(Some(reached(held))),
             }

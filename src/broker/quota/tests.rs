@@ -6,7 +6,7 @@ use std::{
 use proptest::{collection, prelude::*};
 use tokio::time::Instant;
 
-use super::view::{Choice, SETTLING, View};
+use super::view::{Choice, Quota, SETTLING, View};
 use crate::store::{ClaimTarget, PointedTo, StoredSlot};
 
 fn allocation(number: i64) -> ClaimTarget {
@@ -63,16 +63,17 @@ impl Table {
 struct Broker {
     view: View,
     now: Instant,
-    max: u32,
+    quota: Quota,
 }
 
 impl Broker {
     fn new(max: u32) -> Self {
         let now = Instant::now();
+        let quota = Quota { max, policy: 1 };
         Self {
-            view: View::new(max, now),
+            view: View::new(quota, now),
             now: now + SETTLING,
-            max,
+            quota,
         }
     }
 
@@ -96,7 +97,7 @@ impl Broker {
 
     fn choose_since(&mut self, since: Instant, without_slot: u64, choice: usize) -> Choice {
         let now = self.tick();
-        let oldest = self.view.oldest_read(self.max, now);
+        let oldest = self.view.oldest_read(self.quota, now);
         let random = |below| choice % below;
         self.view.choose(since, oldest, without_slot, now, random)
     }
@@ -217,7 +218,7 @@ fn slots_are_read_again_while_a_new_quota_settles_and_once_after() {
     broker.read(&Table::default());
     broker.now += Duration::from_hours(24);
     assert_eq!(broker.choose(0, 0), Choice::Take(0, None));
-    broker.max = 2;
+    broker.quota = Quota { max: 2, policy: 2 };
     for age in [0, 6, 6] {
         broker.now += Duration::from_secs(age);
         assert!(matches!(broker.choose(0, 0), Choice::Read(_)), "{age}");
@@ -230,6 +231,30 @@ fn slots_are_read_again_while_a_new_quota_settles_and_once_after() {
     broker.read(&Table::default());
     broker.now += Duration::from_hours(24);
     assert_eq!(broker.choose(0, 0), Choice::Take(1, None));
+}
+
+#[test]
+fn equal_quota_of_another_policy_settles_as_a_new_one() {
+    let mut broker = Broker::new(1);
+    broker.read(&Table::default());
+    broker.now += Duration::from_hours(24);
+    broker.quota.policy = 3;
+    assert!(matches!(broker.choose(0, 0), Choice::Read(_)));
+}
+
+#[test]
+fn request_of_an_earlier_policy_does_not_bring_its_quota_back() {
+    let mut broker = Broker::new(3);
+    let earlier = broker.quota;
+    broker.quota = Quota { max: 1, policy: 2 };
+    broker.choose(0, 0);
+    broker.read(&Table::with([0]));
+    let now = broker.tick();
+    let oldest = broker.view.oldest_read(earlier, now);
+    assert!(broker.view.read().is_some_and(|read| read >= oldest));
+    let since = broker.view.read().unwrap();
+    let choice = broker.view.choose(since, oldest, 0, now, |_| 0);
+    assert_eq!(choice, Choice::Reached(1));
 }
 
 /// What one of two brokers, or a holder, does.

@@ -12,8 +12,8 @@ use crate::{
     store::{ClaimTarget, PointedTo, StoredSlot},
 };
 
-/// How long after this broker has seen a new quota, other brokers may allocate by the one before: until they have read
-/// the policy, and their requests in progress have ended.
+/// How long after this broker has seen a new policy, other brokers may allocate by the one before: until they have read
+/// it, and their requests in progress have ended.
 pub(super) const SETTLING: Duration = Duration::from_secs(15);
 /// How old a read may be meanwhile. After it, one read is enough for good.
 const MAX_AGE_WHILE_SETTLING: Duration = Duration::from_secs(5);
@@ -23,12 +23,23 @@ const MAX_AGE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
 /// From how many free slots a broker chooses. With more, brokers conflict less; with fewer, there are fewer items to read.
 const SPREAD: usize = 500;
 
+/// The quota of a lab.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quota {
+    /// How many sandboxes the lab may hold.
+    pub(super) max: u32,
+    /// The number of the policy that says it. An equal quota of another policy is a new one: between them the lab may
+    /// have had none.
+    pub(super) policy: u64,
+}
+
 /// The slots of a lab, as far as this broker knows.
 #[derive(Debug)]
 pub(super) struct View {
-    max: u32,
-    /// When this broker first saw `max`.
-    max_since: Instant,
+    /// That of the latest policy.
+    quota: Quota,
+    /// When this broker first saw it.
+    quota_since: Instant,
     /// The slots that have an item.
     slots: BTreeMap<u32, StoredSlot>,
     /// Those of them whose allocation has not ended.
@@ -57,10 +68,10 @@ pub(super) enum Choice {
 }
 
 impl View {
-    pub(super) const fn new(max: u32, now: Instant) -> Self {
+    pub(super) const fn new(quota: Quota, now: Instant) -> Self {
         Self {
-            max,
-            max_since: now,
+            quota,
+            quota_since: now,
             slots: BTreeMap::new(),
             taken: BTreeSet::new(),
             reserved: BTreeSet::new(),
@@ -75,14 +86,15 @@ impl View {
         self.read
     }
 
-    /// Notes the quota in force, and returns when a read of the lab's allocations must have begun at the earliest.
-    pub(super) fn oldest_read(&mut self, max: u32, now: Instant) -> Instant {
-        if max != self.max {
-            (self.max, self.max_since) = (max, now);
+    /// Notes the quota of a request, and returns when a read of the lab's allocations must have begun at the earliest. The
+    /// quota of a request that began under an earlier policy is no longer in force.
+    pub(super) fn oldest_read(&mut self, quota: Quota, now: Instant) -> Instant {
+        if quota.policy > self.quota.policy {
+            (self.quota, self.quota_since) = (quota, now);
         }
-        let settled = self.max_since + SETTLING;
+        let settled = self.quota_since + SETTLING;
         if now < settled {
-            before(now, MAX_AGE_WHILE_SETTLING).max(self.max_since)
+            before(now, MAX_AGE_WHILE_SETTLING).max(self.quota_since)
         } else {
             settled
         }
@@ -106,7 +118,7 @@ impl View {
         if self.read.is_none_or(|read| read < oldest) {
             return Choice::Read(oldest);
         }
-        let permitted = permitted_slots(self.max, &self.taken, without_slot);
+        let permitted = permitted_slots(self.quota.max, &self.taken, without_slot);
         let mut is_one_reserved = false;
         let free: Vec<u32> = permitted
             .filter(|slot| {

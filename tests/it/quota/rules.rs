@@ -187,6 +187,22 @@ async fn lowered_quota_is_kept_as_soon_as_the_lab_holds_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn allocations_count_that_were_made_while_the_quota_was_removed() {
+    let pool = Pool::of(9).await;
+    let broker = pool.broker().await;
+    let client = &broker.client;
+    set_quota(client, 2).await;
+    allocated(client, "play-1").await;
+    set_labs(client, json!([])).await;
+    for caller in ["play-2", "play-3"] {
+        allocated(client, caller).await;
+    }
+    set_quota(client, 2).await;
+    assert_refused(client, "play-4").await;
+    assert_eq!(held(&pool).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damaged_slot_counts_as_taken_until_its_item_is_removed() {
     let pool = Pool::of(9).await;
     let broker = pool.broker().await;
