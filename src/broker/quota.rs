@@ -14,6 +14,7 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -28,7 +29,7 @@ use self::{
     shared_read::{INTERVAL, SharedRead},
     view::{Choice, Quota, View},
 };
-use super::BrokerError;
+use super::{BrokerError, polling};
 use crate::{
     domain::{LabId, LabTerms, Sandbox},
     shared::lock,
@@ -50,6 +51,9 @@ struct Inner {
     /// With the time of the last request.
     labs: Mutex<HashMap<LabId, (Arc<LabSlots>, Instant)>>,
     held: LabsHeldCount,
+    /// How long after this broker has seen a new policy, other brokers may allocate by the one before: until they have
+    /// read it, and their requests in progress have ended.
+    settling: Duration,
     random: Mutex<SmallRng>,
 }
 
@@ -82,15 +86,22 @@ struct Reservation {
 }
 
 impl Quotas {
-    /// Creates the quotas over `store`. `held` counts the allocations without a slot; reads run on `tasks`. `seed`
-    /// determines the choice of slots, in which brokers should differ.
+    /// Creates the quotas over `store`. `held` counts the allocations without a slot; reads run on `tasks`. An
+    /// allocation takes `timeout` at most. `seed` determines the choice of slots, in which brokers should differ.
     #[must_use]
-    pub fn new(store: PoolStore, held: LabsHeldCount, tasks: TaskTracker, seed: u64) -> Self {
+    pub fn new(
+        store: PoolStore,
+        held: LabsHeldCount,
+        tasks: TaskTracker,
+        timeout: Duration,
+        seed: u64,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             tasks,
             labs: Mutex::default(),
             held,
+            settling: polling::MAX_DELAY + timeout,
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
         }))
     }
@@ -179,7 +190,7 @@ impl Quotas {
         }
         let lab = Arc::new(LabSlots {
             id: id.clone(),
-            view: Mutex::new(View::new(quota, now)),
+            view: Mutex::new(View::new(quota, self.0.settling, now)),
             reads: SharedRead::default(),
             released: Notify::new(),
         });

@@ -6,8 +6,10 @@ use std::{
 use proptest::{collection, prelude::*};
 use tokio::time::Instant;
 
-use super::view::{Choice, Quota, SETTLING, View};
+use super::view::{Choice, Quota, View};
 use crate::store::{ClaimTarget, PointedTo, StoredSlot};
+
+const SETTLING: Duration = Duration::from_secs(15);
 
 fn allocation(number: i64) -> ClaimTarget {
     ClaimTarget {
@@ -71,7 +73,7 @@ impl Broker {
         let now = Instant::now();
         let quota = Quota { max, policy: 1 };
         Self {
-            view: View::new(quota, now),
+            view: View::new(quota, SETTLING, now),
             now: now + SETTLING,
             quota,
         }

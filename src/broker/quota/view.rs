@@ -12,10 +12,7 @@ use crate::{
     store::{ClaimTarget, PointedTo, StoredSlot},
 };
 
-/// How long after this broker has seen a new policy, other brokers may allocate by the one before: until they have read
-/// it, and their requests in progress have ended.
-pub(super) const SETTLING: Duration = Duration::from_secs(15);
-/// How old a read may be meanwhile. After it, one read is enough for good.
+/// How old a read may be while a new policy settles. After it, one read is enough for good.
 const MAX_AGE_WHILE_SETTLING: Duration = Duration::from_secs(5);
 /// How old a read may be once an attempt has shown that another broker allocates to the lab as well. A read costs less
 /// than a few attempts.
@@ -40,6 +37,8 @@ pub(super) struct View {
     quota: Quota,
     /// When this broker first saw it.
     quota_since: Instant,
+    /// How long after that other brokers may allocate by an earlier policy.
+    settling: Duration,
     /// The slots that have an item.
     slots: BTreeMap<u32, StoredSlot>,
     /// Those of them whose allocation has not ended.
@@ -68,10 +67,11 @@ pub(super) enum Choice {
 }
 
 impl View {
-    pub(super) const fn new(quota: Quota, now: Instant) -> Self {
+    pub(super) const fn new(quota: Quota, settling: Duration, now: Instant) -> Self {
         Self {
             quota,
             quota_since: now,
+            settling,
             slots: BTreeMap::new(),
             taken: BTreeSet::new(),
             reserved: BTreeSet::new(),
@@ -92,7 +92,7 @@ impl View {
         if quota.policy > self.quota.policy {
             (self.quota, self.quota_since) = (quota, now);
         }
-        let settled = self.quota_since + SETTLING;
+        let settled = self.quota_since + self.settling;
         if now < settled {
             before(now, MAX_AGE_WHILE_SETTLING).max(self.quota_since)
         } else {
