@@ -33,7 +33,7 @@ use super::{BrokerError, polling};
 use crate::{
     domain::{LabId, LabTerms, Sandbox},
     shared::lock,
-    store::{ClaimTarget, PoolStore, QuotaSlot, StoreError, StoredSlot},
+    store::{AllocationRef, PoolStore, QuotaSlot, StoreError, StoredSlot},
 };
 
 /// The maximum number of labs whose slots a broker keeps in memory. A policy can set a quota for all labs whose ids begin
@@ -82,7 +82,7 @@ pub(super) struct LabQuota<'a> {
 struct Reservation {
     lab: Arc<LabSlots>,
     number: u32,
-    leftover: Option<ClaimTarget>,
+    leftover: Option<AllocationRef>,
 }
 
 impl Quotas {
@@ -211,8 +211,8 @@ async fn read_slots(store: PoolStore, lab: Arc<LabSlots>) -> Result<(), StoreErr
     lock(&lab.view).begin_read();
     let stored = store.quota_slots(&lab.id).await?;
     let unknown: Vec<_> = lock(&lab.view).unknown(&stored).cloned().collect();
-    let pointed_to = store.pointed_to(&unknown).await?;
-    lock(&lab.view).end_read(began, stored, &pointed_to);
+    let states = store.allocation_states(&unknown).await?;
+    lock(&lab.view).end_read(began, stored, &states);
     // All free slots may have been reserved before the read.
     lab.released.notify_waiters();
     Ok(())
@@ -251,11 +251,8 @@ impl LabQuota<'_> {
     /// Ends the reservation: the slot was taken with the allocation of `sandbox`.
     pub(super) fn took(&mut self, sandbox: &Sandbox) {
         if let Some(reservation) = self.reservation.take() {
-            let target = ClaimTarget {
-                sandbox_id: sandbox.id().to_string(),
-                allocated_at: sandbox.allocated_at.0,
-            };
-            lock(&reservation.lab.view).took(reservation.number, target);
+            let allocation = AllocationRef::of(sandbox);
+            lock(&reservation.lab.view).took(reservation.number, allocation);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
         SandboxId, Status,
     },
     store::{
-        ClaimOutcome, ClaimPrecondition, ClaimTarget, NewAllocation, NewReplacement, QuotaSlot,
+        AllocationRef, ClaimOutcome, ClaimPrecondition, NewAllocation, NewReplacement, QuotaSlot,
         ReplacedClaim, ReplacementRefusal, Slot, StoreError, StoredClaim, StoredSlot,
     },
 };
@@ -50,7 +50,7 @@ struct ReplacementAttempts<'a> {
     terms: &'a LabTerms,
     claim: ReplacedClaim,
     /// The slot of the lab's quota that the old allocation has, with that allocation.
-    slot: Option<(u32, ClaimTarget)>,
+    slot: Option<(u32, AllocationRef)>,
 }
 
 impl ReplacementAttempts<'_> {
@@ -212,13 +212,8 @@ impl Broker {
         if terms.max_replacements == 0 {
             return Err(limit_reached(&terms));
         }
-        let slot = old.lease.quota_slot.map(|number| {
-            let allocation = ClaimTarget {
-                sandbox_id: old.id().to_string(),
-                allocated_at: old.allocated_at.0,
-            };
-            (number, allocation)
-        });
+        let slot = old.lease.quota_slot;
+        let slot = slot.map(|number| (number, AllocationRef::of(&old)));
         let replacement = ReplacementAttempts {
             broker: self,
             request,

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use self::{
-    claim::{ClaimTarget, StoredClaim},
+    claim::{AllocationRef, StoredClaim},
     sandbox::read_sandbox,
     tombstone::Tombstone,
 };

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    CONFLICT_ATTEMPTS, ClaimTarget, PoolStore, StoreError, StoredClaim, conflict_pause,
+    AllocationRef, CONFLICT_ATTEMPTS, PoolStore, StoreError, StoredClaim, conflict_pause,
     error::{is_conflict, is_failed_condition},
     item::{self, Item, number, schema_key, string},
 };
@@ -192,7 +192,7 @@ impl PoolStore {
         self.put_if(replacement).await
     }
 
-    async fn is_held(&self, target: &ClaimTarget, holder: &Holder) -> Result<bool, StoreError> {
+    async fn is_held(&self, target: &AllocationRef, holder: &Holder) -> Result<bool, StoreError> {
         let id = SandboxId::stored(target.sandbox_id.as_str());
         let sandbox = self.get(&id).await?;
         Ok(sandbox.is_some_and(|sandbox| {

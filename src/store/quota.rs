@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
 use futures_util::TryStreamExt;
 
 use super::{
-    ClaimTarget, PoolStore, StoreError,
+    AllocationRef, PoolStore, StoreError,
     item::{self, Item, integer, number, string},
     scan::ITEMS_PER_PAGE,
 };
@@ -44,15 +44,15 @@ pub struct QuotaSlot<'a> {
     /// The number of the slot.
     pub number: u32,
     /// The ended allocation to which the slot still points, as read; `None` if the slot has no item.
-    pub leftover: Option<&'a ClaimTarget>,
+    pub leftover: Option<&'a AllocationRef>,
 }
 
 /// The item of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredSlot {
     /// The allocation that has taken the slot.
-    Taken(ClaimTarget),
-    /// An item that points to no allocation. The slot counts as taken: nobody knows whether its allocation has ended.
+    Taken(AllocationRef),
+    /// An item that points to no allocation. The slot counts as taken, because its allocation may go on.
     Unreadable,
 }
 
@@ -118,7 +118,7 @@ impl QuotaSlot<'_> {
 
 /// The state of the allocations to which slots point.
 #[derive(Debug, Default)]
-pub struct PointedTo {
+pub struct AllocationStates {
     /// The allocated sandboxes with the start of their allocation.
     allocated: HashMap<String, i64>,
     /// The sandboxes of allocations that may go on: their items do not say it, or the holder has another sandbox now, to
@@ -126,17 +126,17 @@ pub struct PointedTo {
     unclear: HashSet<String>,
 }
 
-impl PointedTo {
+impl AllocationStates {
     /// Returns whether an allocation has ended.
     #[must_use]
-    pub fn has_ended(&self, allocation: &ClaimTarget) -> bool {
+    pub fn has_ended(&self, allocation: &AllocationRef) -> bool {
         let id = &allocation.sandbox_id;
         !self.unclear.contains(id) && self.allocated.get(id) != Some(&allocation.allocated_at)
     }
 
     /// Returns the state of a pool in which these allocations go on, and no others.
     #[cfg(test)]
-    pub(crate) fn only<'a>(allocations: impl IntoIterator<Item = &'a ClaimTarget>) -> Self {
+    pub(crate) fn only<'a>(allocations: impl IntoIterator<Item = &'a AllocationRef>) -> Self {
         let allocated = allocations.into_iter();
         Self {
             allocated: allocated
@@ -197,30 +197,30 @@ impl PoolStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn pointed_to<'a>(
+    pub async fn allocation_states<'a>(
         &self,
-        allocations: impl IntoIterator<Item = &'a ClaimTarget>,
-    ) -> Result<PointedTo, StoreError> {
+        allocations: impl IntoIterator<Item = &'a AllocationRef>,
+    ) -> Result<AllocationStates, StoreError> {
         // A call must not name a key twice.
         let ids: HashSet<&str> = allocations
             .into_iter()
             .map(|allocation| allocation.sandbox_id.as_str())
             .collect();
         let ids: Vec<_> = ids.into_iter().collect();
-        let mut pointed_to = PointedTo::default();
+        let mut states = AllocationStates::default();
         let batch = usize::try_from(self.reads.page_of(ITEMS_PER_BATCH)).unwrap_or(1);
         for ids in ids.chunks(batch) {
             let keys = ids
                 .iter()
                 .map(|id| item::sandbox_key(&SandboxId::stored(*id)));
             for item in self.read_batch(keys.collect()).await? {
-                pointed_to.add(&item);
+                states.add(&item);
             }
         }
-        Ok(pointed_to)
+        Ok(states)
     }
 
-    /// Reads what decides whether sandboxes are allocated. DynamoDB may leave out some keys of a call, which are then
+    /// Reads the attributes that decide whether sandboxes are allocated. DynamoDB may leave out some keys of a call, which are then
     /// read again.
     async fn read_batch(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         let (mut keys, mut items) = (keys, Vec::new());
@@ -294,8 +294,8 @@ mod tests {
 
     const START: i64 = 1_774_000_000;
 
-    fn target() -> ClaimTarget {
-        ClaimTarget {
+    fn allocation() -> AllocationRef {
+        AllocationRef {
             sandbox_id: "2847".to_owned(),
             allocated_at: START,
         }
@@ -326,18 +326,18 @@ mod tests {
     }
 
     fn has_ended(items: &[Item]) -> bool {
-        let mut pointed_to = PointedTo::default();
+        let mut states = AllocationStates::default();
         for item in items {
-            pointed_to.add(item);
+            states.add(item);
         }
-        pointed_to.has_ended(&target())
+        states.has_ended(&allocation())
     }
 
     #[test]
     fn slot_reads_back() {
         let item = slot_item();
         assert_eq!(number_of(&item), Some(7));
-        assert_eq!(StoredSlot::read(item), StoredSlot::Taken(target()));
+        assert_eq!(StoredSlot::read(item), StoredSlot::Taken(allocation()));
     }
 
     #[test]

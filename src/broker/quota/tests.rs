@@ -7,12 +7,12 @@ use proptest::{collection, prelude::*};
 use tokio::time::Instant;
 
 use super::view::{Choice, Quota, View};
-use crate::store::{ClaimTarget, PointedTo, StoredSlot};
+use crate::store::{AllocationRef, AllocationStates, StoredSlot};
 
 const SETTLING: Duration = Duration::from_secs(15);
 
-fn allocation(number: i64) -> ClaimTarget {
-    ClaimTarget {
+fn allocation(number: i64) -> AllocationRef {
+    AllocationRef {
         sandbox_id: format!("sandbox-{number}"),
         allocated_at: number,
     }
@@ -21,7 +21,7 @@ fn allocation(number: i64) -> ClaimTarget {
 /// The slots and allocations in the table.
 #[derive(Clone, Debug, Default)]
 struct Table {
-    slots: BTreeMap<u32, ClaimTarget>,
+    slots: BTreeMap<u32, AllocationRef>,
     going_on: BTreeSet<i64>,
     made: i64,
 }
@@ -36,7 +36,7 @@ impl Table {
         table
     }
 
-    fn allocate(&mut self, slot: u32) -> ClaimTarget {
+    fn allocate(&mut self, slot: u32) -> AllocationRef {
         self.made += 1;
         self.slots.insert(slot, allocation(self.made));
         self.going_on.insert(self.made);
@@ -55,9 +55,9 @@ impl Table {
             .collect()
     }
 
-    fn pointed_to(&self) -> PointedTo {
+    fn states(&self) -> AllocationStates {
         let going_on: Vec<_> = self.going_on.iter().copied().map(allocation).collect();
-        PointedTo::only(&going_on)
+        AllocationStates::only(&going_on)
     }
 }
 
@@ -87,8 +87,7 @@ impl Broker {
     fn read(&mut self, table: &Table) {
         let began = self.tick();
         self.view.begin_read();
-        self.view
-            .end_read(began, table.stored(), &table.pointed_to());
+        self.view.end_read(began, table.stored(), &table.states());
     }
 
     /// Chooses for a request that begins now.
@@ -150,7 +149,9 @@ fn unreadable_slot_counts_as_taken() {
     let began = broker.tick();
     let stored = BTreeMap::from([(0, StoredSlot::Unreadable)]);
     broker.view.begin_read();
-    broker.view.end_read(began, stored, &PointedTo::default());
+    broker
+        .view
+        .end_read(began, stored, &AllocationStates::default());
     assert_eq!(broker.choose(0, 0), Choice::Take(1, None));
     broker.view.took(1, allocation(1));
     broker.view.release(1);
@@ -192,9 +193,7 @@ fn outcome_of_an_attempt_is_newer_than_a_read_that_was_in_progress() {
     assert_eq!(broker.choose(0, 0), Choice::Take(0, None));
     broker.view.took(0, table.allocate(0));
     broker.view.release(0);
-    broker
-        .view
-        .end_read(began, read.stored(), &read.pointed_to());
+    broker.view.end_read(began, read.stored(), &read.states());
     assert_eq!(broker.choose(0, 0), Choice::Take(1, None));
 }
 
@@ -287,7 +286,7 @@ struct Running {
     broker: Broker,
     /// The read in progress.
     read: Option<(Instant, Table)>,
-    reserved: Vec<(u32, Option<ClaimTarget>)>,
+    reserved: Vec<(u32, Option<AllocationRef>)>,
 }
 
 impl Running {
@@ -332,7 +331,7 @@ proptest! {
                 Step::EndRead(n) => {
                     // The sandboxes are read after the slots.
                     if let Some((began, read)) = brokers[n].read.take() {
-                        brokers[n].broker.view.end_read(began, read.stored(), &table.pointed_to());
+                        brokers[n].broker.view.end_read(began, read.stored(), &table.states());
                     }
                 }
                 Step::Reserve(n, choice) => {

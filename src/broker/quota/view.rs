@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     domain::permitted_slots,
-    store::{ClaimTarget, PointedTo, StoredSlot},
+    store::{AllocationRef, AllocationStates, StoredSlot},
 };
 
 /// How old a read may be while a new policy settles. After it, one read is enough for good.
@@ -53,11 +53,11 @@ pub(super) struct View {
     is_outdated: bool,
 }
 
-/// What a request that needs a slot can do.
+/// The next step of a request that needs a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// It takes this slot, which is reserved for it. The slot points to an allocation that has ended, or to none.
-    Take(u32, Option<ClaimTarget>),
+    Take(u32, Option<AllocationRef>),
     /// It waits: other requests of this broker are taking all slots that are free.
     Wait,
     /// It needs a read of the slots that began at this time or later.
@@ -131,7 +131,7 @@ impl View {
         if !free.is_empty() {
             let slot = free[random(free.len())];
             self.reserved.insert(slot);
-            return Choice::Take(slot, self.target(slot).cloned());
+            return Choice::Take(slot, self.leftover(slot).cloned());
         }
         if is_one_reserved {
             Choice::Wait
@@ -143,9 +143,10 @@ impl View {
         }
     }
 
-    fn target(&self, slot: u32) -> Option<&ClaimTarget> {
+    /// Returns the ended allocation to which a free slot points.
+    fn leftover(&self, slot: u32) -> Option<&AllocationRef> {
         match self.slots.get(&slot)? {
-            StoredSlot::Taken(target) => Some(target),
+            StoredSlot::Taken(allocation) => Some(allocation),
             StoredSlot::Unreadable => None,
         }
     }
@@ -159,9 +160,9 @@ impl View {
     pub(super) fn unknown<'a>(
         &self,
         stored: &'a BTreeMap<u32, StoredSlot>,
-    ) -> impl Iterator<Item = &'a ClaimTarget> {
+    ) -> impl Iterator<Item = &'a AllocationRef> {
         stored.iter().filter_map(|(slot, stored)| match stored {
-            StoredSlot::Taken(target) if !self.is_leftover(*slot, stored) => Some(target),
+            StoredSlot::Taken(allocation) if !self.is_leftover(*slot, stored) => Some(allocation),
             _ => None,
         })
     }
@@ -176,10 +177,10 @@ impl View {
         &mut self,
         began: Instant,
         mut stored: BTreeMap<u32, StoredSlot>,
-        pointed_to: &PointedTo,
+        states: &AllocationStates,
     ) {
         let has_ended = |stored: &StoredSlot| match stored {
-            StoredSlot::Taken(target) => pointed_to.has_ended(target),
+            StoredSlot::Taken(allocation) => states.has_ended(allocation),
             StoredSlot::Unreadable => false,
         };
         let mut taken: BTreeSet<u32> = stored
@@ -199,8 +200,8 @@ impl View {
     }
 
     /// Notes that a request of this broker has taken the slot.
-    pub(super) fn took(&mut self, slot: u32, target: ClaimTarget) {
-        self.slots.insert(slot, StoredSlot::Taken(target));
+    pub(super) fn took(&mut self, slot: u32, allocation: AllocationRef) {
+        self.slots.insert(slot, StoredSlot::Taken(allocation));
         self.taken.insert(slot);
         self.shown.insert(slot);
     }

@@ -14,13 +14,24 @@ use crate::{
 /// long can the holder of a sandbox lose its claim and be allocated a second one.
 const CLAIM_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// The allocation that a claim refers to.
+/// A reference to one allocation of a sandbox, as claims and the slots of quotas have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimTarget {
+pub struct AllocationRef {
     /// The id of the sandbox.
     pub sandbox_id: String,
     /// The `allocated_at` of the allocation, in Unix seconds.
     pub allocated_at: i64,
+}
+
+impl AllocationRef {
+    /// Returns the reference to the allocation of `sandbox`.
+    #[must_use]
+    pub fn of(sandbox: &Sandbox) -> Self {
+        Self {
+            sandbox_id: sandbox.id().to_string(),
+            allocated_at: sandbox.allocated_at.0,
+        }
+    }
 }
 
 /// The stored claim of a (caller, key) pair.
@@ -29,7 +40,7 @@ pub enum StoredClaim {
     /// No item.
     None,
     /// A valid claim.
-    Readable(ClaimTarget),
+    Readable(AllocationRef),
     /// An item that is not a valid claim.
     Unreadable,
 }
@@ -51,8 +62,7 @@ impl StoredClaim {
     /// Returns whether it refers to the allocation of `sandbox`.
     #[must_use]
     pub fn points_to(&self, sandbox: &Sandbox) -> bool {
-        matches!(self, Self::Readable(target) if target.sandbox_id == sandbox.id().as_str()
-            && target.allocated_at == sandbox.allocated_at.0)
+        matches!(self, Self::Readable(target) if *target == AllocationRef::of(sandbox))
     }
 }
 
@@ -98,7 +108,7 @@ mod tests {
         ) {
             let sandbox = SandboxId::parse(sandbox).unwrap();
             let item = claim_item(&sandbox, &holder(&caller, &key), UnixSeconds(at), UnixSeconds(2));
-            let target = ClaimTarget { sandbox_id: sandbox.to_string(), allocated_at: at };
+            let target = AllocationRef { sandbox_id: sandbox.to_string(), allocated_at: at };
             prop_assert_eq!(StoredClaim::read(Some(item)), StoredClaim::Readable(target));
         }
 

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use sandbox_broker::{
     domain::{Candidate, LabId},
-    store::{ClaimOutcome, ClaimPrecondition, ClaimTarget, NewAllocation, QuotaSlot, StoredSlot},
+    store::{AllocationRef, ClaimOutcome, ClaimPrecondition, NewAllocation, QuotaSlot, StoredSlot},
 };
 
 use super::stage::{Outcome, Scenario, Stage, allocation, holder, must, scenario};
@@ -21,15 +21,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn target(sandbox: &str, allocated_at: i64) -> ClaimTarget {
-    ClaimTarget {
+fn allocation_ref(sandbox: &str, allocated_at: i64) -> AllocationRef {
+    AllocationRef {
         sandbox_id: sandbox.to_owned(),
         allocated_at,
     }
 }
 
 /// Tries to allocate a sandbox to a caller of its name, and to take the lab's slot 7.
-async fn take(stage: &Stage, sandbox: &str, leftover: Option<&ClaimTarget>) -> ClaimOutcome {
+async fn take(stage: &Stage, sandbox: &str, leftover: Option<&AllocationRef>) -> ClaimOutcome {
     stage.pool.add([sandbox]).await;
     let (lab, holder) = (LabId::parse("cloud-101").unwrap(), holder(sandbox));
     let allocation = NewAllocation {
@@ -51,7 +51,7 @@ fn is_won(claim: &ClaimOutcome) -> Outcome {
 }
 
 fn is_taken_by(claim: &ClaimOutcome, sandbox: &str) -> Outcome {
-    let taken = StoredSlot::Taken(target(sandbox, START.0));
+    let taken = StoredSlot::Taken(allocation_ref(sandbox, START.0));
     must(
         matches!(claim, ClaimOutcome::QuotaSlot(Some(stored)) if *stored == taken),
         &format!("{claim:?}"),
@@ -65,9 +65,9 @@ async fn never_taken(stage: Stage) -> Outcome {
 
 async fn leftover(stage: Stage) -> Outcome {
     is_won(&take(&stage, "first", None).await)?;
-    let first = target("first", START.0);
+    let first = allocation_ref("first", START.0);
     is_won(&take(&stage, "second", Some(&first)).await)?;
     is_taken_by(&take(&stage, "third", Some(&first)).await, "second")?;
-    let earlier = target("second", START.0 - 1);
+    let earlier = allocation_ref("second", START.0 - 1);
     is_taken_by(&take(&stage, "fourth", Some(&earlier)).await, "second")
 }
