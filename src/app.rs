@@ -286,13 +286,8 @@ impl App {
         let policy = PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms).await;
         tasks.spawn(policy.clone().run(stop.clone()));
         let held = LabsHeldCount::new(store.clone(), tasks.clone());
-        let quotas = Quotas::new(
-            store.clone(),
-            held.clone(),
-            tasks.clone(),
-            config.allocation.timeout,
-            seed,
-        );
+        let timeout = config.allocation.timeout;
+        let quotas = Quotas::new(store.clone(), held.clone(), tasks.clone(), timeout, seed);
         let broker = Broker::new(
             store.clone(),
             refresher.clone(),
