@@ -196,11 +196,7 @@ impl Broker {
     /// the sandbox is not allocated.
     #[must_use]
     pub fn latest_end(&self, sandbox: &Sandbox) -> Option<UnixSeconds> {
-        let lab = sandbox
-            .holder
-            .as_ref()
-            .and_then(|holder| holder.lab.as_ref());
-        sandbox.latest_end(self.policy.current().terms_of(lab).max_duration)
+        self.policy.current().latest_end(sandbox)
     }
 
     /// Returns the activities that operators have stopped.

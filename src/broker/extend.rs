@@ -63,7 +63,7 @@ impl Broker {
         let extensions = &self.metrics.extensions;
         extensions.with_label_values(&[outcome]).inc();
         let sandbox = extended?;
-        let latest = self.latest_end(&sandbox);
+        let latest = policy.latest_end(&sandbox);
         Ok(ExtendedAllocation {
             is_moved: outcome == SUCCESS,
             sandbox_id: sandbox.id().clone(),

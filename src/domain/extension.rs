@@ -75,14 +75,12 @@ impl ExtensionOrder<'_> {
         if self.end <= expires_at {
             return Err(ExtensionRefusal::EndsLater(Box::new(sandbox.clone())));
         }
-        let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
-        let terms = self.policy.terms_of(lab);
-        let latest = sandbox.latest_end(terms.max_duration).unwrap_or(expires_at);
+        let latest = self.policy.latest_end(sandbox).unwrap_or(expires_at);
         sandbox
             .extended(self.end.min(latest), now)
-            .ok_or(ExtensionRefusal::Limit {
+            .ok_or_else(|| ExtensionRefusal::Limit {
                 expires_at,
-                max_duration: terms.max_duration,
+                max_duration: self.policy.terms_of(sandbox.lab()).max_duration,
             })
     }
 }

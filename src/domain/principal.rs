@@ -193,9 +193,8 @@ impl Bounds {
     /// Returns whether a sandbox is within the bounds: its holder's lab and its name are.
     #[must_use]
     pub fn allow_sandbox(&self, sandbox: &Sandbox) -> bool {
-        let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
         let name = &sandbox.account.name;
-        self.allow_lab(lab) && (self.name_prefixes.is_empty() || self.allow_name(name))
+        self.allow_lab(sandbox.lab()) && (self.name_prefixes.is_empty() || self.allow_name(name))
     }
 }
 

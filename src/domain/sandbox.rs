@@ -146,13 +146,10 @@ impl Sandbox {
             .is_some_and(|holder| &holder.caller == caller && &holder.key == key)
     }
 
-    /// Returns the latest end that extensions by the holder can give the allocation, where `longest` is the longest
-    /// duration; `None` if the sandbox is not allocated. An end that an operator has set may be later.
+    /// Returns the lab of its current or last holder.
     #[must_use]
-    pub fn latest_end(&self, longest: Duration) -> Option<UnixSeconds> {
-        let is_allocated = self.status == Status::Allocated;
-        let end = self.expires_at.filter(|_| is_allocated)?;
-        Some(end.max(self.allocated_at + longest))
+    pub fn lab(&self) -> Option<&LabId> {
+        self.holder.as_ref()?.lab.as_ref()
     }
 
     /// Returns whether the allocation and its grace period are over at `now`. A sandbox that was never allocated counts

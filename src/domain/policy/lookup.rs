@@ -6,7 +6,10 @@ use super::{
     document::{PolicyDocument, StatedTerms},
     terms::LabTerms,
 };
-use crate::domain::{LabId, LeaseTerms, lab_duration};
+use crate::{
+    clock::UnixSeconds,
+    domain::{LabId, LeaseTerms, Sandbox, Status, lab_duration},
+};
 
 /// The replacements of a holder where no document states them.
 const DEFAULT_MAX_REPLACEMENTS: u32 = 3;
@@ -60,6 +63,16 @@ impl Policy {
     #[must_use]
     pub fn of_environment(terms: LeaseTerms) -> Self {
         Self::new(&PolicyDocument::default(), terms)
+    }
+
+    /// Returns the latest end that extensions by its holder can give an allocation, or the end that an operator has set
+    /// if that is later; `None` if the sandbox is not allocated.
+    #[must_use]
+    pub fn latest_end(&self, sandbox: &Sandbox) -> Option<UnixSeconds> {
+        let is_allocated = sandbox.status == Status::Allocated;
+        let end = sandbox.expires_at.filter(|_| is_allocated)?;
+        let longest = self.terms_of(sandbox.lab()).max_duration;
+        Some(end.max(sandbox.allocated_at + longest))
     }
 
     /// Returns the terms of a lab: those of the entry with its id, else of the longest pattern that its id matches, else

@@ -91,8 +91,7 @@ async fn replace_sandbox(
     }
     request_context::note_sandbox(sandbox.id());
     request_context::note_replaced(&request.id);
-    let lab = sandbox.holder.as_ref().and_then(|it| it.lab.as_ref());
-    if let Some(lab) = lab {
+    if let Some(lab) = sandbox.lab() {
         request_context::note_lab(lab);
     }
     let body = AllocationBody::from(sandbox);
