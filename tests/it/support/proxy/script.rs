@@ -119,6 +119,11 @@ impl Dice {
         self.script = script;
     }
 
+    pub(super) fn calm(&mut self) {
+        self.script = Script::default();
+        self.once.clear();
+    }
+
     pub(super) fn inject_once(&mut self, operation: &'static str, fault: Fault) {
         self.once.push((operation, fault));
     }
