@@ -893,7 +893,7 @@ async fn timeline_has_the_events_of_a_sandbox_from_insertion_to_deletion() {
         json!({
             "at": START.0 + 60, "at_ms": (START.0 + 60) * 1000, "action": "allocated", "actor": null, "role": null,
             "target": target, "outcome": "done", "reason": null, "before": null,
-            "after": { "allocated_to_track": "play-1", "idempotency_key": "play-1", "track_name": "lab-1" },
+            "after": { "allocated_to_track": "play-1", "idempotency_key": "play-1", "replaces": null, "track_name": "lab-1" },
             "request_id": null, "address": null
         })
     );

@@ -155,7 +155,7 @@ async fn holder_of_a_quarantined_sandbox_keeps_nothing_and_its_scripts_succeed()
     assert_eq!(released.status, 200, "{released:?}");
     assert_eq!(
         released.json(),
-        json!({ "sandbox_id": id, "status": "quarantined", "deletion_requested_at": null })
+        json!({ "sandbox_id": id, "status": "quarantined", "deletion_requested_at": null, "replaced_by": null })
     );
     assert_eq!(
         client.release(&id, "play-2").await.code(),

@@ -62,6 +62,7 @@ async fn policy_is_empty_at_first_then_changed_compared_and_rolled_back() {
         })
     );
 
+    broker.clock.advance(Duration::from_mins(1));
     let older = get(client, "?version=1").await.json();
     assert_eq!(set(client, 2, &older["policy"]).await["version"], 3);
     let difference = get(client, "/difference?from=1&to=3").await.json();
