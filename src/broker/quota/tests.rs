@@ -235,6 +235,26 @@ fn slots_are_read_again_while_a_new_quota_settles_and_once_after() {
 }
 
 #[test]
+fn read_that_began_before_an_attempt_tells_that_the_allocation_it_found_has_ended() {
+    let mut table = Table::with([0]);
+    table.end(0);
+    let mut broker = Broker::new(1);
+    broker.read(&table);
+    assert!(matches!(broker.choose(0, 0), Choice::Take(0, _)));
+    let by_another_broker = table.allocate(0);
+    table.end(0);
+    let (since, began) = (broker.tick(), broker.tick());
+    broker.view.begin_read();
+    let stored = StoredSlot::Taken(by_another_broker.clone());
+    broker.view.found(0, Some(stored));
+    broker.view.release(0);
+    let (slots, pointed_to) = (table.stored(), table.pointed_to());
+    broker.view.end_read(began, slots, &pointed_to);
+    let free = Choice::Take(0, Some(by_another_broker));
+    assert_eq!(broker.choose_since(since, 0, 0), free);
+}
+
+#[test]
 fn equal_quota_of_another_policy_settles_as_a_new_one() {
     let mut broker = Broker::new(1);
     broker.read(&Table::default());

@@ -189,6 +189,10 @@ impl View {
             .map(|(slot, _)| *slot)
             .collect();
         for slot in &self.shown {
+            // The read is about the same allocation, and may have found that it has ended.
+            if stored.get(slot) == self.slots.get(slot) {
+                continue;
+            }
             stored.remove(slot);
             stored.extend(self.slots.remove_entry(slot));
             taken.remove(slot);
