@@ -32,12 +32,6 @@ fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// Sets attributes of a sandbox unconditionally.
-async fn rewrite(pool: &Pool, id: &str, attributes: &[(&str, Option<AttributeValue>)]) {
-    let key = key(&format!("SBX#{id}"), "META");
-    pool.rewrite(&pool.table, key, attributes).await;
-}
-
 /// Returns the claims in the companion table.
 async fn claims(pool: &Pool) -> Vec<Item> {
     let items = pool.items_of(&pool.companion).await;
@@ -223,8 +217,7 @@ async fn overdue_allocation_is_extended_until_it_is_retired() {
 #[tokio::test(flavor = "multi_thread")]
 async fn extended_inherited_allocation_states_its_end_and_has_its_claim() {
     let (pool, broker, id) = held().await;
-    rewrite(
-        &pool,
+    pool.rewrite_sandbox(
         &id,
         &[
             ("expires_at", None),
@@ -382,7 +375,7 @@ async fn deletion_of_a_failed_sandbox_counts_its_attempts_again() {
         ("deletion_retry_count", Some(number(10))),
         ("next_deletion_at", Some(number(START.0 + HOUR))),
     ];
-    rewrite(&pool, &id, &failed).await;
+    pool.rewrite_sandbox(&id, &failed).await;
     let body = act(&broker, &id, "delete", &because("CSP is repaired")).await;
     assert_eq!(body["status"], "pending_deletion");
     assert_eq!(body["deletion_retry_count"], 0);
@@ -409,7 +402,7 @@ async fn each_action_is_refused_in_every_other_state_with_that_state_and_without
             ("allocated_at", Some(number(from))),
             ("expires_at", (from > 0).then(|| number(END))),
         ];
-        rewrite(&pool, &id, &attributes).await;
+        pool.rewrite_sandbox(&id, &attributes).await;
         let before = pool.items_of(&pool.table).await;
         let refused: &[&str] = match status {
             Status::Available | Status::Stale => &["release", "extend", "restore"],
@@ -443,7 +436,8 @@ async fn unknown_and_unreadable_sandboxes_are_refused() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let id = pool.sandboxes().await[0].id().to_string();
-    rewrite(&pool, &id, &[("status", Some(text("deleted")))]).await;
+    pool.rewrite_sandbox(&id, &[("status", Some(text("deleted")))])
+        .await;
     for action in ["release", "extend", "quarantine", "restore", "delete"] {
         let body = if action == "extend" {
             minutes(60)
@@ -571,7 +565,7 @@ async fn end_that_is_no_whole_number_stops_neither_operators_nor_callers_nor_job
         for caller in ["play-1", "play-2", "play-3"] {
             let id = broker.client.allocate(caller).await.sandbox_id();
             let damaged = Some(AttributeValue::N(end.clone()));
-            rewrite(&pool, &id, &[("expires_at", damaged)]).await;
+            pool.rewrite_sandbox(&id, &[("expires_at", damaged)]).await;
             ids.push(id);
         }
         act(&broker, &ids[0], "release", &because("the item is damaged")).await;
@@ -602,7 +596,8 @@ async fn sandbox_that_was_allocated_never_returns_from_quarantine_even_if_its_it
     let broker = pool.broker().await;
     for id in ["restored", "ended"] {
         // Of the allocation only the status is left.
-        rewrite(&pool, id, &[("status", Some(text("allocated")))]).await;
+        pool.rewrite_sandbox(id, &[("status", Some(text("allocated")))])
+            .await;
     }
     act(
         &broker,

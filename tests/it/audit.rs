@@ -1062,8 +1062,7 @@ async fn timeline_of_an_unreadable_item_shows_it_and_its_records() {
     let broker = pool.broker().await;
     let id = "lab-adventure-0000";
     let damage = [("status", Some(AttributeValue::S("lost".to_owned())))];
-    pool.rewrite(&pool.table, key(&format!("SBX#{id}"), "META"), &damage)
-        .await;
+    pool.rewrite_sandbox(id, &damage).await;
     let one = record(START.0 * 1000, "anna", AuditAction::Release, sandbox(id));
     pool.store.record_audit(&one).await.unwrap();
     let answer = timeline(&broker.client, id, "").await.json();
@@ -1092,8 +1091,7 @@ async fn timeline_shows_a_sandbox_with_any_time_in_its_item() {
             ("deletion_requested_at", time.clone()),
             ("updated_at", time),
         ];
-        pool.rewrite(&pool.table, key(&format!("SBX#{id}"), "META"), &damage)
-            .await;
+        pool.rewrite_sandbox(id, &damage).await;
         let answer = timeline(&broker.client, id, "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -1109,8 +1107,7 @@ async fn expired_and_reinstated_sandboxes_differ_from_released_ones() {
     client.job("auto-expire?force=true").await;
     assert_eq!(event_names(client, &id).await[0], "expired");
     let by_sync = [("released_by", Some(AttributeValue::S("sync".to_owned())))];
-    pool.rewrite(&pool.table, key(&format!("SBX#{id}"), "META"), &by_sync)
-        .await;
+    pool.rewrite_sandbox(&id, &by_sync).await;
     let events = timeline(client, &id, "").await.json()["events"].clone();
     assert_eq!(
         (&events[0]["action"], &events[0]["actor"]),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use reqwest::{Method, header::IF_MATCH};
+use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Call, Fault, FaultKind, Simulator},
     domain::{Sandbox, Status},
@@ -11,7 +11,7 @@ use sandbox_broker::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    ADMIN, Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
+    Answer, BrokerClient, Pool, Proxy, START, TRACK, TestBroker,
     proxy::meter::{Access, Consumption, INDEXES, Source, TABLES, item_size},
     simulated_csp,
 };
@@ -263,10 +263,7 @@ impl Stage {
     async fn measure_a_quota(&mut self) {
         let client = self.broker.client.clone();
         let labs = json!({ "lab": [{ "id": LAB, "max_held": BATCH }] });
-        let request = client.request(Method::PUT, "/v1/admin/policy");
-        let request = request.bearer_auth(ADMIN).header(IF_MATCH, 0);
-        let answer = client.send(request.json(&labs)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        client.set_policy(0, &labs).await;
         let first = allocate(&client, 100);
         let name = "first allocation of a lab with a quota";
         let mut held = vec![self.measure(name, 1, first).await.sandbox_id()];
@@ -351,8 +348,7 @@ impl Stage {
 }
 
 async fn allocate(client: &BrokerClient, number: u64) -> Answer {
-    let request = client.allocation(&caller(number));
-    let request = request.header("X-Instruqt-Track-ID", LAB);
+    let request = client.allocation_in(LAB, &caller(number));
     // Less than the maximum, so that it can be extended.
     let terms = json!({ "duration_minutes": 60 });
     client.send(request.json(&terms)).await

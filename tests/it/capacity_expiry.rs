@@ -74,9 +74,11 @@ async fn run_of_auto_expire_reads_the_documented_units() {
     for allocated in sizes.split(',').map(|size| size.parse().unwrap()) {
         let pool = Pool::of(1).await;
         let direct = pool.broker().await;
-        let request = direct.client.allocation(&caller(0));
-        let request = request.header("X-Instruqt-Track-ID", "cloud-security-101");
-        assert_eq!(direct.client.send(request).await.status, 201);
+        let answer = direct
+            .client
+            .allocate_in("cloud-security-101", &caller(0))
+            .await;
+        assert_eq!(answer.status, 201, "{answer:?}");
         let mut items = pool.items_of(&pool.table).await;
         let item = items.pop().unwrap();
         copy(&pool, &item, allocated - 1).await;

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use reqwest::{Method, header::IF_MATCH};
+use reqwest::Method;
 use sandbox_broker::csp::simulator::Simulator;
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Answer, BrokerClient, Pool, START, TestBroker, simulated_csp};
+use crate::support::{Answer, BrokerClient, Pool, START, TestBroker, simulated_csp};
 
 const LAB: &str = "algebra-101";
 const ACCOUNTS: usize = 80;
@@ -66,10 +66,7 @@ impl Class {
             "id": LAB, "duration_minutes": 60, "max_duration_minutes": 140, "max_replacements": 1,
             "max_held": STUDENTS,
         }] });
-        let request = self.client().request(Method::PUT, "/v1/admin/policy");
-        let request = request.bearer_auth(ADMIN).header(IF_MATCH, "0");
-        let answer = self.client().send(request.json(&policy)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        self.client().set_policy(0, &policy).await;
     }
 
     /// Lets time pass until so many minutes after the beginning.
@@ -79,13 +76,6 @@ impl Class {
         self.broker
             .clock
             .advance(Duration::from_secs(span.try_into().unwrap()));
-    }
-
-    async fn allocate(&self, caller: &str, lab: &str) -> Answer {
-        let request = self.client().allocation(caller);
-        self.client()
-            .send(request.header("X-Instruqt-Track-ID", lab))
-            .await
     }
 
     /// Does the same for several students at once.
@@ -232,7 +222,7 @@ async fn class_of_sixty_is_counted_right_from_its_first_request_to_the_last_dele
     // All at once, one more than the lab may hold. Another lab is not concerned.
     let allocate = |number, _| {
         let class = &class;
-        async move { class.allocate(&student(number), LAB).await }
+        async move { class.client().allocate_in(LAB, &student(number)).await }
     };
     let answers = class.each(0..STUDENTS, allocate).await;
     let sandboxes = answers.iter().map(|answer| {
@@ -240,9 +230,13 @@ async fn class_of_sixty_is_counted_right_from_its_first_request_to_the_last_dele
         answer.sandbox_id()
     });
     class.sandboxes = sandboxes.enumerate().collect();
-    let guest = class.allocate("guest", LAB).await;
+    let guest = class.client().allocate_in(LAB, "guest").await;
     assert_eq!(guest.code(), "LAB_QUOTA_REACHED");
-    let other = class.allocate("other", "geometry-101").await.sandbox_id();
+    let other = class
+        .client()
+        .allocate_in("geometry-101", "other")
+        .await
+        .sandbox_id();
     let held = Counts {
         available: 19,
         allocated: 61,
@@ -330,7 +324,7 @@ async fn class_of_sixty_is_counted_right_from_its_first_request_to_the_last_dele
     class.assert_counts("ten have expired", expired).await;
 
     // The places of those that are done are free.
-    let guest = class.allocate("guest", LAB).await;
+    let guest = class.client().allocate_in(LAB, "guest").await;
     assert_eq!(guest.status, 201, "{guest:?}");
     class.client().release(&guest.sandbox_id(), "guest").await;
 

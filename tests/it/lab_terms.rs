@@ -21,13 +21,7 @@ async fn broker_with_policy() -> (Pool, TestBroker) {
             { "id": "short-*", "duration_minutes": 5 },
         ],
     });
-    let request = broker.client.request(Method::PUT, "/v1/admin/policy");
-    let request = request.bearer_auth(ADMIN).header("If-Match", "0");
-    let answer = broker.client.send(request.json(&policy)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    while broker.client.overview().await["policy"]["version"] != 1 {
-        tokio::task::yield_now().await;
-    }
+    broker.client.set_policy(0, &policy).await;
     (pool, broker)
 }
 

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BrokerClient, BrokerProcess, Pool, Proxy, START, TRACK, fastapi, key, laptop,
+    Answer, BrokerClient, BrokerProcess, Pool, Proxy, START, TRACK, fastapi, laptop,
 };
 
 const MINUTE: i64 = 60;
@@ -233,8 +233,7 @@ async fn leases_of_minutes_end_on_their_own_beside_longer_and_inherited_ones() {
         ("allocated_at", Some(N(START.0.to_string()))),
         ("expires_at", Some(Null(true))),
     ];
-    let key = key(&format!("SBX#{inherited}"), "META");
-    pool.rewrite(&pool.table, key, &attributes).await;
+    pool.rewrite_sandbox(&inherited, &attributes).await;
     ids.push(inherited);
     // Each lasts until the end of the grace period, inclusive.
     let mut ended = 0;
@@ -302,8 +301,7 @@ async fn caller_reads_its_lease() {
         ("replaced_by", Some(S("4712".to_owned()))),
         ("extensions", Some(N("3".to_owned()))),
     ];
-    let item = key(&format!("SBX#{id}"), "META");
-    pool.rewrite(&pool.table, item, &attributes).await;
+    pool.rewrite_sandbox(&id, &attributes).await;
     assert_eq!(broker.client.release(&id, "play-1").await.status, 200);
     let shown = broker.client.get(&id, "play-1").await.json();
     assert_eq!(

@@ -7,16 +7,10 @@ use reqwest::Method;
 use sandbox_broker::domain::LeaseTerms;
 use serde_json::{Value, json};
 
-use crate::support::{Pool, START, TestBroker, key, simulated_csp};
+use crate::support::{Pool, START, TestBroker, simulated_csp};
 
 /// An attribute to set, or to remove.
 type Attribute = (&'static str, Option<AttributeValue>);
-
-/// Sets or removes attributes of a sandbox.
-async fn rewrite(pool: &Pool, id: &str, attributes: &[Attribute]) {
-    let key = key(&format!("SBX#{id}"), "META");
-    pool.rewrite(&pool.table, key, attributes).await;
-}
 
 async fn hold(pool: &Pool, id: &str, caller: &str) {
     let attributes = [
@@ -26,7 +20,7 @@ async fn hold(pool: &Pool, id: &str, caller: &str) {
         ("track_name", Some(S("Lab\t1".to_owned()))),
         ("allocated_at", Some(N(START.0.to_string()))),
     ];
-    rewrite(pool, id, &attributes).await;
+    pool.rewrite_sandbox(id, &attributes).await;
 }
 
 async fn status(pool: &Pool, id: &str) -> &'static str {
@@ -98,7 +92,7 @@ async fn spoil(pool: &Pool) -> u64 {
     ];
     for (id, attributes) in spoiled {
         pool.add([id]).await;
-        rewrite(pool, id, attributes).await;
+        pool.rewrite_sandbox(id, attributes).await;
     }
     spoiled.len() as u64
 }
@@ -162,12 +156,8 @@ async fn unreadable_items_are_counted_by_migration_and_sync() {
     };
     let migration = pool.store.migrate(terms, START).await.unwrap();
     assert_eq!(migration.unreadable as u64, count);
-    rewrite(
-        &pool,
-        "no-status",
-        &[("status", Some(S("stale".to_owned())))],
-    )
-    .await;
+    pool.rewrite_sandbox("no-status", &[("status", Some(S("stale".to_owned())))])
+        .await;
     let count = count - 1;
     assert_eq!(client.job("sync?force=true").await["unreadable"], count);
     assert_eq!(client.stats().await["unreadable"], count);
@@ -193,9 +183,10 @@ async fn jobs_count_unreadable_items_and_process_the_others() {
     for id in ["a", "b", "c", "d"] {
         hold(&pool, id, id).await;
     }
-    rewrite(&pool, "b", &[("name", None)]).await;
+    pool.rewrite_sandbox("b", &[("name", None)]).await;
     // No caller can release it, but it expires.
-    rewrite(&pool, "c", &[("allocated_to_track", None)]).await;
+    pool.rewrite_sandbox("c", &[("allocated_to_track", None)])
+        .await;
     let (_simulator, base_url) = simulated_csp(0).await;
     let broker = pool.broker_with(&[("CSP_BASE_URL", &base_url)]).await;
     broker.clock.advance(Duration::from_hours(49));
@@ -204,7 +195,7 @@ async fn jobs_count_unreadable_items_and_process_the_others() {
         (&report["expired"], &report["unreadable"]),
         (&json!(3), &json!(1))
     );
-    rewrite(&pool, "a", &[("external_id", None)]).await;
+    pool.rewrite_sandbox("a", &[("external_id", None)]).await;
     let report = broker.client.job("cleanup").await;
     assert_eq!(
         (&report["deleted"], &report["unreadable"]),

@@ -14,7 +14,7 @@ use super::{
     END, GRACE, HOUR, MAX_END, allocate, assert_outlives, claim, claims, held, leases, stored,
     whole,
 };
-use crate::support::{ADMIN, Answer, Pool, START, TRACK, TestBroker, audit, key};
+use crate::support::{ADMIN, Answer, Pool, START, TRACK, TestBroker, audit};
 
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
@@ -22,12 +22,6 @@ fn text(value: &str) -> AttributeValue {
 
 fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
-}
-
-/// Sets or removes attributes of a sandbox unconditionally.
-async fn rewrite(pool: &Pool, id: &str, attributes: &[(&str, Option<AttributeValue>)]) {
-    let key = key(&format!("SBX#{id}"), "META");
-    pool.rewrite(&pool.table, key, attributes).await;
 }
 
 fn body(id: &str, expires_at: i64, max_expires_at: i64) -> Value {
@@ -185,12 +179,13 @@ async fn sandbox_that_the_caller_does_not_hold_is_not_extended() {
     let unknown = client.extend("2009521", "play-1", 300).await;
     assert_refused(&unknown, 404, "SANDBOX_NOT_FOUND", "no such sandbox");
     for status in ["pending_deletion", "deletion_failed", "quarantined"] {
-        rewrite(&pool, &id, &[("status", Some(text(status)))]).await;
+        pool.rewrite_sandbox(&id, &[("status", Some(text(status)))])
+            .await;
         let ended = client.extend(&id, "play-1", 300).await;
         assert_refused(&ended, 403, "ALLOCATION_EXPIRED", "has been ended");
     }
     let by = [("replaced_by", Some(text("2009522")))];
-    rewrite(&pool, &id, &by).await;
+    pool.rewrite_sandbox(&id, &by).await;
     let replaced = client.extend(&id, "play-1", 300).await;
     assert_refused(
         &replaced,
@@ -198,7 +193,8 @@ async fn sandbox_that_the_caller_does_not_hold_is_not_extended() {
         "ALLOCATION_EXPIRED",
         "has been replaced by 2009522",
     );
-    rewrite(&pool, &id, &[("status", Some(text("unknown")))]).await;
+    pool.rewrite_sandbox(&id, &[("status", Some(text("unknown")))])
+        .await;
     let unreadable = client.extend(&id, "play-1", 300).await;
     assert_refused(&unreadable, 404, "SANDBOX_NOT_FOUND", "no such sandbox");
     assert_eq!(
@@ -317,7 +313,7 @@ async fn extended_inherited_allocation_states_its_end() {
     let broker = pool.broker().await;
     let id = allocate(&broker.client, "play-1").await;
     // It lasts for the 48 hours of the FastAPI service, longer than the labs permit.
-    rewrite(&pool, &id, &[("expires_at", None)]).await;
+    pool.rewrite_sandbox(&id, &[("expires_at", None)]).await;
     let inherited = START.0 + 48 * HOUR;
     let answer = broker.client.extend(&id, "play-1", 60).await;
     assert_eq!(answer.json(), body(&id, inherited, inherited));
@@ -372,60 +368,4 @@ async fn operators_extension_counts_too_and_holds_for_the_holder() {
     assert_eq!(unchanged.json(), body(&id, end, end));
     let refused = broker.client.extend(&id, "play-1", 700).await;
     assert_eq!(refused.code(), "EXTENSION_LIMIT_REACHED");
-}
-
-/// Returns the names of the events of a sandbox with their states after them, newest first.
-async fn events(broker: &TestBroker, id: &str) -> Vec<(String, Value)> {
-    let path = format!("/v1/admin/sandboxes/{id}");
-    let answer = broker.client.admin(Method::GET, &path).await.json();
-    let events = answer["events"].as_array().unwrap().iter();
-    let shown = events.map(|event| {
-        let name = event["action"].as_str().unwrap().to_owned();
-        (name, event["after"].clone())
-    });
-    shown.collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn timeline_has_the_last_extension_once_whoever_made_it() {
-    let (pool, broker, id) = held().await;
-    broker.clock.advance(Duration::from_mins(1));
-    broker.client.extend(&id, "play-1", 179).await;
-    let extended = |end: i64, times: u32| {
-        let after = json!({ "expires_at": end, "extensions": times });
-        ("extended".to_owned(), after)
-    };
-    let end = START.0 + 3 * HOUR;
-    assert_eq!(events(&broker, &id).await[0], extended(end, 1));
-    // Its record shows an extension by an operator; the item has no other time left.
-    broker.clock.advance(Duration::from_mins(1));
-    let order = json!({ "minutes": 238, "reason": "late" });
-    broker.client.act(&id, "extend", &order).await;
-    let names = async || -> Vec<String> {
-        let events = events(&broker, &id).await;
-        events.into_iter().map(|(name, _)| name).collect()
-    };
-    assert_eq!(names().await, ["sandbox.extend", "allocated", "inserted"]);
-    broker.clock.advance(Duration::from_mins(1));
-    broker.client.extend(&id, "play-1", 297).await;
-    let end = START.0 + 5 * HOUR;
-    assert_eq!(events(&broker, &id).await[0], extended(end, 3));
-    broker.clock.advance(Duration::from_mins(1));
-    broker.client.release(&id, "play-1").await;
-    let life = [
-        "released",
-        "extended",
-        "sandbox.extend",
-        "allocated",
-        "inserted",
-    ];
-    assert_eq!(names().await, life);
-    assert_eq!(events(&broker, &id).await[1], extended(end, 3));
-    // After the deletion, its tombstone has the same.
-    let sandbox = Box::new(stored(&pool, &id).await);
-    let deleted = sandbox_broker::store::DeletionOutcome::Deleted;
-    let change = sandbox_broker::store::Change::Deletion(sandbox, deleted, None);
-    pool.apply(vec![change]).await;
-    let after = events(&broker, &id).await;
-    assert!(after.contains(&extended(end, 3)), "{after:?}");
 }

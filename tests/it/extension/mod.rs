@@ -5,6 +5,7 @@ mod clocks;
 mod faults;
 mod policy;
 mod races;
+mod timeline;
 
 use std::collections::BTreeMap;
 

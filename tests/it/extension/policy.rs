@@ -1,26 +1,16 @@
 //! The maximum of an extension is that of the lab, by the policy in force.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::HOUR;
-use crate::support::{ADMIN, BrokerClient, Pool, START};
+use crate::support::{BrokerClient, Pool, START};
 
 /// Sets the terms of the labs whose ids begin with `cloud-`, on top of version `from`.
-async fn set(client: &BrokerClient, from: u32, minutes: u32, max_minutes: u32) {
+async fn set(client: &BrokerClient, from: u64, minutes: u32, max_minutes: u32) {
     let lab = json!({
         "id": "cloud-*", "duration_minutes": minutes, "max_duration_minutes": max_minutes
     });
-    let request = client.request(Method::PUT, "/v1/admin/policy");
-    let request = request.bearer_auth(ADMIN).header("If-Match", from);
-    let answer = client.send(request.json(&json!({ "lab": [lab] }))).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-async fn allocate(client: &BrokerClient, caller: &str, lab: &str) -> String {
-    let request = client.allocation(caller);
-    let request = request.header("X-Instruqt-Track-ID", lab);
-    client.send(request).await.sandbox_id()
+    client.set_policy(from, &json!({ "lab": [lab] })).await;
 }
 
 /// Extends to ten hours at most; returns the two ends in hours after the start.
@@ -36,7 +26,7 @@ async fn maximum_of_a_lab_holds_for_its_allocations_also_once_it_is_raised_or_lo
     let broker = pool.broker().await;
     let client = &broker.client;
     set(client, 0, 120, 300).await;
-    let id = allocate(client, "play-1", "cloud-101").await;
+    let id = client.allocate_in("cloud-101", "play-1").await.sandbox_id();
     assert_eq!(extend(client, &id, "play-1").await, (5, 5));
     set(client, 1, 120, 480).await;
     assert_eq!(extend(client, &id, "play-1").await, (8, 8));
@@ -52,8 +42,8 @@ async fn maximum_of_a_lab_holds_for_its_allocations_also_once_it_is_raised_or_lo
     let body = json!({ "sandbox_id": id, "expires_at": end, "max_expires_at": end });
     assert_eq!(unchanged, body);
     // Another lab has the terms of the environment.
-    let other = allocate(client, "play-2", "network-101").await;
-    let refused = client.extend(&other, "play-2", 600).await;
+    let other = client.allocate_in("network-101", "play-2").await;
+    let refused = client.extend(&other.sandbox_id(), "play-2", 600).await;
     assert!(
         refused.message().contains("at most 240 minutes"),
         "{refused:?}"

@@ -13,7 +13,7 @@ use sandbox_broker::{
 use serde_json::json;
 
 use super::{END, GRACE, HOUR, allocate, claims, whole};
-use crate::support::{ADMIN, Answer, Pool, START, TestBroker};
+use crate::support::{Answer, Pool, START, TestBroker};
 
 /// The sandboxes that each race is about.
 const SANDBOXES: usize = 8;
@@ -107,10 +107,8 @@ impl Arena {
         ];
         let first = Box::pin(pool.broker_with(&limits)).await;
         let terms = json!({ "duration_minutes": 60, "max_duration_minutes": 480 });
-        let request = first.client.request(Method::PUT, "/v1/admin/policy");
-        let request = request.bearer_auth(ADMIN).header("If-Match", "0");
-        let policy = request.json(&json!({ "defaults": terms }));
-        assert_eq!(first.client.send(policy).await.status, 200);
+        let policy = json!({ "defaults": terms });
+        first.client.set_policy(0, &policy).await;
         let second = Box::pin(pool.broker_with(&limits)).await;
         let brokers = [first, second];
         let client = &brokers[0].client;

@@ -124,10 +124,7 @@ async fn allocation_under_10_000_labs_makes_the_calls_of_one_without_a_policy() 
     let allocate = async |caller: &str| {
         proxy.until_quiet().await;
         proxy.take_calls();
-        let request = client.allocation(caller);
-        let answer = client
-            .send(request.header("X-Instruqt-Track-ID", "lab-09990"))
-            .await;
+        let answer = client.allocate_in("lab-09990", caller).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         let body = answer.json();
         let time = |name: &str| body[name].as_i64().unwrap();

@@ -11,8 +11,7 @@ use crate::support::{BrokerClient, Pool, TestBroker, command, simulated_csp};
 
 /// Allocates for the lab, and returns the duration of the allocation in minutes.
 async fn duration(client: &BrokerClient, caller: &str) -> i64 {
-    let request = client.allocation(caller);
-    let request = request.header("X-Instruqt-Track-ID", "cloud-101");
+    let request = client.allocation_in("cloud-101", caller);
     let answer = client.send(request.header(header::ACCEPT, "*/*")).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let body = answer.json();

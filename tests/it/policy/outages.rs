@@ -63,9 +63,7 @@ async fn last_known_version_stays_in_force_while_the_table_cannot_be_read() {
     assert_eq!(gauge(client, "broker_policy_readable").await, 0);
     assert_eq!(gauge(client, "broker_policy_version").await, 1);
     assert!(warning_codes(&client.overview().await).contains(&"policy_unreadable"));
-    let request = client.allocation("play-1");
-    let request = request.header("X-Instruqt-Track-ID", "cloud-101");
-    let body = client.send(request).await.json();
+    let body = client.allocate_in("cloud-101", "play-1").await.json();
     let time = |name: &str| body[name].as_i64().unwrap();
     assert_eq!(time("expires_at") - time("allocated_at"), 30 * 60);
     gate.open();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{allocate_in, set_labs};
+use super::set_labs;
 use crate::support::Pool;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn overview_and_metrics_have_the_sandboxes_that_labs_hold() {
         ("team-a", "play-4"),
         ("unknown", "play-5"),
     ] {
-        assert_eq!(allocate_in(&broker.client, lab, caller).await.status, 201);
+        assert_eq!(broker.client.allocate_in(lab, caller).await.status, 201);
     }
     assert_eq!(broker.client.allocate("play-6").await.status, 201);
     // A count is at most ten seconds old, so this broker may have one of before.

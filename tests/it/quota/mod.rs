@@ -6,11 +6,11 @@ mod rules;
 
 use std::time::Duration;
 
-use reqwest::{Method, header::IF_MATCH};
+use reqwest::Method;
 use sandbox_broker::domain::{Sandbox, Status};
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Answer, BrokerClient, Pool};
+use crate::support::{Answer, BrokerClient, Pool};
 
 const LAB: &str = "cloud-101";
 
@@ -18,10 +18,7 @@ const LAB: &str = "cloud-101";
 async fn set_labs(client: &BrokerClient, labs: Value) {
     let stored = client.admin(Method::GET, "/v1/admin/policy").await.json();
     let version = stored["version"].as_u64().unwrap();
-    let request = client.request(Method::PUT, "/v1/admin/policy");
-    let request = request.bearer_auth(ADMIN).header(IF_MATCH, version);
-    let answer = client.send(request.json(&json!({ "lab": labs }))).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    client.set_policy(version, &json!({ "lab": labs })).await;
 }
 
 async fn set_quota(client: &BrokerClient, max_held: u32) {
@@ -41,16 +38,9 @@ async fn until_known(client: &BrokerClient, other: &BrokerClient) {
     }
 }
 
-async fn allocate_in(client: &BrokerClient, lab: &str, caller: &str) -> Answer {
-    let request = client.allocation(caller);
-    client
-        .send(request.header("X-Instruqt-Track-ID", lab))
-        .await
-}
-
 /// Allocates a sandbox to a caller of the lab.
 async fn allocate(client: &BrokerClient, caller: &str) -> Answer {
-    allocate_in(client, LAB, caller).await
+    client.allocate_in(LAB, caller).await
 }
 
 /// Allocates a sandbox that the lab must get; returns its id.

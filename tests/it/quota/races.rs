@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{LAB, allocate, allocate_in, allocated, assert_refused, held, set_quota, until_known};
+use super::{LAB, allocate, allocated, assert_refused, held, set_quota, until_known};
 use crate::support::{
     Answer, BrokerClient, BrokerProcess, Pool, Proxy, TestBroker, assert_each_has_one, proxy,
     run_alone,
@@ -100,7 +100,9 @@ async fn median_of_another_lab(client: &BrokerClient, name: &str) -> Duration {
     let mut times = Vec::new();
     for n in 0..40 {
         let began = Instant::now();
-        let answer = allocate_in(client, "cloud-202", &format!("{name}-{n}")).await;
+        let answer = client
+            .allocate_in("cloud-202", &format!("{name}-{n}"))
+            .await;
         assert_eq!(answer.status, 201, "{answer:?}");
         times.push(began.elapsed());
     }
@@ -212,8 +214,7 @@ async fn quota_is_kept_and_used_after_a_broker_was_killed_in_a_burst() {
         .map(|n| {
             let (client, answered) = (killed.client.clone(), Arc::clone(&answered));
             tokio::spawn(async move {
-                let request = client.allocation(&format!("play-{n}"));
-                let request = request.header("X-Instruqt-Track-ID", LAB);
+                let request = client.allocation_in(LAB, &format!("play-{n}"));
                 let _ = client.try_send(request).await;
                 answered.add_permits(1);
             })

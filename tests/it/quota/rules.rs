@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{LAB, allocate, allocate_in, allocated, assert_refused, held, set_labs, set_quota};
+use super::{LAB, allocate, allocated, assert_refused, held, set_labs, set_quota};
 use crate::support::{
     ADMIN, Pool, Proxy, key,
     proxy::{Fault, Script},
@@ -36,7 +36,7 @@ async fn lab_at_its_quota_is_refused_and_its_holders_keep_their_sandboxes() {
     );
     let retry = allocate(client, "play-1").await;
     assert_eq!((retry.status.as_u16(), retry.sandbox_id()), (200, first));
-    assert_eq!(allocate_in(client, "cloud-202", "play-3").await.status, 201);
+    assert_eq!(client.allocate_in("cloud-202", "play-3").await.status, 201);
     assert_eq!(client.allocate("play-4").await.status, 201, "without a lab");
     let mut slots: Vec<_> = held(&pool)
         .await
@@ -103,8 +103,8 @@ async fn quota_of_a_pattern_holds_for_each_lab_by_itself() {
     let client = &broker.client;
     set_labs(client, json!([{ "id": "team-*", "max_held": 1 }])).await;
     for lab in ["team-a", "team-b", "team-ü/#1"] {
-        assert_eq!(allocate_in(client, lab, lab).await.status, 201, "{lab}");
-        let second = allocate_in(client, lab, "second").await;
+        assert_eq!(client.allocate_in(lab, lab).await.status, 201, "{lab}");
+        let second = client.allocate_in(lab, "second").await;
         assert_eq!(second.code(), "LAB_QUOTA_REACHED", "{lab}");
     }
 }
@@ -117,7 +117,7 @@ async fn pause_is_told_before_the_quota_and_the_quota_before_an_empty_pool() {
     set_quota(client, 1).await;
     let first = allocated(client, "play-1").await;
     assert_refused(client, "play-2").await;
-    let other = allocate_in(client, "cloud-202", "play-2").await;
+    let other = client.allocate_in("cloud-202", "play-2").await;
     assert_eq!(other.code(), "NO_SANDBOXES_AVAILABLE");
     let path = "/v1/admin/pauses/allocations";
     let pause = client.request(Method::PUT, path).bearer_auth(ADMIN);
@@ -232,12 +232,10 @@ async fn slot_whose_sandbox_is_unreadable_counts_as_taken() {
     let client = &broker.client;
     set_quota(client, 1).await;
     let id = allocated(client, "play-1").await;
-    let sandbox = key(&format!("SBX#{id}"), "META");
     let damage = |status: &str| [("status", Some(AttributeValue::S(status.to_owned())))];
-    pool.rewrite(&pool.table, sandbox.clone(), &damage("lent"))
-        .await;
+    pool.rewrite_sandbox(&id, &damage("lent")).await;
     assert_refused(client, "play-2").await;
-    pool.rewrite(&pool.table, sandbox, &damage("stale")).await;
+    pool.rewrite_sandbox(&id, &damage("stale")).await;
     allocated(client, "play-2").await;
 }
 
@@ -296,7 +294,7 @@ async fn allocation_costs_one_call_with_a_quota_as_without() {
     proxy.take_calls();
     allocated(client, "play-2").await;
     assert_eq!(proxy.take_calls(), one);
-    assert_eq!(allocate_in(client, "cloud-202", "play-3").await.status, 201);
+    assert_eq!(client.allocate_in("cloud-202", "play-3").await.status, 201);
     assert_eq!(proxy.take_calls(), one);
     allocated(client, "play-4").await;
     proxy.take_calls();

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue::{self, N, S};
 use sandbox_broker::domain::Status;
 
-use super::{claim, rewrite};
+use super::claim;
 use crate::support::{Pool, START, key};
 
 /// Sets or removes attributes of the only claim, and returns its key.
@@ -24,7 +24,7 @@ async fn allocation_of_an_earlier_version_or_of_the_fastapi_service_is_replaced(
         let broker = pool.broker().await;
         let old = broker.client.allocate("play-1").await.sandbox_id();
         let removed: Vec<_> = attributes.iter().map(|name| (*name, None)).collect();
-        rewrite(&pool, &old, &removed).await;
+        pool.rewrite_sandbox(&old, &removed).await;
         if attributes.contains(&"expires_at") {
             let claim = claim(&pool).await;
             let key = key(claim["PK"].as_s().unwrap(), "CLAIM");
@@ -81,7 +81,7 @@ async fn claim_on_another_sandbox_that_the_pair_holds_leads_to_that_one() {
         ("allocated_to_track", Some(S("play-1".to_owned()))),
         ("allocated_at", Some(N(START.0.to_string()))),
     ];
-    rewrite(&pool, &second, &attributes).await;
+    pool.rewrite_sandbox(&second, &attributes).await;
     let answer = broker.client.replace(&second, "play-1").await;
     assert_eq!(
         (answer.status.as_u16(), answer.json()),

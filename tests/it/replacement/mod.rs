@@ -10,12 +10,11 @@ mod terms;
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::Method;
 use sandbox_broker::{domain::Status, store::Item};
 use serde_json::Value;
 
-use crate::support::{BrokerClient, Pool, key};
+use crate::support::{BrokerClient, Pool};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -37,9 +36,4 @@ async fn claim(pool: &Pool) -> Item {
     let mut items = items.into_iter();
     let is_claim = |item: &Item| item["PK"].as_s().unwrap().starts_with("CLAIM#");
     items.find(is_claim).unwrap()
-}
-
-async fn rewrite(pool: &Pool, id: &str, attributes: &[(&str, Option<AttributeValue>)]) {
-    let key = key(&format!("SBX#{id}"), "META");
-    pool.rewrite(&pool.table, key, attributes).await;
 }

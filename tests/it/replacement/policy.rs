@@ -1,29 +1,21 @@
 //! Replacements on the terms that the policy states for a lab.
 
 use aws_sdk_dynamodb::types::AttributeValue::S;
-use reqwest::{Method, header};
 use sandbox_broker::store::Item;
 use serde_json::{Value, json};
 
 use super::{HOUR, claim, details};
-use crate::support::{ADMIN, BrokerClient, Pool, START, key};
+use crate::support::{BrokerClient, Pool, START, key};
 
-async fn set_policy(client: &BrokerClient, from: u32, terms: Value) {
+async fn set_policy(client: &BrokerClient, from: u64, terms: Value) {
     let mut lab = json!({ "id": "cloud-101" });
     let terms = terms.as_object().unwrap().clone();
     lab.as_object_mut().unwrap().extend(terms);
-    let request = client
-        .request(Method::PUT, "/v1/admin/policy")
-        .bearer_auth(ADMIN)
-        .header(header::IF_MATCH, from);
-    let answer = client.send(request.json(&json!({ "lab": [lab] }))).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    client.set_policy(from, &json!({ "lab": [lab] })).await;
 }
 
 async fn allocate(client: &BrokerClient) -> String {
-    let request = client.allocation("play-1");
-    let request = request.header("X-Instruqt-Track-ID", "cloud-101");
-    client.send(request).await.sandbox_id()
+    client.allocate_in("cloud-101", "play-1").await.sandbox_id()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,9 +149,8 @@ async fn replacement_keeps_the_slot_of_the_quota_and_goes_without_one_that_it_ha
             (!is_lost, !is_lost)
         );
         if !is_lost {
-            let request = client.allocation("play-2");
-            let request = request.header("X-Instruqt-Track-ID", "cloud-101");
-            assert_eq!(client.send(request).await.code(), "LAB_QUOTA_REACHED");
+            let refused = client.allocate_in("cloud-101", "play-2").await;
+            assert_eq!(refused.code(), "LAB_QUOTA_REACHED");
         }
     }
 }

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue::{N, S};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{HOUR, claim, details, rewrite};
+use super::{HOUR, claim, details};
 use crate::support::{ADMIN, Answer, BrokerClient, Pool, START, TRACK, simulated_csp};
 
 fn expires_at(answer: &Answer) -> i64 {
@@ -17,8 +17,7 @@ async fn holder_receives_another_sandbox_on_the_terms_of_its_allocation() {
     let broker = pool.broker().await;
     let client = &broker.client;
     let request = client
-        .allocation("play-1")
-        .header("X-Instruqt-Track-ID", "cloud-101")
+        .allocation_in("cloud-101", "play-1")
         .header("X-Sandbox-Name-Prefix", "lab-")
         .header("Idempotency-Key", "first-host");
     let old = client.send(request).await.sandbox_id();
@@ -128,8 +127,7 @@ async fn token_replaces_within_its_bounds_only() {
         tokens.push(answer["secret"].as_str().unwrap().to_owned());
     }
     let request = client
-        .allocation("play-1")
-        .header("X-Instruqt-Track-ID", "one")
+        .allocation_in("one", "play-1")
         .header("X-Sandbox-Name-Prefix", "lab-");
     let mut current = client.send(request).await.sandbox_id();
     let replace = async |id: &str, token: &str| {
@@ -165,7 +163,7 @@ async fn bound_token_receives_a_sandbox_within_its_name_prefixes() {
         let token = answer["secret"].as_str().unwrap();
         let old = client.allocate("play-1").await.sandbox_id();
         let stored = stored.map(|prefix| S(prefix.to_owned()));
-        rewrite(&pool, &old, &[("name_prefix", stored)]).await;
+        pool.rewrite_sandbox(&old, &[("name_prefix", stored)]).await;
         pool.add(["lab-b-1", "other-1"]).await;
         let replace = async |client: &BrokerClient| {
             let request = client.request(Method::POST, &format!("/v1/sandboxes/{old}/replace"));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, header::HeaderMap};
+use reqwest::{
+    Method, StatusCode,
+    header::{HeaderMap, IF_MATCH},
+};
 use serde_json::{Value, json};
 
 use super::{ADMIN, TRACK};
@@ -110,6 +113,16 @@ impl BrokerClient {
         self.send(self.allocation(caller)).await
     }
 
+    /// Prepares an allocate request of a lab.
+    pub fn allocation_in(&self, lab: &str, caller: &str) -> reqwest::RequestBuilder {
+        let request = self.allocation(caller);
+        request.header("X-Instruqt-Track-ID", lab)
+    }
+
+    pub async fn allocate_in(&self, lab: &str, caller: &str) -> Answer {
+        self.send(self.allocation_in(lab, caller)).await
+    }
+
     pub async fn release(&self, id: &str, caller: &str) -> Answer {
         self.send(self.track(
             Method::POST,
@@ -158,6 +171,14 @@ impl BrokerClient {
         let path = format!("/v1/admin/sandboxes/{id}/{action}");
         let request = self.request(Method::POST, &path).bearer_auth(ADMIN);
         self.send(request.json(body)).await
+    }
+
+    /// Replaces version `from` of the policy, which must be in force, by `document`.
+    pub async fn set_policy(&self, from: u64, document: &Value) {
+        let request = self.request(Method::PUT, "/v1/admin/policy");
+        let request = request.bearer_auth(ADMIN).header(IF_MATCH, from);
+        let answer = self.send(request.json(document)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
 
     /// Runs a job to completion and returns its report.

@@ -148,6 +148,12 @@ impl Pool {
         put.set_item(Some(item)).send().await.unwrap();
     }
 
+    /// Sets or removes attributes of a sandbox unconditionally.
+    pub async fn rewrite_sandbox(&self, id: &str, attributes: &[(&str, Option<AttributeValue>)]) {
+        let key = key(&format!("SBX#{id}"), "META");
+        self.rewrite(&self.table, key, attributes).await;
+    }
+
     /// Reads every sandbox from the pool's table.
     pub async fn sandboxes(&self) -> Vec<Sandbox> {
         self.items_of(&self.table)
