@@ -40,7 +40,7 @@ use thiserror::Error;
 
 pub use self::{
     allocate::{AllocateRequest, Allocation},
-    extend::{ExtendedAllocation, LONGEST_EXTENSION},
+    extend::ExtendedAllocation,
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
     release::ReleasedSandbox,

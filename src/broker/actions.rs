@@ -2,14 +2,17 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Broker, BrokerError, extend::LONGEST_EXTENSION};
+use super::{Broker, BrokerError};
 use crate::{
-    domain::{ActionOrder, Author, Candidate, Reason, Sandbox, SandboxAction, SandboxId, Status},
+    domain::{
+        ActionOrder, Author, Candidate, LONGEST_DURATION, Reason, Sandbox, SandboxAction,
+        SandboxId, Status,
+    },
     store::Decided,
 };
 
 impl Broker {
-    /// Moves the end of an allocation to a time not before `span` from now, at most [`LONGEST_EXTENSION`]. A repeated
+    /// Moves the end of an allocation to a time not before `span` from now, at most [`LONGEST_DURATION`]. A repeated
     /// extension therefore does not add to the first one.
     ///
     /// # Errors
@@ -24,7 +27,7 @@ impl Broker {
         let now = self.clock.now();
         let action = SandboxAction::Extend {
             end: now + span,
-            latest: now + LONGEST_EXTENSION,
+            latest: now + LONGEST_DURATION,
         };
         self.act(id, action, author, reason).await
     }

@@ -39,6 +39,13 @@ pub enum Allocation {
 }
 
 impl Allocation {
+    /// Returns the sandbox.
+    #[must_use]
+    pub const fn sandbox(&self) -> &Sandbox {
+        let (Self::New(sandbox) | Self::Replayed(sandbox)) = self;
+        sandbox
+    }
+
     /// Refuses a replay outside of `bounds`: another principal made the earlier request.
     pub(super) fn within(self, bounds: &Bounds) -> Result<Self, BrokerError> {
         match &self {

@@ -9,9 +9,6 @@ use crate::{
     store::Decided,
 };
 
-/// The longest time from now until the end of an allocation that is extended.
-pub const LONGEST_EXTENSION: Duration = Duration::from_hours(30 * 24);
-
 /// The outcome of an extension that has moved the end.
 const SUCCESS: &str = "success";
 

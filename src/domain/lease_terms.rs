@@ -7,7 +7,8 @@ use crate::clock::UnixSeconds;
 /// The shortest duration that an allocation can have.
 pub const SHORTEST_DURATION: Duration = Duration::from_mins(1);
 
-/// The longest duration that a request or the policy can state.
+/// The longest duration that a request or the policy can state, and the longest time from now until the end of an
+/// extended allocation.
 pub const LONGEST_DURATION: Duration = Duration::from_hours(30 * 24);
 
 /// The duration of the FastAPI service's allocations, in hours, where its `LAB_DURATION_HOURS` is not set.

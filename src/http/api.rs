@@ -14,6 +14,7 @@ mod health;
 mod jobs;
 mod me;
 pub(crate) mod metrics;
+mod minutes;
 mod niosxaas;
 mod openapi;
 mod overview;

@@ -1,6 +1,6 @@
 //! `POST /allocate`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json,
@@ -15,11 +15,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     error_responses::error_set,
     extract::{AllocateHeaders, read_body, read_json},
+    minutes::{MINUTES, span},
 };
 use crate::{
     broker::{AllocateRequest, Allocation},
     clock::UnixSeconds,
-    domain::{LONGEST_DURATION, SHORTEST_DURATION, Sandbox},
+    domain::Sandbox,
     http::{
         AppState,
         error::ApiError,
@@ -35,9 +36,6 @@ error_set! {
 
 /// The field without which a body is ignored: clients of the FastAPI service, which ignored every body, send any.
 const DURATION_FIELD: &[u8] = b"duration_minutes";
-/// The durations that an allocation can ask for, in minutes.
-const MINUTES: RangeInclusive<u64> =
-    SHORTEST_DURATION.as_secs() / 60..=LONGEST_DURATION.as_secs() / 60;
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -74,12 +72,10 @@ impl WantedDuration {
             ))
         };
         let TermsBody { duration_minutes } = read_json(body).map_err(|fault| invalid(&fault))?;
-        match duration_minutes {
-            Some(minutes) if !MINUTES.contains(&minutes) => {
-                Err(invalid(&format!("duration_minutes is {minutes}")))
-            }
-            minutes => Ok(Self(minutes.map(Duration::from_mins))),
-        }
+        let duration = duration_minutes.map(|minutes| {
+            span(minutes).ok_or_else(|| invalid(&format!("duration_minutes is {minutes}")))
+        });
+        duration.transpose().map(Self)
     }
 }
 
@@ -156,8 +152,15 @@ async fn allocate(
         duration,
         ..request
     };
-    let (status, outcome, sandbox) = match state.broker.allocate(&request).await? {
-        Allocation::New(sandbox) => (StatusCode::CREATED, "allocated", sandbox),
+    let allocation = state.broker.allocate(&request).await?;
+    Ok(answer(allocation, "allocated"))
+}
+
+/// Returns the answer with a sandbox that the caller holds, and adds it to the log event of the request. `outcome` is that
+/// of a request that has allocated the sandbox.
+pub(super) fn answer(allocation: Allocation, outcome: &'static str) -> Response {
+    let (status, outcome, sandbox) = match allocation {
+        Allocation::New(sandbox) => (StatusCode::CREATED, outcome, sandbox),
         Allocation::Replayed(sandbox) => (StatusCode::OK, "replayed", sandbox),
     };
     request_context::note_sandbox(sandbox.id());
@@ -165,7 +168,7 @@ async fn allocate(
         request_context::note_duration(sandbox.allocated_at, end);
     }
     let body = AllocationBody::from(sandbox);
-    Ok((status, Extension(Outcome(outcome)), Json(body)).into_response())
+    (status, Extension(Outcome(outcome)), Json(body)).into_response()
 }
 
 #[cfg(test)]
@@ -173,7 +176,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::error::ErrorCode;
+    use crate::{
+        domain::{LONGEST_DURATION, SHORTEST_DURATION},
+        http::error::ErrorCode,
+    };
 
     fn wanted(body: &[u8]) -> Result<Option<Duration>, ApiError> {
         WantedDuration::of_body(body).map(|WantedDuration(duration)| duration)

@@ -10,9 +10,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     error_responses::error_set,
     extract::{ApiJson, SandboxPath, TrackCaller},
+    minutes::{MINUTES, span},
 };
 use crate::{
-    broker::{ExtendedAllocation, LONGEST_EXTENSION},
+    broker::ExtendedAllocation,
     clock::UnixSeconds,
     http::{AppState, error::ApiError, request_context::Outcome},
 };
@@ -64,13 +65,12 @@ impl From<ExtendedAllocation> for ExtensionBody {
 
 /// Converts the minutes of an extension.
 pub(super) fn extension_span(minutes: u64) -> Result<Duration, ApiError> {
-    let longest = LONGEST_EXTENSION.as_secs() / 60;
-    if !(1..=longest).contains(&minutes) {
-        return Err(ApiError::invalid_body(format_args!(
-            "minutes must be a number from 1 to {longest}"
-        )));
-    }
-    Ok(Duration::from_mins(minutes))
+    span(minutes).ok_or_else(|| {
+        let (least, most) = (MINUTES.start(), MINUTES.end());
+        ApiError::invalid_body(format_args!(
+            "minutes must be a number from {least} to {most}"
+        ))
+    })
 }
 
 /// Extend an allocation

@@ -1,28 +1,19 @@
 //! The replacement of a sandbox by its holder.
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    allocations::AllocationBody,
+    allocations::{self, AllocationBody},
     error_responses::error_set,
     extract::{ApiJson, SandboxPath, TrackCaller},
 };
 use crate::{
-    broker::{Allocation, ReplaceRequest},
+    broker::ReplaceRequest,
     domain::{Principal, Reason},
-    http::{
-        AppState,
-        error::ApiError,
-        request_context::{self, Outcome},
-    },
+    http::{AppState, error::ApiError, request_context},
 };
 
 error_set! {
@@ -82,18 +73,10 @@ async fn replace_sandbox(
         principal,
         reason,
     };
-    let (status, outcome, sandbox) = match state.broker.replace(&request).await? {
-        Allocation::New(sandbox) => (StatusCode::CREATED, "replaced", sandbox),
-        Allocation::Replayed(sandbox) => (StatusCode::OK, "replayed", sandbox),
-    };
-    if let (StatusCode::CREATED, Some(end)) = (status, sandbox.expires_at) {
-        request_context::note_duration(sandbox.allocated_at, end);
-    }
-    request_context::note_sandbox(sandbox.id());
+    let allocation = state.broker.replace(&request).await?;
     request_context::note_replaced(&request.id);
-    if let Some(lab) = sandbox.lab() {
+    if let Some(lab) = allocation.sandbox().lab() {
         request_context::note_lab(lab);
     }
-    let body = AllocationBody::from(sandbox);
-    Ok((status, Extension(Outcome(outcome)), Json(body)).into_response())
+    Ok(allocations::answer(allocation, "replaced"))
 }
