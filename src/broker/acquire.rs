@@ -50,7 +50,7 @@ pub(super) trait Acquisition {
     async fn replay_or(&mut self, refusal: BrokerError) -> Result<Sandbox, BrokerError>;
 }
 
-/// What follows a refused attempt.
+/// The step after a refused attempt.
 pub(super) enum Next {
     /// No other attempt: the pair holds this sandbox since an earlier request.
     Replay(Box<Sandbox>),
@@ -118,15 +118,13 @@ impl Broker {
     ) -> Result<Allocation, BrokerError> {
         let mut conflicts = 0;
         let mut found = None;
-        loop {
+        let refusal = loop {
             // Before each attempt, because a pause also stops the requests that wait for a sandbox.
             if let Some(pause) = self.pauses.of(Activity::Allocations) {
-                let replay = request.replay_or(self.paused(pause));
-                return progress.of_store(replay).await.map(Allocation::Replayed);
+                break self.paused(pause);
             }
             if let Some(refusal) = progress.of_store(request.prepare()).await? {
-                let replay = request.replay_or(refusal);
-                return progress.of_store(replay).await.map(Allocation::Replayed);
+                break refusal;
             }
             let slot = progress.of_store(self.store.slot()).await;
             // Reserved only with a slot: a candidate that waits for one is withheld from other requests and gets stale.
@@ -140,10 +138,7 @@ impl Broker {
                     // Reserved before the wait for a slot, because other requests waited for the same page.
                     Refreshed::Found => found = self.refresher.reserve(request.prefix()),
                     Refreshed::Busy => self.pause(&mut conflicts).await,
-                    Refreshed::Empty => {
-                        let replay = request.replay_or(BrokerError::NoSandboxes);
-                        return progress.of_store(replay).await.map(Allocation::Replayed);
-                    }
+                    Refreshed::Empty => break BrokerError::NoSandboxes,
                 }
                 continue;
             };
@@ -187,7 +182,9 @@ impl Broker {
                     }
                 }
             }
-        }
+        };
+        let replay = request.replay_or(refusal);
+        progress.of_store(replay).await.map(Allocation::Replayed)
     }
 
     async fn pause(&self, conflicts: &mut u32) {
