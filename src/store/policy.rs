@@ -1,6 +1,8 @@
 //! The policy: one small item that names the version in force, which every process polls, and an item with the document
 //! for each of the last [`POLICY_VERSIONS`] versions.
 
+mod history;
+
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::{
@@ -11,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+pub use self::history::{HistoryPosition, PolicyHistory};
 use super::{
-    PoolStore, StoreError, change, cursor,
+    PoolStore, StoreError, change,
     item::{self, Item, number, string},
-    scan::ITEMS_PER_PAGE,
     transaction::{OPERATION, Transaction},
 };
 use crate::{
@@ -26,8 +28,6 @@ const PARTITION: &str = "POLICY";
 const CURRENT: &str = "CURRENT";
 /// The beginning of the sort keys of versions.
 const VERSION: &str = "V#";
-/// Stands for the author of a version whose item is unreadable.
-const UNKNOWN: &str = "unknown";
 
 /// A version of the policy with its document.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,34 +65,6 @@ impl PolicyReadError {
     #[must_use]
     pub fn no_document(number: u32) -> Self {
         unreadable(&sort_key(number), "is missing")
-    }
-}
-
-/// A page of the versions, newest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyHistory {
-    /// The versions.
-    pub versions: Vec<PolicyVersion>,
-    /// The start of the next page; `None` at the end.
-    pub next: Option<HistoryPosition>,
-}
-
-/// A position in the listing of the versions: the number of the last one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryPosition(u32);
-
-impl HistoryPosition {
-    /// Decodes a cursor. Returns `None` if it does not belong to the listing of the versions.
-    #[must_use]
-    pub fn from_cursor(cursor: &str) -> Option<Self> {
-        let (listing, number): (String, u32) = cursor::decode(cursor)?;
-        (listing == PARTITION).then_some(Self(number))
-    }
-
-    /// Encodes the position as a text that is safe in a URL.
-    #[must_use]
-    pub fn to_cursor(self) -> String {
-        cursor::encode(&(PARTITION, self.0))
     }
 }
 
@@ -191,21 +163,6 @@ fn unreadable(sort: &str, fault: impl Into<String>) -> PolicyReadError {
     }
 }
 
-/// Reads a version for a listing, which has every item that there is.
-fn listed(item: Item) -> Option<PolicyVersion> {
-    let number = number_in(&item)?;
-    let version = read_version(&sort_key(number), item);
-    Some(version.unwrap_or_else(|fault| {
-        tracing::warn!(%fault, "unreadable version of the policy");
-        PolicyVersion {
-            number,
-            author: UNKNOWN.into(),
-            at: UnixSeconds(0),
-            reason: None,
-        }
-    }))
-}
-
 impl PoolStore {
     /// Reads which version of the policy is in force, strongly consistent; `None` if there is none. The read takes no
     /// slot, as that of the pauses.
@@ -226,56 +183,6 @@ impl PoolStore {
         let item = self.get_at_once(&self.table.companion, key(&sort_key(number)));
         let item = item.await?;
         item.map(|item| read_policy(number, item)).transpose()
-    }
-
-    /// Returns a page of at most `limit` versions from `start` on. Each item is read with its document, of which there
-    /// are 50.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn policy_history(
-        &self,
-        limit: usize,
-        start: Option<HistoryPosition>,
-    ) -> Result<PolicyHistory, StoreError> {
-        let mut versions = Vec::new();
-        let mut start = start.map(|HistoryPosition(number)| key(&sort_key(number)));
-        loop {
-            let (items, next) = self.policy_items(limit - versions.len(), start).await?;
-            versions.extend(items.into_iter().filter_map(listed));
-            if next.is_none() || versions.len() >= limit {
-                let next = next.as_ref().and_then(number_in).map(HistoryPosition);
-                return Ok(PolicyHistory { versions, next });
-            }
-            start = next;
-        }
-    }
-
-    /// Reads at most `limit` items of versions, without their documents, and the key after which there are more.
-    async fn policy_items(
-        &self,
-        limit: usize,
-        start: Option<Item>,
-    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
-        let largest = self.reads.page_of(ITEMS_PER_PAGE);
-        let _permit = self.reads.page_permit().await;
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table.companion)
-            .key_condition_expression("PK = :policy AND begins_with(SK, :version)")
-            .projection_expression("SK, version, author, #at, reason")
-            .expression_attribute_names("#at", "at")
-            .expression_attribute_values(":policy", string(PARTITION))
-            .expression_attribute_values(":version", string(VERSION))
-            .set_exclusive_start_key(start)
-            .scan_index_forward(false)
-            .consistent_read(true)
-            .limit(i32::try_from(limit).map_or(largest, |limit| limit.min(largest)))
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("Query", error))?;
-        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
     }
 
     /// Puts a version of the policy in force in place of `before`, in one transaction with its audit record, if that is
@@ -342,7 +249,7 @@ impl PoolStore {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{history::listed, *};
     use crate::arbitrary::corrupted;
 
     fn version() -> PolicyVersion {
@@ -414,15 +321,6 @@ mod tests {
             }
             if let Some(version) = listed(item) {
                 prop_assert_eq!(version.number, 7);
-            }
-        }
-
-        #[test]
-        fn any_text_is_a_cursor_of_the_history_or_is_rejected(text in crate::arbitrary::text(), number: u32) {
-            let position = HistoryPosition(number);
-            prop_assert_eq!(HistoryPosition::from_cursor(&position.to_cursor()), Some(position));
-            if let Some(position) = HistoryPosition::from_cursor(&text) {
-                prop_assert_eq!(HistoryPosition::from_cursor(&position.to_cursor()), Some(position));
             }
         }
     }
