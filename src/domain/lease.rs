@@ -1,9 +1,9 @@
-//! The lease of a sandbox: what an allocation was asked for, and its history besides its start and end.
+//! The lease of a sandbox: the name prefix of its allocation, and its extensions, replacement and quota slot.
 
 use super::SandboxId;
 use crate::clock::UnixSeconds;
 
-/// What an allocation was asked for, and its history besides its start and end. Empty in a sandbox that was never
+/// The name prefix of an allocation, and its extensions, replacement and quota slot. Empty in a sandbox that was never
 /// allocated, and in one that an earlier version or another service allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {

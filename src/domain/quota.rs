@@ -239,7 +239,7 @@ mod tests {
         assert!(slots(4, &[], u64::MAX).is_empty());
     }
 
-    /// What one of two brokers, or the world around them, does.
+    /// A step of one of two brokers, or of the world around them.
     #[derive(Clone, Debug)]
     enum Step {
         /// A broker reads the items of the slots.

@@ -56,7 +56,7 @@ pub struct Sandbox {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released or deleted it, if the item says so.
     pub released_by: Option<String>,
-    /// What the allocation was asked for, and its history.
+    /// The name prefix of the allocation, and its extensions, replacement and quota slot.
     pub lease: Lease,
     /// Its current quarantine, or the one that ended with its deletion.
     pub quarantine: Quarantine,

@@ -23,7 +23,7 @@ pub struct NewReplacement<'a> {
     pub old: &'a Sandbox,
     /// The allocation of the new one, to the same holder.
     pub allocation: NewAllocation<'a>,
-    /// What becomes of the old one.
+    /// The fate of the old one.
     pub replaced: Replaced,
     /// How often the holder may have its sandbox replaced, at least once.
     pub max_replacements: u32,

@@ -278,7 +278,7 @@ fn request_of_an_earlier_policy_does_not_bring_its_quota_back() {
     assert_eq!(choice, Choice::Reached(1));
 }
 
-/// What one of two brokers, or a holder, does.
+/// A step of one of two brokers, or of a holder.
 #[derive(Clone, Debug)]
 enum Step {
     BeginRead(usize),

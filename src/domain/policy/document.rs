@@ -39,7 +39,7 @@ pub struct PolicyDocument {
 /// The terms that the defaults and an entry of a lab can state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StatedTerms {
-    /// The duration of an allocation that asks for none.
+    /// The duration of an allocation whose request names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 43200)]
     pub duration_minutes: Option<u32>,
@@ -51,7 +51,7 @@ pub struct StatedTerms {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 100)]
     pub max_replacements: Option<u32>,
-    /// What becomes of a replaced sandbox.
+    /// The fate of a replaced sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Replaced>,
 }
@@ -94,7 +94,7 @@ pub struct PoolEntry {
     pub create: Option<PoolCreation>,
 }
 
-/// What CSP is told when it creates an account.
+/// The attributes of an account that CSP creates for a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PoolCreation {
     /// The description of the account.

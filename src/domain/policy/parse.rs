@@ -25,10 +25,11 @@ const MAX_DESCRIPTION: usize = 500;
 /// The longest address that a mail server accepts.
 const MAX_EMAIL: usize = 254;
 
-/// 30 days at most.
+/// From [`SHORTEST_DURATION`](crate::domain::SHORTEST_DURATION) to [`LONGEST_DURATION`](crate::domain::LONGEST_DURATION),
+/// 30 days.
 const MINUTES: RangeInclusive<u32> = 1..=43_200;
 const REPLACEMENTS: RangeInclusive<u32> = 0..=100;
-/// As many as the largest pool that `docs/scaling.md` has figures of.
+/// The upper bound is the largest pool that `docs/scaling.md` has figures of.
 const SANDBOXES: RangeInclusive<u32> = 0..=100_000;
 
 const ID: &str =

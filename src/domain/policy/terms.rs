@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::NamePrefix;
 
-/// What becomes of a sandbox that its holder has had replaced.
+/// The fate of a sandbox that its holder has had replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replaced {
@@ -21,13 +21,13 @@ pub enum Replaced {
 /// The terms of the allocations of one lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabTerms {
-    /// The duration of an allocation that asks for none.
+    /// The duration of an allocation whose request names none.
     pub duration: Duration,
     /// The longest duration of an allocation, with its extensions, from its start. At least `duration`.
     pub max_duration: Duration,
     /// How often a holder may have its sandbox replaced.
     pub max_replacements: u32,
-    /// What becomes of a replaced sandbox.
+    /// The fate of a replaced sandbox.
     pub replaced: Replaced,
     /// The name prefix of allocations that name none.
     pub name_prefix: Option<NamePrefix>,
@@ -36,7 +36,7 @@ pub struct LabTerms {
 }
 
 impl LabTerms {
-    /// Returns the duration of an allocation that asks for `wanted`, or for none.
+    /// Returns the duration of an allocation whose request names the duration `wanted`, or none.
     #[must_use]
     pub fn duration(&self, wanted: Option<Duration>) -> Duration {
         wanted.unwrap_or(self.duration).min(self.max_duration)

@@ -1,4 +1,4 @@
-//! JSON whose objects have no field twice: of two, `serde_json` would take the last one without a word.
+//! JSON whose objects have no field twice: of two, `serde_json` silently takes the last one.
 
 use std::fmt;
 

@@ -272,7 +272,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     }
 }
 
-/// Reads the body, whatever it is.
+/// Reads the body, of any content.
 pub(super) async fn read_body<S: Send + Sync>(
     request: Request,
     state: &S,

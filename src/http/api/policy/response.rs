@@ -59,7 +59,7 @@ fn format_of(headers: &HeaderMap) -> PolicyFormat {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    // Whatever else a client names, it can be sent JSON.
+    // A client that names neither receives JSON.
     match accepted.find(|media_type| is_toml(media_type) || is_json(media_type)) {
         Some(media_type) if is_toml(media_type) => PolicyFormat::Toml,
         _ => PolicyFormat::Json,

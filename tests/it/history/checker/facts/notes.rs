@@ -1,4 +1,4 @@
-//! What each event shows.
+//! The facts that each event shows.
 
 use std::{collections::BTreeMap, time::Duration};
 
