@@ -282,8 +282,12 @@ pub(super) async fn read_body<S: Send + Sync>(
         .map_err(|rejection| ApiError::invalid_body(rejection.body_text()))
 }
 
-/// Reads a value from JSON, or returns the fault.
+/// Reads the fields of a JSON object, or returns the fault.
 pub(super) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    // Serde would take its elements for the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err("invalid type: sequence, expected an object".to_owned());
+    }
     let Json(value) = Json::from_bytes(body).map_err(|rejection| {
         let text = rejection.body_text();
         // Without the constant beginning of the library's text.

@@ -249,6 +249,7 @@ async fn invalid_body_is_refused_with_its_fault() {
             "unknown field `reason`",
         ),
         (r#"{"minutes":60"#, "EOF"),
+        (" [60]", "invalid type: sequence, expected an object"),
     ] {
         let request = broker.client.request(Method::POST, &path);
         let request = request

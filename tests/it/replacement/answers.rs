@@ -71,6 +71,7 @@ async fn refused_replacement_leaves_the_sandbox_with_its_holder() {
         "{}",
         r#"{"reason": ""}"#,
         r#"{"reason": "a", "more": 1}"#,
+        r#"["a"]"#,
     ] {
         let request = client
             .request(Method::POST, &path)
