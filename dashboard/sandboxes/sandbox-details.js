@@ -6,6 +6,7 @@ import { showDetails } from "../lib/dialogs.js";
 import { errorLine, fill, h, setHref, setText } from "../lib/dom.js";
 import { relative } from "../lib/format.js";
 import { ACTIONS } from "./actions.js";
+import { addressOfSandbox } from "./address.js";
 import { askForAction } from "./action-dialog.js";
 import { FIELDS } from "./fields.js";
 import { failureText, perform } from "./perform.js";
@@ -126,5 +127,11 @@ function detailText(field, row, time) {
 /** Returns a list of the values of an object that has no fixed fields. */
 function fieldsOf(object) {
   const entries = Object.entries(object).filter(([, value]) => value !== null);
-  return h("dl", { class: "fields" }, entries.map(([key, value]) => [h("dt", {}, fieldName(key)), h("dd", {}, valueText(key, value))]));
+  return h("dl", { class: "fields" }, entries.map(([key, value]) => [h("dt", {}, fieldName(key)), h("dd", {}, valueNode(key, value))]));
+}
+
+/** Returns a value in words; the id of another sandbox leads to its details. */
+function valueNode(key, value) {
+  const isSandbox = (key === "replaces" || key === "replaced_by") && typeof value === "string";
+  return isSandbox ? h("a", { href: addressOfSandbox(value) }, value) : valueText(key, value);
 }

@@ -106,6 +106,16 @@ test("the table shows the time left, extensions and replacements, and leads from
   assert.ok((await details(oldId).innerText()).includes(HTML));
 });
 
+test("the tombstone of a replaced sandbox leads to its successor", { timeout }, async () => {
+  const [{ id }, { id: newId }] = [await allocateNext("leases-103"), await allocateNext("leases-103")];
+  await edit(`**/admin/sandboxes/${id}*`, (json) => ({ ...json, sandbox: null, tombstone: { sandbox_id: id, replaced_by: newId } }));
+  await signIn();
+  await page.goto(`${page.url().split("#")[0]}#/sandboxes/${id}`);
+  const details = (id) => page.getByRole("dialog", { name: `Sandbox ${id}`, exact: true });
+  await details(id).getByRole("link", { name: newId, exact: true }).click();
+  await details(newId).getByText("allocated", { exact: true }).waitFor();
+});
+
 test("the labs that the policy names are shown with their quotas, and lead to their sandboxes", { timeout }, async () => {
   const { id } = await allocateNext("leases-102");
   const full = `full ${HTML}`;
