@@ -129,6 +129,14 @@ async fn toml_and_json_are_the_same_document() {
         let faults = &refused.json()["error"]["faults"];
         assert_eq!(faults[0]["path"], path, "{faults}");
     }
+    let unmarked = super::request(client, Method::PUT, "").header(header::IF_MATCH, 1);
+    let unmarked = client.send(unmarked.body(text)).await;
+    let message = unmarked.json()["error"]["message"].to_string();
+    assert_eq!(unmarked.code(), "INVALID_BODY", "{message}");
+    assert!(
+        message.contains("Content-Type: application/toml"),
+        "{message}"
+    );
     assert_eq!(current(client).await["version"], 1);
 }
 

@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
 };
+use serde_json::Value;
 use utoipa::{
     IntoParams,
     openapi::path::{Parameter, ParameterIn},
@@ -39,10 +40,21 @@ impl<S: Send + Sync> FromRequest<S> for Document {
         let value = if is_toml {
             PolicyDocument::from_toml(text)?
         } else {
-            PolicyDocument::from_json(text)?
+            read_json(text)?
         };
         Ok(Self(PolicyDocument::parse(&value)?))
     }
+}
+
+/// Reads JSON. TOML without its media type is an error of the request, not a fault in the document.
+fn read_json(text: &str) -> Result<Value, ApiError> {
+    PolicyDocument::from_json(text).map_err(|faults| {
+        if PolicyDocument::from_toml(text).is_ok() {
+            ApiError::invalid_body("it is TOML; send it with Content-Type: application/toml")
+        } else {
+            ApiError::from(faults)
+        }
+    })
 }
 
 fn is_toml(headers: &HeaderMap) -> bool {
