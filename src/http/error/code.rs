@@ -349,8 +349,9 @@ impl ErrorCode {
                 "There is no such version of the policy; {base_path}/admin/policy/history lists all of them."
             }
             Self::PolicyUnreadable => {
-                "This item of the table is unreadable. The brokers go on with the version that they have read last; put a \
-                 valid document in force, such as that of an older version."
+                "This item of the table is unreadable. The brokers go on with the version that they have read last. Put a \
+                 valid document in force, such as that of an older version; if the item is CURRENT, write it again from \
+                 the newest version first."
             }
             Self::AllocationsPaused => "Allocations are paused: CSP is being repaired",
             Self::SignInUnavailable => {
