@@ -257,7 +257,7 @@ async fn check_returns_the_changes_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_documents_are_read_only_where_they_belong_and_from_those_who_may_send_them() {
+async fn large_documents_are_read_only_for_their_operations_and_from_permitted_principals() {
     let pool = Pool::new().await;
     let broker = pool.broker().await;
     let client = &broker.client;

@@ -110,7 +110,7 @@ async fn quota_of_a_pattern_holds_for_each_lab_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pause_is_told_before_the_quota_and_the_quota_before_an_empty_pool() {
+async fn pause_is_reported_before_the_quota_and_the_quota_before_an_empty_pool() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let client = &broker.client;
