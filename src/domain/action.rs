@@ -161,9 +161,7 @@ impl Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        Account, CallerId, Holder, IdempotencyKey, Lease, Maintenance, Role, SandboxId,
-    };
+    use crate::domain::{Account, CallerId, Holder, IdempotencyKey, Role, SandboxId};
 
     const START: UnixSeconds = UnixSeconds(1_774_000_000);
     const END: UnixSeconds = UnixSeconds(START.0 + 4 * 3600);
@@ -191,21 +189,7 @@ mod tests {
             sfdc_account_id: None,
             created_at: None,
         };
-        Sandbox {
-            account,
-            inserted_at: None,
-            status: Status::Available,
-            holder: None,
-            allocated_at: UnixSeconds(0),
-            expires_at: None,
-            is_inherited: false,
-            lab_duration_hours: 4,
-            deletion_requested_at: None,
-            released_by: None,
-            lease: Lease::default(),
-            quarantine: Quarantine::default(),
-            maintenance: Maintenance::default(),
-        }
+        Sandbox::available(account)
     }
 
     fn order(action: SandboxAction) -> ActionOrder {

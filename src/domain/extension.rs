@@ -109,24 +109,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{
-        Account, Holder, IdempotencyKey, LabId, Lease, LeaseTerms, Maintenance, Quarantine,
-    };
+    use crate::domain::{Account, Holder, IdempotencyKey, LabId, LeaseTerms};
 
     const START: UnixSeconds = UnixSeconds(1_774_000_000);
     const HOUR: Duration = Duration::from_hours(1);
     const GRACE: Duration = Duration::from_mins(30);
 
     fn sandbox(status: Status, expires_at: Option<UnixSeconds>) -> Sandbox {
+        let account = Account {
+            sandbox_id: SandboxId::stored("2009521"),
+            name: "lab-1".to_owned(),
+            external_id: "identity/accounts/1".to_owned(),
+            sfdc_account_id: None,
+            created_at: None,
+        };
         Sandbox {
-            account: Account {
-                sandbox_id: SandboxId::stored("2009521"),
-                name: "lab-1".to_owned(),
-                external_id: "identity/accounts/1".to_owned(),
-                sfdc_account_id: None,
-                created_at: None,
-            },
-            inserted_at: None,
             status,
             holder: Some(Holder {
                 caller: CallerId::stored("play"),
@@ -135,13 +132,7 @@ mod tests {
             }),
             allocated_at: START,
             expires_at,
-            is_inherited: false,
-            lab_duration_hours: 4,
-            deletion_requested_at: None,
-            released_by: None,
-            lease: Lease::default(),
-            quarantine: Quarantine::default(),
-            maintenance: Maintenance::default(),
+            ..Sandbox::available(account)
         }
     }
 

@@ -160,3 +160,25 @@ impl Sandbox {
             .is_none_or(|expires_at| now > expires_at + grace)
     }
 }
+
+#[cfg(test)]
+impl Sandbox {
+    /// Returns a sandbox for tests, which is available and was never held.
+    pub(crate) fn available(account: Account) -> Self {
+        Self {
+            account,
+            inserted_at: None,
+            status: Status::Available,
+            holder: None,
+            allocated_at: UnixSeconds(0),
+            expires_at: None,
+            is_inherited: false,
+            lab_duration_hours: 4,
+            deletion_requested_at: None,
+            released_by: None,
+            lease: Lease::default(),
+            quarantine: Quarantine::default(),
+            maintenance: Maintenance::default(),
+        }
+    }
+}

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::{CallerId, Holder, IdempotencyKey, Lease, Maintenance, Quarantine};
+use crate::domain::{CallerId, Holder, IdempotencyKey, Quarantine};
 
 const NOW: UnixSeconds = UnixSeconds(1_774_000_000);
 const RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -23,8 +23,6 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
     let is_held = !matches!(status, Status::Available | Status::Stale);
     let caller = CallerId::parse("play-1").unwrap();
     Sandbox {
-        account: account(id, external_id),
-        inserted_at: None,
         status,
         holder: is_held.then(|| Holder {
             key: IdempotencyKey::from(&caller),
@@ -33,13 +31,7 @@ fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
         }),
         allocated_at: UnixSeconds(if is_held { NOW.0 - 60 } else { 0 }),
         expires_at: is_held.then_some(NOW),
-        is_inherited: false,
-        lab_duration_hours: 4,
-        deletion_requested_at: None,
-        released_by: None,
-        lease: Lease::default(),
-        quarantine: Quarantine::default(),
-        maintenance: Maintenance::default(),
+        ..Sandbox::available(account(id, external_id))
     }
 }
 
