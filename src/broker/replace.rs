@@ -61,8 +61,8 @@ impl ReplacementAttempts<'_> {
             && stored.is_held_by(&self.holder.caller, &self.holder.key)
     }
 
-    /// Continues with another knowledge of the old sandbox and the claim. If it is the same as before, other requests are
-    /// changing them.
+    /// Continues with the old sandbox and the claim as they were read last. If both are as before, other requests are
+    /// changing them, and the next attempt waits.
     fn retry(&mut self, old: Sandbox, claim: ReplacedClaim) -> Next {
         let is_known = old == self.old && claim == self.claim;
         (self.old, self.claim) = (old, claim);
@@ -123,7 +123,7 @@ impl Acquisition for ReplacementAttempts<'_> {
         slot.replace(candidate, replacement, &self.claim).await
     }
 
-    /// Another allocation has the slot, so this one goes on without one, as an allocation from before the quota.
+    /// Another allocation has the slot, so the new allocation has none, as one from before the quota.
     fn lost_quota_slot(&mut self, _stored: Option<StoredSlot>) {
         self.slot = None;
     }

@@ -46,7 +46,7 @@ impl LabsHeld {
     }
 }
 
-/// The name under which the sandboxes are counted that are held without a lab, or by a lab that has no number of its own.
+/// The name that stands for the labs that are not counted by themselves, and for sandboxes held without a lab.
 pub const OTHER_LABS: &str = "other";
 
 /// The maximum number of labs whose sandboxes are counted by themselves. Clients choose the ids of labs that match a

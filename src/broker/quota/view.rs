@@ -25,7 +25,7 @@ const SPREAD: usize = 500;
 pub(super) struct Quota {
     /// How many sandboxes the lab may hold.
     pub(super) max: u32,
-    /// The number of the policy that says it. An equal quota of another policy is a new one: between them the lab may
+    /// The number of the policy that states it. An equal quota of another policy is a new one: between them the lab may
     /// have had none.
     pub(super) policy: u64,
 }
@@ -156,7 +156,7 @@ impl View {
         self.shown.clear();
     }
 
-    /// Returns the allocations of the slots just read of which it is not known that they have ended.
+    /// Returns the allocations of the slots just read, without those that have ended as far as this broker knows.
     pub(super) fn unknown<'a>(
         &self,
         stored: &'a BTreeMap<u32, StoredSlot>,

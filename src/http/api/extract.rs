@@ -148,7 +148,7 @@ impl IntoParams for TrackCaller {
     }
 }
 
-/// The allocate request of a caller, as far as its headers say it.
+/// The parts of an allocate request that are in its headers.
 #[derive(Clone, Debug)]
 pub(crate) struct AllocateHeaders(pub AllocateRequest);
 
