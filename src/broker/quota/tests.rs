@@ -248,8 +248,8 @@ fn read_that_began_before_an_attempt_tells_that_the_allocation_it_found_has_ende
     let stored = StoredSlot::Taken(by_another_broker.clone());
     broker.view.found(0, Some(stored));
     broker.view.release(0);
-    let (slots, pointed_to) = (table.stored(), table.states());
-    broker.view.end_read(began, slots, &pointed_to);
+    let (slots, states) = (table.stored(), table.states());
+    broker.view.end_read(began, slots, &states);
     let free = Choice::Take(0, Some(by_another_broker));
     assert_eq!(broker.choose_since(since, 0, 0), free);
 }
