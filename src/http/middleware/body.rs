@@ -25,8 +25,9 @@ use crate::{
 const MAX_BODY: usize = 16 * 1024;
 /// The largest body of the operations that take a document, in bytes.
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// The number of requests with such a body at a time, which bounds their memory. Further ones wait.
-const DOCUMENTS: usize = 16;
+/// The number of requests with such a body at a time, for each of these operations, which bounds their memory. Further ones
+/// wait. Those that viewers may send do not delay those of admins.
+const DOCUMENTS: usize = 8;
 /// The longest time that a client may take to send its body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that a request may take. Requests that start jobs have no such limit.
@@ -35,8 +36,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reads the body before the handler runs, so that the limit of its size holds whether or not the client declares it.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
-    with_document: Vec<DocumentOperation>,
-    documents: Semaphore,
+    with_document: Vec<(DocumentOperation, Semaphore)>,
     timeout: Duration,
 }
 
@@ -60,9 +60,11 @@ impl BodyReader {
     /// Creates the reader.
     #[must_use]
     pub(crate) fn new(with_document: Vec<DocumentOperation>, timeout: Duration) -> Self {
+        let with_document = with_document.into_iter();
         Self {
-            with_document,
-            documents: Semaphore::new(DOCUMENTS),
+            with_document: with_document
+                .map(|operation| (operation, Semaphore::new(DOCUMENTS)))
+                .collect(),
             timeout,
         }
     }
@@ -78,8 +80,8 @@ impl BodyReader {
         let operation = self.document_operation(&request);
         let (parts, body) = request.into_parts();
         let read = match operation {
-            Some(operation) if operation.is_permitted(&parts.extensions) => {
-                timeout(self.timeout, self.read_document(body)).await
+            Some((operation, permits)) if operation.is_permitted(&parts.extensions) => {
+                timeout(self.timeout, read_document(body, permits)).await
             }
             Some(_) => timeout(self.timeout, discard(body)).await,
             None => timeout(self.timeout, read_small(body)).await,
@@ -89,19 +91,10 @@ impl BodyReader {
         Ok((request, body))
     }
 
-    async fn read_document(&self, body: Body) -> Result<ReadBody<'_>, ApiError> {
-        // Fails only for a closed semaphore, and this one is never closed.
-        let permit = self.documents.acquire().await.ok();
-        Ok(ReadBody {
-            bytes: read_up_to(MAX_DOCUMENT, body).await?,
-            _permit: permit,
-        })
-    }
-
-    fn document_operation(&self, request: &Request) -> Option<&DocumentOperation> {
+    fn document_operation(&self, request: &Request) -> Option<&(DocumentOperation, Semaphore)> {
         let route: &MatchedPath = request.extensions().get()?;
         let mut operations = self.with_document.iter();
-        operations.find(|operation| {
+        operations.find(|(operation, _)| {
             operation.method == request.method() && operation.route == route.as_str()
         })
     }
@@ -112,6 +105,15 @@ impl DocumentOperation {
         let principal: Option<&Principal> = extensions.get();
         principal.is_some_and(|principal| principal.roles.include(self.role))
     }
+}
+
+async fn read_document(body: Body, permits: &Semaphore) -> Result<ReadBody<'_>, ApiError> {
+    // Fails only for a closed semaphore, and this one is never closed.
+    let permit = permits.acquire().await.ok();
+    Ok(ReadBody {
+        bytes: read_up_to(MAX_DOCUMENT, body).await?,
+        _permit: permit,
+    })
 }
 
 /// Reads a document of a principal that the handler refuses, so that it receives the answer, without the memory for it.
@@ -206,14 +208,15 @@ mod tests {
         assert_eq!(error.code(), ErrorCode::RequestTimeout);
     }
 
-    /// Returns a router whose route `/document` takes a document from admins.
+    /// Returns a router that takes a document from admins at `/document`, and from viewers at `/check`.
     fn with_document(limit: Duration) -> Router {
-        let operation = DocumentOperation {
+        let operations = [("/document", Role::Admin), ("/check", Role::Viewer)];
+        let operations = operations.map(|(route, role)| DocumentOperation {
             method: Method::PUT,
-            route: "/document".to_owned(),
-            role: Role::Admin,
-        };
-        let reader = Arc::new(BodyReader::new(vec![operation], limit));
+            route: route.to_owned(),
+            role,
+        });
+        let reader = Arc::new(BodyReader::new(operations.into(), limit));
         let read = async |State(reader): State<Arc<BodyReader>>, request: Request, next: Next| {
             match reader.read(request).await {
                 Ok((request, _body)) => next.run(request).await,
@@ -223,6 +226,7 @@ mod tests {
         let length = async |body: Bytes| body.len().to_string();
         Router::new()
             .route("/document", put(length))
+            .route("/check", put(length))
             .route("/other", put(length))
             .layer(from_fn_with_state(reader, read))
     }
@@ -279,7 +283,8 @@ mod tests {
     async fn slow_documents_end_in_time_and_delay_no_other_body() {
         let router = with_document(Duration::from_millis(200));
         let slow = (0..=DOCUMENTS).map(|_| send(&router, "/document", Role::Admin, endless()));
-        let others = (0..3).map(|_| send(&router, "/other", Role::Admin, "{}".into()));
+        let paths = ["/other", "/check"].into_iter();
+        let others = paths.map(|path| send(&router, path, Role::Admin, "{}".into()));
         let (slow, others) = tokio::join!(join_all(slow), join_all(others));
         for (status, text) in slow {
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
