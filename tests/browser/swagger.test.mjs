@@ -19,7 +19,7 @@ test("an operator signs in and calls an endpoint", { timeout: 60_000 }, async ()
   const response = stats.locator(".live-responses-table .response");
   await response.waitFor();
   assert.equal((await response.locator(".response-col_status").innerText()).trim().split("\n")[0], "200");
-  assert.match(await response.locator(".response-col_description").innerText(), /"available":\s*200/);
+  assert.match(await response.locator(".response-col_description").innerText(), /"available":\s*\d+/);
 
   assertNoErrors();
 });
