@@ -262,8 +262,10 @@ impl Call<'_> {
         Some(self.wrong(Some(hold.shown_by), "does not exist while it is held"))
     }
 
+    /// The allocation has ended, or is overdue: then it is over for its holder, although an operator may still extend it.
     fn may_not_be_held(&self) -> Option<Violation> {
         let hold = self.held_throughout()?;
+        self.must_be_over()?;
         Some(self.wrong(Some(hold.shown_by), "is over while it is held"))
     }
 

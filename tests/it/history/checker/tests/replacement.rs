@@ -2,16 +2,19 @@
 
 use super::{
     super::{
-        super::event::{EventKind, ReplaceAnswer, Row},
-        Promise,
+        super::event::{EventKind, ExtendAnswer, ReplaceAnswer, Row},
+        Promise, check,
     },
     accepts,
     builders::{
-        T0, at, available, created, deleted, done, extended, found, get, grant, held, lost, new,
-        none_left, pending, policy, replace, replaced, replayed, table,
+        GRACE, HOURS_4, T0, acted, advance, at, available, created, deleted, done, extend,
+        extended, found, get, grant, held, lost, new, none_left, pending, policy, replace,
+        replaced, replayed, table,
     },
     violates,
 };
+
+const HOUR: i64 = 3600;
 
 fn current(caller: &str, old: &str, new: &str, second: i64) -> EventKind {
     replace(caller, old, ReplaceAnswer::Current(grant(new, T0 + second)))
@@ -217,6 +220,26 @@ fn repeated_request_is_not_refused_while_its_caller_holds_the_new_sandbox() {
             at(4, 5, done("p", "b", 4)),
             again,
         ]);
+    }
+}
+
+#[test]
+fn overdue_allocation_is_over_for_its_holder_until_an_operator_extends_it() {
+    let first = at(0, 1, new("p", "s", 0));
+    let overdue = at(2, 3, advance(2, HOURS_4 + GRACE + 60));
+    let end = Some(9 * HOUR);
+    let extended = |began| {
+        let kind = acted("s", "extend", "allocated", Some("p"), end);
+        at(began, began + 1, kind)
+    };
+    for ended in [
+        replace("p", "s", ReplaceAnswer::Ended),
+        extend("p", "s", ExtendAnswer::Ended),
+    ] {
+        let ended = at(6, 7, ended);
+        accepts(&[first.clone(), overdue.clone(), ended.clone(), extended(8)]);
+        let late = [first.clone(), overdue.clone(), extended(4), ended];
+        assert!(check(&late).is_err());
     }
 }
 
