@@ -535,9 +535,7 @@ async fn sync_beside_an_operator_loses_no_action() {
 async fn behind_a_proxy() -> (Pool, Proxy, TestBroker, String) {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let id = broker.client.allocate("play-1").await.sandbox_id();
     (pool, proxy, broker, id)
 }

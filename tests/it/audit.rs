@@ -575,9 +575,7 @@ async fn scheduled_run_has_its_run_record_only() {
 async fn job_whose_start_cannot_be_recorded_does_not_run() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     // As many as the SDK makes attempts.
     for _ in 0..3 {
@@ -825,9 +823,7 @@ async fn flood_of_refused_requests_leaves_a_bounded_number_of_records() {
 async fn answer_neither_waits_for_its_record_nor_fails_with_it() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     let gate = proxy.hold_operation("TransactWriteItems");
     forbidden(client).await;
@@ -850,9 +846,7 @@ async fn answer_neither_waits_for_its_record_nor_fails_with_it() {
 async fn refused_requests_are_recorded_before_the_broker_stops() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let gate = proxy.hold_operation("TransactWriteItems");
     for _ in 0..20 {
         forbidden(&broker.client).await;

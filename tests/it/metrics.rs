@@ -165,9 +165,7 @@ async fn pool_is_counted_once_for_all_scrapes_and_never_for_callers() {
         counted.fetch_add(usize::from(is_count), Ordering::SeqCst);
         false
     });
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     // The sample of the start.
     assert_eq!(counts.swap(0, Ordering::SeqCst), Status::ALL.len());
     broker.client.allocate("play-1").await;
@@ -197,9 +195,7 @@ async fn metrics_with_their_own_port_are_served_only_there() {
 async fn throttles_are_counted_even_if_a_retry_succeeds() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     proxy.inject_once("TransactWriteItems", proxy::Fault::Throttling);
     assert_eq!(broker.client.allocate("play-1").await.status, 201);
     let metrics = scrape(&broker.client).await;

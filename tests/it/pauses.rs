@@ -295,9 +295,7 @@ async fn paused_allocations_refuse_new_ones_and_answer_retries() {
 async fn request_that_waits_for_a_sandbox_is_refused_once_allocations_are_paused() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     proxy.inject_once("TransactWriteItems", proxy::Fault::Conflict);
     let gate = proxy.hold(|call| {
         call.operation == "TransactWriteItems" && call.json().to_string().contains("CLAIM#")
@@ -373,9 +371,7 @@ async fn pause_is_in_force_on_another_broker_within_five_seconds() {
 async fn polls_are_rare_and_cost_one_read_unit_each() {
     let pool = Pool::of(1).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     for activity in Activity::ALL {
         let body = json!({ "reason": "x".repeat(500), "until": START.0 + 60 });
         let answer = put(&broker.client, activity.as_str(), &body).await;
@@ -424,9 +420,7 @@ async fn last_known_pauses_stay_while_the_table_cannot_be_read() {
     let pool = Pool::of(2).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let elsewhere = pool.broker().await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let held = broker.client.allocate("holder").await;
     pause(&elsewhere.client, "allocations").await;
     until_refused_with(&broker.client, "ALLOCATIONS_PAUSED").await;
@@ -557,9 +551,7 @@ async fn records_of_twenty_operators_at_once_follow_each_other() {
 async fn change_with_a_fault_has_one_record_or_none() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     for (number, fault) in [
         proxy::Fault::DropRequest,

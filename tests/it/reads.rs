@@ -119,9 +119,7 @@ async fn reads_of_the_whole_table_do_not_starve_allocations() {
 async fn reads_of_operators_are_bounded_and_leave_the_slots_of_allocations() {
     let pool = Pool::of(3).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     for (operation, path) in [
         ("Scan", "/v1/admin/sandboxes?q=zzzz"),
         ("Query", "/v1/admin/stats"),

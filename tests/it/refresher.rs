@@ -96,9 +96,7 @@ async fn scan_continues_for_other_requests_when_its_first_one_is_cancelled() {
 async fn slow_empty_scan_does_not_answer_requests_that_came_after_it_began() {
     let pool = Pool::of(2).await;
     let proxy = one_sandbox_per_page(&pool).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let second_page = proxy.hold(is_later_page);
     let client = &broker.client;
     let ask = |caller: &'static str| {

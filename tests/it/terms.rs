@@ -135,9 +135,7 @@ async fn body_of_an_old_client_is_ignored() {
 async fn allocation_without_terms_writes_what_it_always_wrote() {
     let pool = Pool::of(3).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let writes: Arc<Mutex<Vec<Value>>> = Arc::default();
     let seen = Arc::clone(&writes);
     let _gate = proxy.hold(move |call| {

@@ -117,9 +117,7 @@ fn of_10_000_labs(minutes: u32) -> Value {
 async fn allocation_under_10_000_labs_makes_the_calls_of_one_without_a_policy() {
     let pool = Pool::of(3).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     let allocate = async |caller: &str| {
         proxy.until_quiet().await;

@@ -53,9 +53,7 @@ async fn last_known_version_stays_in_force_while_the_table_cannot_be_read() {
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let elsewhere = pool.broker().await;
     set(&elsewhere.client, 0, &document(30)).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     let gate = proxy.hold(proxy::Call::reads_policy);
     set(&elsewhere.client, 1, &document(60)).await;

@@ -98,9 +98,7 @@ async fn each_version_of_fifty_writers_at_once_has_one_author_and_none_is_lost()
 async fn change_with_a_fault_makes_one_version_or_none() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     let faults = [
         proxy::Fault::DropRequest,
@@ -122,9 +120,7 @@ async fn change_with_a_fault_makes_one_version_or_none() {
 async fn request_whose_answer_was_lost_is_repeated_with_the_same_version() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     // Every attempt of the SDK is executed or repeated, and none is answered.
     for _ in 0..3 {

@@ -152,9 +152,7 @@ async fn brokers_with_different_policies_keep_the_larger_quota() {
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let a = pool.broker().await;
     set_quota(&a.client, 12).await;
-    let b = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let b = pool.broker_behind(&proxy).await;
     // This broker does not see the change.
     let gate = proxy.hold(proxy::Call::reads_policy);
     set_quota(&a.client, 5).await;
@@ -239,9 +237,7 @@ async fn caller_whose_slot_was_taken_meanwhile_is_refused_after_a_new_read() {
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let a = pool.broker().await;
     set_quota(&a.client, 1).await;
-    let b = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let b = pool.broker_behind(&proxy).await;
     let gate = proxy.hold_operation("TransactWriteItems");
     let late = allocate(&b.client, "late");
     let first = async {

@@ -243,9 +243,7 @@ async fn slot_whose_sandbox_is_unreadable_counts_as_taken() {
 async fn allocation_whose_answer_was_lost_takes_one_slot() {
     let pool = Pool::of(9).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     set_quota(client, 2).await;
     // As often as the SDK repeats a call.
@@ -266,9 +264,7 @@ async fn allocation_whose_answer_was_lost_takes_one_slot() {
 async fn slots_that_cannot_be_read_refuse_no_caller_as_if_the_quota_were_reached() {
     let pool = Pool::of(9).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     set_quota(client, 1).await;
     for _ in 0..3 {
@@ -283,9 +279,7 @@ async fn slots_that_cannot_be_read_refuse_no_caller_as_if_the_quota_were_reached
 async fn allocation_costs_one_call_with_a_quota_as_without() {
     let pool = Pool::of(30).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let broker = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let broker = pool.broker_behind(&proxy).await;
     let client = &broker.client;
     set_quota(client, 3).await;
     allocated(client, "play-1").await;

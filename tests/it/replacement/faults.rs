@@ -8,9 +8,7 @@ use crate::support::{BrokerProcess, Pool, Proxy, TestBroker, proxy::Fault};
 async fn behind_a_proxy(count: usize) -> (Pool, Proxy, [TestBroker; 2], String) {
     let pool = Pool::of(count).await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
-    let behind = pool
-        .broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
-        .await;
+    let behind = pool.broker_behind(&proxy).await;
     let id = behind.client.allocate("play-1").await.sandbox_id();
     let brokers = [behind, pool.broker().await];
     (pool, proxy, brokers, id)

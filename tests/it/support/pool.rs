@@ -17,7 +17,7 @@ use sandbox_broker::{
     telemetry::metrics::Metrics,
 };
 
-use super::{ADMIN, START, TRACK, broker::TestBroker, calls, engine::Engine};
+use super::{ADMIN, START, TRACK, broker::TestBroker, calls, engine::Engine, proxy::Proxy};
 
 /// Two tables of its own on an engine.
 pub struct Pool {
@@ -105,6 +105,12 @@ impl Pool {
     /// Boots a broker on this pool with further variables.
     pub async fn broker_with(&self, more: &[(&str, &str)]) -> TestBroker {
         TestBroker::boot(self.variables(more)).await
+    }
+
+    /// Boots a broker whose calls to the database go through the proxy.
+    pub async fn broker_behind(&self, proxy: &Proxy) -> TestBroker {
+        self.broker_with(&[("DDB_ENDPOINT_URL", &proxy.endpoint())])
+            .await
     }
 
     /// Reads every item of the pool's table, and then of the companion table.
