@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "reason": "DNS does not resolve" }))]
 pub(super) struct ReplaceBody {
-    /// What is wrong with the sandbox, in the words of the holder: 1 to 500 printable characters in one line.
+    /// The fault of the sandbox, in the words of the holder: 1 to 500 printable characters in one line.
     #[schema(value_type = String, min_length = 1, max_length = 500)]
     reason: Reason,
 }
