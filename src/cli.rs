@@ -81,6 +81,14 @@ pub enum Job {
         #[arg(long)]
         grace_period_hours: Option<u16>,
     },
+    /// Check whether the accounts of new sandboxes are usable (`CHECK_MODE`).
+    Check,
+    /// Create accounts for pools below their target (`REFILL_MODE`).
+    Refill {
+        /// Report what the run would do, and do nothing.
+        #[arg(long)]
+        plan: bool,
+    },
 }
 
 /// The operations on the tables.

@@ -5,6 +5,7 @@ mod action;
 mod audit;
 mod breaker;
 mod candidate;
+mod creation;
 mod csp_state;
 mod extension;
 mod job;
@@ -29,6 +30,7 @@ pub use self::{
     },
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
+    creation::{Creation, CreationState},
     csp_state::{CspState, ServiceState},
     extension::{ExtensionOrder, ExtensionRefusal},
     job::{JobName, JobState, RunId, RunRecord, RunState},
@@ -49,7 +51,7 @@ pub use self::{
     },
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
-    sandbox::{Account, Holder, Maintenance, Quarantine, Sandbox},
+    sandbox::{Account, Holder, Maintenance, Quarantine, Readiness, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{
         CallerId, IdempotencyKey, InvalidText, LabId, MAX_REASON, MAX_TEXT, NamePrefix, Reason,

@@ -8,6 +8,7 @@
 //! [`schedule::run`] unless only operators start it, an endpoint in `http/api/jobs.rs`, and a subcommand in
 //! `cli/job.rs`.
 
+pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod csp_state;
 pub(crate) mod expiry;
@@ -16,6 +17,7 @@ pub(crate) mod overview;
 mod pausing;
 pub(crate) mod pool_monitor;
 mod recorder;
+pub(crate) mod refill;
 pub(crate) mod removal;
 pub(crate) mod run;
 pub(crate) mod runner;
@@ -52,6 +54,58 @@ pub struct SyncConfig {
     pub tombstone_retry: Duration,
 }
 
+/// The accounts that the check job checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckMode {
+    /// None: sync inserts new sandboxes as `available`.
+    Off,
+    /// Those of new sandboxes, which sync inserts as `provisioning`.
+    New,
+    /// Those of new sandboxes, and those of available ones from time to time.
+    All,
+}
+
+/// The settings of the check job.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckConfig {
+    /// `CHECK_MODE`.
+    pub mode: CheckMode,
+    /// `CHECK_INTERVAL_SEC`.
+    pub interval: Duration,
+    /// `RECHECK_HOURS`: how long a check of an available sandbox holds.
+    pub recheck_after: Duration,
+    /// `PROVISION_TIMEOUT_MINUTES`: how long an account may be observed as not usable yet.
+    pub provision_timeout: Duration,
+    /// `CHECK_MAX_FAILURES`: how many answers in a row that an account is broken lead to its quarantine.
+    pub max_failures: u32,
+    /// `CHECK_BATCH_SIZE` and `CHECK_BATCH_DELAY_SEC`: the fastest pace.
+    pub pace: PaceConfig,
+}
+
+/// Whether the refill job creates accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefillMode {
+    /// It does not run.
+    Off,
+    /// It reports what it would do.
+    Plan,
+    /// It creates accounts.
+    On,
+}
+
+/// The settings of the refill job.
+#[derive(Clone, Copy, Debug)]
+pub struct RefillConfig {
+    /// `REFILL_MODE`.
+    pub mode: RefillMode,
+    /// `REFILL_INTERVAL_SEC`.
+    pub interval: Duration,
+    /// `REFILL_BATCH` and `REFILL_DELAY_SEC`: the most creations of a run, and the pause between two of them.
+    pub pace: PaceConfig,
+    /// `REFILL_SETTLE_SEC`: how long after its start a run looks for accounts whose creation was not answered.
+    pub settle: Duration,
+}
+
 /// The settings of the other jobs: intervals, and the pace of deletions.
 #[derive(Clone, Copy, Debug)]
 pub struct JobsConfig {
@@ -69,6 +123,10 @@ pub struct JobsConfig {
     pub stale_interval: Duration,
     /// `STALE_GRACE_PERIOD_HOURS`: how long a sandbox has to be stale before it is removed.
     pub stale_grace: Duration,
+    /// The check job.
+    pub check: CheckConfig,
+    /// The refill job.
+    pub refill: RefillConfig,
     /// `CLEANUP_BATCH_SIZE`, `CLEANUP_BATCH_DELAY_SEC` and `CLEANUP_PER_SANDBOX_DELAY_SEC`: the fastest pace.
     pub pace: PaceConfig,
     /// `CLEANUP_CONCURRENCY`: how many sandboxes of a batch are deleted at the same time.
@@ -82,14 +140,29 @@ pub struct JobsConfig {
 }
 
 impl JobsConfig {
-    /// Returns the interval of a job; `None` if only operators start it.
+    /// Returns the variable whose value `off` keeps a job from running; `None` if the job is on.
+    #[must_use]
+    pub const fn turned_off_by(&self, job: JobName) -> Option<&'static str> {
+        match (job, self.check.mode, self.refill.mode) {
+            (JobName::Check, CheckMode::Off, _) => Some("CHECK_MODE"),
+            (JobName::Refill, _, RefillMode::Off) => Some("REFILL_MODE"),
+            _ => None,
+        }
+    }
+
+    /// Returns the interval of a job; `None` if only operators start it, or if it is off.
     #[must_use]
     pub const fn interval(&self, job: JobName) -> Option<Duration> {
+        if self.turned_off_by(job).is_some() {
+            return None;
+        }
         match job {
             JobName::Sync => Some(self.sync_interval),
             JobName::Cleanup => Some(self.cleanup_interval),
             JobName::AutoExpire => Some(self.expiry_interval),
             JobName::AutoDeleteStale => Some(self.stale_interval),
+            JobName::Check => Some(self.check.interval),
+            JobName::Refill => Some(self.refill.interval),
             JobName::BulkDelete => None,
         }
     }

@@ -217,11 +217,11 @@ impl Broker {
                 self.refresher.candidates().add(vec![renamed]);
                 self.pause(conflicts).await;
             }
-            // CSP may list it again, or its quarantine may end. Until then the secondary index of the table may lag
+            // A check may find it usable, CSP may list it again, or its quarantine may end. Until then the secondary index of the table may lag
             // behind and return it.
             None
             | Some(Sandbox {
-                status: Status::Stale | Status::Quarantined,
+                status: Status::Provisioning | Status::Stale | Status::Quarantined,
                 ..
             }) => {
                 reservation.end(Outcome::Stale);

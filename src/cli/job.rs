@@ -16,8 +16,10 @@ use crate::{
     clock::SystemClock,
     config::Config,
     jobs::{
+        check::CheckJob,
         cleanup::CleanupJob,
         expiry::ExpiryJob,
+        refill::RefillJob,
         removal::RemovalJob,
         run::{self, Report},
         runner::JobStartError,
@@ -54,6 +56,8 @@ pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
             let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
             run_once(&app, &mut signals, RemovalJob::StaleFor(grace)).await
         }
+        Job::Check => run_once(&app, &mut signals, CheckJob).await,
+        Job::Refill { plan } => run_once(&app, &mut signals, RefillJob { plan }).await,
     };
     app.stop(Instant::now() + config.http.shutdown_timeout)
         .await;

@@ -8,7 +8,7 @@ use crate::{
         niosxaas::NiosxaasConfig,
         throttle::{BreakerConfig, PaceConfig},
     },
-    jobs::{JobsConfig, SyncConfig},
+    jobs::{CheckConfig, CheckMode, JobsConfig, RefillConfig, RefillMode, SyncConfig},
     secrets::SecretsConfig,
     store::Engine,
 };
@@ -47,18 +47,12 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
             0..=8760,
             Duration::from_hours,
         ),
+        check: read_check(reader),
+        refill: read_refill(reader),
         pace: PaceConfig {
             batch: reader.number("CLEANUP_BATCH_SIZE", 10, 1..=10_000),
-            batch_delay: Duration::from_secs_f64(reader.number(
-                "CLEANUP_BATCH_DELAY_SEC",
-                2.0,
-                0.0..=600.0,
-            )),
-            item_delay: Duration::from_secs_f64(reader.number(
-                "CLEANUP_PER_SANDBOX_DELAY_SEC",
-                0.0,
-                0.0..=600.0,
-            )),
+            batch_delay: pause(reader, "CLEANUP_BATCH_DELAY_SEC", 2.0),
+            item_delay: pause(reader, "CLEANUP_PER_SANDBOX_DELAY_SEC", 0.0),
         },
         cleanup_concurrency: reader.number("CLEANUP_CONCURRENCY", 1, 1..=25),
         pool_low_below: reader.number("POOL_LOW_THRESHOLD", 20, 0..=1_000_000),
@@ -73,6 +67,54 @@ pub(super) fn read_jobs(reader: &mut Reader<'_>, engine: Engine) -> JobsConfig {
             ),
         },
     }
+}
+
+fn read_check(reader: &mut Reader<'_>) -> CheckConfig {
+    let modes = [
+        ("off", CheckMode::Off),
+        ("new", CheckMode::New),
+        ("all", CheckMode::All),
+    ];
+    CheckConfig {
+        mode: reader.choice("CHECK_MODE", CheckMode::Off, &modes),
+        interval: reader.duration("CHECK_INTERVAL_SEC", 60, 1..=604_800, Duration::from_secs),
+        recheck_after: reader.duration("RECHECK_HOURS", 24, 1..=8760, Duration::from_hours),
+        provision_timeout: reader.duration(
+            "PROVISION_TIMEOUT_MINUTES",
+            30,
+            1..=1440,
+            Duration::from_mins,
+        ),
+        max_failures: reader.number("CHECK_MAX_FAILURES", 5, 1..=100),
+        pace: PaceConfig {
+            batch: reader.number("CHECK_BATCH_SIZE", 10, 1..=10_000),
+            batch_delay: pause(reader, "CHECK_BATCH_DELAY_SEC", 2.0),
+            item_delay: Duration::ZERO,
+        },
+    }
+}
+
+fn read_refill(reader: &mut Reader<'_>) -> RefillConfig {
+    let modes = [
+        ("off", RefillMode::Off),
+        ("plan", RefillMode::Plan),
+        ("on", RefillMode::On),
+    ];
+    RefillConfig {
+        mode: reader.choice("REFILL_MODE", RefillMode::Off, &modes),
+        interval: reader.duration("REFILL_INTERVAL_SEC", 60, 1..=604_800, Duration::from_secs),
+        pace: PaceConfig {
+            batch: reader.number("REFILL_BATCH", 5, 1..=1000),
+            batch_delay: Duration::ZERO,
+            item_delay: pause(reader, "REFILL_DELAY_SEC", 1.0),
+        },
+        settle: reader.duration("REFILL_SETTLE_SEC", 60, 0..=600, Duration::from_secs),
+    }
+}
+
+/// Reads a pause of up to ten minutes, in seconds.
+fn pause(reader: &mut Reader<'_>, variable: &'static str, default: f64) -> Duration {
+    Duration::from_secs_f64(reader.number(variable, default, 0.0..=600.0))
 }
 
 pub(super) fn read_niosxaas(

@@ -216,19 +216,19 @@ mod tests {
 
     #[test]
     fn each_action_leaves_its_states_and_refuses_every_other_with_it() {
-        use Status::{Allocated, Available, DeletionFailed, Quarantined, Stale};
+        use Status::{Allocated, Available, DeletionFailed, Provisioning, Quarantined, Stale};
         for (action, from) in [
             (SandboxAction::Release, &[Allocated][..]),
             (extend(END.0 + 60), &[Allocated]),
-            (QUARANTINE, &[Available, Allocated, Stale]),
+            (QUARANTINE, &[Provisioning, Available, Allocated, Stale]),
             (SandboxAction::Restore, &[Quarantined]),
             (
                 SandboxAction::Delete,
-                &[Available, DeletionFailed, Stale, Quarantined],
+                &[Provisioning, Available, DeletionFailed, Stale, Quarantined],
             ),
         ] {
             for status in Status::ALL {
-                let was_held = !matches!(status, Available | Stale | Quarantined);
+                let was_held = !matches!(status, Provisioning | Available | Stale | Quarantined);
                 let done = order(action).apply(&sandbox(status, was_held), NOW);
                 let expected = from.contains(&status);
                 assert_eq!(done.is_ok(), expected, "{action:?} of {status}");

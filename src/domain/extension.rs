@@ -66,7 +66,9 @@ impl ExtensionOrder<'_> {
                 let replaced_by = sandbox.lease.replaced_by.clone();
                 return Err(ExtensionRefusal::Ended { replaced_by });
             }
-            Status::Available | Status::Stale => return Err(ExtensionRefusal::NotOwner),
+            Status::Provisioning | Status::Available | Status::Stale => {
+                return Err(ExtensionRefusal::NotOwner);
+            }
         }
         let expires_at = match sandbox.expires_at {
             Some(expires_at) if !sandbox.is_overdue(now, self.grace) => expires_at,
@@ -226,7 +228,9 @@ mod tests {
             let refusal = extend(&sandbox, HOUR * 2, 8, START).err();
             let expected = match status {
                 Status::Allocated => None,
-                Status::Available | Status::Stale => Some(ExtensionRefusal::NotOwner),
+                Status::Provisioning | Status::Available | Status::Stale => {
+                    Some(ExtensionRefusal::NotOwner)
+                }
                 _ => Some(ExtensionRefusal::Ended {
                     replaced_by: sandbox.lease.replaced_by.clone(),
                 }),

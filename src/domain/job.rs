@@ -20,33 +20,43 @@ pub enum JobName {
     AutoExpire,
     /// Removes sandboxes that have been stale for a configured time.
     AutoDeleteStale,
+    /// Checks whether the accounts of new sandboxes are usable.
+    Check,
+    /// Creates accounts for pools below their target.
+    Refill,
     /// Removes the sandboxes that an admin lists.
     BulkDelete,
 }
 
 impl JobName {
     /// Every job.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Sync,
         Self::Cleanup,
         Self::AutoExpire,
         Self::AutoDeleteStale,
+        Self::Check,
+        Self::Refill,
         Self::BulkDelete,
     ];
 
     /// Returns whether the job calls CSP.
     #[must_use]
     pub const fn calls_csp(self) -> bool {
-        matches!(self, Self::Sync | Self::Cleanup)
+        matches!(
+            self,
+            Self::Sync | Self::Cleanup | Self::Check | Self::Refill
+        )
     }
 
     /// Returns the activity whose pause stops the job.
     #[must_use]
     pub const fn activity(self) -> Activity {
         match self {
-            Self::Sync => Activity::Sync,
+            Self::Sync | Self::Check => Activity::Sync,
             Self::Cleanup | Self::AutoDeleteStale | Self::BulkDelete => Activity::Deletions,
             Self::AutoExpire => Activity::Expiry,
+            Self::Refill => Activity::Refill,
         }
     }
 
@@ -58,6 +68,8 @@ impl JobName {
             Self::Cleanup => "cleanup",
             Self::AutoExpire => "auto-expire",
             Self::AutoDeleteStale => "auto-delete-stale",
+            Self::Check => "check",
+            Self::Refill => "refill",
             Self::BulkDelete => "bulk-delete",
         }
     }

@@ -23,11 +23,11 @@ pub enum Activity {
     Allocations,
     /// Deletions of sandboxes, from CSP and from the pool's table.
     Deletions,
-    /// Syncs with CSP.
+    /// Syncs with CSP, and checks of accounts.
     Sync,
     /// The retirement of overdue allocations.
     Expiry,
-    /// The creation of accounts. No job of this version creates any.
+    /// The creation of accounts.
     Refill,
 }
 

@@ -7,6 +7,8 @@ use crate::clock::UnixSeconds;
 /// The number of sandboxes in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
+    /// Sandboxes whose accounts are not known to be usable yet.
+    pub provisioning: u64,
     /// Available sandboxes.
     pub available: u64,
     /// Allocated sandboxes.
@@ -17,7 +19,7 @@ pub struct PoolCounts {
     pub stale: u64,
     /// Sandboxes whose deletion was abandoned.
     pub deletion_failed: u64,
-    /// Sandboxes set aside by operators.
+    /// Sandboxes set aside by operators or by a check.
     pub quarantined: u64,
 }
 
@@ -25,7 +27,8 @@ impl PoolCounts {
     /// Returns the size of the pool.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.available
+        self.provisioning
+            + self.available
             + self.allocated
             + self.pending_deletion
             + self.stale

@@ -58,13 +58,32 @@ pub struct Sandbox {
     pub released_by: Option<String>,
     /// The name prefix of the allocation, and its extensions, replacement and quota slot.
     pub lease: Lease,
+    /// The checks of its account.
+    pub readiness: Readiness,
     /// Its current quarantine, or the one that ended with its deletion.
     pub quarantine: Quarantine,
     /// Attributes that jobs maintain.
     pub maintenance: Maintenance,
 }
 
-/// The quarantine of a sandbox, as an operator set it. Without any attribute in a sandbox that is not in quarantine.
+/// The results of the checks of an account. Without any attribute if it was never checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// When the account was first found usable.
+    pub usable_at: Option<UnixSeconds>,
+    /// The last check that CSP answered.
+    pub checked_at: Option<UnixSeconds>,
+    /// The earliest time of the next check; `None` means immediately.
+    pub next_check_at: Option<UnixSeconds>,
+    /// The number of answers in a row that the account is broken.
+    pub failures: u32,
+    /// For how many seconds the account has been observed as not usable yet.
+    pub unusable_sec: u32,
+    /// The last answer that the account is broken, or not usable yet.
+    pub error: Option<String>,
+}
+
+/// The quarantine of a sandbox, as an operator or a check set it. Without any attribute in a sandbox that is not in quarantine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
     /// The name of the operator.
@@ -177,6 +196,7 @@ impl Sandbox {
             deletion_requested_at: None,
             released_by: None,
             lease: Lease::default(),
+            readiness: Readiness::default(),
             quarantine: Quarantine::default(),
             maintenance: Maintenance::default(),
         }

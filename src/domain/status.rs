@@ -10,6 +10,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// Never allocated; its account is not known to be usable yet.
+    Provisioning,
     /// Never allocated; can be allocated.
     Available,
     /// Held by one caller.
@@ -20,13 +22,14 @@ pub enum Status {
     DeletionFailed,
     /// Never allocated, and no longer listed by CSP.
     Stale,
-    /// Set aside by an operator: neither allocated nor deleted until its quarantine ends.
+    /// Set aside by an operator or by a check: neither allocated nor deleted until its quarantine ends.
     Quarantined,
 }
 
 impl Status {
     /// Every status, in the order of a sandbox's life; last those of a sandbox that is out of use.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::Provisioning,
         Self::Available,
         Self::Allocated,
         Self::PendingDeletion,
@@ -39,6 +42,7 @@ impl Status {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Provisioning => "provisioning",
             Self::Available => "available",
             Self::Allocated => "allocated",
             Self::PendingDeletion => "pending_deletion",
@@ -79,10 +83,18 @@ pub enum Transition {
     Allocate,
     /// The holder or an operator releases the sandbox, or the allocation expires.
     Retire,
-    /// CSP no longer lists it.
-    MarkStale,
-    /// CSP lists it again.
-    Restore,
+    /// Its account is found usable, or is no longer checked.
+    Provide,
+    /// CSP no longer lists it. Built by [`Transition::mark_stale`].
+    MarkStale {
+        /// The status that it leaves.
+        from: Status,
+    },
+    /// CSP lists it again. Built by [`Transition::restore`].
+    Restore {
+        /// The status that it reaches.
+        to: Status,
+    },
     /// CSP rejects its deletion permanently, or the attempts are exhausted.
     GiveUp,
     /// An admin requests another attempt at its deletion.
@@ -112,7 +124,7 @@ impl Transition {
     #[must_use]
     pub const fn quarantine(from: Status) -> Option<Self> {
         match from {
-            Status::Available | Status::Allocated | Status::Stale => {
+            Status::Provisioning | Status::Available | Status::Allocated | Status::Stale => {
                 Some(Self::Quarantine { from })
             }
             Status::PendingDeletion | Status::DeletionFailed | Status::Quarantined => None,
@@ -125,11 +137,33 @@ impl Transition {
     #[must_use]
     pub const fn restore_quarantined(quarantined_from: Option<Status>) -> Self {
         match quarantined_from {
-            Some(Status::Available) => Self::RestoreQuarantined {
-                to: Status::Available,
-            },
+            Some(to @ (Status::Provisioning | Status::Available)) => {
+                Self::RestoreQuarantined { to }
+            }
             _ => Self::RestoreQuarantined { to: Status::Stale },
         }
+    }
+
+    /// Returns the transition of a sandbox in the status `from` that CSP no longer lists; `None` unless it waits for a
+    /// holder.
+    #[must_use]
+    pub const fn mark_stale(from: Status) -> Option<Self> {
+        match from {
+            Status::Provisioning | Status::Available => Some(Self::MarkStale { from }),
+            _ => None,
+        }
+    }
+
+    /// Returns the transition of a stale sandbox that CSP lists again: to `available`, or to `provisioning` if its
+    /// account has to be checked first.
+    #[must_use]
+    pub const fn restore(has_to_be_checked: bool) -> Self {
+        let to = if has_to_be_checked {
+            Status::Provisioning
+        } else {
+            Status::Available
+        };
+        Self::Restore { to }
     }
 
     /// Returns the deletion of a sandbox in the status `from`; `None` if it has a holder, who has to release it first,
@@ -137,9 +171,11 @@ impl Transition {
     #[must_use]
     pub const fn delete(from: Status) -> Option<Self> {
         match from {
-            Status::Available | Status::DeletionFailed | Status::Stale | Status::Quarantined => {
-                Some(Self::Delete { from })
-            }
+            Status::Provisioning
+            | Status::Available
+            | Status::DeletionFailed
+            | Status::Stale
+            | Status::Quarantined => Some(Self::Delete { from }),
             Status::Allocated | Status::PendingDeletion => None,
         }
     }
@@ -148,13 +184,14 @@ impl Transition {
     #[must_use]
     pub const fn from(self) -> Status {
         match self {
-            Self::Allocate | Self::MarkStale => Status::Available,
+            Self::Provide => Status::Provisioning,
+            Self::Allocate => Status::Available,
             Self::Retire => Status::Allocated,
-            Self::Restore => Status::Stale,
+            Self::Restore { .. } => Status::Stale,
             Self::GiveUp => Status::PendingDeletion,
             Self::RetryDeletion => Status::DeletionFailed,
             Self::RestoreQuarantined { .. } | Self::ConvertForFastapi => Status::Quarantined,
-            Self::Quarantine { from } | Self::Delete { from } => from,
+            Self::MarkStale { from } | Self::Quarantine { from } | Self::Delete { from } => from,
         }
     }
 
@@ -165,10 +202,10 @@ impl Transition {
             Self::Allocate => Status::Allocated,
             Self::Retire | Self::RetryDeletion | Self::Delete { .. } => Status::PendingDeletion,
             Self::GiveUp | Self::ConvertForFastapi => Status::DeletionFailed,
-            Self::MarkStale => Status::Stale,
-            Self::Restore => Status::Available,
+            Self::MarkStale { .. } => Status::Stale,
+            Self::Provide => Status::Available,
             Self::Quarantine { .. } => Status::Quarantined,
-            Self::RestoreQuarantined { to } => to,
+            Self::Restore { to } | Self::RestoreQuarantined { to } => to,
         }
     }
 }
@@ -193,12 +230,14 @@ mod tests {
         let mut all = vec![
             Transition::Allocate,
             Transition::Retire,
-            Transition::MarkStale,
-            Transition::Restore,
+            Transition::Provide,
+            Transition::restore(true),
+            Transition::restore(false),
             Transition::GiveUp,
             Transition::RetryDeletion,
             Transition::ConvertForFastapi,
         ];
+        all.extend(statuses.clone().filter_map(Transition::mark_stale));
         all.extend(statuses.clone().filter_map(Transition::quarantine));
         all.extend(statuses.clone().filter_map(Transition::delete));
         all.extend(statuses.map(|from| Transition::restore_quarantined(Some(from))));
@@ -207,12 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn only_stale_and_quarantined_sandboxes_become_available_again() {
+    fn only_sandboxes_without_a_holder_become_available() {
         for transition in transitions() {
             if transition.to() == Status::Available {
                 let from = transition.from();
                 assert!(
-                    matches!(from, Status::Stale | Status::Quarantined),
+                    matches!(
+                        from,
+                        Status::Provisioning | Status::Stale | Status::Quarantined
+                    ),
                     "{transition:?}"
                 );
             }
@@ -243,7 +285,12 @@ mod tests {
             .collect();
         assert_eq!(
             quarantinable,
-            [Status::Available, Status::Allocated, Status::Stale]
+            [
+                Status::Provisioning,
+                Status::Available,
+                Status::Allocated,
+                Status::Stale
+            ]
         );
     }
 
@@ -254,6 +301,7 @@ mod tests {
             .filter(|status| Transition::delete(*status).is_some())
             .collect();
         let expected = [
+            Status::Provisioning,
             Status::Available,
             Status::DeletionFailed,
             Status::Stale,

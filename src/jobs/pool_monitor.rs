@@ -194,6 +194,7 @@ impl PoolMonitor {
         let (counts, unreadable, states) =
             tokio::try_join!(self.count(), store.unreadable(), states)?;
         let PoolCounts {
+            provisioning,
             available,
             allocated,
             pending_deletion,
@@ -202,6 +203,7 @@ impl PoolMonitor {
             quarantined,
         } = counts;
         let metrics = &self.metrics;
+        metrics.pool_provisioning.set(gauge(provisioning));
         metrics.pool_available.set(gauge(available));
         metrics.pool_allocated.set(gauge(allocated));
         metrics.pool_pending_deletion.set(gauge(pending_deletion));
@@ -223,6 +225,7 @@ impl PoolMonitor {
         self.read_csp_state().await;
         let policy = self.context.policy.status();
         tracing::info!(
+            provisioning,
             available,
             allocated,
             pending_deletion,

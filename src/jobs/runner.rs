@@ -41,6 +41,14 @@ pub enum JobStartError {
         /// The job.
         job: JobName,
     },
+    /// The job is off.
+    #[error("{job} is off; set {variable} to turn it on")]
+    Off {
+        /// The job.
+        job: JobName,
+        /// The variable that keeps it from running.
+        variable: &'static str,
+    },
     /// A defect of the broker.
     #[error("starting {job} panicked")]
     Panicked {
@@ -140,6 +148,12 @@ impl Runner {
         start: Option<Start>,
     ) -> Result<RunHandle<J::Report>, JobStartError> {
         let name = job.name();
+        if let Some(variable) = self.context.jobs.turned_off_by(name) {
+            return Err(JobStartError::Off {
+                job: name,
+                variable,
+            });
+        }
         let now = self.context.clock.now();
         let id = RunId::new(name, now, rand::rng().random());
         let (fence, deferred_since) = match self

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     JobsConfig,
+    check::CheckJob,
     cleanup::CleanupJob,
     expiry::ExpiryJob,
+    refill::RefillJob,
     removal::RemovalJob,
     run::Job,
     runner::{JobStartError, Runner},
@@ -35,6 +37,8 @@ pub(crate) async fn run(runner: &Runner, config: &JobsConfig, stop: &Cancellatio
             }),
             repeat(runner, config, || ExpiryJob { force: false }),
             repeat(runner, config, || RemovalJob::StaleFor(None)),
+            repeat(runner, config, || CheckJob),
+            repeat(runner, config, || RefillJob { plan: false }),
         )
     };
     tokio::select! {
@@ -62,7 +66,11 @@ async fn repeat<J: Job>(runner: &Runner, config: &JobsConfig, job: impl Fn() -> 
             Err(error @ (JobStartError::Store(_) | JobStartError::Panicked { .. })) => {
                 tracing::warn!(cause = chain(&error), "job could not be started");
             }
-            Err(error @ (JobStartError::Running { job, .. } | JobStartError::NotDue { job })) => {
+            Err(
+                error @ (JobStartError::Running { job, .. }
+                | JobStartError::NotDue { job }
+                | JobStartError::Off { job, .. }),
+            ) => {
                 tracing::debug!(action = job.as_str(), reason = %error, "job not started");
             }
         }

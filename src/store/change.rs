@@ -115,7 +115,7 @@ impl PoolStore {
     ) -> Result<Vec<TransactWriteItem>, Fault> {
         Ok(match change {
             Change::Insert(account) => {
-                let item = item::new_sandbox(account, lab_duration_hours, now)?;
+                let item = item::new_sandbox(account, Status::Available, lab_duration_hours, now)?;
                 vec![
                     self.put_new_sandbox(item)?,
                     self.check_no_tombstone(&account.sandbox_id)?,
@@ -134,16 +134,22 @@ impl PoolStore {
             }
             Change::Restore(account) => {
                 let update = self
-                    .transition(&account.sandbox_id, Transition::Restore, now)
+                    .transition(&account.sandbox_id, Transition::restore(false), now)
                     .condition_expression(format!("#status = :from AND {NEVER_HELD}"))
                     .expression_attribute_values(":null", string("NULL"))
                     .expression_attribute_values(":never", number(0));
                 vec![action(set_account(update, account))?]
             }
             Change::MarkStale(id) => vec![action(
-                self.transition(id, Transition::MarkStale, now)
-                    .update_expression(SET)
-                    .condition_expression("#status = :from"),
+                self.transition(
+                    id,
+                    Transition::MarkStale {
+                        from: Status::Available,
+                    },
+                    now,
+                )
+                .update_expression(SET)
+                .condition_expression("#status = :from"),
             )?],
             Change::Expire(sandbox) => vec![self.expiry(sandbox, now)?],
             Change::EndQuarantine {

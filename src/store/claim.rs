@@ -18,8 +18,8 @@ use super::{
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, Candidate, Holder, Lease, Maintenance, NamePrefix, Quarantine, Sandbox, SandboxId,
-        Transition, whole_hours,
+        Account, Candidate, Holder, Lease, Maintenance, NamePrefix, Quarantine, Readiness, Sandbox,
+        SandboxId, Transition, whole_hours,
     },
 };
 
@@ -79,6 +79,7 @@ impl NewAllocation<'_> {
                 quota_slot: self.quota.map(|slot| slot.number),
                 ..Lease::default()
             },
+            readiness: Readiness::default(),
             quarantine: Quarantine::default(),
             maintenance: Maintenance::default(),
         }

@@ -5,6 +5,7 @@ mod claim;
 mod lease;
 mod niosxaas;
 mod quarantine;
+mod readiness;
 mod sandbox;
 mod tombstone;
 

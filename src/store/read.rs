@@ -199,7 +199,16 @@ impl PoolStore {
         &self,
         allocated: impl Future<Output = Result<u64, StoreError>>,
     ) -> Result<PoolCounts, StoreError> {
-        let (available, allocated, pending_deletion, stale, deletion_failed, quarantined) = tokio::try_join!(
+        let (
+            provisioning,
+            available,
+            allocated,
+            pending_deletion,
+            stale,
+            deletion_failed,
+            quarantined,
+        ) = tokio::try_join!(
+            self.count(Status::Provisioning),
             self.count(Status::Available),
             allocated,
             self.count(Status::PendingDeletion),
@@ -208,6 +217,7 @@ impl PoolStore {
             self.count(Status::Quarantined),
         )?;
         Ok(PoolCounts {
+            provisioning,
             available,
             allocated,
             pending_deletion,

@@ -98,7 +98,7 @@ impl PoolStore {
                     continue;
                 }
                 Status::Allocated => break,
-                Status::Available | Status::Stale => Release::NotOwner,
+                Status::Provisioning | Status::Available | Status::Stale => Release::NotOwner,
             });
         }
         Err(StoreError::unexpected(

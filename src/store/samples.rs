@@ -34,6 +34,9 @@ struct Row {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Counts {
+    /// Absent in a sample of a broker without the status.
+    #[serde(default)]
+    provisioning: u64,
     available: u64,
     allocated: u64,
     pending_deletion: u64,
@@ -47,6 +50,7 @@ struct Counts {
 impl From<Counts> for PoolCounts {
     fn from(counts: Counts) -> Self {
         let Counts {
+            provisioning,
             available,
             allocated,
             pending_deletion,
@@ -55,6 +59,7 @@ impl From<Counts> for PoolCounts {
             quarantined,
         } = counts;
         Self {
+            provisioning,
             available,
             allocated,
             pending_deletion,
@@ -92,10 +97,11 @@ impl PoolStore {
         let update = self
             .sample_update(flow, now)
             .update_expression(
-                "SET sampled_at = :at, available = :available, allocated = :allocated, \
+                "SET sampled_at = :at, provisioning = :provisioning, available = :available, allocated = :allocated, \
                  pending_deletion = :pending_deletion, stale = :stale, deletion_failed = :deletion_failed, \
                  quarantined = :quarantined, #ttl = :ttl ADD allocations :allocations, releases :releases",
             )
+            .expression_attribute_values(":provisioning", number(count(counts.provisioning)))
             .expression_attribute_values(":available", number(count(counts.available)))
             .expression_attribute_values(":allocated", number(count(counts.allocated)))
             .expression_attribute_values(":pending_deletion", number(count(counts.pending_deletion)))

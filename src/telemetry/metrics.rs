@@ -153,6 +153,8 @@ instruments! {
     job_last_success: IntGaugeVec = "broker_job_last_success_timestamp_seconds" ["job"];
     /// Configured interval between runs of the job, in seconds.
     job_interval: IntGaugeVec = "broker_job_interval_seconds" ["job"];
+    /// Sandboxes in the pool's table whose accounts are not known to be usable yet.
+    pool_provisioning: IntGauge = "broker_pool_provisioning";
     /// Available sandboxes in the pool's table.
     pool_available: IntGauge = "broker_pool_available";
     /// Allocated sandboxes in the pool's table.

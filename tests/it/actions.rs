@@ -405,7 +405,9 @@ async fn each_action_is_refused_in_every_other_state_with_that_state_and_without
         pool.rewrite_sandbox(&id, &attributes).await;
         let before = pool.items_of(&pool.table).await;
         let refused: &[&str] = match status {
-            Status::Available | Status::Stale => &["release", "extend", "restore"],
+            Status::Provisioning | Status::Available | Status::Stale => {
+                &["release", "extend", "restore"]
+            }
             Status::Allocated => &["restore", "delete"],
             Status::PendingDeletion => &["release", "extend", "quarantine", "restore", "delete"],
             Status::DeletionFailed => &["release", "extend", "quarantine", "restore"],

@@ -42,12 +42,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// The number of sandboxes by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "total": 200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "total": 203, "provisioning": 3, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
     "quarantined": 0, "unreadable": 0
 }))]
 pub(crate) struct StatsBody {
-    /// All sandboxes in these six statuses.
+    /// All sandboxes in these seven statuses.
     pub total: u64,
+    /// Not known to be usable yet.
+    pub provisioning: u64,
     /// Available for allocation.
     pub available: u64,
     /// Held by callers.
@@ -58,7 +60,7 @@ pub(crate) struct StatsBody {
     pub stale: u64,
     /// Deletion from CSP given up.
     pub deletion_failed: u64,
-    /// Set aside by operators.
+    /// Set aside by operators or by a check.
     pub quarantined: u64,
     /// Items of the pool that are no valid sandboxes, as of the last sync. Those with a known status are among the
     /// other counts too. The list of sandboxes shows them.
@@ -71,6 +73,7 @@ impl From<PoolSnapshot> for StatsBody {
         Self {
             unreadable: snapshot.unreadable(),
             total: counts.total(),
+            provisioning: counts.provisioning,
             available: counts.available,
             allocated: counts.allocated,
             pending_deletion: counts.pending_deletion,
@@ -94,7 +97,8 @@ impl From<PoolSnapshot> for StatsBody {
     "next_deletion_at": 1_774_003_900, "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427,
     "inserted_at": 1_743_094_500, "updated_at": 1_774_003_720, "last_synced": 1_773_990_000, "sfdc_account_id": null,
     "niosxaas_cleaned_at": 1_774_003_661, "niosxaas_cleanup_skipped": null, "niosxaas_cleanup_failed_reason": null,
-    "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
+    "usable_at": 1_743_095_100, "checked_at": 1_743_095_100, "next_check_at": null, "check_failures": 0,
+    "unusable_seconds": 600, "check_error": null, "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
     "quarantined_from": null
 }))]
 pub(crate) struct AdminSandboxBody {
@@ -156,6 +160,18 @@ pub(crate) struct AdminSandboxBody {
     pub niosxaas_cleanup_skipped: Option<String>,
     /// Why the deletion of its NIOSXaaS services failed.
     pub niosxaas_cleanup_failed_reason: Option<String>,
+    /// When its account was first found usable.
+    pub usable_at: Option<UnixSeconds>,
+    /// The last check of its account that CSP answered.
+    pub checked_at: Option<UnixSeconds>,
+    /// The earliest time of the next check.
+    pub next_check_at: Option<UnixSeconds>,
+    /// The number of answers in a row that the account is broken.
+    pub check_failures: u32,
+    /// For how long the account has been observed as not usable yet, in seconds.
+    pub unusable_seconds: u32,
+    /// The last answer that the account is broken, or not usable yet.
+    pub check_error: Option<String>,
     /// The operator that set it aside.
     pub quarantined_by: Option<String>,
     /// When the operator set it aside.
@@ -183,6 +199,7 @@ impl From<Sandbox> for AdminSandboxBody {
             deletion_requested_at,
             released_by,
             lease,
+            readiness,
             quarantine,
             maintenance,
         } = sandbox;
@@ -219,6 +236,12 @@ impl From<Sandbox> for AdminSandboxBody {
             niosxaas_cleaned_at: maintenance.niosxaas_cleaned_at,
             niosxaas_cleanup_skipped: maintenance.niosxaas_cleanup_skipped,
             niosxaas_cleanup_failed_reason: maintenance.niosxaas_cleanup_failed_reason,
+            usable_at: readiness.usable_at,
+            checked_at: readiness.checked_at,
+            next_check_at: readiness.next_check_at,
+            check_failures: readiness.failures,
+            unusable_seconds: readiness.unusable_sec,
+            check_error: readiness.error,
             quarantined_by: quarantine.by,
             quarantined_at: quarantine.at,
             quarantine_reason: quarantine.reason,

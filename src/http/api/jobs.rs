@@ -18,8 +18,10 @@ use crate::{
         error::{ApiError, ErrorCode},
     },
     jobs::{
+        check::{CheckJob, CheckReport},
         cleanup::{CleanupJob, CleanupReport},
         expiry::{ExpiryJob, ExpiryReport},
+        refill::{RefillJob, RefillReport},
         removal::{RemovalJob, RemovalReport},
         sync::{SyncJob, SyncReport},
     },
@@ -34,6 +36,11 @@ error_set! {
     TableJobErrors: InvalidParameter, JobRunning, StoreUnavailable, JobInterrupted
 }
 
+error_set! {
+    /// The errors of jobs that may be off.
+    OptionalJobErrors: InvalidParameter, JobRunning, JobOff, CspError, CspUnavailable, StoreUnavailable, JobInterrupted
+}
+
 /// The routes of this module: one for each job.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -41,6 +48,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(cleanup))
         .routes(routes!(auto_expire))
         .routes(routes!(auto_delete_stale))
+        .routes(routes!(check))
+        .routes(routes!(refill))
         .routes(routes!(bulk_delete))
 }
 
@@ -193,6 +202,67 @@ async fn auto_delete_stale(
     }
     let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
     run(&state, author, params, prefer, RemovalJob::StaleFor(grace)).await
+}
+
+/// Check new sandboxes
+///
+/// Checks whether the accounts of sandboxes in `provisioning` are usable. Those that are become `available`; one that is
+/// not for a long time, or is broken, is quarantined. With `CHECK_MODE=all`, available ones are checked again from time to
+/// time. The run continues if the client disconnects.
+#[utoipa::path(
+    post,
+    path = "/admin/check",
+    tag = "Jobs",
+    params(Prefer),
+    responses(
+        (status = 200, description = "The report of the run", body = CheckReport),
+        AcceptedBody,
+        OptionalJobErrors,
+    ),
+    security(("operator_token" = [])),
+)]
+async fn check(
+    State(state): State<AppState>,
+    Operator(author): Operator,
+    prefer: Prefer,
+) -> Result<Response, ApiError> {
+    run(&state, author, serde_json::json!({}), prefer, CheckJob).await
+}
+
+/// The parameters of a refill.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RefillParams {
+    /// Report what the run would do, and do nothing.
+    #[serde(default)]
+    #[param(required = false)]
+    plan: bool,
+}
+
+/// Create accounts for pools below their target
+///
+/// Creates accounts in CSP for the pools of the policy that have fewer sandboxes than their target, at most
+/// `REFILL_BATCH` in a run. The next sync adds them to the pool. The run continues if the client disconnects.
+#[utoipa::path(
+    post,
+    path = "/admin/refill",
+    tag = "Jobs",
+    params(RefillParams, Prefer),
+    responses(
+        (status = 200, description = "The report of the run", body = RefillReport),
+        AcceptedBody,
+        OptionalJobErrors,
+    ),
+    security(("operator_token" = [])),
+)]
+async fn refill(
+    State(state): State<AppState>,
+    Operator(author): Operator,
+    prefer: Prefer,
+    ApiQuery(params): ApiQuery<RefillParams>,
+) -> Result<Response, ApiError> {
+    let RefillParams { plan } = params;
+    run(&state, author, params, prefer, RefillJob { plan }).await
 }
 
 /// The statuses that a bulk deletion accepts.

@@ -50,7 +50,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[schema(example = json!({
     "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
     "grace_period_seconds": 1800,
-    "counts": { "total": 200, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "counts": { "total": 203, "provisioning": 3, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
         "quarantined": 0, "unreadable": 0 },
     "allocations_last_hour": 90, "releases_last_hour": 4, "lasts_for_seconds": 480,
     "jobs": [{
@@ -249,13 +249,15 @@ impl From<JobOverview> for JobBody {
 /// The pool in an interval of five minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Sample, example = json!({
-    "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "at": 1_774_000_200, "provisioning": 3, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
     "quarantined": 0, "allocations": 6, "releases": 4
 }))]
 pub(crate) struct SampleBody {
     /// The start of the interval, in Unix seconds.
     pub at: UnixSeconds,
-    /// Sandboxes available for allocation at the last count in the interval.
+    /// Sandboxes not known to be usable yet at the last count in the interval.
+    pub provisioning: u64,
+    /// Available for allocation.
     pub available: u64,
     /// Held by callers.
     pub allocated: u64,
@@ -265,7 +267,7 @@ pub(crate) struct SampleBody {
     pub stale: u64,
     /// Deletion from CSP given up.
     pub deletion_failed: u64,
-    /// Set aside by operators.
+    /// Set aside by operators or by a check.
     pub quarantined: u64,
     /// Allocations of all brokers in the interval.
     pub allocations: u64,
@@ -277,6 +279,7 @@ impl From<Sample> for SampleBody {
     fn from(Sample { at, counts, flow }: Sample) -> Self {
         Self {
             at,
+            provisioning: counts.provisioning,
             available: counts.available,
             allocated: counts.allocated,
             pending_deletion: counts.pending_deletion,
@@ -292,7 +295,7 @@ impl From<Sample> for SampleBody {
 /// Samples of the pool.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "every_seconds": 300, "samples": [{
-    "at": 1_774_000_200, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
+    "at": 1_774_000_200, "provisioning": 3, "available": 187, "allocated": 11, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
     "quarantined": 0, "allocations": 6, "releases": 4
 }] }))]
 pub(crate) struct SamplesBody {

@@ -32,6 +32,8 @@ pub(crate) enum ErrorCode {
     NoSandboxesAvailable,
     /// A run of the job is already in progress.
     JobRunning,
+    /// The job is off in the configuration.
+    JobOff,
     /// There is no such run.
     RunNotFound,
     /// The cursor does not belong to this listing.
@@ -66,6 +68,8 @@ pub(crate) enum ErrorCode {
     TokenNameTaken,
     /// There are too many named tokens.
     TokenLimitReached,
+    /// The action does not apply to a sandbox that is not known to be usable yet.
+    SandboxProvisioning,
     /// The action does not apply to a sandbox that is available.
     SandboxAvailable,
     /// The action does not apply to a sandbox that is allocated.
@@ -128,8 +132,10 @@ impl ErrorCode {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoSandboxesAvailable
             | Self::JobRunning
+            | Self::JobOff
             | Self::TokenNameTaken
             | Self::TokenLimitReached
+            | Self::SandboxProvisioning
             | Self::SandboxAvailable
             | Self::SandboxAllocated
             | Self::SandboxPendingDeletion
@@ -175,6 +181,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::NoSandboxesAvailable => "NO_SANDBOXES_AVAILABLE",
             Self::JobRunning => "JOB_RUNNING",
+            Self::JobOff => "JOB_OFF",
             Self::RunNotFound => "RUN_NOT_FOUND",
             Self::InvalidCursor => "INVALID_CURSOR",
             Self::JobInterrupted => "JOB_INTERRUPTED",
@@ -192,6 +199,7 @@ impl ErrorCode {
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
             Self::TokenNameTaken => "TOKEN_NAME_TAKEN",
             Self::TokenLimitReached => "TOKEN_LIMIT_REACHED",
+            Self::SandboxProvisioning => "SANDBOX_PROVISIONING",
             Self::SandboxAvailable => "SANDBOX_AVAILABLE",
             Self::SandboxAllocated => "SANDBOX_ALLOCATED",
             Self::SandboxPendingDeletion => "SANDBOX_PENDING_DELETION",
@@ -264,6 +272,9 @@ impl ErrorCode {
             Self::JobRunning => {
                 "A run of the job is already in progress; follow that run, or try again later."
             }
+            Self::JobOff => {
+                "The job is off in the configuration of the broker; set its mode to turn it on."
+            }
             Self::RunNotFound => {
                 "There is no such run; {base_path}/admin/jobs lists the recent ones."
             }
@@ -306,6 +317,9 @@ impl ErrorCode {
             }
             Self::TokenLimitReached => {
                 "There are 1000 live tokens, or 5000 with those that ended in the last 30 days; revoke some, or wait."
+            }
+            Self::SandboxProvisioning => {
+                "The sandbox is not known to be usable yet, so this action does not apply."
             }
             Self::SandboxAvailable => "The sandbox is available, so this action does not apply.",
             Self::SandboxAllocated => {
@@ -399,6 +413,7 @@ mod tests {
             E::TokenNotFound,
             E::TokenNameTaken,
             E::TokenLimitReached,
+            E::SandboxProvisioning,
             E::SandboxAvailable,
             E::SandboxAllocated,
             E::SandboxPendingDeletion,

@@ -179,6 +179,7 @@ impl From<PolicyFault> for FaultBody {
 impl From<ActionRefusal> for ApiError {
     fn from(refusal: ActionRefusal) -> Self {
         let code = match refusal {
+            ActionRefusal::InStatus(Status::Provisioning) => ErrorCode::SandboxProvisioning,
             ActionRefusal::InStatus(Status::Available) => ErrorCode::SandboxAvailable,
             ActionRefusal::InStatus(Status::Allocated) => ErrorCode::SandboxAllocated,
             ActionRefusal::InStatus(Status::PendingDeletion) => ErrorCode::SandboxPendingDeletion,
@@ -257,6 +258,12 @@ impl From<JobStartError> for ApiError {
                 }
             }
             JobStartError::NotDue { .. } => ErrorCode::JobRunning.into(),
+            JobStartError::Off { job, variable } => {
+                let message = format!(
+                    "{job} is off in the configuration of this broker; set {variable} to turn it on."
+                );
+                Self::new(ErrorCode::JobOff, message)
+            }
             JobStartError::Panicked { .. } => Self::caused(ErrorCode::InternalError, fault),
         }
     }

@@ -178,6 +178,7 @@ pub fn read_sandbox(item: &Item, inherited_hours: u32) -> Result<Sandbox, ItemFa
         deletion_requested_at: attributes.time("deletion_requested_at"),
         released_by: attributes.owned_text("released_by"),
         lease: attributes.lease(),
+        readiness: attributes.readiness(),
         quarantine: attributes.quarantine(),
         maintenance: Maintenance {
             deletion_retry_count: deletion_retry_count
@@ -226,14 +227,15 @@ fn sandbox_item(row: Row, id: &SandboxId) -> Result<Item, ItemFault> {
     Ok(item)
 }
 
-/// Builds the item of a new, available sandbox.
+/// Builds the item of a new sandbox, which is available, or `provisioning` if its account has to be checked first.
 pub(in crate::store) fn new_sandbox(
     account: &Account,
+    status: Status,
     lab_duration_hours: u32,
     now: UnixSeconds,
 ) -> Result<Item, ItemFault> {
     sandbox_item(
-        row(account, Status::Available, lab_duration_hours, now),
+        row(account, status, lab_duration_hours, now),
         &account.sandbox_id,
     )
 }
@@ -291,7 +293,7 @@ mod tests {
             sfdc_account_id: None,
             created_at: Some(UnixSeconds(1_743_094_427)),
         };
-        new_sandbox(&account, 4, UnixSeconds(1_774_000_000)).unwrap()
+        new_sandbox(&account, Status::Available, 4, UnixSeconds(1_774_000_000)).unwrap()
     }
 
     #[test]
@@ -537,7 +539,7 @@ mod tests {
 
         #[test]
         fn any_new_sandbox_reads_back(account in account(), hours in 1_u32..=720, now in any::<i64>()) {
-            let sandbox = read(new_sandbox(&account, hours, UnixSeconds(now)).unwrap()).unwrap();
+            let sandbox = read(new_sandbox(&account, Status::Available, hours, UnixSeconds(now)).unwrap()).unwrap();
             prop_assert_eq!(&sandbox.account, &account);
             prop_assert_eq!((sandbox.status, sandbox.lab_duration_hours), (Status::Available, hours));
             prop_assert_eq!((sandbox.holder, sandbox.allocated_at.0), (None, 0));
