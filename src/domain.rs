@@ -16,6 +16,7 @@ mod pause;
 mod policy;
 mod policy_version;
 mod pool;
+mod pool_target;
 mod principal;
 mod quota;
 mod sandbox;
@@ -43,12 +44,14 @@ pub use self::{
     pause::{Activity, InvalidEnd, LONGEST_PAUSE, Pause, Pauses, check_end},
     policy::{
         AdminUser, LabEntry, LabTerms, MAX_POLICY_BYTES, Policy, PolicyChange, PolicyDocument,
-        PolicyFault, PolicyFaults, PoolCreation, PoolEntry, Replaced, StatedTerms,
+        PolicyFault, PolicyFaults, PoolCreation, PoolEntry, PoolTerms, Replaced, ScheduleEntry,
+        ScheduleTime, StatedTerms, ZoneName,
     },
     policy_version::{NO_POLICY, POLICY_VERSIONS, PolicyVersion},
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
+    pool_target::{PoolSupply, PoolTarget, RefillPace, ScheduledTarget, Urgency},
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
     sandbox::{Account, Holder, Maintenance, Quarantine, Readiness, Sandbox},

@@ -7,6 +7,7 @@ mod fault;
 mod lookup;
 mod parse;
 mod path;
+mod schedule;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,6 @@ pub use self::{
     },
     fault::{PolicyFault, PolicyFaults},
     lookup::Policy,
-    terms::{LabTerms, Replaced},
+    schedule::{ScheduleEntry, ScheduleTime, ZoneName},
+    terms::{LabTerms, PoolTerms, Replaced},
 };

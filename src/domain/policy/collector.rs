@@ -105,11 +105,20 @@ impl<'a> Fields<'a> {
         name: &'static str,
         range: &RangeInclusive<u32>,
     ) -> Option<u32> {
-        let takes = format_args!("a whole number from {} to {}", range.start(), range.end());
-        self.read(name, takes, |value| {
+        self.read(name, whole_number(range), |value| {
             let number = u32::try_from(value.as_u64()?).ok()?;
             range.contains(&number).then_some(number)
         })
+    }
+
+    /// Reads a whole number that may not be missing.
+    pub(super) fn required_number(
+        &mut self,
+        name: &'static str,
+        range: &RangeInclusive<u32>,
+    ) -> Option<u32> {
+        self.require(name, whole_number(range));
+        self.number(name, range)
     }
 
     /// Reads a text that `parse` accepts.
@@ -129,11 +138,16 @@ impl<'a> Fields<'a> {
         takes: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
+        self.require(name, takes);
+        self.text(name, takes, parse)
+    }
+
+    /// Adds a fault if the field `name` is missing or null.
+    fn require(&mut self, name: &'static str, takes: impl fmt::Display) {
         if self.object.get(name).is_none_or(Value::is_null) {
             let path = FieldPath::Field(self.path, name);
             self.collector.faults.add(path, "nothing", takes);
         }
-        self.text(name, takes, parse)
     }
 
     fn read<T>(
@@ -241,6 +255,17 @@ impl<'a> Fields<'a> {
             }
         }
     }
+}
+
+fn whole_number(range: &RangeInclusive<u32>) -> impl fmt::Display {
+    fmt::from_fn(|f| {
+        write!(
+            f,
+            "a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
+    })
 }
 
 /// The known fields, with the one that was probably meant.

@@ -10,7 +10,8 @@ use super::{document::PolicyDocument, path::key};
 /// A value that two documents do not have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyChange {
-    /// The path of the value. Labs and pools are named by their ids and prefixes: `lab[cloud-101].max_held`.
+    /// The path of the value. Labs and pools are named by their ids and prefixes, schedules by their periods:
+    /// `lab[cloud-101].max_held`.
     pub path: String,
     /// The value before; `None` if there was none.
     pub before: Option<Value>,
@@ -20,7 +21,7 @@ pub struct PolicyChange {
 
 impl PolicyDocument {
     /// Returns the changes from one document to another, in the order of their paths: none if the documents are equal but
-    /// for the order of labs and pools. A new or removed lab or pool is one change.
+    /// for the order of labs, pools and schedules. A new or removed lab, pool or schedule is one change.
     #[must_use]
     pub fn difference(before: &Self, after: &Self) -> Vec<PolicyChange> {
         let mut changes = Vec::new();
@@ -64,7 +65,7 @@ fn compare_entries<T: PartialEq + Serialize>(
     }
 }
 
-/// Compares two values, and objects field by field.
+/// Compares two values, objects field by field, and the schedules of a pool one by one.
 fn compare(
     path: &str,
     before: Option<Value>,
@@ -75,6 +76,9 @@ fn compare(
         (Some(Value::Object(before)), Some(Value::Object(after))) => {
             compare_objects(path, before, after, changes);
         }
+        (before, after) if is_list(before.as_ref()) || is_list(after.as_ref()) => {
+            compare_schedules(path, before, after, changes);
+        }
         (before, after) if before != after => changes.push(PolicyChange {
             path: path.to_owned(),
             before,
@@ -82,6 +86,38 @@ fn compare(
         }),
         _ => {}
     }
+}
+
+fn is_list(value: Option<&Value>) -> bool {
+    value.is_some_and(Value::is_array)
+}
+
+/// Compares the schedules of a pool, the only lists in an entry. A pool without any has no list.
+fn compare_schedules(
+    path: &str,
+    before: Option<Value>,
+    after: Option<Value>,
+    changes: &mut Vec<PolicyChange>,
+) {
+    let (mut before, mut after) = (by_period(before), by_period(after));
+    let periods: BTreeSet<String> = before.keys().chain(after.keys()).cloned().collect();
+    for period in periods {
+        let path = format!("{path}[{period}]");
+        let (before, after) = (before.remove(&period), after.remove(&period));
+        compare(&path, before, after, changes);
+    }
+}
+
+fn by_period(schedules: Option<Value>) -> BTreeMap<String, Value> {
+    let Some(Value::Array(schedules)) = schedules else {
+        return BTreeMap::new();
+    };
+    let named = schedules.into_iter().map(|schedule| {
+        let text = |name: &str| schedule[name].as_str().unwrap_or_default();
+        let period = format!("{}/{} {}", text("from"), text("to"), text("time_zone"));
+        (period.trim_end().to_owned(), schedule)
+    });
+    named.collect()
 }
 
 fn compare_objects(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::terms::Replaced;
+use super::{schedule::ScheduleEntry, terms::Replaced};
 use crate::domain::{LabId, NamePrefix};
 
 /// The maximum size of a document as JSON, which leaves room in an item of the table.
@@ -14,7 +14,7 @@ pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 /// The mark at the end of the id of an entry that stands for all labs whose ids begin with the rest.
 const PATTERN: char = '*';
 
-/// The policy document. The order of labs and pools has no meaning.
+/// The policy document. The order of labs, pools and schedules has no meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "defaults": { "duration_minutes": 240, "max_duration_minutes": 480 },
@@ -89,6 +89,10 @@ pub struct PoolEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 100_000)]
     pub max_total: Option<u32>,
+    /// The periods with a target of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100)]
+    pub schedule: Vec<ScheduleEntry>,
     /// How sandboxes are created; `None` if they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create: Option<PoolCreation>,

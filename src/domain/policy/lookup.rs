@@ -1,10 +1,11 @@
-//! The terms of every lab, prepared for lookups.
+//! The terms of every lab and pool, prepared for lookups.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    document::{PolicyDocument, StatedTerms},
-    terms::LabTerms,
+    document::{PolicyDocument, PoolEntry, StatedTerms},
+    schedule::ScheduleEntry,
+    terms::{LabTerms, PoolTerms},
 };
 use crate::{
     clock::UnixSeconds,
@@ -14,7 +15,7 @@ use crate::{
 /// The replacements of a holder where no document states them.
 const DEFAULT_MAX_REPLACEMENTS: u32 = 3;
 
-/// The terms of every lab.
+/// The terms of every lab and pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     defaults: Arc<LabTerms>,
@@ -24,6 +25,8 @@ pub struct Policy {
     /// The lengths of these beginnings, in bytes, the longest first. A lookup tries each, so that its cost depends on
     /// their number, not on that of the labs.
     pattern_lengths: Vec<usize>,
+    /// By name prefix.
+    pools: Vec<PoolTerms>,
 }
 
 impl Policy {
@@ -51,11 +54,14 @@ impl Policy {
             .collect();
         pattern_lengths.sort_unstable_by(|a, b| b.cmp(a));
         pattern_lengths.dedup();
+        let mut pools: Vec<_> = document.pool.iter().map(pool_terms).collect();
+        pools.sort_unstable_by(|a, b| a.name_prefix.cmp(&b.name_prefix));
         Self {
             defaults: Arc::new(defaults),
             labs,
             patterns,
             pattern_lengths,
+            pools,
         }
     }
 
@@ -96,10 +102,44 @@ impl Policy {
         self.labs.iter().filter_map(with_quota)
     }
 
+    /// Returns the terms of the pools, in the order of their name prefixes.
+    #[must_use]
+    pub fn pools(&self) -> &[PoolTerms] {
+        &self.pools
+    }
+
+    /// Returns the position in [`pools`](Self::pools) of the pool to which a sandbox of this name belongs. Prefixes do not
+    /// overlap, so that no other prefix is between the name and that of its pool.
+    #[must_use]
+    pub fn pool_of(&self, name: &str) -> Option<usize> {
+        let after = self
+            .pools
+            .partition_point(|pool| pool.name_prefix.as_str() <= name);
+        let index = after.checked_sub(1)?;
+        let prefix = self.pools[index].name_prefix.as_str();
+        name.starts_with(prefix).then_some(index)
+    }
+
     fn entry_of(&self, lab: &LabId) -> Option<&Arc<LabTerms>> {
         let matching = |length: &usize| self.patterns.get(lab.as_str().get(..*length)?);
         let exact = self.labs.get(lab);
         exact.or_else(|| self.pattern_lengths.iter().find_map(matching))
+    }
+}
+
+fn pool_terms(entry: &PoolEntry) -> PoolTerms {
+    let mut schedules: Vec<_> = entry
+        .schedule
+        .iter()
+        .filter_map(ScheduleEntry::resolve)
+        .collect();
+    schedules.sort_by_key(|schedule| schedule.from);
+    PoolTerms {
+        name_prefix: entry.name_prefix.clone(),
+        target_available: entry.target_available.unwrap_or(0),
+        max_total: entry.max_total,
+        schedules,
+        create: entry.create.clone(),
     }
 }
 

@@ -14,12 +14,17 @@ use super::{
     },
     fault::PolicyFaults,
     path::{FieldPath, quoted},
+    schedule::{ScheduleEntry, ScheduleTime, ZoneName},
     terms::Replaced,
 };
 use crate::domain::{LabId, MAX_TEXT, NamePrefix, text::check_printable};
 
 const MAX_LABS: usize = 10_000;
 const MAX_POOLS: usize = 1_000;
+const MAX_SCHEDULES: usize = 100;
+/// The longest prefix, in bytes, of a pool whose sandboxes are created. Their names have a number after it, and stay
+/// shorter than the 256 characters that a request can name as a prefix.
+const MAX_CREATED_PREFIX: usize = 200;
 const MAX_TAGS: usize = 50;
 const MAX_DESCRIPTION: usize = 500;
 /// The longest address that a mail server accepts.
@@ -31,10 +36,14 @@ const MINUTES: RangeInclusive<u32> = 1..=43_200;
 const REPLACEMENTS: RangeInclusive<u32> = 0..=100;
 /// The upper bound is the largest pool that `docs/scaling.md` has figures of.
 const SANDBOXES: RangeInclusive<u32> = 0..=100_000;
+/// Up to a week.
+const LEAD: RangeInclusive<u32> = 0..=10_080;
 
 const ID: &str =
     "1 to 256 printable characters: the id of a lab, or the beginning of ids with one * at its end";
 const TEXT: &str = "1 to 256 printable characters";
+const TIME: &str = "a date and time in whole seconds, such as 2026-11-28T10:00:00+01:00, or without the offset beside a time_zone";
+const TIME_ZONE: &str = "a name of the IANA time zone database, such as Europe/Berlin";
 const DESCRIPTION: &str = "1 to 500 printable characters";
 const EMAIL: &str = "the address of an administrator, such as labs@example.com";
 
@@ -166,8 +175,15 @@ fn pools(fields: &mut Fields<'_>) -> Vec<PoolEntry> {
     fields.objects("pool", MAX_POOLS, |index, fields| {
         let name_prefix = fields.required_text("name_prefix", TEXT, prefix);
         let (target_available, max_total) = sizes(fields);
+        let schedule = schedules(fields, max_total);
         let create = fields.object("create", creation);
         let name_prefix = name_prefix?;
+        if create.is_some() && name_prefix.as_str().len() > MAX_CREATED_PREFIX {
+            let takes = format_args!(
+                "at most {MAX_CREATED_PREFIX} bytes beside create: the names of new sandboxes have a number after it"
+            );
+            fields.contradiction("name_prefix", takes);
+        }
         if let Some((other, first)) = overlapping(&indexes, name_prefix.as_str()) {
             let other = quoted(other);
             let takes =
@@ -180,6 +196,7 @@ fn pools(fields: &mut Fields<'_>) -> Vec<PoolEntry> {
             name_prefix,
             target_available,
             max_total,
+            schedule,
             create,
         })
     })
@@ -212,6 +229,78 @@ fn sizes(fields: &mut Fields<'_>) -> (Option<u32>, Option<u32>) {
         fields.contradiction("target_available", takes);
     }
     (target, max)
+}
+
+/// Reads the schedules of a pool, which may have `max_total` sandboxes.
+fn schedules(fields: &mut Fields<'_>, max_total: Option<u32>) -> Vec<ScheduleEntry> {
+    let mut indexes = HashMap::new();
+    fields.objects("schedule", MAX_SCHEDULES, |index, fields| {
+        let faults = fields.fault_count();
+        let from = fields.required_text("from", TIME, ScheduleTime::parse);
+        let to = fields.required_text("to", TIME, ScheduleTime::parse);
+        let target_available = fields.required_number("target_available", &SANDBOXES);
+        let time_zone = fields.text("time_zone", TIME_ZONE, ZoneName::parse);
+        let lead_minutes = fields.number("lead_minutes", &LEAD);
+        let schedule = ScheduleEntry {
+            from: from?,
+            to: to?,
+            target_available: target_available?,
+            time_zone,
+            lead_minutes,
+        };
+        if fields.fault_count() == faults {
+            check_target(fields, schedule.target_available, max_total);
+            check_period(fields, &schedule);
+        }
+        let period = (schedule.from, schedule.to, schedule.time_zone.clone());
+        let first = *indexes.entry(period).or_insert(index);
+        if first < index {
+            let takes = format_args!("another period than that of schedule[{first}]");
+            fields.contradiction("from", takes);
+        }
+        Some(schedule)
+    })
+}
+
+fn check_target(fields: &mut Fields<'_>, target: u32, max_total: Option<u32>) {
+    if let Some(max) = max_total.filter(|max| target > *max) {
+        let takes = format_args!("at most {max}, the max_total of the pool");
+        fields.contradiction("target_available", takes);
+    }
+}
+
+/// Adds a fault if it is not known when a schedule begins or ends, or if it ends before it begins.
+fn check_period(fields: &mut Fields<'_>, schedule: &ScheduleEntry) {
+    let ScheduleEntry {
+        from,
+        to,
+        time_zone,
+        ..
+    } = schedule;
+    let local = [("from", from), ("to", to)]
+        .into_iter()
+        .filter(|(_, time)| time.is_local());
+    let faults = fields.fault_count();
+    match time_zone {
+        None => local.for_each(|(name, _)| {
+            let takes = "an offset at its end, such as +01:00, or a time_zone beside it";
+            fields.contradiction(name, takes);
+        }),
+        Some(_) if local.count() == 0 => {
+            fields.contradiction("time_zone", "nothing: from and to have offsets");
+        }
+        Some(_) => {}
+    }
+    if fields.fault_count() > faults {
+        return;
+    }
+    match schedule.resolve() {
+        None => fields.contradiction("from", TIME),
+        Some(period) if period.to <= period.from => {
+            fields.contradiction("to", format_args!("a time after {from}, when it begins"));
+        }
+        Some(_) => {}
+    }
 }
 
 fn creation(fields: &mut Fields<'_>) -> PoolCreation {

@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod lookup;
 mod manual;
+mod schedule;
 mod strategy;
 mod text;
 

@@ -108,11 +108,12 @@ fn json(value: DeValue<'_>, path: &FieldPath<'_>, faults: &mut PolicyFaults) -> 
             faults.add(path, quoted(number.as_str()), "a finite number");
             Value::Null
         }),
+        DeValue::Datetime(date) if is_time_of_schedule(path) => date.to_string().into(),
         DeValue::Datetime(date) => {
             faults.add(
                 path,
                 date,
-                "no date: a policy has none. Put a text in quotes",
+                "no date: only from and to of a schedule are dates. Put a text in quotes",
             );
             Value::Null
         }
@@ -123,6 +124,16 @@ fn json(value: DeValue<'_>, path: &FieldPath<'_>, faults: &mut PolicyFaults) -> 
             .collect(),
         DeValue::Table(table) => object(table, path, faults),
     }
+}
+
+fn is_time_of_schedule(path: &FieldPath<'_>) -> bool {
+    let FieldPath::Field(schedule, "from" | "to") = path else {
+        return false;
+    };
+    matches!(
+        schedule,
+        FieldPath::Entry(FieldPath::Field(_, "schedule"), _)
+    )
 }
 
 fn integer(number: &DeInteger<'_>) -> Option<Value> {

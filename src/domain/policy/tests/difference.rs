@@ -16,6 +16,10 @@ fn sorted(mut document: PolicyDocument) -> PolicyDocument {
     document
         .pool
         .sort_by(|a, b| a.name_prefix.cmp(&b.name_prefix));
+    for pool in &mut document.pool {
+        pool.schedule
+            .sort_by_key(|schedule| schedule.from.to_string());
+    }
     document
 }
 
@@ -43,6 +47,13 @@ fn values(document: &PolicyDocument) -> Map<String, Value> {
 
 fn add(path: &str, value: &Value, values: &mut Map<String, Value>) {
     match value {
+        Value::Array(schedules) => {
+            for schedule in schedules {
+                let text = |name: &str| schedule[name].as_str().unwrap_or_default();
+                let period = format!("{}/{} {}", text("from"), text("to"), text("time_zone"));
+                add(&format!("{path}[{}]", period.trim_end()), schedule, values);
+            }
+        }
         Value::Object(fields) if !fields.is_empty() => {
             for (name, value) in fields {
                 add(&format!("{path}.{}", path::key(name)), value, values);
@@ -83,6 +94,67 @@ fn change_has_the_path_and_the_values_before_and_after() {
             change("pool[q].create", json!(null), json!({})),
         ]
     );
+}
+
+#[test]
+fn schedules_are_matched_by_their_periods() {
+    let schedule = |day: u32, target: u32, zone: Option<&str>| {
+        let time = |hour| match zone {
+            Some(_) => format!("2026-11-{day}T{hour}:00:00"),
+            None => format!("2026-11-{day}T{hour}:00:00Z"),
+        };
+        let mut schedule = json!({"from": time(10), "to": time(12), "target_available": target});
+        if let Some(zone) = zone {
+            schedule["time_zone"] = zone.into();
+        }
+        schedule
+    };
+    let pool = |schedules: &[Value]| {
+        document(&json!({"pool": [{"name_prefix": "p", "schedule": schedules}]}))
+    };
+    let (berlin, paris) = (Some("Europe/Berlin"), Some("Europe/Paris"));
+    let before = pool(&[
+        schedule(28, 60, None),
+        schedule(29, 10, berlin),
+        schedule(30, 5, None),
+    ]);
+    let after = pool(&[
+        schedule(30, 5, None),
+        schedule(28, 80, None),
+        schedule(29, 10, paris),
+    ]);
+    let change = |path: &str, before: Option<Value>, after: Option<Value>| PolicyChange {
+        path: format!("pool[p].schedule[{path}"),
+        before,
+        after,
+    };
+    assert_eq!(
+        PolicyDocument::difference(&before, &after),
+        [
+            change(
+                "2026-11-28T10:00:00Z/2026-11-28T12:00:00Z].target_available",
+                Some(json!(60)),
+                Some(json!(80)),
+            ),
+            change(
+                "2026-11-29T10:00:00/2026-11-29T12:00:00 Europe/Berlin]",
+                Some(schedule(29, 10, berlin)),
+                None,
+            ),
+            change(
+                "2026-11-29T10:00:00/2026-11-29T12:00:00 Europe/Paris]",
+                None,
+                Some(schedule(29, 10, paris)),
+            ),
+        ]
+    );
+    // The first schedule of a pool, and the last one.
+    let (none, one) = (pool(&[]), pool(&[schedule(28, 60, None)]));
+    for (before, after) in [(&none, &one), (&one, &none)] {
+        let changes = PolicyDocument::difference(before, after);
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].path.ends_with("T12:00:00Z]"), "{changes:?}");
+    }
 }
 
 #[test]

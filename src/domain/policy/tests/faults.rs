@@ -106,6 +106,20 @@ fn prefix_overlaps_with_a_longer_and_with_a_shorter_one() {
 }
 
 #[test]
+fn prefix_of_created_sandboxes_leaves_room_for_a_number() {
+    let pool =
+        |prefix: &str, create: Value| json!({"pool": [{"name_prefix": prefix, "create": create}]});
+    let (longest, too_long) = ("é".repeat(100), "é".repeat(101));
+    assert!(PolicyDocument::parse(&pool(&longest, json!({}))).is_ok());
+    assert!(PolicyDocument::parse(&pool(&too_long, json!(null))).is_ok());
+    let faults = faults(&pool(&too_long, json!({})));
+    assert_eq!(faults.len(), 1);
+    let expected =
+        "takes at most 200 bytes beside create: the names of new sandboxes have a number after it";
+    assert!(faults[0].ends_with(expected), "{faults:?}");
+}
+
+#[test]
 fn document_of_another_type_is_one_fault() {
     for value in [json!(null), json!([]), json!("x"), json!({"lab": {}})] {
         assert_eq!(faults(&value).len(), 1);
@@ -149,11 +163,19 @@ fn stored_document_may_have_unknown_fields_but_no_other_faults() {
     let newer = json!({
         "defaults": {"max_idle_minutes": 5}, "schedule": [],
         "lab": [{"id": "a", "max_held": 2, "until": "18:00"}],
+        "pool": [{"name_prefix": "a", "schedule": [{
+            "from": "2026-11-28T10:00:00Z", "to": "2026-11-28T12:00:00Z", "target_available": 2, "every": "week",
+        }]}],
     });
     let document = PolicyDocument::stored(&newer).unwrap();
-    let known = json!({"lab": [{"id": "a", "max_held": 2}]});
+    let known = json!({
+        "lab": [{"id": "a", "max_held": 2}],
+        "pool": [{"name_prefix": "a", "schedule": [{
+            "from": "2026-11-28T10:00:00Z", "to": "2026-11-28T12:00:00Z", "target_available": 2,
+        }]}],
+    });
     assert_eq!(serde_json::to_value(document).unwrap(), known);
-    assert_eq!(faults(&newer).len(), 3);
+    assert_eq!(faults(&newer).len(), 4);
     let unreadable = json!({"lab": [{"id": "a", "max_held": "2", "until": "18:00"}]});
     assert_eq!(PolicyDocument::stored(&unreadable).unwrap_err().count(), 1);
 }

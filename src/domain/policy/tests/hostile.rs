@@ -59,6 +59,11 @@ fn json_of_nothing_but_faults_is_cheap() {
             "0]}",
         ),
         repeated(
+            "{\"pool\":[{\"schedule\":[",
+            |n| format!("{{\"from\":\"2026-11-28T10:00:00\",\"time_zone\":\"Zone/{n}\"}},"),
+            "0]}]}",
+        ),
+        repeated(
             "{\"pool\":[{\"create\":{\"tags\":{",
             |n| format!("\"{n}\":1,"),
             "\"b\":1}}}]}",
@@ -83,6 +88,11 @@ fn toml_of_nothing_but_faults_is_cheap() {
         repeated("", |_| "[[lab]]\n".into(), ""),
         repeated("", |n| format!("[a{n}]\n"), ""),
         repeated("", |_| "[[lab]]\nid=1979-05-27\n".into(), ""),
+        repeated(
+            "[[pool]]\n",
+            |_| "[[pool.schedule]]\nfrom=1979-05-27T07:32:00Z\nto=1979-05-27\n".into(),
+            "",
+        ),
         repeated("lab=[", |_| "nan,".into(), "]"),
         repeated("", |_| "a.".into(), "a=1"),
         repeated("[", |_| "a.".into(), "a]"),

@@ -1,5 +1,6 @@
 //! Proptest strategies for policy documents.
 
+use jiff::{SignedDuration, Timestamp, tz::Offset};
 use proptest::{collection, option, prelude::*};
 use serde_json::Value;
 
@@ -59,15 +60,61 @@ fn creation() -> impl Strategy<Value = PoolCreation> {
     })
 }
 
+/// A time of some day in the years around 2026, and whether it has an offset.
+fn time() -> impl Strategy<Value = (Timestamp, Option<Offset>)> {
+    let offset = option::of(
+        (-23 * 4..=23 * 4)
+            .prop_map(|quarters: i32| Offset::from_seconds(quarters * 15 * 60).unwrap()),
+    );
+    (1_700_000_000..1_900_000_000_i64, offset)
+        .prop_map(|(second, offset)| (Timestamp::from_second(second).unwrap(), offset))
+}
+
+/// A schedule of a day or more, which no change of clocks can turn around.
+fn schedule() -> impl Strategy<Value = ScheduleEntry> {
+    let zone = prop::sample::select(vec![
+        "Europe/Berlin",
+        "UTC",
+        "America/St_Johns",
+        "Pacific/Apia",
+    ]);
+    let lead = option::of(0..=10_080_u32);
+    (time(), time(), 1..100_i64, 0..=1_000_u32, zone, lead).prop_map(
+        |((from, from_offset), (_, to_offset), days, target_available, zone, lead_minutes)| {
+            let to = from + SignedDuration::from_hours(48 * days);
+            let stated = |time: Timestamp, offset| match offset {
+                Some(offset) => ScheduleTime::Fixed(time, offset),
+                None => ScheduleTime::Local(Offset::UTC.to_datetime(time)),
+            };
+            let is_local = from_offset.is_none() || to_offset.is_none();
+            ScheduleEntry {
+                from: stated(from, from_offset),
+                to: stated(to, to_offset),
+                target_available,
+                time_zone: is_local.then(|| ZoneName::parse(zone).unwrap()),
+                lead_minutes,
+            }
+        },
+    )
+}
+
 /// A pool. Prefixes of one length do not overlap unless they are equal.
 fn pool() -> impl Strategy<Value = PoolEntry> {
     let sizes = (option::of(0..=1_000_u32), option::of(1_000..=100_000_u32));
-    ("[ab]{5}", sizes, option::of(creation())).prop_map(|(prefix, sizes, create)| PoolEntry {
-        name_prefix: NamePrefix::parse(prefix).unwrap(),
-        target_available: sizes.0,
-        max_total: sizes.1,
-        create,
-    })
+    let schedules = collection::vec(schedule(), 0..4);
+    ("[ab]{5}", sizes, schedules, option::of(creation())).prop_map(
+        |(prefix, sizes, mut schedule, create)| {
+            schedule.sort_by_key(|schedule| schedule.from.to_string());
+            schedule.dedup_by(|a, b| a.from == b.from);
+            PoolEntry {
+                name_prefix: NamePrefix::parse(prefix).unwrap(),
+                target_available: sizes.0,
+                max_total: sizes.1,
+                schedule,
+                create,
+            }
+        },
+    )
 }
 
 /// Any document without faults.

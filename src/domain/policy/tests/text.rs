@@ -30,6 +30,13 @@ name_prefix = "lab-adventure"
 target_available = 50
 max_total = 120
 
+[[pool.schedule]]
+from = "2026-11-28T10:00:00"
+to = "2026-11-28T12:00:00"
+target_available = 80
+time_zone = "Europe/Berlin"
+lead_minutes = 45
+
 [pool.create]
 description = "Hands-on labs"
 
@@ -89,7 +96,7 @@ fn every_value_that_json_does_not_have_is_a_fault_with_its_path() {
         faults,
         [
             "defaults.max_replacements: got \"nan\"; takes a finite number",
-            "lab[0].id: got 1979-05-27; takes no date: a policy has none. Put a text in quotes",
+            "lab[0].id: got 1979-05-27; takes no date: only from and to of a schedule are dates. Put a text in quotes",
             "lab[0].max_held: got \"99999999999999999999\"; takes a smaller number",
         ]
     );
