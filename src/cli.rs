@@ -123,6 +123,18 @@ pub struct SimulatorArguments {
     /// A file that preserves the state over a restart.
     #[arg(long)]
     pub state: Option<std::path::PathBuf>,
+    /// The seconds from the creation of an account over the API until it is listed.
+    #[arg(long, default_value_t = 0)]
+    pub listing_delay_sec: u64,
+    /// The seconds from the creation of an account over the API until it is usable.
+    #[arg(long, default_value_t = 0)]
+    pub usable_delay_sec: u64,
+    /// The quota: with this many existing accounts, the API creates no more.
+    #[arg(long)]
+    pub max_accounts: Option<usize>,
+    /// Rejects the creation of a second account of the same name. CSP accepts it.
+    #[arg(long)]
+    pub unique_names: bool,
     /// The first part of every path, which keeps other users and web pages out; letters, digits and '-'. Without it, a
     /// random one is generated. Other users of the machine see arguments.
     #[arg(long, value_parser = parse_key)]

@@ -1,14 +1,14 @@
 //! The CSP that the broker calls: the simulator in this process, or the configured one.
 
 #[cfg(feature = "simulator")]
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::StartError;
 #[cfg(feature = "simulator")]
-use crate::csp::simulator::{Simulator, SimulatorPort};
+use crate::csp::simulator::{Settings, Simulator, SimulatorPort};
 use crate::{
     config::Config,
     csp::{
@@ -113,6 +113,11 @@ impl CspEndpoint {
         } else {
             Simulator::new(accounts, SIMULATOR_SEED)
         };
+        simulator.configure(Settings {
+            listing_delay: LISTING_DELAY,
+            usable_delay: USABLE_DELAY,
+            ..Settings::default()
+        });
         let port = SimulatorPort::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).await?;
         let endpoint = Self {
             base_url: port.csp_base_url(),
@@ -128,3 +133,12 @@ impl CspEndpoint {
 /// The seed of the built-in simulator: every laptop has the same accounts.
 #[cfg(feature = "simulator")]
 const SIMULATOR_SEED: u64 = 1;
+
+/// How long after its creation by refill the built-in simulator lists an account: long enough to be seen on the
+/// dashboard.
+#[cfg(feature = "simulator")]
+const LISTING_DELAY: Duration = Duration::from_secs(10);
+
+/// How long after its creation by refill the built-in simulator makes an account usable.
+#[cfg(feature = "simulator")]
+const USABLE_DELAY: Duration = Duration::from_secs(30);

@@ -1,52 +1,82 @@
-//! A simulated CSP for development and tests: an HTTP server with the calls that the broker makes, which keeps accounts
-//! and injects faults on request.
+//! A simulated CSP for development and tests: an HTTP server with the calls that the broker and labs make, which keeps
+//! accounts and injects faults on request.
 
+mod account_api;
 mod accounts;
 mod answer;
+mod calls;
+mod control;
+mod creation;
 mod faults;
+mod filter;
+mod generated;
 mod server;
 mod services;
+mod sessions;
+mod settings;
+mod users;
 
 use std::{
-    io,
+    collections::HashSet,
+    io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
-use serde::Serialize;
+use axum::http::StatusCode;
 use tokio::time::Instant;
 
-use self::{accounts::Accounts, faults::ActiveFaults, services::Services};
+use self::{accounts::Accounts, faults::ActiveFaults, sessions::Sessions};
 pub use self::{
     accounts::SimulatedAccount,
-    faults::{Call, Fault, FaultKind},
+    calls::{Call, Calls},
+    creation::{AdminUser, CreatedAccount, NewAccount},
+    faults::{Fault, FaultKind},
     server::SimulatorPort,
+    settings::{AccountDelays, ListForm, Settings, SimulatedUser, SuccessStatus},
+    users::AccountUser,
 };
 use crate::shared::lock;
-
-/// The numbers of calls that the simulator received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Calls {
-    /// Lists of accounts.
-    pub list: u64,
-    /// Deletions of accounts.
-    pub delete: u64,
-    /// NIOSXaaS calls.
-    pub niosxaas: u64,
-    /// NIOSXaaS sign-ins, which are counted in `niosxaas` too.
-    pub sign_ins: u64,
-    /// Calls of any kind to which a fault applied.
-    pub faulty: u64,
-}
 
 #[derive(Debug)]
 struct Inner {
     accounts: Accounts,
-    services: Services,
+    users: Vec<AccountUser>,
+    deleted_services: HashSet<String>,
+    sessions: Sessions,
+    settings: Settings,
     faults: ActiveFaults,
     calls: Calls,
-    /// Requests to delete an account, once their recording has started.
-    deletion_requests: Option<Vec<(Instant, String)>>,
+    /// The number of answers with a [`SuccessStatus`].
+    successes: u64,
+    creation_requests: Recording,
+    deletion_requests: Recording,
+}
+
+impl Inner {
+    /// Returns the status code of the next answer to a creation or switch.
+    fn success(&mut self) -> StatusCode {
+        let number = self.successes;
+        self.successes += 1;
+        self.settings.success.of_answer(number)
+    }
+}
+
+/// Requests of one kind with their times, once their recording has started.
+#[derive(Debug, Default)]
+struct Recording(Option<Vec<(Instant, String)>>);
+
+impl Recording {
+    fn record(&mut self, subject: String) {
+        if let Some(requests) = &mut self.0 {
+            requests.push((Instant::now(), subject));
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Instant, String)> {
+        mem::take(self.0.get_or_insert_default())
+    }
 }
 
 /// The simulator. Clones are cheap and share the state.
@@ -71,10 +101,15 @@ impl Simulator {
     fn with_accounts(accounts: Accounts) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             accounts,
-            services: Services::default(),
+            users: Vec::new(),
+            deleted_services: HashSet::new(),
+            sessions: Sessions::default(),
+            settings: Settings::default(),
             faults: ActiveFaults::default(),
             calls: Calls::default(),
-            deletion_requests: None,
+            successes: 0,
+            creation_requests: Recording::default(),
+            deletion_requests: Recording::default(),
         })))
     }
 
@@ -82,18 +117,41 @@ impl Simulator {
         lock(&self.0)
     }
 
-    /// Returns the existing accounts.
+    /// Returns the existing accounts, also those that are hidden or not listed yet.
     #[must_use]
     pub fn accounts(&self) -> Vec<SimulatedAccount> {
         self.lock().accounts.all().to_vec()
     }
 
-    /// Creates `count` more accounts.
+    /// Returns the existing accounts of this name, also those that are hidden or not listed yet.
+    #[must_use]
+    pub fn accounts_named(&self, name: &str) -> Vec<SimulatedAccount> {
+        let mut accounts = self.accounts();
+        accounts.retain(|account| account.name == name);
+        accounts
+    }
+
+    /// Creates `count` more accounts, which are listed and usable at once.
     ///
     /// # Errors
     /// The state cannot be saved.
     pub fn add_accounts(&self, count: u64) -> io::Result<()> {
         self.lock().accounts.add(count)
+    }
+
+    /// Creates an account as a call of the API would, but without its checks: it is listed and usable after the delays.
+    ///
+    /// # Errors
+    /// The state cannot be saved.
+    pub fn create_account(&self, request: NewAccount) -> io::Result<SimulatedAccount> {
+        self.lock().accounts.create(request)
+    }
+
+    /// Returns the accounts ever created over the API or with [`Self::create_account`], also those that were deleted
+    /// since, in the order of their creation.
+    #[must_use]
+    pub fn created_accounts(&self) -> Vec<CreatedAccount> {
+        self.lock().accounts.created()
     }
 
     /// Deletes an account, bypassing the API. Returns whether it existed.
@@ -115,14 +173,37 @@ impl Simulator {
         self.lock().accounts.rename(csp_id, name)
     }
 
+    /// Returns the requests to create an account since the last call, each with its time and the name, whether or not
+    /// they were served. The first call starts the recording and returns none.
+    #[must_use]
+    pub fn take_creation_requests(&self) -> Vec<(Instant, String)> {
+        self.lock().creation_requests.take()
+    }
+
     /// Returns the requests to delete an account since the last call, each with its time and the resource id, whether
     /// or not they were served. The first call starts the recording and returns none.
     #[must_use]
     pub fn take_deletion_requests(&self) -> Vec<(Instant, String)> {
-        self.lock()
-            .deletion_requests
-            .replace(Vec::new())
-            .unwrap_or_default()
+        self.lock().deletion_requests.take()
+    }
+
+    /// Lets `span` pass for the accounts and sessions, without waiting.
+    ///
+    /// # Errors
+    /// The state cannot be saved.
+    pub fn advance(&self, span: Duration) -> io::Result<()> {
+        self.lock().accounts.advance(span)
+    }
+
+    /// Replaces the settings. The delays count for existing accounts too.
+    pub fn configure(&self, settings: Settings) {
+        self.lock().settings = settings;
+    }
+
+    /// Returns the settings.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.lock().settings.clone()
     }
 
     /// Activates `faults`, and ends those that were active.

@@ -1,38 +1,31 @@
 //! The simulator's accounts, and the file that keeps them over a restart.
 //!
-//! An account is a function of the seed and its number, so the file only holds how many were created and which were
-//! deleted.
+//! An account is a function of the seed and its number, so the file only holds how many were created, which were
+//! deleted, and the requests that created accounts over the API.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use crate::private_files;
+use super::{
+    CreatedAccount, NewAccount, Settings,
+    generated::{FIRST_CSP_ID, account},
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    private_files,
+};
 
 /// The prefix of resource ids.
 pub(super) const ID_PREFIX: &str = "identity/accounts/";
 
 /// The maximum number of accounts in a file; a larger one is not valid.
 const MAX_ACCOUNTS: u64 = 10_000_000;
-const FIRST_CSP_ID: u64 = 2_000_001;
-const ADJECTIVES: [&str; 8] = [
-    "lab", "demo", "cloud", "edge", "core", "test", "field", "north",
-];
-const NOUNS: [&str; 8] = [
-    "adventure",
-    "harbor",
-    "meadow",
-    "summit",
-    "canyon",
-    "orchard",
-    "lagoon",
-    "prairie",
-];
 
 /// An account of the simulator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,11 +36,22 @@ pub struct SimulatedAccount {
     pub name: String,
     /// Its numeric id, which becomes the sandbox's id.
     pub csp_id: u64,
-    account_type: &'static str,
-    state: &'static str,
-    created_at: String,
+    pub(super) account_type: &'static str,
+    pub(super) state: String,
+    pub(super) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sfdc_account_id: Option<String>,
+    pub(super) sfdc_account_id: Option<String>,
+    /// When it was created over the API, in milliseconds since 1970; `None` for any other account.
+    #[serde(skip)]
+    pub(super) created_ms: Option<i64>,
+}
+
+/// A saved creation over the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Creation {
+    at_ms: i64,
+    #[serde(flatten)]
+    request: NewAccount,
 }
 
 /// The saved state.
@@ -59,6 +63,12 @@ struct Saved {
     created: u64,
     /// The numbers of the deleted accounts.
     deleted: BTreeSet<u64>,
+    /// The accounts created over the API, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    creations: BTreeMap<u64, Creation>,
+    /// How far the simulator's time is ahead of the clock, in milliseconds.
+    #[serde(default)]
+    ahead_ms: i64,
 }
 
 /// The existing accounts.
@@ -74,12 +84,7 @@ pub(super) struct Accounts {
 impl Accounts {
     /// Creates `count` accounts.
     pub(super) fn new(count: u64, seed: u64) -> Self {
-        let saved = Saved {
-            seed,
-            created: count,
-            deleted: BTreeSet::new(),
-        };
-        Self::from_saved(saved, None)
+        Self::from_saved(Saved::new(count, seed), None)
     }
 
     /// Reads the accounts from `file`, or creates `count` accounts and saves them there.
@@ -93,11 +98,7 @@ impl Accounts {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|fault| invalid(fault.to_string()))?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved {
-                seed,
-                created: count,
-                deleted: BTreeSet::new(),
-            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::new(count, seed),
             Err(error) => return Err(error),
         };
         if saved.created > MAX_ACCOUNTS {
@@ -111,7 +112,7 @@ impl Accounts {
     fn from_saved(saved: Saved, file: Option<PathBuf>) -> Self {
         let existing = (0..saved.created)
             .filter(|number| !saved.deleted.contains(number))
-            .map(|number| account(saved.seed, number))
+            .map(|number| saved.account(number))
             .collect();
         Self {
             saved,
@@ -129,6 +130,17 @@ impl Accounts {
         private_files::replace(file, &serde_json::to_vec(&self.saved)?)
     }
 
+    /// Returns the simulator's time, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> i64 {
+        SystemClock.now_ms().saturating_add(self.saved.ahead_ms)
+    }
+
+    /// Lets `span` pass.
+    pub(super) fn advance(&mut self, span: Duration) -> io::Result<()> {
+        self.saved.ahead_ms = self.saved.ahead_ms.saturating_add(milliseconds(span));
+        self.save()
+    }
+
     /// Returns every existing account, also the hidden ones.
     pub(super) fn all(&self) -> &[SimulatedAccount] {
         &self.existing
@@ -141,20 +153,66 @@ impl Accounts {
             .filter(|account| !self.hidden.contains(&account.csp_id))
     }
 
-    /// Returns the `csp_id` of the visible account with this UUID.
-    pub(super) fn find(&self, uuid: &str) -> Option<u64> {
+    /// Returns the visible accounts that CSP lists already.
+    pub(super) fn listed(&self, settings: &Settings) -> impl Iterator<Item = &SimulatedAccount> {
         self.visible()
-            .find(|account| account.id.strip_prefix(ID_PREFIX) == Some(uuid))
-            .map(|account| account.csp_id)
+            .filter(|account| self.has_age(account, settings.listing_delay_of(&account.name)))
+    }
+
+    /// Returns whether an account has groups already.
+    pub(super) fn is_usable(&self, account: &SimulatedAccount, settings: &Settings) -> bool {
+        self.has_age(account, settings.usable_delay_of(&account.name))
+    }
+
+    /// Returns whether `age` has passed since the creation of an account over the API; true for any other account. A
+    /// clock that is set back makes no account younger than new.
+    fn has_age(&self, account: &SimulatedAccount, age: Duration) -> bool {
+        account
+            .created_ms
+            .is_none_or(|at| self.now_ms().saturating_sub(at).max(0) >= milliseconds(age))
+    }
+
+    /// Returns the visible account with this resource id.
+    pub(super) fn find(&self, id: &str) -> Option<&SimulatedAccount> {
+        self.visible().find(|account| account.id == id)
     }
 
     /// Creates `count` more accounts.
     pub(super) fn add(&mut self, count: u64) -> io::Result<()> {
         let created = self.saved.created;
-        self.existing
-            .extend((created..created + count).map(|number| account(self.saved.seed, number)));
         self.saved.created += count;
+        let more = (created..self.saved.created).map(|number| self.saved.account(number));
+        self.existing.extend(more);
         self.save()
+    }
+
+    /// Creates an account as a client of the API asks for it.
+    pub(super) fn create(&mut self, request: NewAccount) -> io::Result<SimulatedAccount> {
+        let (number, at_ms) = (self.saved.created, self.now_ms());
+        self.saved
+            .creations
+            .insert(number, Creation { at_ms, request });
+        self.saved.created += 1;
+        let account = self.saved.account(number);
+        self.existing.push(account.clone());
+        self.save().map(|()| account)
+    }
+
+    /// Returns the accounts ever created over the API, in the order of their creation.
+    pub(super) fn created(&self) -> Vec<CreatedAccount> {
+        let creations = self.saved.creations.iter();
+        creations
+            .map(|(&number, creation)| {
+                let account = account(self.saved.seed, number);
+                CreatedAccount {
+                    id: account.id,
+                    csp_id: account.csp_id,
+                    created_ms: creation.at_ms,
+                    is_deleted: self.saved.deleted.contains(&number),
+                    request: creation.request.clone(),
+                }
+            })
+            .collect()
     }
 
     /// Deletes an account. Returns whether it existed.
@@ -190,30 +248,36 @@ impl Accounts {
     }
 }
 
-/// Generates account `number` of the simulator with this seed.
-fn account(seed: u64, number: u64) -> SimulatedAccount {
-    let mut rng = SmallRng::seed_from_u64(
-        seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            .wrapping_add(number),
-    );
-    let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
-    let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
-    let noun = NOUNS[rng.random_range(0..NOUNS.len())];
-    SimulatedAccount {
-        id: format!("{ID_PREFIX}{uuid}"),
-        name: format!("{adjective}-{noun}-{number:04}"),
-        csp_id: FIRST_CSP_ID + number,
-        account_type: "sandbox",
-        state: "active",
-        created_at: format!(
-            "2026-01-{:02}T{:02}:53:47.605459Z",
-            1 + number % 28,
-            number % 24
-        ),
-        sfdc_account_id: number
-            .is_multiple_of(3)
-            .then(|| format!("001SIM{number:09}")),
+impl Saved {
+    fn new(count: u64, seed: u64) -> Self {
+        Self {
+            seed,
+            created: count,
+            ..Self::default()
+        }
     }
+
+    /// Returns account `number`.
+    fn account(&self, number: u64) -> SimulatedAccount {
+        let generated = account(self.seed, number);
+        let Some(Creation { at_ms, request }) = self.creations.get(&number) else {
+            return generated;
+        };
+        SimulatedAccount {
+            name: request.name.clone(),
+            state: request.state.clone(),
+            created_at: jiff::Timestamp::from_millisecond(*at_ms)
+                .unwrap_or_default()
+                .to_string(),
+            sfdc_account_id: None,
+            created_ms: Some(*at_ms),
+            ..generated
+        }
+    }
+}
+
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -221,27 +285,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_seed_generates_the_same_accounts() {
-        let accounts = |count, seed| Accounts::new(count, seed).existing;
-        assert_eq!(accounts(50, 7), accounts(50, 7));
-        assert_ne!(accounts(50, 7), accounts(50, 8));
-        let name = &accounts(100, 7)[87].name;
-        assert!(
-            name.ends_with("-0087") && name.split('-').count() == 3,
-            "{name}"
+    fn created_and_deleted_accounts_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("csp.json");
+        let mut before = Accounts::open(&file, 10, 7).unwrap();
+        assert!(before.delete(before.all()[3].csp_id).unwrap());
+        before.add(2).unwrap();
+        let lost = before.create(NewAccount::named("lab-1")).unwrap();
+        before.create(NewAccount::named("lab-\"2\"")).unwrap();
+        before.add(1).unwrap();
+        assert!(before.delete(lost.csp_id).unwrap());
+        before.advance(Duration::from_hours(1)).unwrap();
+
+        let after = Accounts::open(&file, 10, 7).unwrap();
+        assert_eq!(after.all(), before.all());
+        assert_eq!(after.all().len(), 13);
+        assert_eq!(after.created(), before.created());
+        let created: Vec<_> = after
+            .created()
+            .into_iter()
+            .map(|account| (account.request.name, account.is_deleted))
+            .collect();
+        let expected = [("lab-1", true), ("lab-\"2\"", false)];
+        assert_eq!(
+            created,
+            expected.map(|(name, is_deleted)| (name.to_owned(), is_deleted))
+        );
+        let long = Settings {
+            listing_delay: Duration::from_mins(59),
+            ..Settings::default()
+        };
+        assert_eq!(
+            after.listed(&long).count(),
+            13,
+            "the time that passed is saved"
         );
     }
 
     #[test]
-    fn deleted_account_stays_deleted_over_a_restart() {
+    fn state_of_an_earlier_build_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("csp.json");
-        let mut before = Accounts::open(&file, 10, 7).unwrap();
-        let deleted = before.all()[3].csp_id;
-        assert!(before.delete(deleted).unwrap());
-        before.add(2).unwrap();
-        let after = Accounts::open(&file, 10, 7).unwrap();
-        assert_eq!(after.all(), before.all());
-        assert_eq!(after.all().len(), 11);
+        fs::write(&file, r#"{"seed": 7, "made": 5, "deleted": [2]}"#).unwrap();
+        let accounts = Accounts::open(&file, 100, 1).unwrap();
+        let expected: Vec<_> = [0, 1, 3, 4].map(|number| account(7, number)).into();
+        assert_eq!(accounts.all(), expected);
+        assert_eq!(accounts.created(), []);
+    }
+
+    #[test]
+    fn delays_count_from_the_creation_over_the_api() {
+        let mut accounts = Accounts::new(1, 7);
+        let settings = Settings {
+            listing_delay: Duration::from_mins(2),
+            usable_delay: Duration::from_mins(5),
+            ..Settings::default()
+        };
+        let created = accounts.create(NewAccount::named("lab-1")).unwrap();
+        for (minutes, listed, is_usable) in [(0, 1, false), (2, 2, false), (3, 2, true)] {
+            accounts.advance(Duration::from_mins(minutes)).unwrap();
+            assert_eq!(accounts.listed(&settings).count(), listed);
+            assert_eq!(accounts.is_usable(&created, &settings), is_usable);
+        }
+        let at_once = Accounts::new(1, 7);
+        assert!(at_once.is_usable(&at_once.all()[0], &settings));
     }
 }

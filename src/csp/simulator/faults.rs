@@ -5,12 +5,26 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{Call, SimulatedAccount, settings::is_one_of};
+
 /// The kind of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum FaultKind {
     /// Answers with this status and a JSON error.
     Status {
+        /// The status code, 400 to 599.
+        code: u16,
+    },
+    /// Answers with this status and this message in a JSON error.
+    Refuse {
+        /// The status code, 400 to 599.
+        code: u16,
+        /// The message.
+        message: String,
+    },
+    /// Serves the call, but answers with this status, as a gateway does that lost the answer.
+    LostAnswer {
         /// The status code, 400 to 599.
         code: u16,
     },
@@ -37,13 +51,13 @@ pub enum FaultKind {
     Reset,
     /// Answers a deletion with success without deleting the account.
     Forget,
-    /// Lists every account twice.
+    /// Lists every entry twice.
     Duplicates,
     /// Adds invalid entries to the list, and makes its last entry invalid.
     Broken,
-    /// Lists no account.
+    /// Lists nothing: no account, or as if an account were not usable.
     Empty,
-    /// Lists every second account.
+    /// Lists every second entry.
     Halved,
     /// Lists the first account with half a surrogate pair in its name, and the second with a byte that is not UTF-8.
     Garbled,
@@ -59,21 +73,6 @@ pub enum FaultKind {
     },
 }
 
-/// The calls to which a fault applies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Call {
-    /// All calls.
-    #[default]
-    Any,
-    /// `GET /current_user/accounts`.
-    List,
-    /// `DELETE /sandbox/accounts/<uuid>`.
-    Delete,
-    /// The NIOSXaaS calls: sign in, switch, list, delete.
-    Niosxaas,
-}
-
 /// A fault, which is active until it has applied to `times` calls or is replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -83,9 +82,13 @@ pub struct Fault {
     /// Its kind.
     #[serde(flatten)]
     pub kind: FaultKind,
-    /// The `csp_id`s of the accounts to whose deletions it applies; empty for all accounts.
+    /// The `csp_id`s of the accounts to which it applies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<u64>,
+    /// The names of the accounts to which it applies, also of ones that do not exist yet. One with a `*` at its end
+    /// stands for all that begin alike. If neither this nor `accounts` has entries, the fault applies to all calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The number of calls after which it ends; `None` for no end.
     pub times: Option<u64>,
     /// Makes the fault periodic: of each group of `every` calls, it applies to the first `burst`.
@@ -104,9 +107,37 @@ impl Fault {
             on: Call::Any,
             kind,
             accounts: Vec::new(),
+            names: Vec::new(),
             times: None,
             every: None,
             burst: None,
+        }
+    }
+
+    fn concerns(&self, call: Call, target: &Target) -> bool {
+        let is_for_all = self.accounts.is_empty() && self.names.is_empty();
+        self.on.includes(call)
+            && (is_for_all
+                || target.csp_id.is_some_and(|id| self.accounts.contains(&id))
+                || target
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| is_one_of(&self.names, name)))
+    }
+}
+
+/// The account that a call concerns, as far as the call says so.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    pub(super) csp_id: Option<u64>,
+    pub(super) name: Option<String>,
+}
+
+impl From<&SimulatedAccount> for Target {
+    fn from(account: &SimulatedAccount) -> Self {
+        Self {
+            csp_id: Some(account.csp_id),
+            name: Some(account.name.clone()),
         }
     }
 }
@@ -125,13 +156,10 @@ impl ActiveFaults {
         self.0.iter().map(|(fault, _)| fault.clone()).collect()
     }
 
-    /// Returns the kind of the first fault that applies to this call, and counts the call. `deleted` is the account
-    /// that the call deletes.
-    pub(super) fn next(&mut self, call: Call, deleted: Option<u64>) -> Option<FaultKind> {
+    /// Returns the kind of the first fault that applies to this call, and counts the call.
+    pub(super) fn next(&mut self, call: Call, target: &Target) -> Option<FaultKind> {
         for (fault, seen) in &mut self.0 {
-            let is_concerned = fault.accounts.is_empty()
-                || deleted.is_some_and(|deleted| fault.accounts.contains(&deleted));
-            if !is_concerned || (fault.on != Call::Any && fault.on != call) {
+            if !fault.concerns(call, target) {
                 continue;
             }
             let in_burst = fault
@@ -166,7 +194,7 @@ mod tests {
             ..Fault::always(FaultKind::Html)
         });
         let applied: Vec<_> = (0..10)
-            .map(|_| faults.next(Call::List, None).is_some())
+            .map(|_| faults.next(Call::List, &Target::default()).is_some())
             .collect();
         assert_eq!(
             applied,
@@ -183,20 +211,29 @@ mod tests {
             times: Some(1),
             ..Fault::always(FaultKind::Hang)
         });
-        assert_eq!(faults.next(Call::Delete, Some(1)), None);
-        assert_eq!(faults.next(Call::List, None), Some(FaultKind::Hang));
-        assert_eq!(faults.next(Call::List, None), None);
+        let mut next = |call| faults.next(call, &Target::default());
+        assert_eq!(next(Call::Delete), None);
+        assert_eq!(next(Call::List), Some(FaultKind::Hang));
+        assert_eq!(next(Call::List), None);
     }
 
     #[test]
-    fn fault_of_an_account_applies_to_its_deletion_only() {
+    fn fault_of_an_account_applies_to_no_other() {
         let mut faults = active(Fault {
             accounts: vec![7],
+            names: vec!["lab-1".to_owned(), "pool-*".to_owned()],
             ..Fault::always(FaultKind::Html)
         });
-        let mut applies = |call, deleted| faults.next(call, deleted).is_some();
-        assert!(applies(Call::Delete, Some(7)));
-        assert!(!applies(Call::Delete, Some(8)));
-        assert!(!applies(Call::List, None));
+        let mut applies = |csp_id, name: Option<&str>| {
+            let name = name.map(ToOwned::to_owned);
+            faults
+                .next(Call::Create, &Target { csp_id, name })
+                .is_some()
+        };
+        assert!(applies(Some(7), Some("lab-2")));
+        assert!(applies(None, Some("lab-1")));
+        assert!(applies(Some(8), Some("pool-r000001")));
+        assert!(!applies(Some(8), Some("lab-10")));
+        assert!(!applies(None, None));
     }
 }

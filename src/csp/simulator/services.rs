@@ -1,64 +1,31 @@
-//! The simulated NIOSXaaS API: sign in, switch to an account, list and delete its services.
+//! The simulated NIOSXaaS API: list and delete the services of the account to which a session has switched.
 //!
 //! Every second account has a service that a lab creates, and every fifth has one of another name.
-
-use std::collections::{HashMap, HashSet};
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
-    middleware::{self, Next},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{delete, get},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{
-    Call, Simulator,
-    answer::{error, paged},
+    Inner, ListForm, Simulator,
+    answer::{error, list},
+    sessions::unauthorized,
 };
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
 
-/// The state of a session.
-#[derive(Clone, Debug)]
-enum Session {
-    SignedIn,
-    SwitchedTo(String),
-}
-
-/// The open sessions and the deleted services.
-#[derive(Debug, Default)]
-pub(super) struct Services {
-    sessions: HashMap<String, Session>,
-    deleted: HashSet<String>,
-}
-
-pub(super) fn routes(simulator: &Simulator) -> Router<Simulator> {
+pub(super) fn routes() -> Router<Simulator> {
     Router::new()
-        .route("/v2/session/users/sign_in", post(sign_in))
-        .route("/v2/session/account_switch", post(switch))
-        .route(SERVICES, get(list))
-        .route(&format!("{SERVICES}/{{uuid}}"), delete(delete_one))
-        .layer(middleware::from_fn_with_state(
-            simulator.clone(),
-            serve_call,
-        ))
-}
-
-async fn serve_call(State(simulator): State<Simulator>, request: Request, next: Next) -> Response {
-    simulator.serve_call(Call::Niosxaas, request, next).await
+        .route(SERVICES, get(list_services))
+        .route(&format!("{SERVICES}/{{uuid}}"), delete(delete_service))
 }
 
 impl Simulator {
-    /// Ends every session, as if all tokens had expired.
-    pub fn end_sessions(&self) {
-        self.lock().services.sessions.clear();
-    }
-
     /// Returns the remaining services, each with the `csp_id` of its account and its name.
     #[must_use]
     pub fn services(&self) -> Vec<(u64, &'static str)> {
@@ -68,43 +35,19 @@ impl Simulator {
             .all()
             .iter()
             .flat_map(|account| of_account(&account.id, account.csp_id));
-        all.filter(|service| !inner.services.deleted.contains(&service.id))
+        all.filter(|service| !inner.deleted_services.contains(&service.id))
             .map(|service| (service.csp_id, service.name))
             .collect()
     }
+}
 
-    /// Opens a session. Returns its token.
-    fn open_session(&self, session: Session) -> String {
-        let token = Uuid::new_v4().to_string();
-        self.lock().services.sessions.insert(token.clone(), session);
-        token
-    }
-
-    fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let token = headers
-            .get(header::AUTHORIZATION)?
-            .to_str()
-            .ok()?
-            .strip_prefix("Bearer ")?;
-        self.lock().services.sessions.get(token).cloned()
-    }
-
+impl Inner {
     /// Returns the services of the account to which the session has switched.
     fn services_of_session(&self, headers: &HeaderMap) -> Option<Vec<Service>> {
-        let Session::SwitchedTo(account) = self.session(headers)? else {
-            return None;
-        };
-        let inner = self.lock();
-        let csp_id = inner
-            .accounts
-            .all()
-            .iter()
-            .find(|known| known.id == account)?
-            .csp_id;
-        let left = of_account(&account, csp_id)
-            .into_iter()
-            .filter(|one| !inner.services.deleted.contains(&one.id));
-        Some(left.collect())
+        let account = self.account_of_session(headers)?;
+        let mut services = of_account(&account.id, account.csp_id);
+        services.retain(|service| !self.deleted_services.contains(&service.id));
+        Some(services)
     }
 }
 
@@ -128,71 +71,28 @@ fn of_account(account: &str, csp_id: u64) -> Vec<Service> {
     of_lab.into_iter().chain(other).collect()
 }
 
-fn unauthorized() -> Response {
-    error(StatusCode::UNAUTHORIZED, "sign in first")
-}
-
-#[derive(Deserialize)]
-struct Credentials {
-    email: String,
-    password: String,
-}
-
-async fn sign_in(
-    State(simulator): State<Simulator>,
-    Json(credentials): Json<Credentials>,
-) -> Response {
-    simulator.lock().calls.sign_ins += 1;
-    if credentials.email.is_empty() || ["", "wrong"].contains(&credentials.password.as_str()) {
-        return unauthorized();
-    }
-    Json(json!({ "jwt": simulator.open_session(Session::SignedIn) })).into_response()
-}
-
-#[derive(Deserialize)]
-struct Switch {
-    id: String,
-}
-
-async fn switch(
-    State(simulator): State<Simulator>,
-    headers: HeaderMap,
-    Json(switch): Json<Switch>,
-) -> Response {
-    if simulator.session(&headers).is_none() {
-        return unauthorized();
-    }
-    if !simulator
-        .accounts()
-        .iter()
-        .any(|account| account.id == switch.id)
-    {
-        return error(StatusCode::NOT_FOUND, "no such account");
-    }
-    Json(json!({ "jwt": simulator.open_session(Session::SwitchedTo(switch.id)) })).into_response()
-}
-
-async fn list(State(simulator): State<Simulator>, request: Request) -> Response {
-    let Some(services) = simulator.services_of_session(request.headers()) else {
+async fn list_services(State(simulator): State<Simulator>, request: Request) -> Response {
+    let Some(services) = simulator.lock().services_of_session(request.headers()) else {
         return unauthorized();
     };
-    let results: Vec<Value> = services
+    let entries: Vec<Value> = services
         .iter()
         .map(|service| json!({ "id": service.id, "name": service.name }))
         .collect();
-    if results.is_empty() {
+    if entries.is_empty() {
         // As CSP answers an empty list.
         return Json(json!({ "results": null })).into_response();
     }
-    paged(results, &request)
+    list(entries, &request, ListForm::Results)
 }
 
-async fn delete_one(
+async fn delete_service(
     State(simulator): State<Simulator>,
     headers: HeaderMap,
     Path(uuid): Path<String>,
 ) -> Response {
-    let Some(services) = simulator.services_of_session(&headers) else {
+    let mut inner = simulator.lock();
+    let Some(services) = inner.services_of_session(&headers) else {
         return unauthorized();
     };
     match services
@@ -201,7 +101,7 @@ async fn delete_one(
     {
         None => error(StatusCode::NOT_FOUND, "no such service"),
         Some(service) => {
-            simulator.lock().services.deleted.insert(service.id);
+            inner.deleted_services.insert(service.id);
             StatusCode::NO_CONTENT.into_response()
         }
     }
