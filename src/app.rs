@@ -33,10 +33,7 @@ use crate::{
     },
     clock::Clock,
     config::Config,
-    csp::{
-        CspError, CspMode,
-        throttle::{Breaker, Pace},
-    },
+    csp::{CspError, CspMode, throttle::Breaker},
     http::{ApiContext, AppState},
     jobs::{
         JobContext, JobError,
@@ -304,7 +301,7 @@ impl App {
             store: store.clone(),
             csp: csp_endpoint.client(config, &targets, &metrics)?,
             csp_breaker: Breaker::new("csp", config.jobs.breaker, Arc::clone(&clock)),
-            pace: Mutex::new(Pace::new(config.jobs.pace)),
+            pace: Mutex::default(),
             csp_state: SharedCspState::default(),
             niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
             niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),

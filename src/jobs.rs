@@ -175,9 +175,9 @@ pub struct JobContext {
     pub store: PoolStore,
     /// The client of CSP.
     pub csp: CspClient,
-    /// Stops deletions while CSP fails.
+    /// Stops calls to CSP while it fails.
     pub csp_breaker: Breaker,
-    /// The pace of deletions.
+    /// The fraction of their pace at which jobs call CSP.
     pub pace: std::sync::Mutex<Pace>,
     /// The state of CSP that all processes share.
     pub(crate) csp_state: csp_state::SharedCspState,

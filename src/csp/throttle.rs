@@ -1,4 +1,4 @@
-//! Protection of CSP from deletions while it fails: a circuit breaker and an adaptive pace.
+//! Protection of CSP from the calls of jobs while it fails: a circuit breaker and an adaptive pace.
 
 mod breaker;
 mod pace;

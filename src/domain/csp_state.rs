@@ -19,7 +19,7 @@ pub struct CspState {
     pub csp: ServiceState,
     /// `NIOSXaaS`.
     pub niosxaas: ServiceState,
-    /// The pace of deletions, as a fraction of the configured one.
+    /// The pace of the jobs that call CSP, as a fraction of the configured one.
     pub pace: f64,
 }
 

@@ -230,7 +230,7 @@ impl CleanupJob {
                 return Ok(());
             }
             let size = match context.csp_breaker.admit() {
-                BreakerDecision::Allowed => lock(&context.pace).batch(),
+                BreakerDecision::Allowed => lock(&context.pace).of(context.jobs.pace).batch,
                 BreakerDecision::Probe => 1,
                 BreakerDecision::Refused(until) => {
                     report.stopped = Some(format!(
@@ -255,7 +255,7 @@ impl CleanupJob {
             }
             // An open breaker ends the run in the next iteration, without a pause.
             if !queue.is_empty() && !context.csp_breaker.is_open() {
-                let delay = lock(&context.pace).delay();
+                let delay = lock(&context.pace).of(context.jobs.pace).batch_delay;
                 run.pause(delay.max(batch.requested_pause.unwrap_or_default()))
                     .await;
             }
@@ -286,8 +286,7 @@ impl CleanupJob {
             if left == 0 || batch.unauthorized.is_some() || batch.requested_pause.is_some() {
                 break;
             }
-            let delay = lock(&context.pace).item_delay();
-            run.pause(delay).await;
+            run.pause(context.jobs.pace.item_delay).await;
             if run.is_stopped() || context.csp_breaker.is_open() {
                 break;
             }

@@ -1,48 +1,47 @@
-//! The pace of deletions.
+//! The pace of the calls that jobs make for many accounts.
 
 use std::time::Duration;
 
-/// The maximum pace of deletions.
+/// A pace: batches of calls, with pauses between them. A job's is configured; [`Pace::of`] slows it down while CSP fails.
 #[derive(Clone, Copy, Debug)]
 pub struct PaceConfig {
     /// The size of a batch.
     pub batch: usize,
     /// The pause after a batch.
     pub batch_delay: Duration,
-    /// The pause between two deletions of a batch.
+    /// The pause between two items of a batch.
     pub item_delay: Duration,
 }
 
-/// The pace of deletions. It halves on failures and recovers in small steps up to the configured maximum.
+/// The fraction of their configured pace at which all jobs call CSP. It halves on failures and recovers in small steps.
 #[derive(Debug)]
 pub struct Pace {
-    config: PaceConfig,
-    /// The current fraction of the maximum pace.
     share: f64,
 }
 
 const SLOWEST_SHARE: f64 = 1.0 / 64.0;
 const RECOVERY_STEP: f64 = 0.1;
 
-impl Pace {
-    /// Creates a pace at its maximum.
-    #[must_use]
-    pub const fn new(config: PaceConfig) -> Self {
-        Self { config, share: 1.0 }
+impl Default for Pace {
+    fn default() -> Self {
+        Self { share: 1.0 }
     }
+}
 
-    /// Returns the fraction of the maximum pace, for other processes.
+impl Pace {
+    /// Returns the fraction of the configured pace, for other processes.
     #[must_use]
     pub const fn share(&self) -> f64 {
         self.share
     }
 
-    /// Continues at a fraction of the maximum pace that another process has reached.
+    /// Continues at a fraction of the configured pace that another process has reached.
     pub const fn set_share(&mut self, share: f64) {
         self.share = share.clamp(SLOWEST_SHARE, 1.0);
     }
 
-    /// Returns the size of the next batch.
+    /// Returns the present pace of a job, from its configured one: smaller batches and, where a batch cannot get smaller,
+    /// longer pauses between batches.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
@@ -50,27 +49,14 @@ impl Pace {
         clippy::cast_sign_loss,
         reason = "a batch is a small positive number"
     )]
-    pub fn batch(&self) -> usize {
-        ((self.config.batch as f64 * self.share) as usize).max(1)
-    }
-
-    /// Returns the pause between two deletions of a batch.
-    #[must_use]
-    pub const fn item_delay(&self) -> Duration {
-        self.config.item_delay
-    }
-
-    /// Returns the pause after a batch.
-    #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a batch is a small positive number"
-    )]
-    pub fn delay(&self) -> Duration {
-        let of_a_full_batch = self.batch() as f64 / self.config.batch.max(1) as f64;
-        self.config
-            .batch_delay
-            .mul_f64(of_a_full_batch / self.share)
+    pub fn of(&self, configured: PaceConfig) -> PaceConfig {
+        let batch = ((configured.batch as f64 * self.share) as usize).max(1);
+        let of_a_full_batch = batch as f64 / configured.batch.max(1) as f64;
+        PaceConfig {
+            batch,
+            batch_delay: configured.batch_delay.mul_f64(of_a_full_batch / self.share),
+            item_delay: configured.item_delay,
+        }
     }
 
     /// Raises the pace after a batch without failures.
@@ -88,22 +74,21 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace() -> Pace {
-        Pace::new(PaceConfig {
-            batch: 10,
-            batch_delay: Duration::from_secs(2),
-            item_delay: Duration::ZERO,
-        })
-    }
+    const CONFIGURED: PaceConfig = PaceConfig {
+        batch: 10,
+        batch_delay: Duration::from_secs(2),
+        item_delay: Duration::ZERO,
+    };
 
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     fn per_second(pace: &Pace) -> f64 {
-        pace.batch() as f64 / pace.delay().as_secs_f64()
+        let now = pace.of(CONFIGURED);
+        now.batch as f64 / now.batch_delay.as_secs_f64()
     }
 
     #[test]
     fn pace_halves_on_failures_and_recovers_slowly_to_the_maximum() {
-        let mut pace = pace();
+        let mut pace = Pace::default();
         assert!((per_second(&pace) - 5.0).abs() < 1e-9);
         pace.slow_down();
         assert!((per_second(&pace) - 2.5).abs() < 1e-9);
