@@ -3,6 +3,7 @@
 const numberFormat = new Intl.NumberFormat("en");
 
 const STATUS_NAMES = {
+  provisioning: "provisioning",
   available: "available",
   allocated: "allocated",
   pending_deletion: "pending deletion",

@@ -16,7 +16,7 @@ export function poolPanel() {
     const { counts } = data;
     for (const [key, value] of Object.entries(values)) setText(value, number(counts[key] ?? 0));
     values.unreadable.parentElement.hidden = !counts.unreadable; // Rare, so the tile is shown only above 0.
-    values.available.parentElement.classList.toggle("is-low", counts.available < data.pool_low_below);
+    values.available.parentElement.classList.toggle("is-low", isLow(data));
     setText(outlook, outlookText(data));
     fill(breakers, "Circuit breakers:", data.breakers.map(({ name, state }) =>
       h("span", { class: `pill ${state}` }, `${name} ${state.replace("_", " ")}`)));
@@ -24,6 +24,9 @@ export function poolPanel() {
 
   return { node: [h("dl", { class: "tiles" }, tiles), outlook, breakers], update };
 }
+
+/** Whether the broker warns of a low pool: sandboxes in provisioning count as available while they are on time. */
+const isLow = ({ warnings }) => warnings.some(({ code }) => code === "pool_low" || code === "pool_empty");
 
 /** Unreadable items are listed above the table, whichever its filter. */
 const addressOfTile = (key) => addressOf({ status: STATUSES.includes(key) ? key : "" });

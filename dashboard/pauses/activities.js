@@ -17,7 +17,7 @@ export const ACTIVITIES = [
   {
     key: "sync",
     name: "Syncs",
-    effect: "The pool is not compared with CSP: new accounts are not added, and missing ones are not marked as stale.",
+    effect: "The jobs sync and check: new accounts are not added, missing ones are not marked as stale, and no account is checked, so nothing in provisioning becomes available.",
   },
   {
     key: "expiry",
@@ -27,7 +27,7 @@ export const ACTIVITIES = [
   {
     key: "refill",
     name: "Refill",
-    effect: "No accounts are created in CSP. No job of this version creates any, so this pause stops nothing yet.",
+    effect: "The job refill creates no accounts in CSP. Accounts that exist already are still listed, checked and allocated.",
   },
 ];
 

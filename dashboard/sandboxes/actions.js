@@ -49,7 +49,7 @@ export const ACTIONS = [
     label: "Quarantine",
     needs: "until",
     isDanger: true,
-    allows: ({ status }) => ["available", "stale", "allocated"].includes(status),
+    allows: ({ status }) => ["provisioning", "available", "stale", "allocated"].includes(status),
     holderEffect: loses,
     accountEffect: (rows) => ["It is set aside: the account stays in CSP as it is, and nobody gets it.", ...afterQuarantine(rows)].join(" "),
   },
@@ -60,14 +60,18 @@ export const ACTIONS = [
     holderEffect: holderText,
     accountEffect: (rows) => {
       const statuses = new Set(rows.map((row) => row.quarantined_from ?? "stale"));
-      return `It becomes ${[...statuses].map(statusName).join(" or ")} again, as it was.${statuses.has("available") ? " Available ones can be allocated at once." : ""}`;
+      return [
+        `It becomes ${[...statuses].map(statusName).join(" or ")} again, as it was.`,
+        statuses.has("provisioning") && "Its account is checked before it can be allocated; without checks, it becomes available.",
+        statuses.has("available") && "Available ones can be allocated at once.",
+      ].filter(Boolean).join(" ");
     },
   },
   {
     name: "delete",
     label: "Delete",
     isDanger: true,
-    allows: ({ status }) => ["quarantined", "stale", "deletion_failed", "available"].includes(status),
+    allows: ({ status }) => ["provisioning", "quarantined", "stale", "deletion_failed", "available"].includes(status),
     holderEffect: holderText,
     accountEffect: () => `It becomes pending deletion. ${DELETION}`,
   },

@@ -1,6 +1,6 @@
 // The fields of a sandbox: their labels, and their text in the table, in the details dialog and in the CSV file.
 
-import { dateTime, exactTime, isoTime, statusName } from "../lib/format.js";
+import { dateTime, duration, exactTime, isoTime, statusName } from "../lib/format.js";
 import { addressOfSandbox } from "./address.js";
 import { idOrder } from "./rows.js";
 import { hasEnd, timeLeftText } from "./time-left.js";
@@ -68,8 +68,16 @@ const updatedAt = time("updated_at", "Updated");
 const requestedAt = time("deletion_requested_at", "Deletion requested");
 const reason = text("deletion_error", "Failure reason");
 const quarantineReason = text("quarantine_reason", "Quarantine reason");
+const usableAt = time("usable_at", "Usable since");
+const checkedAt = time("checked_at", "Last check");
+const nextCheckAt = time("next_check_at", "Next check");
+const checkFailures = figure("check_failures", "Failed checks in a row");
+const checkError = text("check_error", "Check error");
 const retries = figure("deletion_retry_count", "Retries");
 const sfdc = text("sfdc_account_id", "SFDC id");
+
+const unusableText = (row) => (row.unusable_seconds ? duration(row.unusable_seconds) : "");
+const unusableFor = { ...figure("unusable_seconds", "Observed as not usable for"), text: unusableText, exact: unusableText };
 
 const quarantinedFromText = (row) => (row.quarantined_from ? statusName(row.quarantined_from) : "");
 const quarantinedFrom = { ...text("quarantined_from", "Status before the quarantine"), exact: quarantinedFromText };
@@ -90,7 +98,8 @@ const timeLeft = {
 /** The columns of the table. */
 export const COLUMNS = [
   id, name, status, lab, caller, idempotencyKey, externalId, allocatedAt, timeLeft, expiresAt, extensions, labDuration,
-  createdAt, updatedAt, replaces, replacedBy, replacementReason, requestedAt, reason, retries, quarantineReason, outcome, sfdc,
+  createdAt, updatedAt, usableAt, checkedAt, checkFailures, checkError, replaces, replacedBy, replacementReason, requestedAt,
+  reason, retries, quarantineReason, outcome, sfdc,
 ];
 
 /** All fields that the API returns, for the details and the CSV file. */
@@ -100,6 +109,7 @@ export const FIELDS = [
   requestedAt, text("released_by", "Released by"), retries, time("next_deletion_at", "Next deletion attempt"), reason,
   text("quarantined_by", "Quarantined by"), time("quarantined_at", "Quarantined"), quarantineReason,
   time("quarantined_until", "End of the quarantine"), quarantinedFrom,
+  usableAt, checkedAt, nextCheckAt, checkFailures, unusableFor, checkError,
   createdAt, time("inserted_at", "Added to the pool"), updatedAt, time("last_synced", "Last written by a sync"), sfdc,
   time("niosxaas_cleaned_at", "NIOSXaaS cleaned"),
   text("niosxaas_cleanup_skipped", "NIOSXaaS skipped because"),
@@ -107,7 +117,8 @@ export const FIELDS = [
 ];
 
 const HIDDEN_BY_DEFAULT = [
-  "idempotency_key", "external_id", "lab_duration_hours", "replaces", "created_at", "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id",
+  "idempotency_key", "external_id", "lab_duration_hours", "replaces", "created_at", "usable_at", "checked_at", "check_failures",
+  "deletion_requested_at", "niosxaas_outcome", "sfdc_account_id",
 ];
 
 /** The keys of the columns that are visible until the operator chooses others. */

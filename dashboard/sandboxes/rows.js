@@ -2,7 +2,7 @@
 
 const SEARCHED_KEYS = [
   "sandbox_id", "name", "allocated_to_track", "track_name", "external_id", "replaces", "replaced_by", "replacement_reason",
-  "deletion_error", "quarantine_reason", "quarantined_by", "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason",
+  "deletion_error", "check_error", "quarantine_reason", "quarantined_by", "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason",
 ];
 
 /** The value of the lab filter for sandboxes without a lab. */

@@ -195,7 +195,7 @@ test("a chart of a single sample has distinct times on its axis", { timeout }, a
     };
   });
   const sample = {
-    at: 1_774_000_000, available: 3, allocated: 1, pending_deletion: 0, stale: 0, deletion_failed: 0, quarantined: 0,
+    at: 1_774_000_000, provisioning: 2, available: 3, allocated: 1, pending_deletion: 0, stale: 0, deletion_failed: 0, quarantined: 0,
     allocations: 1, releases: 0,
   };
   await page.route("**/admin/samples?*", (route) => route.fulfill({ json: { every_seconds: 300, samples: [sample] } }));

@@ -421,6 +421,7 @@ describe("actions", () => {
   const allowed = (row) => ACTIONS.filter((action) => action.allows(row)).map(({ name }) => name).join(" ");
 
   test("each status allows its actions, and only a sandbox that nobody has held is restored", () => {
+    assert.equal(allowed({ status: "provisioning" }), "quarantine delete");
     assert.equal(allowed({ status: "available" }), "quarantine delete");
     assert.equal(allowed(held), "release extend quarantine");
     assert.equal(allowed({ ...held, status: "pending_deletion" }), "");
@@ -445,6 +446,13 @@ describe("actions", () => {
     assert.match(effect(free), /can be restored\.$/);
     assert.match(effect(held), /nobody gets it\. One that had a holder can only be deleted\.$/);
     assert.match(effect(free, held), /can be restored\. One that had a holder can only be deleted\.$/);
+  });
+
+  test("what is restored becomes what it was, and a new account is checked first", () => {
+    const effect = (...rows) => ACTIONS.find(({ name }) => name === "restore").accountEffect(rows);
+    assert.equal(effect({ quarantined_from: "stale" }), "It becomes stale again, as it was.");
+    assert.match(effect({ quarantined_from: "provisioning" }), /becomes provisioning again, as it was\. Its account is checked before it can be allocated; without checks, it becomes available\.$/);
+    assert.match(effect({ quarantined_from: "provisioning" }, { quarantined_from: "available" }), /becomes provisioning or available again.* Available ones can be allocated at once\.$/);
   });
 
   test("an action is repeated only if the broker refused it for its rate", async () => {

@@ -38,7 +38,7 @@ function samples(poolSize) {
     const releases = releasedUntil(at) - releasedUntil(at - SAMPLE_SECONDS);
     return {
       at, allocated, allocations, releases,
-      pending_deletion: releases, available: poolSize - allocated - releases, stale: 0, deletion_failed: 0, quarantined: 0,
+      pending_deletion: releases, provisioning: 0, available: poolSize - allocated - releases, stale: 0, deletion_failed: 0, quarantined: 0,
     };
   });
 }
