@@ -51,6 +51,7 @@ mod replacement;
 mod roles;
 mod secrets;
 mod shutdown;
+mod simulator;
 mod single_sign_on;
 mod support;
 mod sync;
