@@ -40,7 +40,7 @@ pub enum FaultKind {
         /// The body, such as a list of invented accounts.
         body: Value,
     },
-    /// Serves the call after a delay.
+    /// Serves the call after a delay, also if the client has disconnected by then.
     Slow {
         /// The delay, in milliseconds.
         delay_ms: u64,

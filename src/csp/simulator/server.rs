@@ -13,7 +13,7 @@ use axum::{
 };
 use futures_util::stream;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -209,8 +209,9 @@ async fn serve_with(fault: Option<FaultKind>, mut request: Request, next: Next) 
         Some(FaultKind::Answer { body }) => Json(body).into_response(),
         Some(FaultKind::Forget) => StatusCode::NO_CONTENT.into_response(),
         Some(FaultKind::Slow { delay_ms }) => {
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-            next.run(request).await
+            serve_later(Duration::from_millis(delay_ms), request, next)
+                .await
+                .unwrap_or_else(|fault| failure(500, &fault.to_string()))
         }
         Some(FaultKind::Hang) => {
             let answer = next.run(request).await;
@@ -238,4 +239,16 @@ async fn serve_with(fault: Option<FaultKind>, mut request: Request, next: Next) 
             next.run(request).await
         }
     }
+}
+
+/// Serves a call after a delay. A client that disconnects does not cancel it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no shutdown waits for the calls of a simulator"
+)]
+fn serve_later(delay: Duration, request: Request, next: Next) -> JoinHandle<Response> {
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        next.run(request).await
+    })
 }

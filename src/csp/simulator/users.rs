@@ -78,15 +78,17 @@ impl Inner {
             .collect()
     }
 
-    /// Returns the position of a user of the session's account.
-    fn position_of_user(&self, headers: &HeaderMap, uuid: &str) -> Result<usize, Response> {
-        let account = self.account_of_session(headers).ok_or_else(unauthorized)?;
+    /// Returns the position of a user of an account.
+    fn position_of_user(&self, account: &SimulatedAccount, uuid: &str) -> Option<usize> {
         let id = format!("identity/users/{uuid}");
         self.users
             .iter()
             .position(|user| user.id == id && user.account_id == account.id)
-            .ok_or_else(|| error(StatusCode::NOT_FOUND, "no such user"))
     }
+}
+
+fn no_such_user() -> Response {
+    error(StatusCode::NOT_FOUND, "no such user")
 }
 
 async fn list_groups(State(simulator): State<Simulator>, request: Request) -> Response {
@@ -181,9 +183,11 @@ async fn set_password(
     Body(body): Body<NewPassword>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let position = match inner.position_of_user(&headers, &uuid) {
-        Ok(position) => position,
-        Err(answer) => return answer,
+    let Some(account) = inner.account_of_session(&headers) else {
+        return unauthorized();
+    };
+    let Some(position) = inner.position_of_user(account, &uuid) else {
+        return no_such_user();
     };
     if !is_strong(&body.new_password) {
         return error(
@@ -210,13 +214,14 @@ async fn delete_user(
     headers: HeaderMap,
 ) -> Response {
     let mut inner = simulator.lock();
-    match inner.position_of_user(&headers, &uuid) {
-        Ok(position) => {
-            inner.users.remove(position);
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(answer) => answer,
-    }
+    let Some(account) = inner.account_of_session(&headers) else {
+        return unauthorized();
+    };
+    let Some(position) = inner.position_of_user(account, &uuid) else {
+        return no_such_user();
+    };
+    inner.users.remove(position);
+    StatusCode::NO_CONTENT.into_response()
 }
 
 #[cfg(test)]

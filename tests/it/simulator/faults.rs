@@ -1,5 +1,7 @@
 //! Faults of single calls and accounts.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use sandbox_broker::csp::simulator::{Call, Fault, FaultKind};
 use serde_json::json;
@@ -30,6 +32,29 @@ async fn account_exists_although_the_answer_to_its_creation_is_lost() {
     let names: Vec<_> = requests.iter().map(|(_, name)| name.as_str()).collect();
     assert_eq!(names, ["hang", "reset", "lost"]);
     assert!(csp.simulator.take_creation_requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_creation_goes_on_without_its_client() {
+    let csp = Csp::new(0).await;
+    csp.simulator
+        .inject([fault_on(Call::Create, FaultKind::Slow { delay_ms: 200 })]);
+    let request = csp.request(Method::POST, "/sandbox/accounts", TOKEN);
+    let client = tokio::spawn(request.json(&creation("lab-1")).send());
+    eventually(|| csp.simulator.calls().create == 1).await;
+    client.abort();
+    eventually(|| csp.simulator.accounts_named("lab-1").len() == 1).await;
+}
+
+/// Waits until `is_met`, for at most half a minute.
+async fn eventually(is_met: impl Fn() -> bool) {
+    let wait = async {
+        while !is_met() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, wait).await.expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
