@@ -89,6 +89,10 @@ fn keeps_every_promise<M: Model>(model: &M, initial: Vec<M::State>) -> BTreeSet<
 }
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "scripts/check-model runs it with optimisation"
+)]
 fn every_interleaving_keeps_every_promise() {
     let mut taken = keeps_every_promise(&Protocol::of(Part::Pool, None), pools());
     taken.extend(keeps_every_promise(
@@ -122,6 +126,10 @@ fn breaks<M: Model>(condition: Condition, model: &M, initial: Vec<M::State>) {
 }
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "scripts/check-model runs it with optimisation"
+)]
 fn a_promise_breaks_without_any_one_condition() {
     for condition in Condition::OF_POOL {
         breaks(
