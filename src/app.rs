@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::csp_endpoint::{CspEndpoint, niosxaas_user};
+use self::csp_endpoint::CspEndpoint;
 pub use self::running::{RunningBroker, RunningWorker};
 #[cfg(feature = "embedded")]
 use crate::store::{
@@ -239,7 +239,7 @@ fn credentials(
     CredentialTargets {
         auth,
         csp_token: Shared::new(csp_endpoint.token.clone()),
-        niosxaas: Shared::new(niosxaas_user(config)),
+        csp_user: Shared::new(csp_endpoint.user.clone()),
     }
 }
 
@@ -302,6 +302,7 @@ impl App {
             csp: csp_endpoint.client(config, &targets, &metrics)?,
             csp_breaker: Breaker::new("csp", config.jobs.breaker, Arc::clone(&clock)),
             pace: Mutex::default(),
+            check_sessions: csp_endpoint.check_sessions(config, &targets, &metrics)?,
             csp_state: SharedCspState::default(),
             niosxaas: csp_endpoint.niosxaas(config, &targets, &metrics)?,
             niosxaas_breaker: Breaker::new("niosxaas", config.jobs.breaker, Arc::clone(&clock)),

@@ -28,7 +28,7 @@ use self::{
     credentials::{read_auth, read_secrets},
     csp::read_csp,
     http::read_http,
-    jobs::{read_jobs, read_niosxaas, read_sync},
+    jobs::{read_csp_user, read_jobs, read_niosxaas, read_sync, require_csp_user},
     load_balancer::read_load_balancer,
     reader::Reader,
     safety::refuse_unsafe,
@@ -40,10 +40,10 @@ use self::{
 use crate::{
     auth::{AuthConfig, load_balancer::LoadBalancerConfig},
     broker::AllocationConfig,
-    csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig},
+    csp::{CspConfig, CspMode, niosxaas::NiosxaasConfig, session::CspUser},
     domain::LeaseTerms,
     http::HttpConfig,
-    jobs::{JobsConfig, SyncConfig},
+    jobs::{CheckMode, JobsConfig, SyncConfig},
     secrets::SecretsConfig,
     store::StoreConfig,
     telemetry::LogConfig,
@@ -75,6 +75,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// The deletion of NIOSXaaS services; `None` if it is off (`NIOSXAAS_ENABLED`).
     pub niosxaas: Option<NiosxaasConfig>,
+    /// The user that deletes NIOSXaaS services and checks accounts; empty if it is not in the environment.
+    pub csp_user: CspUser,
     /// The log.
     pub log: LogConfig,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector of traces.
@@ -116,10 +118,15 @@ impl Config {
         let allocation = read_allocation(&mut reader);
         let sync = read_sync(&mut reader);
         let jobs = read_jobs(&mut reader, store.engine);
-        let niosxaas = read_niosxaas(&mut reader, &secrets);
+        let niosxaas = read_niosxaas(&mut reader);
+        let csp_user = read_csp_user(&mut reader);
         let log = read_log(&mut reader, store.engine);
         refuse_ambiguous(&mut reader, &store, &csp);
         refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
+        if secrets.niosxaas.is_none() {
+            let checks = jobs.check.mode != CheckMode::Off && csp.mode == CspMode::Live;
+            require_csp_user(&mut reader, &csp_user, niosxaas.is_some(), checks);
+        }
         let otlp_endpoint = read_otlp_endpoint(&mut reader);
         warn_of_unused(&mut reader, store.engine, csp.mode);
         if csp.mode == CspMode::Live
@@ -149,6 +156,7 @@ impl Config {
             sync,
             jobs,
             niosxaas,
+            csp_user,
             log,
             otlp_endpoint,
             settings,

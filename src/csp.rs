@@ -7,6 +7,7 @@ mod http;
 mod json;
 mod list;
 pub mod niosxaas;
+pub mod session;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod throttle;

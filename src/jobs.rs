@@ -34,13 +34,15 @@ use crate::{
         pauses::PauseWatch, policy::PolicyWatch, quota::LabsHeldCount,
         refresher::CandidateRefresher,
     },
-    clock::Clock,
+    clock::{Clock, UnixSeconds},
     csp::{
         CspClient, CspError,
         niosxaas::NiosxaasClient,
-        throttle::{Breaker, BreakerConfig, Pace, PaceConfig},
+        session::SessionClient,
+        throttle::{Breaker, BreakerConfig, BreakerDecision, Pace, PaceConfig},
     },
     domain::{JobName, LabUsage, LeaseTerms},
+    shared::lock,
     store::{PoolStore, StoreError},
     telemetry::metrics::Metrics,
 };
@@ -181,6 +183,8 @@ pub struct JobContext {
     pub pace: std::sync::Mutex<Pace>,
     /// The state of CSP that all processes share.
     pub(crate) csp_state: csp_state::SharedCspState,
+    /// Opens the sessions in which accounts are checked.
+    pub check_sessions: SessionClient,
     /// The client of NIOSXaaS; `None` if services are not deleted.
     pub niosxaas: Option<NiosxaasClient>,
     /// Stops calls to NIOSXaaS while it fails.
@@ -208,6 +212,19 @@ pub struct JobContext {
 }
 
 impl JobContext {
+    /// Returns the present pace of a job, whose batch is a single item if the circuit breaker admits only a probe.
+    ///
+    /// # Errors
+    /// Until when it admits no call to CSP.
+    pub(crate) fn admit_batch(&self, configured: PaceConfig) -> Result<PaceConfig, UnixSeconds> {
+        let pace = lock(&self.pace).of(configured);
+        match self.csp_breaker.admit() {
+            BreakerDecision::Allowed => Ok(pace),
+            BreakerDecision::Probe => Ok(PaceConfig { batch: 1, ..pace }),
+            BreakerDecision::Refused(until) => Err(until),
+        }
+    }
+
     /// Returns the sandboxes that labs hold, as of the last count. Makes no call to the database.
     pub(crate) fn labs(&self) -> Vec<LabUsage> {
         let policy = self.policy.current();

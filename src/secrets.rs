@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 pub(crate) use self::{refresh::SecretsRefresher, text::secret_in};
-use crate::{auth::Authenticator, csp::niosxaas::NiosxaasUser, shared::Shared};
+use crate::{auth::Authenticator, csp::session::CspUser, shared::Shared};
 
 /// The secrets that are in AWS Secrets Manager, and how they are read.
 #[derive(Clone, Debug)]
@@ -88,8 +88,8 @@ pub(crate) struct CredentialTargets {
     pub auth: Authenticator,
     /// The CSP API token.
     pub csp_token: Shared<SecretString>,
-    /// The NIOSXaaS user.
-    pub niosxaas: Shared<NiosxaasUser>,
+    /// The CSP user.
+    pub csp_user: Shared<CspUser>,
 }
 
 /// Whether a text is valid in a header.

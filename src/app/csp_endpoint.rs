@@ -12,8 +12,9 @@ use crate::csp::simulator::{Settings, Simulator, SimulatorPort};
 use crate::{
     config::Config,
     csp::{
-        CspClient, CspError,
-        niosxaas::{NiosxaasClient, NiosxaasUser},
+        CspClient, CspConfig, CspError,
+        niosxaas::NiosxaasClient,
+        session::{CspUser, Purpose, SessionClient},
     },
     secrets::CredentialTargets,
     telemetry::metrics::Metrics,
@@ -21,23 +22,13 @@ use crate::{
 #[cfg(feature = "simulator")]
 use crate::{csp::CspMode, store::Engine};
 
-/// Returns the NIOSXaaS user of the environment; an empty one if it is not set.
-pub(super) fn niosxaas_user(config: &Config) -> NiosxaasUser {
-    config
-        .niosxaas
-        .as_ref()
-        .map_or_else(NiosxaasUser::default, |niosxaas| NiosxaasUser {
-            email: niosxaas.email.clone(),
-            password: niosxaas.password.clone().unwrap_or_default(),
-        })
-}
-
 /// The addresses and the token of CSP.
 pub(super) struct CspEndpoint {
     base_url: String,
     /// Replaces the configured base URL of NIOSXaaS.
     niosxaas_base_url: Option<String>,
     pub(super) token: SecretString,
+    pub(super) user: CspUser,
 }
 
 impl CspEndpoint {
@@ -65,6 +56,7 @@ impl CspEndpoint {
             niosxaas_base_url: None,
             // `Config` refuses live mode without a token.
             token: config.csp.token.clone().unwrap_or_default(),
+            user: config.csp_user.clone(),
         })
     }
 
@@ -77,6 +69,28 @@ impl CspEndpoint {
     ) -> Result<CspClient, CspError> {
         let token = targets.csp_token.clone();
         CspClient::new(&config.csp, &self.base_url, token, metrics.clone())
+    }
+
+    /// Returns the client of the sessions in which accounts are checked.
+    pub(super) fn check_sessions(
+        &self,
+        config: &Config,
+        targets: &CredentialTargets,
+        metrics: &Metrics,
+    ) -> Result<SessionClient, CspError> {
+        let CspConfig {
+            connect_timeout,
+            read_timeout,
+            ..
+        } = config.csp;
+        SessionClient::new(
+            Purpose::Check,
+            &self.base_url,
+            connect_timeout,
+            connect_timeout + read_timeout,
+            targets.csp_user.clone(),
+            metrics.clone(),
+        )
     }
 
     /// Returns the NIOSXaaS client; `None` if services are not to be deleted.
@@ -92,7 +106,7 @@ impl CspEndpoint {
         if let Some(base_url) = &self.niosxaas_base_url {
             niosxaas.base_url.clone_from(base_url);
         }
-        let (user, connect) = (targets.niosxaas.clone(), config.csp.connect_timeout);
+        let (user, connect) = (targets.csp_user.clone(), config.csp.connect_timeout);
         NiosxaasClient::new(niosxaas, user, connect, metrics.clone()).map(Some)
     }
 
@@ -124,6 +138,14 @@ impl CspEndpoint {
             // The simulator serves the API of NIOSXaaS as well.
             niosxaas_base_url: Some(port.url().to_owned()),
             token: "simulated".into(),
+            user: if config.csp_user.email.is_empty() {
+                CspUser {
+                    email: "simulated".to_owned(),
+                    password: "simulated".into(),
+                }
+            } else {
+                config.csp_user.clone()
+            },
         };
         tasks.spawn(simulator.serve(port, stop.clone()));
         Ok(endpoint)

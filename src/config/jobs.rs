@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use super::{URL, parse_url, reader::Reader};
 use crate::{
     csp::{
         niosxaas::NiosxaasConfig,
+        session::CspUser,
         throttle::{BreakerConfig, PaceConfig},
     },
     jobs::{CheckConfig, CheckMode, JobsConfig, RefillConfig, RefillMode, SyncConfig},
-    secrets::SecretsConfig,
     store::Engine,
 };
 
@@ -117,10 +119,7 @@ fn pause(reader: &mut Reader<'_>, variable: &'static str, default: f64) -> Durat
     Duration::from_secs_f64(reader.number(variable, default, 0.0..=600.0))
 }
 
-pub(super) fn read_niosxaas(
-    reader: &mut Reader<'_>,
-    secrets: &SecretsConfig,
-) -> Option<NiosxaasConfig> {
+pub(super) fn read_niosxaas(reader: &mut Reader<'_>) -> Option<NiosxaasConfig> {
     let enabled = reader.flag("NIOSXAAS_ENABLED", false);
     let config = NiosxaasConfig {
         base_url: reader.string(
@@ -129,26 +128,48 @@ pub(super) fn read_niosxaas(
             URL,
             parse_url,
         ),
-        email: reader.text("NIOSXAAS_EMAIL", "", "any text"),
-        password: reader.secret("NIOSXAAS_PASSWORD"),
         service_name: reader.text_or_empty("NIOSXAAS_SERVICE_NAME", "Instrqt-SaaS"),
         timeout: reader.duration("NIOSXAAS_TIMEOUT_SEC", 30, 1..=300, Duration::from_secs),
         shadow_mode: reader.flag("NIOSXAAS_SHADOW_MODE", true),
     };
-    let is_in_environment = secrets.niosxaas.is_none();
-    if enabled && is_in_environment && config.email.is_empty() {
-        reader.refuse(
-            "NIOSXAAS_EMAIL",
-            "nothing",
-            "the user's e-mail address, with NIOSXAAS_ENABLED=true; or set NIOSXAAS_SECRET_ID",
-        );
-    }
-    if enabled && is_in_environment && config.password.is_none() {
-        reader.refuse(
-            "NIOSXAAS_PASSWORD",
-            "nothing",
-            "the user's password, with NIOSXAAS_ENABLED=true; or set NIOSXAAS_SECRET_ID",
-        );
-    }
     enabled.then_some(config)
+}
+
+/// Reads the user that deletes NIOSXaaS services and checks accounts.
+pub(super) fn read_csp_user(reader: &mut Reader<'_>) -> CspUser {
+    CspUser {
+        email: reader.text("NIOSXAAS_EMAIL", "", "any text"),
+        password: reader.secret("NIOSXAAS_PASSWORD").unwrap_or_default(),
+    }
+}
+
+/// Rejects settings without a user if NIOSXaaS services are to be deleted, or accounts to be checked.
+pub(super) fn require_csp_user(
+    reader: &mut Reader<'_>,
+    user: &CspUser,
+    deletes_services: bool,
+    checks_accounts: bool,
+) {
+    let needed_with = match (deletes_services, checks_accounts) {
+        (true, _) => "NIOSXAAS_ENABLED=true",
+        (false, true) => "CHECK_MODE=new or all",
+        (false, false) => return,
+    };
+    for (variable, is_missing, what) in [
+        (
+            "NIOSXAAS_EMAIL",
+            user.email.is_empty(),
+            "the user's e-mail address",
+        ),
+        (
+            "NIOSXAAS_PASSWORD",
+            user.password.expose_secret().is_empty(),
+            "the user's password",
+        ),
+    ] {
+        if is_missing {
+            let takes = format!("{what}, with {needed_with}; or set NIOSXAAS_SECRET_ID");
+            reader.refuse(variable, "nothing", takes);
+        }
+    }
 }

@@ -60,6 +60,8 @@ pub enum Credentials {
     ApiToken,
     /// `NIOSXAAS_EMAIL` and `NIOSXAAS_PASSWORD`.
     NiosxaasUser,
+    /// A session of that user.
+    Session,
 }
 
 impl Credentials {
@@ -69,8 +71,10 @@ impl Credentials {
                 "the API token (HTTP {status}); set CSP_API_TOKEN to a valid token of the account"
             ),
             Self::NiosxaasUser => format!(
-                "the NIOSXaaS user (HTTP {status}); set NIOSXAAS_EMAIL and NIOSXAAS_PASSWORD to valid credentials"
+                "the NIOSXaaS user (HTTP {status}); set NIOSXAAS_EMAIL and NIOSXAAS_PASSWORD to valid credentials of a \
+                 user with access to the accounts"
             ),
+            Self::Session => format!("the session of the NIOSXaaS user (HTTP {status})"),
         }
     }
 }

@@ -1,21 +1,19 @@
 //! NIOSXaaS: the client that deletes the universal services a student may have left in a sandbox's account.
 //!
-//! The client acts as a user: it signs in, switches to the account, lists the services and deletes them.
+//! The client acts in a [session](super::session) of a user: it lists the services of an account and deletes them.
 
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
-use tokio::sync::Mutex;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     CspError,
-    error::Credentials,
-    http::{checked, http_client, is_gone, observed, read_deletion, read_json, uuid_of},
+    http::{http_client, observed, read_deletion, read_json, uuid_of},
     json::Page,
     list::read_all,
+    session::{self, CspUser, Purpose, SessionClient, read_in_session},
 };
 use crate::{
     shared::Shared,
@@ -27,25 +25,12 @@ use crate::{
 pub struct NiosxaasConfig {
     /// `NIOSXAAS_BASE_URL`, without a slash at the end.
     pub base_url: String,
-    /// `NIOSXAAS_EMAIL`.
-    pub email: String,
-    /// `NIOSXAAS_PASSWORD`.
-    pub password: Option<SecretString>,
     /// `NIOSXAAS_SERVICE_NAME`: the name of the services to delete; empty for all services.
     pub service_name: String,
     /// `NIOSXAAS_TIMEOUT_SEC`, for each call.
     pub timeout: Duration,
     /// `NIOSXAAS_SHADOW_MODE`: list services, but delete none.
     pub shadow_mode: bool,
-}
-
-/// The credentials of the user that deletes the services.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct NiosxaasUser {
-    /// The e-mail address.
-    pub email: String,
-    /// The password.
-    pub password: SecretString,
 }
 
 /// The result of a cleaned account.
@@ -64,7 +49,7 @@ pub enum Cleaned {
 pub struct NiosxaasClient {
     http: reqwest::Client,
     config: Arc<NiosxaasConfig>,
-    user: Shared<NiosxaasUser>,
+    sessions: SessionClient,
     metrics: Metrics,
 }
 
@@ -72,12 +57,7 @@ pub struct NiosxaasClient {
 #[derive(Clone, Debug)]
 pub struct Session {
     client: NiosxaasClient,
-    token: Arc<Mutex<Option<SecretString>>>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    jwt: SecretString,
+    session: session::Session,
 }
 
 /// A service, as far as the client uses it.
@@ -100,15 +80,21 @@ impl NiosxaasClient {
     /// [`CspError::Unavailable`] if TLS cannot be initialized.
     pub fn new(
         config: NiosxaasConfig,
-        user: Shared<NiosxaasUser>,
+        user: Shared<CspUser>,
         connect_timeout: Duration,
         metrics: Metrics,
     ) -> Result<Self, CspError> {
-        let http = http_client(&config.base_url, connect_timeout, config.timeout)?;
         Ok(Self {
-            http,
+            http: http_client(&config.base_url, connect_timeout, config.timeout)?,
+            sessions: SessionClient::new(
+                Purpose::Niosxaas,
+                format!("{}/v2", config.base_url),
+                connect_timeout,
+                config.timeout,
+                user,
+                metrics.clone(),
+            )?,
             config: Arc::new(config),
-            user,
             metrics,
         })
     }
@@ -118,14 +104,16 @@ impl NiosxaasClient {
     pub fn session(&self) -> Session {
         Session {
             client: self.clone(),
-            token: Arc::default(),
+            session: self.sessions.session(),
         }
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str, token: &SecretString) -> RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.config.base_url))
             .timeout(self.config.timeout)
+            .bearer_auth(token.expose_secret())
+            .headers(trace_headers())
     }
 
     /// Sends a request. Returns `None` if the resource does not exist.
@@ -135,69 +123,12 @@ impl NiosxaasClient {
         request: RequestBuilder,
         read: impl AsyncFnOnce(Response) -> Result<T, CspError>,
     ) -> Result<Option<T>, CspError> {
-        observed(&self.metrics, operation, async {
-            let answer = request.headers(trace_headers()).send().await?;
-            if is_gone(&answer) {
-                return Ok(None);
-            }
-            let answer = checked(answer, Credentials::NiosxaasUser)?;
-            read(answer).await.map(Some)
-        })
-        .await
-    }
-
-    async fn sign_in(&self) -> Result<SecretString, CspError> {
-        let user = self.user.get();
-        let body = json!({
-            "email": user.email,
-            "password": user.password.expose_secret(),
-        });
-        let request = self
-            .request(Method::POST, "/v2/session/users/sign_in")
-            .json(&body)
-            .headers(trace_headers());
-        let answer = observed(&self.metrics, "niosxaas_sign_in", async {
-            let answer = checked(request.send().await?, Credentials::NiosxaasUser);
-            // The call concerns no account.
-            let answer =
-                answer.map_err(
-                    |error| match error.without_account(Credentials::NiosxaasUser) {
-                        CspError::Rejected { status } => CspError::unavailable(format!(
-                            "NIOSXaaS rejects the sign-in (HTTP {status})"
-                        )),
-                        error => error,
-                    },
-                )?;
-            read_token(answer).await
-        })
-        .await;
-        let outcome = if answer.is_ok() { "success" } else { "error" };
-        self.metrics
-            .niosxaas_auth
-            .with_label_values(&[outcome])
-            .inc();
-        answer
-    }
-
-    /// Switches the session to an account. Returns `None` if the account does not exist.
-    async fn switch(
-        &self,
-        token: &SecretString,
-        external_id: &str,
-    ) -> Result<Option<SecretString>, CspError> {
-        let body = json!({ "id": format!("identity/accounts/{}", uuid_of(external_id)?) });
-        let request = self
-            .request(Method::POST, "/v2/session/account_switch")
-            .bearer_auth(token.expose_secret());
-        self.send("niosxaas_switch", request.json(&body), read_token)
-            .await
+        observed(&self.metrics, operation, read_in_session(request, read)).await
     }
 
     async fn services(&self, token: &SecretString) -> Result<Vec<Service>, CspError> {
         let list = read_all(|query| async move {
-            let request = self
-                .request(Method::GET, &format!("{SERVICES}{query}"))
-                .bearer_auth(token.expose_secret());
+            let request = self.request(Method::GET, &format!("{SERVICES}{query}"), token);
             let read = async |answer| read_json(answer, Page::parse).await;
             let page = self.send("niosxaas_list", request, read).await?;
             page.ok_or(CspError::Rejected { status: 404 })
@@ -217,21 +148,32 @@ impl NiosxaasClient {
     /// Deletes a service. Succeeds if it does not exist.
     async fn delete(&self, token: &SecretString, service: &Service) -> Result<(), CspError> {
         let uuid = uuid_of(&service.id)?;
-        let request = self
-            .request(Method::DELETE, &format!("{SERVICES}/{uuid}"))
-            .bearer_auth(token.expose_secret());
+        let request = self.request(Method::DELETE, &format!("{SERVICES}/{uuid}"), token);
         self.send("niosxaas_delete", request, read_deletion).await?;
         self.metrics.niosxaas_services_deleted.inc();
         Ok(())
     }
+
+    /// Deletes the services of the account that the token is for.
+    async fn clean_with(&self, token: &SecretString) -> Result<Cleaned, CspError> {
+        let services = self.services(token).await?;
+        if self.config.shadow_mode {
+            return Ok(Cleaned::Shadow(services.len()));
+        }
+        // A service that cannot be deleted does not prevent the deletion of the others.
+        let mut outcome = Ok(Cleaned::Deleted(services.len()));
+        for service in &services {
+            match self.delete(token, service).await {
+                Err(error @ CspError::Unauthorized { .. }) => return Err(error),
+                Err(error) => outcome = outcome.and(Err(error)),
+                Ok(()) => {}
+            }
+        }
+        outcome
+    }
 }
 
 const SERVICES: &str = "/api/universalinfra/v1/universalservices";
-
-async fn read_token(answer: Response) -> Result<SecretString, CspError> {
-    let token: Token = read_json(answer, |body| serde_json::from_str(body)).await?;
-    Ok(token.jwt)
-}
 
 /// Converts the entries of a list. Invalid ones are logged and skipped.
 fn read_services(entries: &[Box<RawValue>]) -> impl Iterator<Item = Service> {
@@ -256,52 +198,10 @@ impl Session {
     /// # Errors
     /// [`CspError`].
     pub async fn clean(&self, external_id: &str) -> Result<Cleaned, CspError> {
-        let token = self.token(None).await?;
-        match self.clean_with(&token, external_id).await {
-            Err(CspError::Unauthorized { status: 401, .. }) => {
-                let renewed = self.token(Some(&token)).await?;
-                self.clean_with(&renewed, external_id).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Returns the session's token, or signs in if there is none or it is `rejected`.
-    async fn token(&self, rejected: Option<&SecretString>) -> Result<SecretString, CspError> {
-        let mut token = self.token.lock().await;
-        let is_rejected = |known: &SecretString| {
-            rejected.is_some_and(|rejected| rejected.expose_secret() == known.expose_secret())
-        };
-        if let Some(known) = token.as_ref().filter(|known| !is_rejected(known)) {
-            return Ok(known.clone());
-        }
-        let fresh = self.client.sign_in().await?;
-        *token = Some(fresh.clone());
-        Ok(fresh)
-    }
-
-    async fn clean_with(
-        &self,
-        token: &SecretString,
-        external_id: &str,
-    ) -> Result<Cleaned, CspError> {
-        let Some(token) = self.client.switch(token, external_id).await? else {
-            return Ok(Cleaned::NoAccount);
-        };
-        let services = self.client.services(&token).await?;
-        if self.client.config.shadow_mode {
-            return Ok(Cleaned::Shadow(services.len()));
-        }
-        // A service that cannot be deleted does not prevent the deletion of the others.
-        let mut outcome = Ok(Cleaned::Deleted(services.len()));
-        for service in &services {
-            match self.client.delete(&token, service).await {
-                Err(error @ CspError::Unauthorized { .. }) => return Err(error),
-                Err(error) => outcome = outcome.and(Err(error)),
-                Ok(()) => {}
-            }
-        }
-        outcome
+        let cleaned = self.session.in_account(external_id, |token| async move {
+            self.client.clean_with(&token).await
+        });
+        Ok(cleaned.await?.unwrap_or(Cleaned::NoAccount))
     }
 }
 
@@ -328,16 +228,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_parsed_or_rejected(results in json(), jwt in json()) {
-            let answer = json!({ "results": results, "jwt": jwt }).to_string();
+        fn any_answer_is_parsed_or_rejected(results in json()) {
+            let answer = serde_json::json!({ "results": results }).to_string();
             let page = Page::parse(&answer);
             prop_assert_eq!(page.is_ok(), results.is_array() || results.is_null());
             if let (Ok(page), Value::Array(entries)) = (page, results) {
                 let with_id = entries.iter().filter(|entry| entry["id"].is_string());
                 prop_assert_eq!(read_services(&page.entries).count(), with_id.count());
             }
-            let token: Result<Token, _> = serde_json::from_str(&answer);
-            prop_assert_eq!(token.is_ok(), jwt.is_string());
         }
     }
 }

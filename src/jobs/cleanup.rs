@@ -229,10 +229,9 @@ impl CleanupJob {
                 report.status = ReportStatus::Interrupted;
                 return Ok(());
             }
-            let size = match context.csp_breaker.admit() {
-                BreakerDecision::Allowed => lock(&context.pace).of(context.jobs.pace).batch,
-                BreakerDecision::Probe => 1,
-                BreakerDecision::Refused(until) => {
+            let pace = match context.admit_batch(context.jobs.pace) {
+                Ok(pace) => pace,
+                Err(until) => {
                     report.stopped = Some(format!(
                         "CSP is unavailable; deletions resume after {until}"
                     ));
@@ -240,7 +239,7 @@ impl CleanupJob {
                 }
             };
             let batch = self
-                .delete_batch(run, session.as_ref(), &mut queue, size, report)
+                .delete_batch(run, session.as_ref(), &mut queue, pace.batch, report)
                 .await?;
             if let Some(error) = batch.unauthorized {
                 return Err(error.into());

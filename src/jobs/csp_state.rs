@@ -19,10 +19,10 @@ use crate::{
 
 /// Attempts to write the state while other processes write it.
 const ATTEMPTS: u32 = 3;
-/// The calls that show whether a service accepts the credentials. Other calls of `NIOSXaaS` are made in a session,
+/// The calls that show whether CSP accepts the API token, and the user. Other calls of the user are made in a session,
 /// which may have expired.
 const CSP_CALLS: &[&str] = &["list", "delete"];
-const NIOSXAAS_CALLS: &[&str] = &["niosxaas_sign_in"];
+const NIOSXAAS_CALLS: &[&str] = &["niosxaas_sign_in", "check_sign_in", "check_user"];
 
 /// The state of CSP that this process last read or wrote.
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ use crate::{
         refresh::{RefreshRequest, RefreshSchedule},
     },
     clock::Clock,
-    csp::{self, niosxaas::NiosxaasUser},
+    csp::{self, session::CspUser},
     shared::lock,
     telemetry::{chain, metrics::Metrics},
 };
@@ -241,7 +241,7 @@ async fn refresh_niosxaas(
     targets: &CredentialTargets,
 ) -> Result<(), SecretError> {
     let text = manager.current(id).await?.text;
-    let user: NiosxaasUser = serde_json::from_str(&text).map_err(|_| {
+    let user: CspUser = serde_json::from_str(&text).map_err(|_| {
         SecretError::invalid(id, r#"JSON of the form {"email": "…", "password": "…"}"#)
     })?;
     if user.email.is_empty() || user.password.expose_secret().is_empty() {
@@ -250,7 +250,7 @@ async fn refresh_niosxaas(
             "an email and a password that are not empty",
         ));
     }
-    targets.niosxaas.set(user);
+    targets.csp_user.set(user);
     Ok(())
 }
 
@@ -291,10 +291,10 @@ mod tests {
         #[test]
         fn user_is_read_unchanged_and_anything_else_is_rejected(email in text(), password in text(), other in json()) {
             let whole = serde_json::json!({ "email": email, "password": password });
-            let user: NiosxaasUser = serde_json::from_str(&whole.to_string()).unwrap();
+            let user: CspUser = serde_json::from_str(&whole.to_string()).unwrap();
             prop_assert_eq!((user.email, user.password.expose_secret()), (email, password.as_str()));
             let wrong = serde_json::json!({ "email": other, "password": password });
-            prop_assert_eq!(serde_json::from_str::<NiosxaasUser>(&wrong.to_string()).is_ok(), other.is_string());
+            prop_assert_eq!(serde_json::from_str::<CspUser>(&wrong.to_string()).is_ok(), other.is_string());
         }
     }
 }
