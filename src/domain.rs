@@ -5,6 +5,7 @@ mod action;
 mod audit;
 mod breaker;
 mod candidate;
+mod check;
 mod creation;
 mod csp_state;
 mod extension;
@@ -31,6 +32,7 @@ pub use self::{
     },
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
+    check::{CheckRules, Observation, Verdict},
     creation::{Creation, CreationState},
     csp_state::{CspState, ServiceState},
     extension::{ExtensionOrder, ExtensionRefusal},

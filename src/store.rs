@@ -58,7 +58,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::embedded::EmbeddedEngine;
 pub use self::{
     audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
-    change::{Change, DeletionOutcome},
+    change::{Change, CheckResult, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition, NewAllocation},
     csp_state::VersionedCspState,
     cursor::Position,

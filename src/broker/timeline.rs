@@ -162,6 +162,7 @@ impl Derived {
 #[derive(Debug)]
 struct Life {
     inserted_at: Option<UnixSeconds>,
+    usable_at: Option<UnixSeconds>,
     allocated_at: Option<UnixSeconds>,
     caller: Option<String>,
     key: Option<String>,
@@ -210,6 +211,7 @@ impl From<&Sandbox> for Life {
         };
         Self {
             inserted_at: sandbox.inserted_at,
+            usable_at: sandbox.readiness.usable_at,
             allocated_at: Some(sandbox.allocated_at).filter(|at| at.0 > 0),
             caller: holder.map(|holder| holder.caller.to_string()),
             key: holder.map(|holder| holder.key.to_string()),
@@ -229,6 +231,7 @@ impl From<&Tombstone> for Life {
         let attempts = tombstone.deletion_retry_count;
         Self {
             inserted_at: tombstone.inserted_at.map(UnixSeconds),
+            usable_at: tombstone.usable_at.map(UnixSeconds),
             allocated_at: Some(UnixSeconds(tombstone.allocated_at)).filter(|at| at.0 > 0),
             caller: tombstone.last_caller.clone(),
             key: tombstone.last_key.clone(),
@@ -254,7 +257,11 @@ impl Life {
     fn events(self, grace: Duration) -> impl Iterator<Item = Derived> {
         let inserted = self.inserted_at.map(|at| Derived {
             actor: Some(JobName::Sync.to_string()),
-            ..Derived::first_in_second("inserted", -2, at)
+            ..Derived::first_in_second("inserted", -3, at)
+        });
+        let usable = self.usable_at.map(|at| Derived {
+            actor: Some(JobName::Check.to_string()),
+            ..Derived::first_in_second("usable", -2, at)
         });
         let allocated = self.allocated_at.map(|at| Derived {
             after: json!({
@@ -294,9 +301,11 @@ impl Life {
                 ..Derived::last_in_second(name, 2, at)
             }
         });
-        [inserted, allocated, extended, replaced, ended, self.last]
-            .into_iter()
-            .flatten()
+        [
+            inserted, usable, allocated, extended, replaced, ended, self.last,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Returns the replacement of the sandbox, which was deleted or set aside at that time. The time of a replacement is

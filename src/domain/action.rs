@@ -112,6 +112,7 @@ impl ActionOrder {
             SandboxAction::Restore => {
                 after.status = Transition::restore_quarantined(sandbox.quarantine.from).to();
                 after.quarantine = Quarantine::default();
+                after.readiness = sandbox.readiness.begun_anew();
             }
             SandboxAction::Delete => {
                 let transition = Transition::delete(sandbox.status).ok_or(in_status)?;
@@ -161,7 +162,7 @@ impl Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, CallerId, Holder, IdempotencyKey, Role, SandboxId};
+    use crate::domain::{Account, CallerId, Holder, IdempotencyKey, Readiness, Role, SandboxId};
 
     const START: UnixSeconds = UnixSeconds(1_774_000_000);
     const END: UnixSeconds = UnixSeconds(START.0 + 4 * 3600);
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(aside.quarantine.by.as_deref(), Some("jane"));
         let restored = order(SandboxAction::Restore).apply(&aside, NOW);
         assert_eq!(restored, Err(ActionRefusal::HadHolder));
-        for status in [Status::Available, Status::Stale] {
+        for status in [Status::Provisioning, Status::Available, Status::Stale] {
             let aside = order(QUARANTINE)
                 .apply(&sandbox(status, false), NOW)
                 .unwrap();
@@ -287,6 +288,28 @@ mod tests {
             assert_eq!(restored.status, status);
             assert_eq!(restored.quarantine, Quarantine::default());
         }
+    }
+
+    #[test]
+    fn checks_of_a_restored_sandbox_begin_anew() {
+        let checked = Readiness {
+            usable_at: Some(START),
+            checked_at: Some(NOW),
+            next_check_at: Some(END),
+            failures: 5,
+            unusable_sec: 1800,
+            error: Some("it has no groups yet".to_owned()),
+        };
+        let mut aside = sandbox(Status::Quarantined, false);
+        aside.quarantine.from = Some(Status::Provisioning);
+        aside.readiness = checked;
+        let restored = order(SandboxAction::Restore).apply(&aside, NOW).unwrap();
+        assert_eq!(restored.status, Status::Provisioning);
+        let expected = Readiness {
+            usable_at: Some(START),
+            ..Readiness::default()
+        };
+        assert_eq!(restored.readiness, expected);
     }
 
     #[test]

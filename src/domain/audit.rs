@@ -82,7 +82,7 @@ actions! {
     Delete = "sandbox.delete",
     /// The quarantine of a sandbox ended.
     QuarantineEnd = "sandbox.quarantine_end",
-    /// A sandbox in quarantine was converted for the way back to the FastAPI service.
+    /// A sandbox in quarantine or in `provisioning` was converted for the way back to the FastAPI service.
     ConvertForFastapi = "sandbox.to_fastapi",
     /// A job was started.
     StartJob = "job.start",

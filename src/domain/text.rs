@@ -202,6 +202,14 @@ impl Reason {
         Ok(Self(text.to_owned()))
     }
 
+    /// Returns the reason that a job states in a text that is not empty. Unprintable characters become spaces, and a text
+    /// that is too long is shortened.
+    #[must_use]
+    pub(crate) fn of_job(text: &str) -> Self {
+        let printable = |char| if is_printable(char) { char } else { ' ' };
+        Self(text.chars().map(printable).take(MAX_REASON).collect())
+    }
+
     /// Returns the reason as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -12,9 +12,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use self::comparison::{Comparison, Difference};
+use self::comparison::{Comparison, Difference, Relisted};
 use super::{
-    JobContext, JobError,
+    CheckMode, JobContext, JobError,
     run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) struct SyncJob {
 /// The report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
-    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "restored": 0, "marked_stale": 2,
+    "status": "completed", "synced": 200, "inserted": 4, "updated": 1, "provided": 0, "restored": 0, "marked_stale": 2,
     "quarantined_missing": 0, "reinstated": 0, "skipped": 0, "duplicates": 0, "unnumbered": 0, "unreadable": 0, "claims_written": 0,
     "duration_ms": 412
 }))]
@@ -51,13 +51,16 @@ pub(crate) struct SyncReport {
     pub status: ReportStatus,
     /// Active sandbox accounts that CSP lists.
     pub synced: usize,
-    /// New sandboxes inserted into the pool.
+    /// New sandboxes inserted into the pool: `available`, or `provisioning` if accounts are checked.
     pub inserted: usize,
-    /// Available sandboxes whose name, external id or Salesforce account changed.
+    /// Sandboxes in `available` or `provisioning` whose name, external id or Salesforce account changed.
     pub updated: usize,
-    /// Stale sandboxes that CSP lists again, now `available`.
+    /// Sandboxes in `provisioning`, now `available` because accounts are no longer checked.
+    pub provided: usize,
+    /// Stale sandboxes that CSP lists again, now `available`, or `provisioning` if their account has to be checked.
     pub restored: usize,
-    /// Available sandboxes that CSP no longer lists, or whose account has another sandbox: now `stale`.
+    /// Sandboxes in `available` or `provisioning` that CSP no longer lists, or whose account has another sandbox: now
+    /// `stale`.
     pub marked_stale: usize,
     /// Quarantined sandboxes that CSP does not list. They stay as they are; an operator can delete them.
     pub quarantined_missing: usize,
@@ -104,6 +107,7 @@ impl Report for SyncReport {
         vec![
             ("inserted", self.inserted),
             ("updated", self.updated),
+            ("provided", self.provided),
             ("restored", self.restored),
             ("marked_stale", self.marked_stale),
             ("reinstated", self.reinstated),
@@ -144,12 +148,13 @@ impl Job for SyncJob {
             tracing::warn!(
                 missing = difference.missing.len(),
                 available = difference.available,
+                provisioning = difference.provisioning,
                 reason,
                 "sync guard: no sandbox is marked stale"
             );
             difference.missing.clear();
             difference.quarantined_missing = 0;
-            difference.relisted.retain(|(_, is_listed)| *is_listed);
+            difference.relisted.retain(Relisted::is_listed);
             report.stale_guard = Some(reason);
         }
         report.quarantined_missing = difference.quarantined_missing;
@@ -193,7 +198,8 @@ async fn compare(
     now: UnixSeconds,
     report: &mut SyncReport,
 ) -> Result<Difference, StoreError> {
-    let mut comparison = Comparison::new(list);
+    let checks = context.jobs.check.mode != CheckMode::Off;
+    let mut comparison = Comparison::new(list, checks);
     let mut inherited = Holders::default();
     let mut pages = context.store.sandbox_pages();
     while let Some(page) = pages.next().await {
@@ -220,25 +226,37 @@ async fn compare(
 /// Returns the reason not to mark missing sandboxes stale, if there is one: an empty or halved list is more likely a
 /// fault of CSP than the deletion of that many accounts.
 fn guard(difference: &Difference, max_stale_fraction: f64) -> Option<String> {
-    let (missing, available) = (difference.missing.len(), difference.available);
-    if difference.listed == 0 && missing > 0 {
+    if difference.listed == 0 && !difference.missing.is_empty() {
         return Some(
             "CSP lists no accounts; if they are really deleted, run sync with force=true"
                 .to_owned(),
         );
     }
+    let of_available = difference.missing.iter();
+    let of_available = of_available.filter(|(_, status)| *status == Status::Available);
+    let waiting = difference.available + difference.provisioning;
+    [
+        (of_available.count(), difference.available, "available"),
+        (difference.missing.len(), waiting, "available and new"),
+    ]
+    .into_iter()
+    .find(|(missing, all, _)| exceeds(*missing, *all, max_stale_fraction))
+    .map(|(missing, all, kind)| {
+        format!(
+            "{missing} of {all} {kind} sandboxes are missing from CSP's list, more than MAX_STALE_FRACTION = \
+             {max_stale_fraction}; if they are really deleted, run sync with force=true"
+        )
+    })
+}
+
+/// Returns whether a run may not take so many of `all` sandboxes out of use.
+pub(super) fn exceeds(taken: usize, all: usize, max_stale_fraction: f64) -> bool {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a pool has fewer than 2^52 sandboxes"
     )]
-    let too_many =
-        available >= GUARD_MIN_POOL && missing as f64 > available as f64 * max_stale_fraction;
-    too_many.then(|| {
-        format!(
-            "{missing} of {available} available sandboxes are missing from CSP's list, more than MAX_STALE_FRACTION = \
-             {max_stale_fraction}; if they are really deleted, run sync with force=true"
-        )
-    })
+    let exceeds = taken as f64 > all as f64 * max_stale_fraction;
+    all >= GUARD_MIN_POOL && exceeds
 }
 
 /// Writes the differences. Returns whether all were written before the run had to stop.
@@ -251,6 +269,7 @@ async fn write_all(
     let Difference {
         new,
         changed,
+        provided,
         restored,
         missing,
         repeated,
@@ -258,15 +277,33 @@ async fn write_all(
         resurfaced,
         ..
     } = difference;
-    let changes: Vec<Change> = (repeated.into_iter().map(Change::MarkStale))
-        .chain(new.into_iter().map(Change::Insert))
-        .chain(restored.into_iter().map(Change::Restore))
-        .chain(changed.into_iter().map(Change::Update))
-        .chain(missing.into_iter().map(Change::MarkStale))
+    let entry = if run.context().jobs.check.mode == CheckMode::Off {
+        Status::Available
+    } else {
+        Status::Provisioning
+    };
+    let stale = |(id, from)| Change::MarkStale(id, from);
+    let changes: Vec<Change> = (repeated.into_iter().map(stale))
+        .chain(
+            new.into_iter()
+                .map(|account| Change::Insert(account, entry)),
+        )
+        .chain(
+            restored
+                .into_iter()
+                .map(|(account, to)| Change::Restore(account, to)),
+        )
+        .chain(provided.into_iter().map(Change::Provide))
+        .chain(
+            changed
+                .into_iter()
+                .map(|(account, status)| Change::Update(account, status)),
+        )
+        .chain(missing.into_iter().map(stale))
         .chain(
             relisted
                 .into_iter()
-                .map(|(id, is_listed)| Change::QuarantinedListing { id, is_listed }),
+                .map(|Relisted { id, was, is }| Change::QuarantinedListing { id, was, is }),
         )
         .chain(
             resurfaced
@@ -290,27 +327,36 @@ fn record<'a>(
 ) {
     let (mut available, mut outdated) = (Vec::new(), HashSet::new());
     for change in made {
-        match change {
-            Change::Insert(account) => {
+        let now_available = match change {
+            Change::Insert(account, status) => {
                 report.inserted += 1;
-                available.push(Candidate::from(account));
+                (*status == Status::Available).then_some(account)
             }
-            Change::Restore(account) => {
+            Change::Restore(account, status) => {
                 report.restored += 1;
-                available.push(Candidate::from(account));
+                (*status == Status::Available).then_some(account)
             }
-            Change::Update(account) => {
+            Change::Provide(account) => {
+                report.provided += 1;
+                Some(account)
+            }
+            Change::Update(account, status) => {
                 report.updated += 1;
                 outdated.insert(account.sandbox_id.clone());
-                available.push(Candidate::from(account));
+                (*status == Status::Available).then_some(account)
             }
-            Change::MarkStale(id) => {
+            Change::MarkStale(id, _) => {
                 report.marked_stale += 1;
                 outdated.insert(id.clone());
+                None
             }
-            Change::Reinstate(..) => report.reinstated += 1,
-            _ => {}
-        }
+            Change::Reinstate(..) => {
+                report.reinstated += 1;
+                None
+            }
+            _ => None,
+        };
+        available.extend(now_available.map(Candidate::from));
     }
     let candidates = context.refresher.candidates();
     candidates.remove(&outdated);

@@ -15,7 +15,7 @@ use super::{
     change::{NEVER_HELD, SET, SET_ASIDE, action},
     decision::{Decided, Decision, Fault},
     extend::HolderClaim,
-    item::{QUARANTINE_ATTRIBUTES, number, string},
+    item::{CHECK_ATTRIBUTES, QUARANTINE_ATTRIBUTES, number, string},
     retire::{IS_SAME_ALLOCATION, RETIRE, seen_end},
 };
 use crate::{
@@ -136,7 +136,7 @@ impl PoolStore {
                     .expression_attribute_values(":reason", string(order.reason.as_str()))
             }
             SandboxAction::Restore => {
-                update.update_expression(format!("{SET} REMOVE {QUARANTINE_ATTRIBUTES}"))
+                update.update_expression(format!("{SET} REMOVE {QUARANTINE_ATTRIBUTES}, {CHECK_ATTRIBUTES}"))
             }
             SandboxAction::Delete => update
                 .update_expression(format!(
@@ -156,13 +156,13 @@ impl PoolStore {
     }
 }
 
-/// Adds the condition of a return to the pool: only of a sandbox that never had a holder; to `available` only as long as
-/// CSP lists its account, which sync records in `quarantined_from`.
+/// Adds the condition of a return to the pool: only of a sandbox that never had a holder; to `available` or
+/// `provisioning` only as long as CSP lists its account, which sync records in `quarantined_from`.
 fn restorable(update: UpdateBuilder, to: Status) -> UpdateBuilder {
     let update = update
         .expression_attribute_values(":null", string("NULL"))
         .expression_attribute_values(":never", number(0));
-    if to == Status::Available {
+    if matches!(to, Status::Available | Status::Provisioning) {
         update.condition_expression(format!(
             "#status = :from AND quarantined_from = :to AND {NEVER_HELD}"
         ))

@@ -1,6 +1,7 @@
 //! Changes that jobs make to sandboxes, as the actions of a transaction. Each is conditional on the status it leaves.
 
 mod batch;
+mod check;
 mod deletion;
 mod quarantine;
 
@@ -13,13 +14,14 @@ use aws_sdk_dynamodb::{
 
 use super::{
     PoolStore, Tombstone,
-    item::{self, Item, number, string},
+    item::{self, CHECK_ATTRIBUTES, Item, number, string},
     retire::{RETIRE, seen_end},
 };
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Account, AuditRecord, JobName, NiosxaasOutcome, Sandbox, SandboxId, Status, Transition,
+        Account, AuditRecord, JobName, NiosxaasOutcome, Readiness, Reason, Sandbox, SandboxId,
+        Status, Transition,
     },
 };
 
@@ -39,17 +41,21 @@ pub(super) const NEVER_HELD: &str = "(attribute_not_exists(allocated_at) OR allo
 /// A change of one sandbox, applied only if the sandbox is in the status that the change leaves.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Inserts a new, available sandbox, unless the table contains it or its tombstone.
-    Insert(Account),
-    /// Updates an available sandbox with the current attributes of its account.
-    Update(Account),
-    /// `stale` to `available`, unless the sandbox ever had a holder.
-    Restore(Account),
-    /// `available` to `stale`.
-    MarkStale(SandboxId),
+    /// Inserts a new sandbox in this status, `available` or `provisioning`, unless the table contains it or its tombstone.
+    Insert(Account, Status),
+    /// Updates a sandbox in this status, `available` or `provisioning`, with the current attributes of its account.
+    Update(Account, Status),
+    /// `stale` to this status, `available` or `provisioning`, unless the sandbox ever had a holder.
+    Restore(Account, Status),
+    /// `provisioning` to `available` without a check, with the current attributes of its account.
+    Provide(Account),
+    /// This status, `available` or `provisioning`, to `stale`.
+    MarkStale(SandboxId, Status),
+    /// Writes the result of a check, if the sandbox has not been changed since it was read.
+    Check(Box<CheckResult>),
     /// `allocated` to `pending_deletion`, if the sandbox is still in the allocation that was read, with the same end.
     Expire(Box<Sandbox>),
-    /// `quarantined` to `available` or `stale` if the sandbox never had a holder, else to `pending_deletion`; if the
+    /// `quarantined` to the status in which it waits for a holder if it never had one, else to `pending_deletion`; if the
     /// quarantine still lasts until the same time.
     EndQuarantine {
         /// The sandbox, as it was read.
@@ -59,21 +65,22 @@ pub enum Change {
         /// The record of the change.
         record: Box<AuditRecord>,
     },
-    /// `quarantined` to `deletion_failed`, for the way back to the FastAPI service. The reason of the quarantine becomes
-    /// the error of the deletion.
+    /// `quarantined` to `deletion_failed`, with the reason of the quarantine as the error of the deletion, and
+    /// `provisioning` to `stale`, for the way back to the FastAPI service.
     ConvertForFastapi {
         /// The sandbox, as it was read.
         sandbox: Box<Sandbox>,
         /// The record of the change.
         record: Box<AuditRecord>,
     },
-    /// Records whether CSP lists a quarantined sandbox that never had a holder, which decides between `available` and
-    /// `stale` at the end of its quarantine.
+    /// Records whether CSP lists a quarantined sandbox that never had a holder, as the status to which it returns.
     QuarantinedListing {
         /// The sandbox.
         id: SandboxId,
-        /// Whether CSP lists it.
-        is_listed: bool,
+        /// The status to which it was to return.
+        was: Status,
+        /// The status to which it returns: `stale` unless CSP lists it.
+        is: Status,
     },
     /// `deletion_failed` to `pending_deletion`, with the attempts counted from 0 again.
     RetryDeletion(SandboxId),
@@ -84,6 +91,19 @@ pub enum Change {
     Reinstate(Box<Tombstone>, Account),
     /// Records the outcome of an attempt to delete a sandbox in `pending_deletion`.
     Deletion(Box<Sandbox>, DeletionOutcome, Option<NiosxaasOutcome>),
+}
+
+/// The result of a check of the account of a sandbox.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    /// The sandbox, as it was read.
+    pub sandbox: Sandbox,
+    /// The results of its checks, this one included.
+    pub readiness: Readiness,
+    /// The status that it reaches: its own, `available` or `quarantined`.
+    pub to: Status,
+    /// The reason of a quarantine, and its record.
+    pub quarantine: Option<(Reason, AuditRecord)>,
 }
 
 /// The outcome of an attempt to delete a sandbox from CSP.
@@ -114,43 +134,35 @@ impl PoolStore {
         now: UnixSeconds,
     ) -> Result<Vec<TransactWriteItem>, Fault> {
         Ok(match change {
-            Change::Insert(account) => {
-                let item = item::new_sandbox(account, Status::Available, lab_duration_hours, now)?;
+            Change::Insert(account, status) => {
+                let item = item::new_sandbox(account, *status, lab_duration_hours, now)?;
                 vec![
                     self.put_new_sandbox(item)?,
                     self.check_no_tombstone(&account.sandbox_id)?,
                 ]
             }
-            Change::Update(account) => {
+            Change::Update(account, status) => {
                 let update = self
-                    .update(
-                        &account.sandbox_id,
-                        Status::Available,
-                        Status::Available,
-                        now,
-                    )
+                    .update(&account.sandbox_id, *status, *status, now)
                     .condition_expression("#status = :from");
-                vec![action(set_account(update, account))?]
+                vec![action(set_account(update, account, &[]))?]
             }
-            Change::Restore(account) => {
+            Change::Restore(account, to) => {
                 let update = self
-                    .transition(&account.sandbox_id, Transition::restore(false), now)
+                    .transition(&account.sandbox_id, Transition::Restore { to: *to }, now)
                     .condition_expression(format!("#status = :from AND {NEVER_HELD}"))
                     .expression_attribute_values(":null", string("NULL"))
                     .expression_attribute_values(":never", number(0));
-                vec![action(set_account(update, account))?]
+                vec![action(set_account(update, account, &[]))?]
             }
-            Change::MarkStale(id) => vec![action(
-                self.transition(
-                    id,
-                    Transition::MarkStale {
-                        from: Status::Available,
-                    },
-                    now,
-                )
-                .update_expression(SET)
-                .condition_expression("#status = :from"),
-            )?],
+            Change::Provide(account) => {
+                let update = self
+                    .transition(&account.sandbox_id, Transition::Provide, now)
+                    .condition_expression("#status = :from");
+                vec![action(set_account(update, account, &[CHECK_ATTRIBUTES]))?]
+            }
+            Change::MarkStale(id, from) => vec![self.stale(id, *from, now)?],
+            Change::Check(result) => self.checked(result, now)?,
             Change::Expire(sandbox) => vec![self.expiry(sandbox, now)?],
             Change::EndQuarantine {
                 sandbox,
@@ -163,12 +175,16 @@ impl PoolStore {
                 actions
             }
             Change::ConvertForFastapi { sandbox, record } => {
-                let mut actions = vec![self.quarantine_conversion(sandbox, now)?];
+                let mut actions = vec![if sandbox.status == Status::Provisioning {
+                    self.stale(sandbox.id(), Status::Provisioning, now)?
+                } else {
+                    self.quarantine_conversion(sandbox, now)?
+                }];
                 actions.extend(self.audit_actions(record)?);
                 actions
             }
-            Change::QuarantinedListing { id, is_listed } => {
-                vec![self.quarantined_listing(id, *is_listed, now)?]
+            Change::QuarantinedListing { id, was, is } => {
+                vec![self.quarantined_listing(id, *was, *is, now)?]
             }
             Change::RetryDeletion(id) => vec![action(
                 self.transition(id, Transition::RetryDeletion, now)
@@ -196,6 +212,20 @@ impl PoolStore {
                 self.deletion_attempt(sandbox, outcome, niosxaas.as_ref(), now)?
             }
         })
+    }
+
+    /// Returns the transition of a sandbox that CSP no longer lists.
+    fn stale(
+        &self,
+        id: &SandboxId,
+        from: Status,
+        now: UnixSeconds,
+    ) -> Result<TransactWriteItem, BuildError> {
+        action(
+            self.transition(id, Transition::MarkStale { from }, now)
+                .update_expression(SET)
+                .condition_expression("#status = :from"),
+        )
     }
 
     /// Returns the expiry of an overdue allocation.
@@ -266,17 +296,24 @@ pub(super) fn action(update: UpdateBuilder) -> Result<TransactWriteItem, BuildEr
     Ok(TransactWriteItem::builder().update(update.build()?).build())
 }
 
-/// Adds the update of all attributes that come from the account.
-fn set_account(update: UpdateBuilder, account: &Account) -> UpdateBuilder {
-    let update = update
+/// Adds the update of all attributes that come from the account, and the removal of others.
+fn set_account(update: UpdateBuilder, account: &Account, removed: &[&str]) -> UpdateBuilder {
+    let mut removed = removed.to_vec();
+    let mut set = format!("{SET}, #name = :name, external_id = :external_id, last_synced = :now");
+    let mut update = update
         .expression_attribute_names("#name", "name")
         .expression_attribute_values(":name", string(&account.name))
         .expression_attribute_values(":external_id", string(&account.external_id));
-    let set = format!("{SET}, #name = :name, external_id = :external_id, last_synced = :now");
     match &account.sfdc_account_id {
-        Some(sfdc) => update
-            .update_expression(format!("{set}, sfdc_account_id = :sfdc"))
-            .expression_attribute_values(":sfdc", string(sfdc)),
-        None => update.update_expression(format!("{set} REMOVE sfdc_account_id")),
+        Some(sfdc) => {
+            set.push_str(", sfdc_account_id = :sfdc");
+            update = update.expression_attribute_values(":sfdc", string(sfdc));
+        }
+        None => removed.push("sfdc_account_id"),
     }
+    if !removed.is_empty() {
+        set.push_str(" REMOVE ");
+        set.push_str(&removed.join(", "));
+    }
+    update.update_expression(set)
 }

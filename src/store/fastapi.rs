@@ -21,7 +21,9 @@ const COUNT_INTERVAL: Duration = Duration::from_mins(1);
 pub struct Conversion {
     /// The number of quarantined sandboxes that are `deletion_failed` now.
     pub converted: usize,
-    /// The number of quarantined sandboxes that another process changed meanwhile.
+    /// The number of sandboxes in `provisioning` that are `stale` now.
+    pub made_stale: usize,
+    /// The number of sandboxes in one of the two statuses that another process changed meanwhile.
     pub skipped: usize,
     /// The number of items that are no valid sandboxes. They are left as they are.
     pub unreadable: usize,
@@ -31,7 +33,8 @@ pub struct Conversion {
 
 impl PoolStore {
     /// Converts every quarantined sandbox to `deletion_failed`, a status that the FastAPI service knows, and in which
-    /// none of its jobs changes a sandbox or makes it available. The reason becomes the error of the deletion.
+    /// none of its jobs changes a sandbox or makes it available. The reason becomes the error of the deletion. A sandbox in
+    /// `provisioning` becomes `stale`: the next sync of that service makes it available, as it does any new account.
     ///
     /// # Errors
     /// [`StoreError`]. Converted sandboxes remain converted, and another run continues.
@@ -46,17 +49,28 @@ impl PoolStore {
         while let Some(page) = pages.next().await {
             let page = page?;
             conversion.unreadable += page.unreadable.len();
-            let quarantined = page.sandboxes.into_iter();
-            let quarantined = quarantined.filter(|one| one.status == Status::Quarantined);
-            changes.extend(quarantined.map(|sandbox| Change::ConvertForFastapi {
+            let unknown = page.sandboxes.into_iter();
+            let unknown = unknown
+                .filter(|one| matches!(one.status, Status::Quarantined | Status::Provisioning));
+            changes.extend(unknown.map(|sandbox| Change::ConvertForFastapi {
                 record: Box::new(record(&sandbox, clock.now_ms())),
                 sandbox: Box::new(sandbox),
             }));
         }
         // The duration is that of new sandboxes, of which there are none here.
         let converted = self.apply(None, &changes, 0, now).await?;
-        conversion.converted = converted.iter().filter(|converted| **converted).count();
-        conversion.skipped = converted.len() - conversion.converted;
+        for (change, is_converted) in changes.iter().zip(converted) {
+            let count = match change {
+                _ if !is_converted => &mut conversion.skipped,
+                Change::ConvertForFastapi { sandbox, .. }
+                    if sandbox.status == Status::Provisioning =>
+                {
+                    &mut conversion.made_stale
+                }
+                _ => &mut conversion.converted,
+            };
+            *count += 1;
+        }
         Ok(conversion)
     }
 }
@@ -70,9 +84,14 @@ fn record(sandbox: &Sandbox, at_ms: i64) -> AuditRecord {
         address: None,
     };
     let target = AuditTarget::Sandbox(sandbox.id().clone());
+    let converted = if sandbox.status == Status::Provisioning {
+        Status::Stale
+    } else {
+        Transition::ConvertForFastapi.to()
+    };
     AuditRecord {
         before: Some(json!({ "status": sandbox.status })),
-        after: Some(json!({ "status": Transition::ConvertForFastapi.to() })),
+        after: Some(json!({ "status": converted })),
         ..AuditRecord::done(at_ms, author, AuditAction::ConvertForFastapi, target)
     }
 }

@@ -25,6 +25,7 @@ pub(super) use self::{
     claim::{claim_item, claim_ttl},
     niosxaas::{as_sandbox, niosxaas_record, read_niosxaas_record, upgraded_niosxaas_record},
     quarantine::QUARANTINE_ATTRIBUTES,
+    readiness::CHECK_ATTRIBUTES,
     sandbox::{new_sandbox, reinstated_sandbox},
     tombstone::tombstone,
 };

@@ -359,7 +359,8 @@ async fn sandbox_that_csp_does_not_list_is_restored_as_stale() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let id = pool.sandboxes().await[0].id().clone();
-    pool.apply(vec![Change::MarkStale(id.clone())]).await;
+    pool.apply(vec![Change::MarkStale(id.clone(), Status::Available)])
+        .await;
     let aside = act(&broker, id.as_str(), "quarantine", &because("gone?")).await;
     assert_eq!(aside["quarantined_from"], "stale");
     let restored = act(&broker, id.as_str(), "restore", &because("found")).await;

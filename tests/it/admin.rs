@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use sandbox_broker::{domain::SandboxId, store::Change};
+use sandbox_broker::{
+    domain::{SandboxId, Status},
+    store::Change,
+};
 use serde_json::Value;
 
 use crate::support::{Pool, TestBroker};
@@ -119,8 +122,11 @@ async fn stats_count_every_sandbox_and_nothing_else() {
         .into_iter()
         .find(|one| one.holder.is_none())
         .unwrap();
-    pool.apply(vec![Change::MarkStale(SandboxId::clone(free.id()))])
-        .await;
+    pool.apply(vec![Change::MarkStale(
+        SandboxId::clone(free.id()),
+        Status::Available,
+    )])
+    .await;
     broker.client.job("auto-expire").await;
     let expected = serde_json::json!({
         "total": 60, "available": 39, "allocated": 15, "pending_deletion": 5, "stale": 1, "deletion_failed": 0,

@@ -315,7 +315,8 @@ async fn sandbox_renamed_by_another_broker_is_allocated_under_its_new_name_only(
     let broker = pool.broker().await;
     let mut renamed = account("cloud-1");
     renamed.name = "legacy-1".into();
-    pool.apply(vec![Change::Update(renamed)]).await;
+    pool.apply(vec![Change::Update(renamed, Status::Available)])
+        .await;
     let cloud = broker
         .client
         .allocation("play-1")
@@ -406,8 +407,13 @@ async fn response_describes_the_account_as_stored_in_the_table() {
     let mut changed = [account("one"), account("two")];
     changed[0].external_id = "identity/accounts/new".into();
     changed[1].sfdc_account_id = Some("001NEW".into());
-    pool.apply(changed.into_iter().map(Change::Update).collect())
-        .await;
+    pool.apply(
+        changed
+            .into_iter()
+            .map(|account| Change::Update(account, Status::Available))
+            .collect(),
+    )
+    .await;
     for caller in ["play-1", "play-2"] {
         let first = broker.client.allocate(caller).await;
         assert_eq!(first.status, 201);

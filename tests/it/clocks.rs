@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use sandbox_broker::{
     csp::simulator::{Fault, FaultKind},
-    domain::SandboxId,
+    domain::{SandboxId, Status},
     store::Change,
 };
 use serde_json::Value;
@@ -86,6 +86,7 @@ async fn sandboxes_removed_or_stale_since_the_future_are_due() {
     let future = START + DAY * 10;
     let stale = [Change::MarkStale(
         SandboxId::parse("lab-adventure-0000").unwrap(),
+        Status::Available,
     )];
     let made = pool.store.apply(None, &stale, 4, future).await.unwrap();
     assert_eq!(made, [true]);

@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode, header};
 use sandbox_broker::{
     clock::UnixSeconds,
     csp::simulator::{Call, Fault, FaultKind},
-    domain::{Activity, AuditAction, Flow, PoolCounts, Role, SAMPLE_SPAN, SandboxId},
+    domain::{Activity, AuditAction, Flow, PoolCounts, Role, SAMPLE_SPAN, SandboxId, Status},
     store::Change,
 };
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
         .collect();
     let stale = free
         .iter()
-        .map(|one| Change::MarkStale(SandboxId::clone(one.id())));
+        .map(|one| Change::MarkStale(SandboxId::clone(one.id()), Status::Available));
     pool.apply(stale.collect()).await;
     let broker = pool.broker_with(&settings).await;
     assert_eq!(

@@ -52,7 +52,7 @@ async fn only_overdue_allocations_are_retired() {
 async fn only_sandboxes_stale_for_the_grace_period_are_removed() {
     let pool = Pool::of(4).await;
     let broker = pool.broker().await;
-    let stale = |name: &str| Change::MarkStale(SandboxId::parse(name).unwrap());
+    let stale = |name: &str| Change::MarkStale(SandboxId::parse(name).unwrap(), Status::Available);
     pool.apply(vec![
         stale("lab-adventure-0000"),
         stale("lab-adventure-0001"),
@@ -237,6 +237,7 @@ async fn lease_of_a_dead_holder_is_taken_over_and_its_writes_are_rejected() {
     );
     let change = [Change::MarkStale(
         SandboxId::parse("lab-adventure-0000").unwrap(),
+        Status::Available,
     )];
     let fenced = pool.store.apply(Some(&dead), &change, 4, START).await;
     assert!(matches!(fenced, Err(StoreError::Superseded)), "{fenced:?}");
@@ -260,13 +261,13 @@ async fn batch_applies_every_change_whose_condition_holds() {
     pool.apply(
         (0..120)
             .filter(|n| n % 3 == 0)
-            .map(|n| Change::MarkStale(id(n)))
+            .map(|n| Change::MarkStale(id(n), Status::Available))
             .collect(),
     )
     .await;
     let changes: Vec<_> = (0..120)
-        .map(|n| Change::MarkStale(id(n)))
-        .chain([Change::MarkStale(id(999))])
+        .map(|n| Change::MarkStale(id(n), Status::Available))
+        .chain([Change::MarkStale(id(999), Status::Available)])
         .collect();
     let made = pool.store.apply(None, &changes, 4, START).await.unwrap();
     for (n, made) in made.iter().enumerate() {
@@ -564,10 +565,10 @@ async fn changes_of_jobs_do_not_apply_to_an_allocated_sandbox() {
         ..before[0].clone()
     };
     for change in [
-        Change::Insert(account("one")),
-        Change::Update(account("one")),
-        Change::Restore(account("one")),
-        Change::MarkStale(SandboxId::parse("one").unwrap()),
+        Change::Insert(account("one"), Status::Available),
+        Change::Update(account("one"), Status::Available),
+        Change::Restore(account("one"), Status::Available),
+        Change::MarkStale(SandboxId::parse("one").unwrap(), Status::Available),
         Change::Expire(Box::new(another)),
         Change::RetryDeletion(SandboxId::parse("one").unwrap()),
     ] {
@@ -612,9 +613,13 @@ async fn sandbox_restored_and_stale_again_since_it_was_read_is_not_removed() {
     let pool = Pool::with_names(["one"]).await;
     let id = SandboxId::parse("one").unwrap();
     let later = UnixSeconds(START.0 + 3600);
-    pool.apply(vec![Change::MarkStale(id.clone())]).await;
+    pool.apply(vec![Change::MarkStale(id.clone(), Status::Available)])
+        .await;
     let read = Box::new(pool.sandboxes().await.remove(0));
-    for change in [Change::Restore(account("one")), Change::MarkStale(id)] {
+    for change in [
+        Change::Restore(account("one"), Status::Available),
+        Change::MarkStale(id, Status::Available),
+    ] {
         assert_eq!(
             pool.store.apply(None, &[change], 4, later).await.unwrap(),
             [true]

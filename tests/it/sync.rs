@@ -210,7 +210,10 @@ async fn used_sandbox_marked_stale_by_another_service_is_not_restored() {
         .await
         .unwrap();
     assert_eq!(sync(&broker).await["restored"], 0);
-    let restore = [Change::Restore(crate::support::account(&id))];
+    let restore = [Change::Restore(
+        crate::support::account(&id),
+        Status::Available,
+    )];
     assert_eq!(
         pool.store.apply(None, &restore, 4, START).await.unwrap(),
         [false],
@@ -405,7 +408,8 @@ async fn second_available_sandbox_of_an_account_becomes_stale() {
             external_id: "identity/accounts/a".to_owned(),
             ..crate::support::account(id)
         };
-        pool.apply(vec![Change::Insert(account)]).await;
+        pool.apply(vec![Change::Insert(account, Status::Available)])
+            .await;
     }
     let list = json!({ "results": [entry(7, "a")] });
     let report = sync_with(&broker, &simulator, list.clone()).await;
@@ -607,7 +611,8 @@ async fn removed_unused_sandbox_can_be_allocated_when_csp_lists_it_again() {
     sync(&broker).await;
     // The broker does not see this removal, so its index still contains the candidate.
     let id = pool.sandboxes().await[0].id().clone();
-    pool.apply(vec![Change::MarkStale(id)]).await;
+    pool.apply(vec![Change::MarkStale(id, Status::Available)])
+        .await;
     let removed = pool.sandboxes().await.remove(0);
     pool.apply(vec![Change::Remove(Box::new(removed))]).await;
     assert_eq!(

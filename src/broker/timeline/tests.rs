@@ -2,6 +2,7 @@ use super::*;
 
 fn life() -> Life {
     Life {
+        usable_at: None,
         inserted_at: Some(UnixSeconds(1_774_000_000)),
         allocated_at: Some(UnixSeconds(1_774_000_100)),
         caller: Some("play-1".to_owned()),
@@ -42,6 +43,7 @@ fn end_of_an_allocation_is_named_by_its_author_or_else_by_its_time() {
 
 fn replaced(life: Life) -> Life {
     Life {
+        usable_at: None,
         lease: Lease {
             replaced_by: Some(SandboxId::stored("2")),
             replacement_reason: Some("broken".to_owned()),

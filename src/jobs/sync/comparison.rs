@@ -20,16 +20,19 @@ use crate::{
 pub(super) struct Difference {
     /// Listed for the first time.
     pub(super) new: Vec<Account>,
-    /// Available, with other attributes in CSP.
-    pub(super) changed: Vec<Account>,
-    /// Stale, but listed by CSP again.
-    pub(super) restored: Vec<Account>,
-    /// Available, but no longer listed by CSP.
-    pub(super) missing: Vec<SandboxId>,
-    /// Available, although another sandbox has the same account, or had it before the account was deleted.
-    pub(super) repeated: Vec<SandboxId>,
-    /// Quarantined and never held, with whether CSP lists them, where that has changed.
-    pub(super) relisted: Vec<(SandboxId, bool)>,
+    /// Waiting for a holder in this status, with other attributes in CSP.
+    pub(super) changed: Vec<(Account, Status)>,
+    /// In `provisioning`, although accounts are not checked.
+    pub(super) provided: Vec<Account>,
+    /// Stale, but listed by CSP again. With the status that they reach.
+    pub(super) restored: Vec<(Account, Status)>,
+    /// Waiting for a holder in this status, but no longer listed by CSP.
+    pub(super) missing: Vec<(SandboxId, Status)>,
+    /// Waiting for a holder in this status, although another sandbox has the same account, or had it before the account was
+    /// deleted.
+    pub(super) repeated: Vec<(SandboxId, Status)>,
+    /// Quarantined and never held, where CSP has begun or ceased to list them.
+    pub(super) relisted: Vec<Relisted>,
     /// The number of quarantined sandboxes that CSP does not list.
     pub(super) quarantined_missing: usize,
     /// Deleted, but still listed by CSP.
@@ -40,6 +43,25 @@ pub(super) struct Difference {
     pub(super) duplicates: usize,
     /// The number of available sandboxes.
     pub(super) available: usize,
+    /// The number of sandboxes in `provisioning`.
+    pub(super) provisioning: usize,
+}
+
+/// A quarantined sandbox that CSP has begun or ceased to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Relisted {
+    pub(super) id: SandboxId,
+    /// The status to which it was to return.
+    pub(super) was: Status,
+    /// The status to which it returns.
+    pub(super) is: Status,
+}
+
+impl Relisted {
+    /// Whether CSP lists it.
+    pub(super) fn is_listed(&self) -> bool {
+        self.is != Status::Stale
+    }
 }
 
 /// The changes that sync may make to a sandbox. Of several sandboxes of one account, the first in this order is its
@@ -49,12 +71,11 @@ enum Standing {
     /// None, because it has, or had, a holder, is unreadable, or is not the sandbox of its account.
     Untouchable,
     /// Quarantined and never held: only record whether CSP lists it.
-    Quarantined {
-        /// Whether its item says that CSP lists it.
-        was_listed: bool,
-    },
+    Quarantined,
     /// Available: update it, or mark it stale.
     Available,
+    /// Waiting for a check of its account: as an available one.
+    Provisioning,
     /// Stale and never held: restore it.
     Restorable,
 }
@@ -65,13 +86,70 @@ struct Known {
     account: Account,
     standing: Standing,
     is_quarantined: bool,
+    /// Its status or, in quarantine, the one to which it returns.
+    waits_as: Status,
+    /// Whether its account was ever found usable.
+    was_usable: bool,
     is_listed: bool,
+}
+
+impl Known {
+    fn of(sandbox: Sandbox) -> Self {
+        let is_quarantined = sandbox.status == Status::Quarantined;
+        let returns_to = sandbox.quarantine.from.filter(|from| {
+            let waits = matches!(
+                from,
+                Status::Provisioning | Status::Available | Status::Stale
+            );
+            is_quarantined && waits
+        });
+        let standing = match sandbox.status {
+            Status::Available => Standing::Available,
+            Status::Provisioning => Standing::Provisioning,
+            Status::Stale if !sandbox.was_held() => Standing::Restorable,
+            Status::Quarantined if !sandbox.was_held() && returns_to.is_some() => {
+                Standing::Quarantined
+            }
+            _ => Standing::Untouchable,
+        };
+        Self {
+            standing,
+            is_quarantined,
+            waits_as: returns_to.unwrap_or(sandbox.status),
+            was_usable: sandbox.readiness.usable_at.is_some(),
+            is_listed: false,
+            account: sandbox.account,
+        }
+    }
+
+    /// Returns an item that cannot be read. It exists, so that its account is not inserted again, but cannot be changed.
+    fn unreadable(account: Account) -> Self {
+        Self {
+            account,
+            standing: Standing::Untouchable,
+            is_quarantined: false,
+            waits_as: Status::Stale,
+            was_usable: false,
+            is_listed: false,
+        }
+    }
+
+    /// Returns the change of a quarantined sandbox that CSP does not list; `None` if it is known.
+    fn unlisted(&self) -> Option<Relisted> {
+        (self.waits_as != Status::Stale).then(|| Relisted {
+            id: self.account.sandbox_id.clone(),
+            was: self.waits_as,
+            is: Status::Stale,
+        })
+    }
 }
 
 /// The comparison of a list with the tables, which are read page by page.
 #[derive(Debug)]
 pub(super) struct Comparison {
     list: AccountList,
+    /// Whether a new account has to be checked before its sandbox is available.
+    checks: bool,
     /// The external id under which CSP lists each id.
     listed_ids: HashMap<SandboxId, String>,
     sandboxes: HashMap<SandboxId, Known>,
@@ -90,13 +168,14 @@ fn identity(external_id: &str) -> Option<&str> {
 }
 
 impl Comparison {
-    pub(super) fn new(list: AccountList) -> Self {
+    pub(super) fn new(list: AccountList, checks: bool) -> Self {
         let listed_ids = list.accounts.iter().rev();
         Self {
             listed_ids: listed_ids
                 .map(|account| (account.sandbox_id.clone(), account.external_id.clone()))
                 .collect(),
             list,
+            checks,
             sandboxes: HashMap::new(),
             owners: HashMap::new(),
             tombstones: HashMap::new(),
@@ -120,47 +199,33 @@ impl Comparison {
     }
 
     fn add_sandbox(&mut self, sandbox: Sandbox) {
-        let standing = match sandbox.status {
-            Status::Available => Standing::Available,
-            Status::Stale if !sandbox.was_held() => Standing::Restorable,
-            Status::Quarantined if !sandbox.was_held() => match sandbox.quarantine.from {
-                Some(Status::Available) => Standing::Quarantined { was_listed: true },
-                Some(Status::Stale) => Standing::Quarantined { was_listed: false },
-                _ => Standing::Untouchable,
-            },
-            _ => Standing::Untouchable,
-        };
-        self.difference.available += usize::from(standing == Standing::Available);
-        let is_quarantined = sandbox.status == Status::Quarantined;
-        self.add_known(sandbox.account, standing, is_quarantined);
+        match sandbox.status {
+            Status::Available => self.difference.available += 1,
+            Status::Provisioning => self.difference.provisioning += 1,
+            _ => {}
+        }
+        self.add_known(Known::of(sandbox));
     }
 
-    /// Adds a sandbox that exists, so that its account is not inserted again, but cannot be changed.
     fn add_unreadable(&mut self, item: UnreadableSandbox) {
         // An invalid id is not in CSP's list.
         if let Ok(sandbox_id) = SandboxId::parse(item.id) {
-            let account = Account {
+            self.add_known(Known::unreadable(Account {
                 sandbox_id,
                 name: String::new(),
                 external_id: item.external_id.unwrap_or_default(),
                 sfdc_account_id: None,
                 created_at: None,
-            };
-            self.add_known(account, Standing::Untouchable, false);
+            }));
         }
     }
 
-    fn add_known(&mut self, account: Account, standing: Standing, is_quarantined: bool) {
-        let id = account.sandbox_id.clone();
-        let key = self.account_of(id.as_str(), &account.external_id);
-        let is_listed = self.list.other_ids.contains(&id)
-            || self.list.other_external_ids.contains(&account.external_id);
-        let known = Known {
-            account,
-            standing,
-            is_quarantined,
-            is_listed,
-        };
+    fn add_known(&mut self, mut known: Known) {
+        let id = known.account.sandbox_id.clone();
+        let external_id = &known.account.external_id;
+        let key = self.account_of(id.as_str(), external_id);
+        known.is_listed =
+            self.list.other_ids.contains(&id) || self.list.other_external_ids.contains(external_id);
         self.sandboxes.insert(id.clone(), known);
         let Some(key) = key else {
             return;
@@ -226,11 +291,12 @@ impl Comparison {
             "another sandbox has the same account"
         );
         match known.standing {
-            Standing::Available => self.difference.repeated.push(id.clone()),
-            // So that it does not become available at the end of its quarantine.
-            Standing::Quarantined { was_listed: true } => {
-                self.difference.relisted.push((id.clone(), false));
+            Standing::Available | Standing::Provisioning => {
+                let repeated = (id.clone(), known.waits_as);
+                self.difference.repeated.push(repeated);
             }
+            // So that it does not become available at the end of its quarantine.
+            Standing::Quarantined => self.difference.relisted.extend(known.unlisted()),
             _ => {}
         }
         known.standing = Standing::Untouchable;
@@ -271,10 +337,10 @@ impl Comparison {
             }
             self.difference.quarantined_missing += usize::from(known.is_quarantined);
             match known.standing {
-                Standing::Available => self.difference.missing.push(id),
-                Standing::Quarantined { was_listed: true } => {
-                    self.difference.relisted.push((id, false));
+                Standing::Available | Standing::Provisioning => {
+                    self.difference.missing.push((id, known.waits_as));
                 }
+                Standing::Quarantined => self.difference.relisted.extend(known.unlisted()),
                 _ => {}
             }
         }
@@ -333,15 +399,26 @@ impl Comparison {
             sandbox_id: id.clone(),
             ..account
         };
+        // One whose account was never found usable is checked before it can be allocated.
+        let listed_as = if self.checks && !known.was_usable {
+            Status::Provisioning
+        } else {
+            Status::Available
+        };
         match known.standing {
-            Standing::Available if differs(&known.account, &account) => {
-                self.difference.changed.push(account);
+            Standing::Provisioning if !self.checks => self.difference.provided.push(account),
+            Standing::Available | Standing::Provisioning if differs(&known.account, &account) => {
+                self.difference.changed.push((account, known.waits_as));
             }
-            Standing::Restorable => self.difference.restored.push(account),
-            Standing::Quarantined { was_listed: false } => {
-                self.difference.relisted.push((id.clone(), true));
+            Standing::Restorable => self.difference.restored.push((account, listed_as)),
+            Standing::Quarantined if known.waits_as == Status::Stale => {
+                self.difference.relisted.push(Relisted {
+                    id: id.clone(),
+                    was: Status::Stale,
+                    is: listed_as,
+                });
             }
-            Standing::Available | Standing::Quarantined { .. } | Standing::Untouchable => {}
+            _ => {}
         }
     }
 }

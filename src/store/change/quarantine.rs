@@ -12,7 +12,7 @@ use crate::{
     domain::{Quarantine, Sandbox, SandboxId, Status, Transition},
     store::{
         PoolStore,
-        item::{QUARANTINE_ATTRIBUTES, number, string},
+        item::{CHECK_ATTRIBUTES, QUARANTINE_ATTRIBUTES, number, string},
         retire::RETIRE,
     },
 };
@@ -37,7 +37,7 @@ impl PoolStore {
                 .expression_attribute_values(":by", string(by))
                 .condition_expression("#status = :from AND quarantined_until = :until"),
             // Only if CSP lists it, according to the item as it is at the time of the write.
-            Status::Available => restore(update).condition_expression(format!(
+            Status::Available | Status::Provisioning => restore(update).condition_expression(format!(
                 "#status = :from AND quarantined_until = :until AND quarantined_from = :to AND {NEVER_HELD}"
             )),
             _ => restore(update).condition_expression(format!(
@@ -72,14 +72,10 @@ impl PoolStore {
     pub(super) fn quarantined_listing(
         &self,
         id: &SandboxId,
-        is_listed: bool,
+        was: Status,
+        is: Status,
         now: UnixSeconds,
     ) -> Result<TransactWriteItem, BuildError> {
-        let (was, is) = if is_listed {
-            (Status::Stale, Status::Available)
-        } else {
-            (Status::Available, Status::Stale)
-        };
         let update = self
             .update(id, Status::Quarantined, Status::Quarantined, now)
             .update_expression(format!("{SET}, quarantined_from = :is"))
@@ -90,10 +86,12 @@ impl PoolStore {
     }
 }
 
-/// Adds the update of a return to the pool, and the values of [`NEVER_HELD`].
+/// Adds the update of a return to the pool, where checks begin anew, and the values of [`NEVER_HELD`].
 fn restore(update: UpdateBuilder) -> UpdateBuilder {
     update
-        .update_expression(format!("{SET} REMOVE {QUARANTINE_ATTRIBUTES}"))
+        .update_expression(format!(
+            "{SET} REMOVE {QUARANTINE_ATTRIBUTES}, {CHECK_ATTRIBUTES}"
+        ))
         .expression_attribute_values(":null", string("NULL"))
         .expression_attribute_values(":never", number(0))
 }

@@ -27,6 +27,9 @@ pub struct Tombstone {
     /// When sync inserted the sandbox, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inserted_at: Option<i64>,
+    /// When its account was first found usable, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable_at: Option<i64>,
     /// Start of the last allocation, in Unix seconds; 0 if there was none.
     pub allocated_at: i64,
     /// Duration of the last allocation, in hours.
@@ -101,6 +104,7 @@ pub(in crate::store) fn tombstone(
         name: Some(sandbox.account.name.clone()),
         created_at: seconds(sandbox.account.created_at),
         inserted_at: seconds(sandbox.inserted_at),
+        usable_at: seconds(sandbox.readiness.usable_at),
         allocated_at: sandbox.allocated_at.0,
         lab_duration_hours: sandbox.lab_duration_hours,
         expires_at: seconds(sandbox.expires_at),

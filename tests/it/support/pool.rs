@@ -82,8 +82,13 @@ impl Pool {
 
     /// Inserts available sandboxes of these accounts.
     pub async fn insert(&self, accounts: Vec<Account>) {
-        self.apply(accounts.into_iter().map(Change::Insert).collect())
-            .await;
+        self.apply(
+            accounts
+                .into_iter()
+                .map(|account| Change::Insert(account, Status::Available))
+                .collect(),
+        )
+        .await;
     }
 
     /// Makes changes at `START`, all of which must be possible.

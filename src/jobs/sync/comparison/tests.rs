@@ -20,7 +20,10 @@ fn account(id: &str, external_id: &str) -> Account {
 }
 
 fn sandbox(id: &str, external_id: &str, status: Status) -> Sandbox {
-    let is_held = !matches!(status, Status::Available | Status::Stale);
+    let is_held = !matches!(
+        status,
+        Status::Provisioning | Status::Available | Status::Stale
+    );
     let caller = CallerId::parse("play-1").unwrap();
     Sandbox {
         status,
@@ -56,10 +59,15 @@ fn tombstone(id: &str, external_id: &str, age: i64) -> Tombstone {
 }
 
 fn compare(accounts: Vec<Account>, page: SandboxPage) -> Difference {
-    let mut comparison = Comparison::new(AccountList {
+    compare_with_checks(false, accounts, page)
+}
+
+fn compare_with_checks(checks: bool, accounts: Vec<Account>, page: SandboxPage) -> Difference {
+    let list = AccountList {
         accounts,
         ..AccountList::default()
-    });
+    };
+    let mut comparison = Comparison::new(list, checks);
     comparison.add(page);
     comparison.finish(NOW, RETRY_AFTER)
 }
@@ -69,6 +77,21 @@ fn page(sandboxes: Vec<Sandbox>) -> SandboxPage {
         sandboxes,
         ..SandboxPage::default()
     }
+}
+
+/// Returns the accounts of changes.
+fn of(changes: &[(Account, Status)]) -> Vec<Account> {
+    changes.iter().map(|(account, _)| account.clone()).collect()
+}
+
+/// Returns an available sandbox as one that is missing or repeated.
+fn available(id: &str) -> (SandboxId, Status) {
+    (SandboxId::parse(id).unwrap(), Status::Available)
+}
+
+fn relisted(id: &str, was: Status, is: Status) -> Relisted {
+    let id = SandboxId::parse(id).unwrap();
+    Relisted { id, was, is }
 }
 
 fn ids(accounts: &[Account]) -> Vec<&str> {
@@ -113,7 +136,7 @@ fn renumbered_account_keeps_its_sandbox() {
             "{status:?}"
         );
         let restored: &[&str] = if status == Status::Stale { &["0"] } else { &[] };
-        assert_eq!(ids(&difference.restored), restored, "{status:?}");
+        assert_eq!(ids(&of(&difference.restored)), restored, "{status:?}");
     }
 }
 
@@ -137,10 +160,10 @@ fn quarantined_sandbox_keeps_its_account_to_itself() {
     }
     let other = sandbox("7", "a", Status::Available);
     let difference = of_list(&[("7", "a")], vec![aside(), other.clone()]);
-    assert_eq!(difference.repeated, [SandboxId::parse("7").unwrap()]);
+    assert_eq!(difference.repeated, [available("7")]);
     assert!(difference.relisted.is_empty());
     // Not available at its end if its account has a holder, or was deleted.
-    let expected = [(SandboxId::parse("1").unwrap(), false)];
+    let expected = [relisted("1", Status::Available, Status::Stale)];
     let difference = of_list(
         &[("7", "a")],
         vec![aside(), sandbox("7", "a", Status::Allocated)],
@@ -155,32 +178,100 @@ fn quarantined_sandbox_keeps_its_account_to_itself() {
 
 #[test]
 fn listing_of_a_quarantined_sandbox_is_recorded_where_it_changed() {
-    let relisted = |listed: Vec<Account>, known: Sandbox| {
-        let difference = compare(listed, page(vec![known]));
+    use Status::{Available, Provisioning, Stale};
+    let relisted = |checks, listed: Vec<Account>, known: Sandbox| {
+        let difference = compare_with_checks(checks, listed, page(vec![known]));
         assert!(difference.missing.is_empty() && difference.restored.is_empty());
-        let of_id = difference
-            .relisted
-            .into_iter()
-            .map(|(_, is_listed)| is_listed);
-        (of_id.collect::<Vec<_>>(), difference.quarantined_missing)
+        assert!(difference.provided.is_empty() && difference.changed.is_empty());
+        let changes = difference.relisted.into_iter();
+        let changes = changes.map(|change| (change.was, change.is));
+        (changes.collect::<Vec<_>>(), difference.quarantined_missing)
     };
     let listed = || vec![account("1", "a")];
-    for (from, is_listed, expected) in [
-        (Status::Available, true, vec![]),
-        (Status::Available, false, vec![false]),
-        (Status::Stale, true, vec![true]),
-        (Status::Stale, false, vec![]),
-    ] {
-        let accounts = if is_listed { listed() } else { vec![] };
-        let expected = (expected, usize::from(!is_listed));
-        assert_eq!(
-            relisted(accounts, quarantined("1", "a", from)),
-            expected,
-            "{from} {is_listed}"
-        );
+    for checks in [false, true] {
+        let entry = if checks { Provisioning } else { Available };
+        for (from, is_listed, expected) in [
+            (Available, true, vec![]),
+            (Available, false, vec![(Available, Stale)]),
+            (Provisioning, true, vec![]),
+            (Provisioning, false, vec![(Provisioning, Stale)]),
+            (Stale, true, vec![(Stale, entry)]),
+            (Stale, false, vec![]),
+        ] {
+            let accounts = if is_listed { listed() } else { vec![] };
+            let expected = (expected, usize::from(!is_listed));
+            assert_eq!(
+                relisted(checks, accounts, quarantined("1", "a", from)),
+                expected,
+                "{from} {is_listed} {checks}"
+            );
+        }
     }
+    let mut usable = quarantined("1", "a", Stale);
+    usable.readiness.usable_at = Some(NOW);
+    assert_eq!(
+        relisted(true, listed(), usable),
+        (vec![(Stale, Available)], 0)
+    );
     let held = sandbox("1", "a", Status::Quarantined);
-    assert_eq!(relisted(vec![], held), (vec![], 1));
+    assert_eq!(relisted(true, vec![], held), (vec![], 1));
+}
+
+#[test]
+fn provisioning_sandbox_follows_the_list_as_an_available_one() {
+    let known = || page(vec![sandbox("1", "a", Status::Provisioning)]);
+    let difference = compare_with_checks(true, vec![account("1", "a")], known());
+    assert!(difference.changed.is_empty() && difference.provided.is_empty());
+    assert_eq!((difference.provisioning, difference.available), (1, 0));
+    let provisioning = |id| (SandboxId::parse(id).unwrap(), Status::Provisioning);
+    let difference = compare_with_checks(true, vec![], known());
+    assert_eq!(difference.missing, [provisioning("1")]);
+    let renamed = Account {
+        name: "renamed".to_owned(),
+        ..account("1", "a")
+    };
+    let difference = compare_with_checks(true, vec![renamed.clone()], known());
+    assert_eq!(difference.changed, [(renamed, Status::Provisioning)]);
+    // Of two sandboxes of an account the available one stays.
+    let both = page(vec![
+        sandbox("1", "a", Status::Provisioning),
+        sandbox("2", "a", Status::Available),
+    ]);
+    let difference = compare_with_checks(true, vec![account("1", "a")], both);
+    assert_eq!(difference.repeated, [provisioning("1")]);
+}
+
+#[test]
+fn provisioning_sandbox_becomes_available_if_accounts_are_not_checked() {
+    let known = || page(vec![sandbox("1", "a", Status::Provisioning)]);
+    let renamed = Account {
+        name: "renamed".to_owned(),
+        ..account("1", "a")
+    };
+    for listed in [account("1", "a"), renamed] {
+        let difference = compare(vec![listed.clone()], known());
+        assert_eq!(difference.provided, [listed]);
+        assert!(difference.changed.is_empty());
+    }
+    let difference = compare(vec![], known());
+    assert!(difference.provided.is_empty());
+    assert_eq!(difference.missing.len(), 1);
+}
+
+#[test]
+fn stale_sandbox_is_checked_again_unless_its_account_was_usable() {
+    for (checks, was_usable, expected) in [
+        (false, false, Status::Available),
+        (true, true, Status::Available),
+        (true, false, Status::Provisioning),
+    ] {
+        let mut stale = sandbox("1", "a", Status::Stale);
+        stale.readiness.usable_at = was_usable.then_some(NOW);
+        let listed = vec![account("1", "a")];
+        let difference = compare_with_checks(checks, listed, page(vec![stale]));
+        let statuses = difference.restored.iter().map(|(_, status)| *status);
+        assert!(statuses.eq([expected]), "{checks} {was_usable}");
+    }
 }
 
 #[test]
@@ -210,7 +301,7 @@ fn of_two_sandboxes_of_an_account_only_one_stays_available() {
         ]
     };
     let difference = compare(vec![account("7", "a")], page(known()));
-    assert_eq!(difference.repeated, [SandboxId::parse("0").unwrap()]);
+    assert_eq!(difference.repeated, [available("0")]);
     let used = sandbox("1", "a", Status::PendingDeletion);
     let difference = compare(
         vec![account("7", "a")],
@@ -248,7 +339,7 @@ fn id_of_a_deleted_or_held_sandbox_is_not_given_to_another_account() {
 fn available_sandbox_follows_its_id_to_another_account() {
     let known = || page(vec![sandbox("1", "a", Status::Available)]);
     let difference = compare(vec![account("1", "b")], known());
-    assert_eq!(ids(&difference.changed), ["1"]);
+    assert_eq!(ids(&of(&difference.changed)), ["1"]);
     assert!(difference.missing.is_empty());
     let difference = compare(vec![account("1", "b"), account("2", "a")], known());
     assert!(
@@ -259,11 +350,12 @@ fn available_sandbox_follows_its_id_to_another_account() {
 
 #[test]
 fn sandbox_of_an_unusable_entry_is_not_missing() {
-    let mut comparison = Comparison::new(AccountList {
+    let list = AccountList {
         other_ids: HashSet::from([SandboxId::parse("1").unwrap()]),
         other_external_ids: HashSet::from(["identity/accounts/b".to_owned()]),
         ..AccountList::default()
-    });
+    };
+    let mut comparison = Comparison::new(list, false);
     comparison.add(page(
         ["a", "b", "c"]
             .into_iter()
@@ -272,7 +364,7 @@ fn sandbox_of_an_unusable_entry_is_not_missing() {
             .collect(),
     ));
     let difference = comparison.finish(NOW, RETRY_AFTER);
-    assert_eq!(difference.missing, [SandboxId::parse("3").unwrap()]);
+    assert_eq!(difference.missing, [available("3")]);
 }
 
 #[test]
@@ -317,28 +409,30 @@ fn damaged_external_id_identifies_no_account() {
     );
     assert!(difference.repeated.is_empty() && difference.new.is_empty());
     assert_eq!(
-        ids(&difference.changed),
+        ids(&of(&difference.changed)),
         ["1"],
         "its external id is repaired"
     );
-    assert_eq!(difference.missing, [SandboxId::parse("2").unwrap()]);
+    assert_eq!(difference.missing, [available("2")]);
     assert_eq!(difference.resurfaced.len(), 1);
 }
 
-/// Returns the sandboxes that may be allocated after the differences were written, with their accounts.
+/// Returns the sandboxes that may be allocated after the differences were written, and after every account was found
+/// usable, with their accounts.
 fn allocatable(sandboxes: &[Sandbox], difference: &Difference) -> BTreeMap<String, String> {
-    let available = sandboxes
+    let waiting = sandboxes
         .iter()
-        .filter(|sandbox| sandbox.status == Status::Available)
+        .filter(|sandbox| matches!(sandbox.status, Status::Available | Status::Provisioning))
         .map(|sandbox| &sandbox.account);
-    let mut allocatable: BTreeMap<_, _> = available
-        .chain(&difference.changed)
-        .chain(&difference.restored)
+    let changed = difference.changed.iter().chain(&difference.restored);
+    let mut allocatable: BTreeMap<_, _> = waiting
+        .chain(changed.map(|(account, _)| account))
+        .chain(&difference.provided)
         .chain(&difference.new)
         .map(|account| (account.sandbox_id.to_string(), account.external_id.clone()))
         .collect();
     // The guard may keep those that are missing.
-    for id in &difference.repeated {
+    for (id, _) in &difference.repeated {
         allocatable.remove(id.as_str());
     }
     allocatable
@@ -350,6 +444,7 @@ proptest! {
         list in proptest::collection::vec(("[0-5]", "[a-e]"), 0..8),
         sandboxes in proptest::collection::hash_map("[0-7]", ("[a-e]", proptest::sample::select(Status::ALL.to_vec())), 0..8),
         tombstones in proptest::collection::hash_map("[0-7]", ("[a-e]", 0_i64..7200), 0..3),
+        checks in any::<bool>(),
     ) {
         let list: Vec<_> = list.iter().map(|(id, external_id)| account(id, external_id)).collect();
         let mut sandboxes: Vec<_> = sandboxes.iter()
@@ -362,7 +457,7 @@ proptest! {
             .map(|(id, (external_id, age))| tombstone(id, external_id, *age))
             .collect();
         let whole = |sandboxes: &[Sandbox]| SandboxPage { tombstones: tombstones.clone(), ..page(sandboxes.to_vec()) };
-        let difference = compare(list.clone(), whole(&sandboxes));
+        let difference = compare_with_checks(checks, list.clone(), whole(&sandboxes));
         let after = allocatable(&sandboxes, &difference);
         let accounts: HashSet<_> = after.values().collect();
         prop_assert_eq!(accounts.len(), after.len(), "one account has two sandboxes: {:?}", after);
@@ -376,7 +471,7 @@ proptest! {
             prop_assert!(is_known || !after.contains_key(id), "{} was used", id);
         }
         sandboxes.reverse();
-        let again = compare(list, whole(&sandboxes));
+        let again = compare_with_checks(checks, list, whole(&sandboxes));
         prop_assert_eq!(allocatable(&sandboxes, &again), after, "the order of the items does not matter");
     }
 }

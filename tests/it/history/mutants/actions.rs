@@ -198,7 +198,7 @@ async fn free(stage: Stage) -> Outcome {
 }
 
 async fn restored(stage: Stage) -> Outcome {
-    for from in ["available", "stale"] {
+    for from in ["available", "provisioning", "stale"] {
         let in_quarantine = [
             ("status", Some(text("quarantined"))),
             ("quarantined_by", Some(text("jane"))),

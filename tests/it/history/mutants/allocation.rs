@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use sandbox_broker::{
-    domain::Account,
+    domain::{Account, Status},
     store::{Change, ClaimOutcome, ClaimPrecondition, Item, StoredClaim},
 };
 
@@ -92,7 +92,7 @@ async fn changed(stage: Stage) -> Outcome {
             stage.pool.insert(vec![before.clone()]).await;
             stage
                 .pool
-                .apply(vec![Change::Update(change(&before))])
+                .apply(vec![Change::Update(change(&before), Status::Available)])
                 .await;
             is_lost(
                 &stage

@@ -60,7 +60,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 async fn inserted(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     let made = stage
-        .change(None, Change::Insert(account("first")), START)
+        .change(
+            None,
+            Change::Insert(account("first"), Status::Available),
+            START,
+        )
         .await;
     must(!made, "it was inserted")
 }
@@ -83,7 +87,11 @@ async fn bury(stage: &Stage, name: &str) -> Tombstone {
 async fn buried(stage: Stage) -> Outcome {
     bury(&stage, "first").await;
     let made = stage
-        .change(None, Change::Insert(account("first")), START)
+        .change(
+            None,
+            Change::Insert(account("first"), Status::Available),
+            START,
+        )
         .await;
     must(!made, "it was inserted")
 }
@@ -91,8 +99,11 @@ async fn buried(stage: Stage) -> Outcome {
 async fn held(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
     for change in [
-        Change::Update(account("first")),
-        Change::MarkStale(id("first")),
+        Change::Update(account("first"), Status::Available),
+        Change::MarkStale(id("first"), Status::Available),
+        Change::Update(account("first"), Status::Provisioning),
+        Change::MarkStale(id("first"), Status::Provisioning),
+        Change::Provide(account("first")),
     ] {
         must(!stage.change(None, change, START).await, "it was changed")?;
     }
@@ -112,14 +123,16 @@ async fn restored(stage: Stage) -> Outcome {
             ("allocated_to_track", Some(text("play"))),
         ],
     ];
-    for (at, case) in cases.into_iter().enumerate() {
-        let name = format!("sandbox-{at}");
-        stage.pool.add([&name]).await;
-        stage.rewrite_sandbox(&name, case).await;
-        let made = stage
-            .change(None, Change::Restore(account(&name)), START)
-            .await;
-        must(!made, &format!("{name} was restored"))?;
+    for to in [Status::Available, Status::Provisioning] {
+        for (at, case) in cases.into_iter().enumerate() {
+            let name = format!("{to}-{at}");
+            stage.pool.add([&name]).await;
+            stage.rewrite_sandbox(&name, case).await;
+            let made = stage
+                .change(None, Change::Restore(account(&name), to), START)
+                .await;
+            must(!made, &format!("{name} was restored"))?;
+        }
     }
     Ok(())
 }
@@ -169,12 +182,12 @@ async fn quarantine_ended(stage: Stage) -> Outcome {
     let held = ("allocated_to_track", Some(text("play")));
     let missing = ("quarantined_from", Some(text("stale")));
     let same = ("name", Some(text("another")));
-    for from in ["available", "stale", "allocated"] {
+    for from in ["available", "provisioning", "stale", "allocated"] {
         let mut unchanged = vec![later.clone(), deleted.clone()];
         if from != "allocated" {
             unchanged.extend([started.clone(), held.clone()]);
         }
-        if from == "available" {
+        if matches!(from, "available" | "provisioning") {
             unchanged.push(missing.clone());
         }
         for (at, attribute) in unchanged.into_iter().enumerate() {
@@ -202,36 +215,47 @@ async fn quarantine_ended(stage: Stage) -> Outcome {
 }
 
 async fn converted(stage: Stage) -> Outcome {
-    for (status, is_converted) in [("available", false), ("quarantined", true)] {
-        quarantined(&stage, status, "available").await;
-        let sandbox = Box::new(stage.sandbox(status).await.unwrap());
-        let rewritten = ("status", Some(text(status)));
-        stage.rewrite_sandbox(status, &[rewritten]).await;
-        let record = Box::new(record(status, AuditAction::ConvertForFastapi));
-        let change = Change::ConvertForFastapi { sandbox, record };
-        let made = stage.change(None, change, START).await;
-        must(
-            made == is_converted,
-            &format!("{status} was converted: {made}"),
-        )?;
+    for read_as in ["quarantined", "provisioning"] {
+        for (status, is_converted) in [("available", false), (read_as, true)] {
+            let name = format!("{read_as}-{status}");
+            quarantined(&stage, &name, "available").await;
+            let as_read = ("status", Some(text(read_as)));
+            stage.rewrite_sandbox(&name, &[as_read]).await;
+            let sandbox = Box::new(stage.sandbox(&name).await.unwrap());
+            let rewritten = ("status", Some(text(status)));
+            stage.rewrite_sandbox(&name, &[rewritten]).await;
+            let record = Box::new(record(&name, AuditAction::ConvertForFastapi));
+            let change = Change::ConvertForFastapi { sandbox, record };
+            let made = stage.change(None, change, START).await;
+            must(
+                made == is_converted,
+                &format!("{name} was converted: {made}"),
+            )?;
+        }
     }
     Ok(())
 }
 
 async fn relisted(stage: Stage) -> Outcome {
-    for (was, is_listed) in [("stale", true), ("available", false)] {
+    use Status::{Available, Provisioning, Stale};
+    for (was, is) in [
+        (Stale, Available),
+        (Stale, Provisioning),
+        (Available, Stale),
+        (Provisioning, Stale),
+    ] {
         for (attribute, value) in [
             ("status", "pending_deletion"),
             ("quarantined_from", "allocated"),
         ] {
-            let name = format!("{was}-{attribute}");
-            quarantined(&stage, &name, was).await;
+            let name = format!("{was}-{is}-{attribute}");
+            quarantined(&stage, &name, was.as_str()).await;
             stage
                 .rewrite_sandbox(&name, &[(attribute, Some(text(value)))])
                 .await;
             let id = id(&name);
             let made = stage
-                .change(None, Change::QuarantinedListing { id, is_listed }, START)
+                .change(None, Change::QuarantinedListing { id, was, is }, START)
                 .await;
             must(!made, &format!("{name} was changed"))?;
         }
@@ -273,7 +297,10 @@ async fn removed(stage: Stage) -> Outcome {
         )?;
     }
     stage.pool.add(["again"]).await;
-    stage.pool.apply(vec![Change::MarkStale(id("again"))]).await;
+    stage
+        .pool
+        .apply(vec![Change::MarkStale(id("again"), Status::Available)])
+        .await;
     let seen = Box::new(stage.sandbox("again").await.unwrap());
     stage
         .rewrite_sandbox("again", &[("updated_at", Some(number(START.0 + 9)))])
@@ -352,7 +379,7 @@ async fn fenced(stage: Stage) -> Outcome {
         fences.push(fence);
     }
     stage.pool.add(["first"]).await;
-    let change = [Change::MarkStale(id("first"))];
+    let change = [Change::MarkStale(id("first"), Status::Available)];
     let applied = stage.store.apply(Some(&fences[0]), &change, 4, START).await;
     must(
         matches!(applied, Err(StoreError::Superseded)),

@@ -1,0 +1,317 @@
+//! A batch of checks: the answers of CSP, what they say about accounts, and the writes that follow.
+//!
+//! A usable account is recorded at once. Any other answer waits for the end of the batch, because only then it is known
+//! whether the account is at fault, the user, or CSP.
+
+use std::{collections::HashSet, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    CheckReport,
+    answer::Answer,
+    queue::{Sandboxes, is_recheck},
+};
+use crate::{
+    csp::{CspError, session::Session, throttle::PaceConfig},
+    domain::{
+        AuditAction, AuditRecord, AuditTarget, Author, Candidate, CheckRules, Observation,
+        Readiness, Reason, Sandbox, Status, Verdict,
+    },
+    jobs::{JobContext, JobError, run::Run, sync::exceeds},
+    shared::lock,
+    store::{Change, CheckResult, StoreError},
+    telemetry::chain,
+};
+
+/// The longest pause requested by CSP that a run waits for; for a longer one it ends.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The checks of a run.
+#[derive(Debug)]
+pub(super) struct Checks<'a> {
+    run: &'a Run<CheckReport>,
+    context: &'a JobContext,
+    rules: CheckRules,
+    pub(super) session: Session,
+    pub(super) report: CheckReport,
+    /// The number of available sandboxes at the start.
+    available: usize,
+    /// How many of them this run has set aside.
+    set_aside: usize,
+    /// Whether an account was found usable.
+    found_usable: bool,
+    /// Whether CSP has let the user into an account, so that a denial concerns the account.
+    was_admitted: bool,
+}
+
+impl<'a> Checks<'a> {
+    pub(super) fn new(run: &'a Run<CheckReport>, report: CheckReport, available: usize) -> Self {
+        let context = run.context();
+        Self {
+            run,
+            context,
+            rules: context.jobs.check.rules(),
+            session: context.check_sessions.session(),
+            report,
+            available,
+            set_aside: 0,
+            found_usable: false,
+            was_admitted: false,
+        }
+    }
+
+    /// Checks the accounts of one batch, and records what was found. Returns the pause that CSP requests.
+    pub(super) async fn check_batch(
+        &mut self,
+        queue: &mut Sandboxes,
+        pace: PaceConfig,
+    ) -> Result<Option<Duration>, JobError> {
+        let mut open = Vec::new();
+        let (mut has_outage, mut has_answer, mut requested_pause) = (false, false, None);
+        for _ in 0..pace.batch {
+            let is_over = self.run.is_stopped() || self.context.csp_breaker.is_open();
+            if is_over && (has_answer || has_outage) {
+                break;
+            }
+            let Some(sandbox) = queue.pop_front() else {
+                break;
+            };
+            let answer = self.check(&sandbox).await;
+            match &answer {
+                Answer::UserRejected(_) => {}
+                answer if answer.outage().is_some() => has_outage = true,
+                _ => has_answer = true,
+            }
+            match answer {
+                Answer::UserRejected(error) => return Err(error.into()),
+                Answer::Observed(Observation::Usable) => {
+                    (self.found_usable, self.was_admitted) = (true, true);
+                    self.observe(sandbox, &Observation::Usable).await?;
+                }
+                Answer::Observed(observation) => {
+                    self.was_admitted = true;
+                    open.push((sandbox, Answer::Observed(observation)));
+                }
+                Answer::RateLimited(error) => {
+                    requested_pause = Some(error.retry_after().unwrap_or_default());
+                    open.push((sandbox, Answer::RateLimited(error)));
+                    break;
+                }
+                answer => open.push((sandbox, answer)),
+            }
+            self.run.pause(pace.item_delay).await;
+        }
+        self.settle(open, has_answer).await?;
+        let mut pace = lock(&self.context.pace);
+        if has_outage {
+            pace.slow_down();
+        } else {
+            pace.speed_up();
+        }
+        Ok(requested_pause)
+    }
+
+    /// Checks an account, and reports the call to the circuit breaker.
+    async fn check(&self, sandbox: &Sandbox) -> Answer {
+        let groups = self.session.groups(&sandbox.account.external_id).await;
+        let breaker = &self.context.csp_breaker;
+        match &groups {
+            // The user or the id is at fault, not CSP.
+            Err(CspError::Unauthorized { .. } | CspError::InvalidId { .. }) => {}
+            Err(error) if error.is_outage() => {
+                tracing::warn!(
+                    sandbox_id = sandbox.id().as_str(),
+                    cause = chain(error),
+                    "account could not be checked"
+                );
+                breaker.failed(error.retry_after());
+            }
+            _ => breaker.succeeded(),
+        }
+        Answer::of(groups, sandbox.status)
+    }
+
+    /// Records the answers of a batch, other than that an account is usable. `has_answer`: CSP has answered for an account
+    /// of the batch, so where it failed for a new one, that account may be at fault.
+    async fn settle(
+        &mut self,
+        open: Vec<(Sandbox, Answer)>,
+        has_answer: bool,
+    ) -> Result<(), JobError> {
+        let mut denials_count = self.was_admitted;
+        for (sandbox, answer) in open {
+            match answer {
+                Answer::Observed(observation) => self.observe(sandbox, &observation).await?,
+                Answer::Denied(error) => {
+                    denials_count = denials_count || self.user_is_admitted(&sandbox).await?;
+                    if denials_count {
+                        let broken = Observation::Broken(chain(&error));
+                        self.observe(sandbox, &broken).await?;
+                    } else {
+                        self.postpone(sandbox, None).await?;
+                    }
+                }
+                Answer::Failed(error) if has_answer && sandbox.status == Status::Provisioning => {
+                    let not_yet = Observation::NotYet(chain(&error));
+                    self.observe(sandbox, &not_yet).await?;
+                }
+                Answer::Failed(error) | Answer::RateLimited(error) => {
+                    self.postpone(sandbox, error.retry_after()).await?;
+                }
+                Answer::UserRejected(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks whether CSP lets the user into another account, if it has denied all so far. Returns `false` if that is not
+    /// known.
+    ///
+    /// # Errors
+    /// [`JobError::Csp`] if CSP denies the user.
+    async fn user_is_admitted(&mut self, denied: &Sandbox) -> Result<bool, JobError> {
+        let known = self.context.store.in_status(Status::Available).await?;
+        // The one that was found usable last, or else any; without one, the denied account itself.
+        let known = known
+            .sandboxes
+            .into_iter()
+            .filter(|one| one.id() != denied.id() && one.readiness.failures == 0)
+            .max_by_key(|one| one.readiness.checked_at);
+        let account = known.as_ref().unwrap_or(denied);
+        match self.session.check_user(&account.account.external_id).await {
+            Err(error @ CspError::Unauthorized { .. }) => Err(error.into()),
+            Err(error) if error.is_outage() => Ok(false),
+            _ => {
+                self.was_admitted = true;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Records what was observed of an account.
+    async fn observe(
+        &mut self,
+        sandbox: Sandbox,
+        observation: &Observation,
+    ) -> Result<(), StoreError> {
+        let now = self.context.clock.now();
+        let (mut verdict, readiness) = sandbox.judge(observation, now, &self.rules);
+        if verdict == Verdict::Quarantine
+            && is_recheck(&sandbox)
+            && let Some(reason) = self.guard()
+        {
+            tracing::warn!(
+                sandbox_id = sandbox.id().as_str(),
+                reason,
+                "check guard: an available sandbox is not quarantined"
+            );
+            self.report.recheck_guard = Some(reason);
+            verdict = Verdict::Failed;
+        }
+        let to = match verdict {
+            Verdict::Usable => Status::Available,
+            Verdict::NotYet | Verdict::Failed => sandbox.status,
+            Verdict::Quarantine => Status::Quarantined,
+        };
+        let quarantine = (verdict == Verdict::Quarantine).then(|| {
+            let reason = sandbox.reason_of_check(&readiness, &self.rules);
+            let record = self.record(&sandbox, &readiness, reason.clone());
+            (reason, record)
+        });
+        let result = CheckResult {
+            sandbox,
+            readiness,
+            to,
+            quarantine,
+        };
+        if let Some(result) = self.write(result).await? {
+            self.count(verdict, &result.sandbox);
+        }
+        self.run.progress(&self.report);
+        Ok(())
+    }
+
+    /// Returns why no further available sandbox is set aside in this run, if that is so: more likely CSP or the user is at
+    /// fault than so many accounts.
+    fn guard(&self) -> Option<String> {
+        let fraction = self.context.sync.max_stale_fraction;
+        if !self.found_usable {
+            return Some("CSP has found no account usable in this run".to_owned());
+        }
+        exceeds(self.set_aside + 1, self.available, fraction).then(|| {
+            format!(
+                "{} of {} available sandboxes were quarantined, and more would exceed MAX_STALE_FRACTION = {fraction}",
+                self.set_aside, self.available
+            )
+        })
+    }
+
+    /// Postpones a check that CSP did not answer, so that others come first.
+    async fn postpone(
+        &mut self,
+        sandbox: Sandbox,
+        retry_after: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.report.deferred += 1;
+        let now = self.context.clock.now();
+        let result = CheckResult {
+            readiness: sandbox.postponed(retry_after, now, &self.rules),
+            to: sandbox.status,
+            quarantine: None,
+            sandbox,
+        };
+        self.write(result).await.map(drop)
+    }
+
+    /// Writes a result. Returns it, unless the sandbox was changed since it was read.
+    async fn write(&self, result: CheckResult) -> Result<Option<CheckResult>, StoreError> {
+        let change = [Change::Check(Box::new(result))];
+        let hours = self.context.terms.lab_duration_hours;
+        let now = self.context.clock.now();
+        let fence = Some(self.run.fence());
+        let made = self.context.store.apply(fence, &change, hours, now).await?;
+        let [Change::Check(result)] = change else {
+            return Ok(None);
+        };
+        Ok((made == [true]).then_some(*result))
+    }
+
+    /// Counts a result that was written, and brings the candidate index in line with it.
+    fn count(&mut self, verdict: Verdict, sandbox: &Sandbox) {
+        let candidates = self.context.refresher.candidates();
+        let counter = match verdict {
+            Verdict::Usable => &mut self.report.usable,
+            Verdict::NotYet => &mut self.report.not_yet,
+            Verdict::Failed => &mut self.report.failed,
+            Verdict::Quarantine => &mut self.report.quarantined,
+        };
+        *counter += 1;
+        match (verdict, sandbox.status) {
+            (Verdict::Usable, Status::Provisioning) => {
+                candidates.add(vec![Candidate::from(&sandbox.account)]);
+            }
+            (Verdict::Quarantine, Status::Available) => {
+                self.set_aside += 1;
+                candidates.remove(&HashSet::from([sandbox.id().clone()]));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the record of a quarantine.
+    fn record(&self, sandbox: &Sandbox, readiness: &Readiness, reason: Reason) -> AuditRecord {
+        let at_ms = self.context.clock.now_ms();
+        let author = Author::of_run(self.run.id());
+        let target = AuditTarget::Sandbox(sandbox.id().clone());
+        AuditRecord {
+            reason: Some(reason),
+            before: Some(sandbox.audit_state()),
+            after: Some(json!({
+                "status": Status::Quarantined, "check_failures": readiness.failures,
+                "unusable_seconds": readiness.unusable_sec,
+            })),
+            ..AuditRecord::done(at_ms, author, AuditAction::Quarantine, target)
+        }
+    }
+}
