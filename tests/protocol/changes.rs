@@ -17,6 +17,9 @@ impl Protocol {
             | Step::Quarantine { .. }
             | Step::RestoreQuarantined { .. }
             | Step::Delete { .. } => self.acted(of, step),
+            Step::InsertToCheck { .. } | Step::Provide { .. } | Step::QuarantineByCheck { .. } => {
+                self.checked(of, step)
+            }
             Step::Insert { .. }
             | Step::MarkStale { .. }
             | Step::Restore { .. }
@@ -58,21 +61,17 @@ impl Protocol {
         let (item, is_allowed) = match step {
             Step::ReleaseByOperator { .. } => (Item::Pending, is_held),
             Step::Quarantine { .. } => {
-                let item = if of.had_holder {
-                    Item::UsedAndQuarantined
-                } else {
-                    Item::Quarantined
-                };
                 let condition = Condition::QuarantineNothingBeingDeleted;
                 let is_allowed = self.allows(of, !is_being_deleted, condition);
-                (item, is_allowed && !is_quarantined)
+                (quarantined(of), is_allowed && !is_quarantined)
             }
             Step::RestoreQuarantined { .. } => {
                 let condition = Condition::RestoreQuarantinedOnlyNeverHeld;
                 let was_never_held = self.allows(of, !of.had_holder, condition);
                 let condition = Condition::RestoreOnlyQuarantined;
                 let is_allowed = self.allows(of, is_quarantined, condition);
-                (Item::Available, is_allowed && was_never_held)
+                let is_checked = !self.has(Condition::RestoreQuarantinedToTheCheck);
+                (waiting(of, is_checked), is_allowed && was_never_held)
             }
             _ => {
                 let is_allowed = self.allows(of, !is_held, Condition::DeleteNothingHeld);
@@ -80,6 +79,35 @@ impl Protocol {
             }
         };
         (is_allowed && of.item != Item::Absent).then_some(with(of, item))
+    }
+
+    /// Returns the sandbox after a step of the checks.
+    fn checked(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
+        let is_provisioning = of.item == Item::Provisioning;
+        match step {
+            Step::InsertToCheck { .. } => {
+                let inserted = self.synced(of, Step::Insert { sandbox: 0 })?;
+                Some(Sandbox {
+                    item: Item::Provisioning,
+                    is_unchecked: true,
+                    ..inserted
+                })
+            }
+            Step::Provide { .. } => {
+                let condition = Condition::ProvideOnlyProvisioning;
+                let is_allowed = self.allows(of, is_provisioning, condition);
+                is_allowed.then_some(Sandbox {
+                    is_unchecked: false,
+                    ..with(of, Item::Available)
+                })
+            }
+            _ => {
+                let is_waiting = is_provisioning || of.item == Item::Available;
+                let condition = Condition::QuarantineByCheckOnlyWaiting;
+                let is_allowed = self.allows(of, is_waiting, condition);
+                is_allowed.then_some(with(of, quarantined(of)))
+            }
+        }
     }
 
     fn synced(&self, of: Sandbox, step: Step) -> Option<Sandbox> {
@@ -91,9 +119,9 @@ impl Protocol {
                 (Item::Available, is_new && is_allowed)
             }
             Step::MarkStale { .. } => {
-                let is_available = of.item == Item::Available;
-                let condition = Condition::MarkStaleOnlyAvailable;
-                (Item::Stale, self.allows(of, is_available, condition))
+                let is_waiting = matches!(of.item, Item::Provisioning | Item::Available);
+                let condition = Condition::MarkStaleOnlyWaiting;
+                (Item::Stale, self.allows(of, is_waiting, condition))
             }
             Step::Restore { .. } if of.item == Item::UsedAndStale => {
                 let condition = Condition::RestoreOnlyNeverHeld;
@@ -102,7 +130,9 @@ impl Protocol {
             Step::Restore { .. } => {
                 let is_stale = of.item == Item::Stale;
                 let condition = Condition::RestoreOnlyStale;
-                (Item::Available, self.allows(of, is_stale, condition))
+                let is_checked = !self.has(Condition::RestoreToTheCheck);
+                let is_allowed = self.allows(of, is_stale, condition);
+                (waiting(of, is_checked), is_allowed)
             }
             _ => return self.reinstated(of),
         };
@@ -163,6 +193,23 @@ impl Protocol {
             }
             _ => None,
         }
+    }
+}
+
+/// Returns the status of a sandbox that waits for a holder again: it is checked first unless it was, or is taken to be.
+fn waiting(of: Sandbox, is_checked: bool) -> Item {
+    if of.is_unchecked && !is_checked {
+        Item::Provisioning
+    } else {
+        Item::Available
+    }
+}
+
+fn quarantined(of: Sandbox) -> Item {
+    if of.had_holder {
+        Item::UsedAndQuarantined
+    } else {
+        Item::Quarantined
     }
 }
 

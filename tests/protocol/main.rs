@@ -1,4 +1,4 @@
-//! A model of the allocation protocol that explores every interleaving of three clients, two sandboxes and all jobs.
+//! A model of the protocol that explores every interleaving: of three clients, two sandboxes and all jobs, and of refill.
 //!
 //! A state is the table, the local state of each request, and the writes in flight. A step is one atomic operation of the
 //! table, as the broker makes it. Where the broker's knowledge may be outdated, the model lets it be arbitrarily wrong:
@@ -19,6 +19,7 @@ mod model;
 mod promise;
 mod protocol;
 mod quota;
+mod refill;
 mod state;
 mod step;
 
@@ -28,6 +29,7 @@ use explorer::{Model, explore};
 use promise::Condition;
 use protocol::Protocol;
 use quota::Slots;
+use refill::Refill;
 use state::{Claim, Item, LONG_GONE, State};
 use step::{Part, Step};
 
@@ -71,6 +73,11 @@ fn quotas() -> Vec<quota::State> {
     ]
 }
 
+/// The initial states of refill: pools without creations, with a target and with a largest total.
+fn refills() -> Vec<refill::State> {
+    vec![refill::State::with(1, false), refill::State::with(1, true)]
+}
+
 /// Explores the states that can be reached from each of `initial`, and returns the kinds of steps taken.
 fn keeps_every_promise<M: Model>(model: &M, initial: Vec<M::State>) -> BTreeSet<&'static str> {
     let began = Instant::now();
@@ -110,6 +117,31 @@ fn every_interleaving_keeps_every_promise() {
         Slots::KINDS,
         "not every kind of step was taken: {taken:?}"
     );
+}
+
+#[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "scripts/check-model runs it with optimisation"
+)]
+fn every_interleaving_of_refill_keeps_every_promise() {
+    let taken = keeps_every_promise(&Refill::of(None), refills());
+    assert_eq!(
+        taken.len(),
+        Refill::KINDS,
+        "not every kind of step was taken: {taken:?}"
+    );
+}
+
+#[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "scripts/check-model runs it with optimisation"
+)]
+fn refill_breaks_a_promise_without_any_one_condition() {
+    for condition in Condition::OF_REFILL {
+        breaks(condition, &Refill::of(Some(condition)), refills());
+    }
 }
 
 /// Asserts that a promise breaks if the model has all conditions but one.

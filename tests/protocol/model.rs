@@ -49,6 +49,9 @@ impl Protocol {
             if sandbox.had_holder {
                 return Err(Promise::NeverReused);
             }
+            if sandbox.is_unchecked {
+                return Err(Promise::UsableBeforeAllocated);
+            }
             sandbox.had_holder = true;
             sandbox.item = Item::Allocated(pair);
         }
@@ -307,6 +310,9 @@ impl Model for Protocol {
             | Step::RestoreQuarantined { sandbox }
             | Step::Delete { sandbox }
             | Step::Insert { sandbox }
+            | Step::InsertToCheck { sandbox }
+            | Step::Provide { sandbox }
+            | Step::QuarantineByCheck { sandbox }
             | Step::MarkStale { sandbox }
             | Step::Restore { sandbox }
             | Step::Reinstate { sandbox }

@@ -6,6 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     NeverReused,
+    UsableBeforeAllocated,
     OneSandbox,
     ClaimPoints,
     HoldsTheReturned,
@@ -18,6 +19,9 @@ pub enum Promise {
     RefusedKeepsTheOld,
     AtMostTheMaximum,
     Quota,
+    CreatedOnce,
+    NoMoreThanTheTarget,
+    NotForgotten,
     NothingHeldIsDeleted,
     Answers,
 }
@@ -26,6 +30,9 @@ impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NeverReused => "A, E: a sandbox that had a holder is allocated again",
+            Self::UsableBeforeAllocated => {
+                "a new sandbox is allocated before its account was found usable"
+            }
             Self::OneSandbox => "B: a pair holds two sandboxes",
             Self::ClaimPoints => "a holder's claim points elsewhere",
             Self::HoldsTheReturned => "a client gets a sandbox that its pair does not hold",
@@ -42,6 +49,9 @@ impl fmt::Display for Promise {
             }
             Self::AtMostTheMaximum => "G: more replacements than the lab allows",
             Self::Quota => "a lab holds more than its quota",
+            Self::CreatedOnce => "H: an account is created twice under one name",
+            Self::NoMoreThanTheTarget => "H: more accounts or open creations than the target",
+            Self::NotForgotten => "H: a creation never ends, or a pool is never full",
             Self::NothingHeldIsDeleted => {
                 "a held, available or quarantined sandbox is deleted from CSP"
             }
@@ -73,8 +83,8 @@ pub enum Condition {
     InsertOnlyAbsent,
     /// `Change::Insert`: there is no tombstone.
     InsertOnlyWithoutTombstone,
-    /// `Change::MarkStale`: only available sandboxes.
-    MarkStaleOnlyAvailable,
+    /// `Change::MarkStale`: only sandboxes that wait for a holder.
+    MarkStaleOnlyWaiting,
     /// `Change::Restore`: only stale sandboxes.
     RestoreOnlyStale,
     /// `Change::Restore`: only sandboxes that never had a holder.
@@ -107,6 +117,14 @@ pub enum Condition {
     RestoreQuarantinedOnlyNeverHeld,
     /// `SandboxAction::Delete`: no sandbox that is held.
     DeleteNothingHeld,
+    /// Check: only a sandbox in `provisioning` becomes available.
+    ProvideOnlyProvisioning,
+    /// Check: only a sandbox that waits for a holder is quarantined.
+    QuarantineByCheckOnlyWaiting,
+    /// `Change::Restore`: to `provisioning` if no check has found the account usable.
+    RestoreToTheCheck,
+    /// `SandboxAction::Restore`, `Change::EndQuarantine`: likewise.
+    RestoreQuarantinedToTheCheck,
     /// `PoolStore::extend`: only while it is allocated.
     ExtendOnlyAllocated,
     /// `PoolStore::extend`: only by the holder, or by an operator.
@@ -147,11 +165,43 @@ pub enum Condition {
     CountHigherSlots,
     /// `permitted`: allocations without a slot count.
     CountWithoutSlot,
+    /// Every write of a run of refill: only while it holds its lease.
+    FenceOfRefill,
+    /// Refill: no existing creation is overwritten.
+    IntendOnlyNew,
+    /// Refill: the attempt is written before the request is sent.
+    AttemptBeforeTheRequest,
+    /// Refill: only a creation that is still in the state that was read is attempted.
+    AttemptOnlyAsRead,
+    /// Refill: no request is sent later than the settle time of another run permits.
+    SendInTime,
+    /// Refill: an account is found by its name only after the settle time.
+    SettleBeforeFinding,
+    /// Refill: an account is found by its name before another attempt.
+    FindBeforeCreatingAgain,
+    /// Refill: only a refusal proves that nothing was created.
+    OnlyARefusalProves,
+    /// Refill: the creations are read before the sandboxes.
+    CreationsBeforeSandboxes,
+    /// Refill: the creations are read consistently.
+    ReadCreationsConsistently,
+    /// Refill: which creations have an account is known before any is attempted again.
+    ResolveBeforeCounting,
+    /// Refill: a creation that has an account counts.
+    CountCreated,
+    /// Refill: the sandboxes are read consistently.
+    ReadSandboxesConsistently,
+    /// Sync: the id of an account is noted before its sandbox is inserted.
+    AdoptBeforeInsert,
+    /// Sync: a creation is listed after its sandbox is inserted.
+    ListedAfterInsert,
+    /// Refill: a creation whose account is gone is dropped.
+    DropTheGone,
 }
 
 impl Condition {
     /// The conditions that each promise about the pool rests on.
-    pub const OF_POOL: [Self; 27] = [
+    pub const OF_POOL: [Self; 31] = [
         Self::ClaimOnlyAvailable,
         Self::ClaimMustBeNew,
         Self::LeftoverMustBeTheSame,
@@ -162,7 +212,7 @@ impl Condition {
         Self::ReleaseOnlyByTheHolder,
         Self::InsertOnlyAbsent,
         Self::InsertOnlyWithoutTombstone,
-        Self::MarkStaleOnlyAvailable,
+        Self::MarkStaleOnlyWaiting,
         Self::RestoreOnlyStale,
         Self::RestoreOnlyNeverHeld,
         Self::RemoveOnlyStale,
@@ -179,6 +229,10 @@ impl Condition {
         Self::RestoreOnlyQuarantined,
         Self::RestoreQuarantinedOnlyNeverHeld,
         Self::DeleteNothingHeld,
+        Self::ProvideOnlyProvisioning,
+        Self::QuarantineByCheckOnlyWaiting,
+        Self::RestoreToTheCheck,
+        Self::RestoreQuarantinedToTheCheck,
     ];
 
     /// Those of extensions and replacements.
@@ -207,5 +261,25 @@ impl Condition {
         Self::SlotMovesOn,
         Self::CountHigherSlots,
         Self::CountWithoutSlot,
+    ];
+
+    /// Those of refill.
+    pub const OF_REFILL: [Self; 16] = [
+        Self::FenceOfRefill,
+        Self::IntendOnlyNew,
+        Self::AttemptBeforeTheRequest,
+        Self::AttemptOnlyAsRead,
+        Self::SendInTime,
+        Self::SettleBeforeFinding,
+        Self::FindBeforeCreatingAgain,
+        Self::OnlyARefusalProves,
+        Self::CreationsBeforeSandboxes,
+        Self::ReadCreationsConsistently,
+        Self::ResolveBeforeCounting,
+        Self::CountCreated,
+        Self::ReadSandboxesConsistently,
+        Self::AdoptBeforeInsert,
+        Self::ListedAfterInsert,
+        Self::DropTheGone,
     ];
 }

@@ -14,6 +14,8 @@ const RETRIES: [u8; CLIENTS as usize] = [1, 0, 0];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
     Absent,
+    /// Never allocated; its account is not known to be usable.
+    Provisioning,
     Available,
     Allocated(u8),
     Pending,
@@ -27,11 +29,17 @@ pub enum Item {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and most combinations occur"
+)]
 pub struct Sandbox {
     pub item: Item,
     pub has_tombstone: bool,
     /// A cleanup has read it as due for deletion and may act on that.
     pub is_due: bool,
+    /// It was inserted as `provisioning`, and no check has found its account usable since.
+    pub is_unchecked: bool,
     /// It was allocated before. Not part of the table.
     pub had_holder: bool,
     /// How often the end of its allocation has been moved to a later time.
@@ -143,6 +151,7 @@ impl State {
             item,
             has_tombstone: false,
             is_due: false,
+            is_unchecked: false,
             had_holder: matches!(item, Item::UsedAndStale | Item::Allocated(_)),
             end: 0,
         };
@@ -201,6 +210,9 @@ impl State {
             if !matches!(sandbox.item, Item::Allocated(_)) {
                 sandbox.end = 0;
             }
+            if matches!(sandbox.item, Item::Absent | Item::Pending | Item::Failed) {
+                sandbox.is_unchecked = false;
+            }
         }
         for pair in 0..PAIRS {
             let at = usize::from(pair);
@@ -234,10 +246,12 @@ impl State {
                 Item::UsedAndStale => 5,
                 Item::Quarantined => 6,
                 Item::UsedAndQuarantined => 7,
-                Item::Allocated(pair) => 8 + u128::from(pair),
+                Item::Provisioning => 8,
+                Item::Allocated(pair) => 9 + u128::from(pair),
             };
-            number = number << 9
-                | item << 5
+            number = number << 10
+                | item << 6
+                | u128::from(sandbox.is_unchecked) << 5
                 | u128::from(sandbox.has_tombstone) << 4
                 | u128::from(sandbox.is_due) << 3
                 | u128::from(sandbox.had_holder) << 2

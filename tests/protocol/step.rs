@@ -54,6 +54,12 @@ pub enum Step {
     Delete { sandbox: u8 },
     /// Sync with a list of CSP from any earlier time: `Change::Insert`.
     Insert { sandbox: u8 },
+    /// Sync, with checks: `Change::Insert` as `provisioning`.
+    InsertToCheck { sandbox: u8 },
+    /// Check: the account is usable. Sync without checks: it is no longer checked.
+    Provide { sandbox: u8 },
+    /// Check: the account is not usable for too long, or broken.
+    QuarantineByCheck { sandbox: u8 },
     /// Sync: `Change::MarkStale`.
     MarkStale { sandbox: u8 },
     /// Sync: `Change::Restore`.
@@ -101,7 +107,7 @@ impl Part {
 }
 
 impl Step {
-    pub const KINDS: usize = 30;
+    pub const KINDS: usize = 33;
 
     /// Returns the steps of a client's request.
     pub fn of_client(part: Part, client: u8) -> impl Iterator<Item = Self> {
@@ -168,9 +174,14 @@ impl Step {
                 Self::RemoveFailed { sandbox },
             ]
         };
-        // Operators act on one of the sandboxes only: the sandboxes are alike, and what an action breaks shows on it or on
-        // another one that a request turns to.
+        // Operators and checks act on one of the sandboxes only: the sandboxes are alike, and what an action breaks shows
+        // on it or on another one that a request turns to.
         let sandbox = 0;
+        let of_checks = [
+            Self::InsertToCheck { sandbox },
+            Self::Provide { sandbox },
+            Self::QuarantineByCheck { sandbox },
+        ];
         let of_operators = [
             Self::Extend {
                 by: None,
@@ -185,7 +196,7 @@ impl Step {
             Self::Delete { sandbox },
         ];
         let of_jobs = (0..SANDBOXES).flat_map(of_sandbox);
-        of_jobs.chain(of_operators).collect()
+        of_jobs.chain(of_checks).chain(of_operators).collect()
     }
 
     fn of_leases() -> Vec<Self> {
@@ -243,6 +254,9 @@ impl Step {
             Self::RestoreQuarantined { .. } => "restore quarantined",
             Self::Delete { .. } => "delete",
             Self::Insert { .. } => "insert",
+            Self::InsertToCheck { .. } => "insert to check",
+            Self::Provide { .. } => "provide",
+            Self::QuarantineByCheck { .. } => "quarantine by check",
             Self::MarkStale { .. } => "mark stale",
             Self::Restore { .. } => "restore",
             Self::Reinstate { .. } => "reinstate",
