@@ -22,14 +22,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use futures_util::{StreamExt, future::ready, stream};
+use tokio::{sync::OnceCell, time::Instant};
 
 use self::stage::Scenario;
 use super::{judge, setting, workload, world::Plan};
-use crate::support::proxy::{Condition, Script};
+use crate::support::proxy::{Condition, Mutant, Script};
 
 /// Duration of one history, which is checked before the next one begins.
 const EPOCH: Duration = Duration::from_secs(5);
+
+/// Mutants that are tried at once, each on an engine of its own: a scenario waits for its calls most of its time.
+const MUTANTS_AT_ONCE: usize = 4;
 
 fn scenarios() -> Vec<Scenario> {
     [
@@ -48,17 +52,22 @@ fn scenarios() -> Vec<Scenario> {
     .concat()
 }
 
-/// Returns which scenarios make which conditional write, after checking that all of them pass without a mutant.
-async fn covered() -> BTreeMap<Condition, Vec<Scenario>> {
-    let mut covered: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for scenario in scenarios() {
-        let (outcome, conditions) = stage::play(scenario, None).await;
-        assert_eq!(outcome, Ok(()), "{}", scenario.0);
-        for condition in conditions {
-            covered.entry(condition).or_default().push(scenario);
+/// Returns which scenarios make which conditional write, after checking that all of them pass without a mutant. The first
+/// test that asks plays them for all tests.
+async fn covered() -> &'static BTreeMap<Condition, Vec<Scenario>> {
+    static COVERED: OnceCell<BTreeMap<Condition, Vec<Scenario>>> = OnceCell::const_new();
+    let play_all = async || {
+        let mut covered: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for scenario in scenarios() {
+            let (outcome, conditions) = stage::play(scenario, None).await;
+            assert_eq!(outcome, Ok(()), "{}", scenario.0);
+            for condition in conditions {
+                covered.entry(condition).or_default().push(scenario);
+            }
         }
-    }
-    covered
+        covered
+    };
+    COVERED.get_or_init(play_all).await
 }
 
 /// Returns the conditional writes of `conditions` that no scenario makes.
@@ -71,32 +80,32 @@ pub(super) async fn not_covered(conditions: &BTreeSet<Condition>) -> Vec<String>
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_condition_of_a_write_is_needed_in_some_scenario() {
-    let covered = covered().await;
-    let mut survivors = Vec::new();
-    for (condition, scenarios) in &covered {
-        for mutant in condition.mutants() {
-            let mut caught = None;
-            for scenario in scenarios {
-                if let (Err(fault), _) = stage::play(*scenario, Some(mutant.clone())).await {
-                    caught = Some((scenario.0, fault));
-                    break;
-                }
-            }
-            match caught {
-                Some((scenario, fault)) => println!("{mutant}\n    caught: {scenario}: {fault}"),
-                None => survivors.push(mutant.to_string()),
-            }
+/// Returns the mutant if no scenario fails with it.
+async fn survivor(mutant: Mutant, scenarios: &[Scenario]) -> Option<String> {
+    for scenario in scenarios {
+        if let (Err(fault), _) = stage::play(*scenario, Some(mutant.clone())).await {
+            println!("{mutant}\n    caught: {}: {fault}", scenario.0);
+            return None;
         }
     }
+    Some(mutant.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_condition_of_a_write_is_needed_in_some_scenario() {
+    let mutants = covered().await.iter().flat_map(|(condition, scenarios)| {
+        let mutants = condition.mutants();
+        mutants.map(move |mutant| survivor(mutant, scenarios))
+    });
+    let survivors = stream::iter(mutants).buffer_unordered(MUTANTS_AT_ONCE);
+    let survivors: Vec<_> = survivors.filter_map(ready).collect().await;
     assert_eq!(survivors, [""; 0]);
 }
 
 /// The scan finds the expressions by itself, so a new conditional write without a scenario fails this test.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenarios_make_every_conditional_write_of_the_sources() {
-    let covered: Vec<_> = covered().await.into_keys().collect();
+    let covered: Vec<_> = covered().await.keys().cloned().collect();
     let sites = sources::sites();
     let missing = sources::not_made(&sites, &covered);
     assert!(missing.is_empty(), "{}", missing.join("\n"));
