@@ -5,6 +5,7 @@
 
 mod actions;
 mod audit;
+mod census;
 mod change;
 mod claim;
 mod csp_state;
@@ -58,6 +59,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::embedded::EmbeddedEngine;
 pub use self::{
     audit::{AuditPosition, AuditSpan, EventPage, EventPosition},
+    census::Census,
     change::{Change, CheckResult, DeletionOutcome},
     claim::{ClaimOutcome, ClaimPrecondition, NewAllocation},
     csp_state::VersionedCspState,

@@ -2,6 +2,7 @@
 
 use std::{ops::Sub, time::Duration};
 
+use super::Status;
 use crate::clock::UnixSeconds;
 
 /// The number of sandboxes in each status.
@@ -34,6 +35,20 @@ impl PoolCounts {
             + self.stale
             + self.deletion_failed
             + self.quarantined
+    }
+
+    /// Sets the number of sandboxes in a status.
+    pub const fn set(&mut self, status: Status, count: u64) {
+        let field = match status {
+            Status::Provisioning => &mut self.provisioning,
+            Status::Available => &mut self.available,
+            Status::Allocated => &mut self.allocated,
+            Status::PendingDeletion => &mut self.pending_deletion,
+            Status::DeletionFailed => &mut self.deletion_failed,
+            Status::Stale => &mut self.stale,
+            Status::Quarantined => &mut self.quarantined,
+        };
+        *field = count;
     }
 }
 

@@ -16,7 +16,6 @@ use aws_sdk_dynamodb::{
     error::BuildError,
     types::{KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure},
 };
-use futures_util::TryStreamExt;
 
 use super::{
     AllocationRef, PoolStore, StoreError,
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Holder, LabId, LabsHeld, SandboxId, Status},
+    domain::{Holder, LabId, SandboxId, Status},
 };
 
 const OPERATION: &str = "BatchGetItem";
@@ -258,26 +257,6 @@ impl PoolStore {
             OPERATION,
             "the database is throttling: it left out keys of every call",
         ))
-    }
-
-    /// Counts the allocated sandboxes by lab, from an index that is eventually consistent. It takes the read units of a
-    /// count without labs.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn labs_held(&self) -> Result<LabsHeld, StoreError> {
-        let query = self
-            .by_status(Status::Allocated)
-            .projection_expression("track_name, quota_slot");
-        let mut pages = self.reads.pages("Query", query.into_paginator().send());
-        let mut held = LabsHeld::default();
-        while let Some(page) = pages.try_next().await? {
-            for item in page.items.unwrap_or_default() {
-                let lab = item.get("track_name").and_then(|lab| lab.as_s().ok());
-                held.add(lab.map(String::as_str), item.contains_key("quota_slot"));
-            }
-        }
-        Ok(held)
     }
 }
 

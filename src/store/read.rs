@@ -1,16 +1,13 @@
-//! Reads of the request path: single sandboxes and claims, available and held sandboxes, and counts.
+//! Reads of the request path: single sandboxes and claims, available and held sandboxes.
 
-use aws_sdk_dynamodb::types::Select;
-use futures_util::{Stream, TryStreamExt, stream};
+use futures_util::{Stream, stream};
 
 use super::{
     Listed, PoolStore, StoreError, StoredClaim, Tombstone,
     item::{self, Item, string},
     scan::read_tombstone,
 };
-use crate::domain::{
-    CallerId, Candidate, IdempotencyKey, LabsHeld, PoolCounts, Sandbox, SandboxId, Status,
-};
+use crate::domain::{CallerId, Candidate, IdempotencyKey, Sandbox, SandboxId, Status};
 
 /// The size of a page of candidates. A page is decoded in one piece on a thread that serves requests; a larger one
 /// would delay them.
@@ -171,73 +168,5 @@ impl PoolStore {
             held.extend(self.read_or_skip(&item));
         }
         Ok(held)
-    }
-
-    /// Counts the sandboxes in each status, from an index that is eventually consistent.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn counts(&self) -> Result<PoolCounts, StoreError> {
-        self.counts_with(self.count(Status::Allocated)).await
-    }
-
-    /// Counts the sandboxes in each status as [`counts`](Self::counts) does, and those that each lab holds.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn counts_by_lab(&self) -> Result<(PoolCounts, LabsHeld), StoreError> {
-        let mut held = LabsHeld::default();
-        let allocated = async {
-            held = self.labs_held().await?;
-            Ok::<_, StoreError>(held.total)
-        };
-        let counts = self.counts_with(allocated).await?;
-        Ok((counts, held))
-    }
-
-    async fn counts_with(
-        &self,
-        allocated: impl Future<Output = Result<u64, StoreError>>,
-    ) -> Result<PoolCounts, StoreError> {
-        let (
-            provisioning,
-            available,
-            allocated,
-            pending_deletion,
-            stale,
-            deletion_failed,
-            quarantined,
-        ) = tokio::try_join!(
-            self.count(Status::Provisioning),
-            self.count(Status::Available),
-            allocated,
-            self.count(Status::PendingDeletion),
-            self.count(Status::Stale),
-            self.count(Status::DeletionFailed),
-            self.count(Status::Quarantined),
-        )?;
-        Ok(PoolCounts {
-            provisioning,
-            available,
-            allocated,
-            pending_deletion,
-            stale,
-            deletion_failed,
-            quarantined,
-        })
-    }
-
-    /// Counts the sandboxes in a status, from an index that is eventually consistent.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count(&self, status: Status) -> Result<u64, StoreError> {
-        let query = self.by_status(status).select(Select::Count);
-        let mut pages = self.reads.pages("Query", query.into_paginator().send());
-        let mut count = 0;
-        while let Some(page) = pages.try_next().await? {
-            count += u64::try_from(page.count).unwrap_or(0);
-        }
-        Ok(count)
     }
 }

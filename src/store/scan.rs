@@ -246,7 +246,7 @@ impl PoolStore {
     }
 
     /// Calls `visit` with each item of a query.
-    async fn for_each(
+    pub(super) async fn for_each(
         &self,
         query: QueryFluentBuilder,
         visit: impl FnMut(Item),
