@@ -17,6 +17,7 @@ mod pause;
 mod policy;
 mod policy_version;
 mod pool;
+mod pool_state;
 mod pool_target;
 mod principal;
 mod quota;
@@ -53,6 +54,7 @@ pub use self::{
     pool::{
         Flow, PoolCounts, PoolSnapshot, SAMPLE_RETENTION, SAMPLE_SPAN, Sample, UnreadableCount,
     },
+    pool_state::{PoolFacts, PoolState, PoolStatus, RefillProgress, Refusal, expected_available},
     pool_target::{PoolSupply, PoolTarget, RefillPace, ScheduledTarget, Urgency},
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
