@@ -41,7 +41,7 @@ use crate::{
         session::SessionClient,
         throttle::{Breaker, BreakerConfig, BreakerDecision, Pace, PaceConfig},
     },
-    domain::{JobName, LabUsage, LeaseTerms},
+    domain::{JobName, LabUsage, LeaseTerms, RefillPace},
     shared::lock,
     store::{PoolStore, StoreError},
     telemetry::metrics::Metrics,
@@ -95,6 +95,18 @@ pub enum RefillMode {
     On,
 }
 
+impl RefillMode {
+    /// Returns the name used in settings and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Plan => "plan",
+            Self::On => "on",
+        }
+    }
+}
+
 /// The settings of the refill job.
 #[derive(Clone, Copy, Debug)]
 pub struct RefillConfig {
@@ -106,6 +118,17 @@ pub struct RefillConfig {
     pub pace: PaceConfig,
     /// `REFILL_SETTLE_SEC`: how long after its start a run looks for accounts whose creation was not answered.
     pub settle: Duration,
+}
+
+impl RefillConfig {
+    /// Returns how fast the job creates accounts.
+    #[must_use]
+    pub fn pace(&self) -> RefillPace {
+        RefillPace {
+            batch: u32::try_from(self.pace.batch).unwrap_or(u32::MAX),
+            interval: self.interval,
+        }
+    }
 }
 
 /// The settings of the other jobs: intervals, and the pace of deletions.

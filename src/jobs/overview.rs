@@ -1,24 +1,28 @@
 //! The overview of the pool: counts, flow, jobs, circuit breakers, and warnings for operators.
 
+mod warnings;
+
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::JobContext;
+use self::warnings::{
+    warning_of_pause, warning_of_policy, warnings_of_job, warnings_of_pool, warnings_of_pools,
+    warnings_of_services,
+};
+use super::{JobContext, RefillMode, pool_monitor::PoolReport};
 use crate::{
     broker::policy::PolicyStatus,
     clock::UnixSeconds,
     domain::{
-        Flow, JobName, LabUsage, NO_POLICY, Pause, PoolSnapshot, RunRecord, RunState, SAMPLE_SPAN,
-        Sample, UnreadableCount,
+        Flow, JobName, LabUsage, Pause, PoolSnapshot, PoolStatus, RunRecord, SAMPLE_SPAN, Sample,
     },
     store::StoreError,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
 /// A job that has not succeeded for this many of its intervals is overdue, as in the alert rules.
 const OVERDUE_INTERVALS: u32 = 3;
 /// A job is never overdue before this time.
@@ -31,6 +35,12 @@ pub struct Overview {
     pub at: UnixSeconds,
     /// The last count of the sandboxes.
     pub counted: PoolSnapshot,
+    /// The sandboxes that are available, or are being created or checked and will be available in time.
+    pub expected: u64,
+    /// The pools of the policy, as of the last count, ordered by name prefix.
+    pub pools: Vec<PoolStatus>,
+    /// Whether refill creates accounts.
+    pub refill_mode: RefillMode,
     /// The threshold of the warning about a low pool.
     pub pool_low_below: u64,
     /// How long a caller keeps its sandbox after the end of the allocation.
@@ -58,7 +68,9 @@ pub struct Overview {
 pub struct JobOverview {
     /// The job.
     pub job: JobName,
-    /// The interval of its runs; `None` if only operators start it.
+    /// The variable that turns it off; `None` if it is on.
+    pub off_by: Option<&'static str>,
+    /// The interval of its runs; `None` if only operators start it, or if it is off.
     pub interval: Option<Duration>,
     /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
@@ -107,14 +119,19 @@ pub enum WarningCode {
     ActivityPaused,
     /// The policy cannot be read.
     PolicyUnreadable,
+    /// A pool has been below its target for longer than a creation takes.
+    PoolLate,
+    /// CSP refuses to create accounts for a pool.
+    RefillStopped,
+    /// Checks have quarantined several sandboxes within an hour.
+    QuarantineGrowing,
+    /// The last run of a job that deletes nothing ended before its work was done.
+    JobStopped,
 }
 
 impl Overview {
     /// Reads the overview that belongs to a count of the pool.
-    pub(super) async fn read(
-        counted: PoolSnapshot,
-        context: &JobContext,
-    ) -> Result<Self, StoreError> {
+    pub(super) async fn read(report: PoolReport, context: &JobContext) -> Result<Self, StoreError> {
         let at = context.clock.now();
         let (samples, csp, jobs) = tokio::try_join!(
             context.store.samples(HOUR, at),
@@ -132,20 +149,26 @@ impl Overview {
             allocations: samples.iter().map(|sample| sample.flow.allocations).sum(),
             releases: samples.iter().map(|sample| sample.flow.releases).sum(),
         };
+        let warnings = warnings_of_pool(&report, low_below)
+            .into_iter()
+            .chain(warnings_of_pools(&report.pools))
+            .chain(jobs.iter().flat_map(|job| warnings_of_job(job, at)))
+            .chain(warnings_of_services(&breakers, &rejected))
+            .chain(pauses.iter().map(warning_of_pause))
+            .chain(warning_of_policy(&policy))
+            .map(|(code, message)| Warning { code, message })
+            .collect();
         Ok(Self {
             at,
-            counted,
+            counted: report.snapshot,
+            expected: report.expected,
+            pools: report.pools,
+            refill_mode: context.jobs.refill.mode,
             pool_low_below: low_below,
             grace: context.terms.grace,
             last_hour,
-            lasts_for: lasts_for(counted.counts.available, &samples, at),
-            warnings: warnings(&counted, low_below, &jobs, at)
-                .into_iter()
-                .chain(warnings_of_services(&breakers, &rejected))
-                .chain(pauses.iter().map(warning_of_pause))
-                .chain(warning_of_policy(&policy))
-                .map(|(code, message)| Warning { code, message })
-                .collect(),
+            lasts_for: lasts_for(report.snapshot.counts.available, &samples, at),
+            warnings,
             jobs,
             breakers: breakers.into(),
             pauses,
@@ -183,6 +206,7 @@ async fn job_overview(
     });
     Ok(JobOverview {
         job,
+        off_by: context.jobs.turned_off_by(job),
         interval,
         next_due_at,
         is_overdue,
@@ -202,142 +226,6 @@ fn lasts_for(available: u64, samples: &[Sample], now: UnixSeconds) -> Option<Dur
     (available * covered)
         .checked_div(allocations)
         .map(Duration::from_secs)
-}
-
-fn warnings(
-    counted: &PoolSnapshot,
-    low_below: u64,
-    jobs: &[JobOverview],
-    now: UnixSeconds,
-) -> Vec<(WarningCode, String)> {
-    let counts = &counted.counts;
-    let available = counts.available;
-    let pool = if available == 0 {
-        Some((
-            WarningCode::PoolEmpty,
-            "No sandbox is available: allocations are rejected. Create accounts in CSP, then run sync."
-                .to_owned(),
-        ))
-    } else {
-        (available < low_below).then(|| {
-            let are = if available == 1 { "is" } else { "are" };
-            let sandboxes = sandboxes(available);
-            let message = format!("{sandboxes} {are} available, fewer than {low_below}.");
-            (WarningCode::PoolLow, message)
-        })
-    };
-    let of_jobs = jobs.iter().flat_map(|job| warnings_of_job(job, now));
-    let failed = (counts.deletion_failed > 0).then(|| {
-        let message = format!(
-            "{} could not be deleted from CSP. The list of sandboxes has the reasons; then retry the deletions.",
-            sandboxes(counts.deletion_failed)
-        );
-        (WarningCode::DeletionsFailed, message)
-    });
-    let unreadable = counted.unreadable.filter(|unreadable| unreadable.count > 0);
-    let unreadable = unreadable.map(|UnreadableCount { count, at }| {
-        let (items, have) = if count == 1 { ("item", "has") } else { ("items", "have") };
-        let message = format!(
-            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the pool's table: no \
-             job changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
-        );
-        (WarningCode::ItemsUnreadable, message)
-    });
-    pool.into_iter()
-        .chain(failed)
-        .chain(unreadable)
-        .chain(of_jobs)
-        .collect()
-}
-
-fn warnings_of_services(
-    breakers: &[(&'static str, &'static str)],
-    rejected: &[(&'static str, Option<UnixSeconds>)],
-) -> impl Iterator<Item = (WarningCode, String)> {
-    let open = breakers.iter().filter(|(_, state)| *state == "open");
-    let open = open.map(|(name, _)| {
-        let message = format!("Calls to {name} are paused, because too many in a row failed.");
-        (WarningCode::BreakerOpen, message)
-    });
-    let rejected = rejected.iter().filter_map(|(name, since)| {
-        let message = format!(
-            "{name} has rejected the broker's credentials since {}. Nothing is synchronised or deleted until they are \
-             replaced.",
-            (*since)?
-        );
-        Some((WarningCode::CredentialsRejected, message))
-    });
-    open.chain(rejected)
-}
-
-fn warning_of_pause(pause: &Pause) -> (WarningCode, String) {
-    let mut message = pause.to_string();
-    // An activity's name is in ASCII.
-    if let Some(first) = message.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    (WarningCode::ActivityPaused, message)
-}
-
-fn warning_of_policy(policy: &PolicyStatus) -> Option<(WarningCode, String)> {
-    let fault = policy.fault.as_ref()?;
-    let in_force = match policy.number() {
-        NO_POLICY => "the terms of the environment are".to_owned(),
-        number => format!("version {number} is"),
-    };
-    let message = format!("The policy cannot be read, so {in_force} in force here: {fault}");
-    Some((WarningCode::PolicyUnreadable, message))
-}
-
-/// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.
-fn sandboxes(count: u64) -> String {
-    let plural = if count == 1 { "" } else { "es" };
-    format!("{count} sandbox{plural}")
-}
-
-fn warnings_of_job(
-    job: &JobOverview,
-    now: UnixSeconds,
-) -> impl Iterator<Item = (WarningCode, String)> {
-    let name = job.job;
-    // A job without an interval has no next run that would replace a failed one, so its failure expires.
-    let is_recent = |run: &RunRecord| job.interval.is_some() || run.updated_at + DAY >= now;
-    let overdue = job.is_overdue.then(|| {
-        let message =
-            format!("{name} has not succeeded for a long time. Its run records have the reasons.");
-        (WarningCode::JobOverdue, message)
-    });
-    let failed = job
-        .last_run
-        .as_ref()
-        .filter(|run| run.state == RunState::Failed && is_recent(run))
-        .map(|run| {
-            let error = run.error.as_deref().unwrap_or("unknown reason");
-            (
-                WarningCode::JobFailed,
-                format!("The last run of {name} failed: {error}"),
-            )
-        });
-    let stopped = job
-        .last_run
-        .as_ref()
-        // A pause has a warning of its own while it is in force.
-        .filter(|run| run.state != RunState::Paused)
-        .and_then(|run| run.counts.get("stopped")?.as_str())
-        .map(|reason| {
-            let message = format!("The last {name} deferred deletions: {reason}");
-            (WarningCode::DeletionsStopped, message)
-        });
-    let deferred = job
-        .last_run
-        .as_ref()
-        .and_then(|run| run.counts.get("expiry_guard")?.as_str())
-        .map(|reason| {
-            let message = format!("The last {name} retired nothing: {reason}");
-            (WarningCode::ExpiryDeferred, message)
-        });
-    let of_counts = stopped.into_iter().chain(deferred);
-    overdue.into_iter().chain(failed).chain(of_counts)
 }
 
 #[cfg(test)]
@@ -369,33 +257,5 @@ mod tests {
             lasts_for(20, &[sample(9_940, 10)], now),
             Some(Duration::from_mins(10))
         );
-    }
-
-    #[test]
-    fn failure_is_a_warning_until_the_next_run_or_for_a_day() {
-        let failed = |job, interval| JobOverview {
-            job,
-            interval,
-            next_due_at: None,
-            is_overdue: false,
-            last_success_at: None,
-            last_run: Some(RunRecord {
-                started_by: None,
-                id: "run".to_owned(),
-                job,
-                state: RunState::Failed,
-                counts: serde_json::json!({}),
-                error: None,
-                started_at: UnixSeconds(0),
-                updated_at: UnixSeconds(10),
-                finished_at: Some(UnixSeconds(10)),
-            }),
-        };
-        let manual = failed(JobName::BulkDelete, None);
-        let is_warned = |job: &JobOverview, now| warnings_of_job(job, now).count() == 1;
-        assert!(is_warned(&manual, UnixSeconds(10) + DAY));
-        assert!(!is_warned(&manual, UnixSeconds(11) + DAY));
-        let scheduled = failed(JobName::Sync, Some(Duration::from_mins(10)));
-        assert!(is_warned(&scheduled, UnixSeconds(11) + DAY));
     }
 }

@@ -1,5 +1,7 @@
 //! The monitor of the pool: counts sandboxes for metrics, log and dashboard. Requests of callers never cause a count.
 
+mod pools;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
@@ -10,15 +12,16 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{JobContext, overview::Overview};
+use self::pools::{HourlyGrowth, PoolHistory};
+use super::{CheckMode, JobContext, overview::Overview};
 use crate::{
     clock::UnixSeconds,
     domain::{
-        Activity, BreakerPhase, CspState, Flow, JobName, JobState, LabId, LabUsage, PoolCounts,
-        PoolSnapshot, Sample,
+        Activity, BreakerPhase, CspState, Flow, JobName, JobState, LabId, LabUsage, Policy,
+        PoolCounts, PoolSnapshot, PoolState, PoolStatus, Sample, expected_available,
     },
     shared::lock,
-    store::StoreError,
+    store::{Census, StoreError},
     telemetry::{
         chain, dropped_lines,
         metrics::{Metrics, gauge, raise},
@@ -32,6 +35,19 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the start of a broker waits for its first sample.
 const FIRST_SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A count of the sandboxes, and what it means for operators.
+#[derive(Clone, Debug)]
+pub(super) struct PoolReport {
+    /// The sandboxes by status.
+    pub(super) snapshot: PoolSnapshot,
+    /// The pools of the policy, ordered by name prefix.
+    pub(super) pools: Vec<PoolStatus>,
+    /// The sandboxes that are available, or will be in time.
+    pub(super) expected: u64,
+    /// The sandboxes that checks have quarantined in the last hour, as far as this process has seen it.
+    pub(super) quarantined_by_checks: u64,
+}
 
 /// Counts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]
@@ -48,9 +64,13 @@ pub struct PoolMonitor {
 struct State {
     /// When the pool was last polled, successfully or not.
     polled_at: Option<Instant>,
-    last_count: Option<PoolSnapshot>,
+    last_count: Option<PoolReport>,
     /// The labs whose gauges are set.
     labs: BTreeSet<LabId>,
+    /// The pools of the last count, whose gauges are set.
+    pools: PoolHistory,
+    /// The sandboxes that checks have quarantined.
+    quarantines: HourlyGrowth,
     /// The part of this broker's counters that is in the samples.
     sampled: Flow,
 }
@@ -95,8 +115,8 @@ impl PoolMonitor {
     pub async fn add_first_sample(&self) {
         let (store, now) = (&self.context.store, self.context.clock.now());
         let added = timeout(FIRST_SAMPLE_TIMEOUT, async {
-            let counts = self.count().await?;
-            store.add_sample(counts, Flow::default(), now).await
+            let census = self.count(&self.context.policy.current()).await?;
+            store.add_sample(census.counts, Flow::default(), now).await
         });
         let added = added.await;
         if let Err(error) = added.unwrap_or_else(|_| Err(StoreError::timed_out("Query"))) {
@@ -123,9 +143,9 @@ impl PoolMonitor {
     ///
     /// # Errors
     /// [`StoreError`] if the pool has never been counted.
-    async fn current_count(self: &Arc<Self>) -> Result<PoolSnapshot, StoreError> {
+    async fn current_count(self: &Arc<Self>) -> Result<PoolReport, StoreError> {
         let failure = self.poll_if_older(MAX_AGE).await.err();
-        let last_count = self.state.lock().await.last_count;
+        let last_count = self.state.lock().await.last_count.clone();
         last_count.ok_or_else(|| failure.unwrap_or_else(|| StoreError::shared("Query")))
     }
 
@@ -180,19 +200,75 @@ impl PoolMonitor {
     }
 
     /// Counts the sandboxes, and shares the numbers that each lab holds.
-    async fn count(&self) -> Result<PoolCounts, StoreError> {
+    async fn count(&self, policy: &Policy) -> Result<Census, StoreError> {
         let context = &self.context;
         let began = Instant::now();
-        let (counts, held) = context.store.counts_by_lab().await?;
+        let mut census = context.store.census(policy).await?;
+        let held = std::mem::take(&mut census.held);
         context.labs_held.set(began, Arc::new(held));
-        Ok(counts)
+        Ok(census)
     }
 
     async fn poll(&self, state: &mut State) -> Result<(), StoreError> {
         let (store, now) = (&self.context.store, self.context.clock.now());
+        let policy = self.context.policy.current();
         let states = try_join_all(JobName::ALL.map(|job| store.job_state(job)));
-        let (counts, unreadable, states) =
-            tokio::try_join!(self.count(), store.unreadable(), states)?;
+        let (census, unreadable, states) =
+            tokio::try_join!(self.count(&policy), store.unreadable(), states)?;
+        let counts = census.counts;
+        let pools = state
+            .pools
+            .statuses(&self.context, &policy, &census.pools, now)
+            .await?;
+        let report = PoolReport {
+            snapshot: PoolSnapshot {
+                counts,
+                unreadable,
+                at: now,
+            },
+            expected: expected_available(&counts, &pools),
+            pools,
+            quarantined_by_checks: self.new_quarantines(&mut state.quarantines, &states),
+        };
+        self.set_pool_gauges(state, &report);
+        for (job, state) in JobName::ALL.into_iter().zip(states) {
+            self.set_job_state(job, &state, now);
+        }
+        self.read_csp_state().await;
+        self.log_count(&report);
+        state.last_count = Some(report);
+        if let Err(error) = self.add_sample(state, counts, now).await {
+            tracing::warn!(cause = chain(&error), "pool sample could not be written");
+        }
+        Ok(())
+    }
+
+    fn set_pool_gauges(&self, state: &mut State, report: &PoolReport) {
+        let (metrics, snapshot) = (&self.metrics, &report.snapshot);
+        let counts = &snapshot.counts;
+        metrics.pool_provisioning.set(gauge(counts.provisioning));
+        metrics.pool_available.set(gauge(counts.available));
+        metrics.pool_expected.set(gauge(report.expected));
+        metrics.pool_allocated.set(gauge(counts.allocated));
+        metrics
+            .pool_pending_deletion
+            .set(gauge(counts.pending_deletion));
+        metrics.pool_stale.set(gauge(counts.stale));
+        metrics
+            .pool_deletion_failed
+            .set(gauge(counts.deletion_failed));
+        metrics.pool_quarantined.set(gauge(counts.quarantined));
+        metrics.pool_total.set(gauge(counts.total()));
+        set_labs_held(&metrics.lab_held, &mut state.labs, self.context.labs());
+        state.pools.report(metrics, &report.pools);
+        metrics.pool_unreadable.set(gauge(snapshot.unreadable()));
+        metrics.pool_counted.set(snapshot.at.0);
+    }
+
+    fn log_count(&self, report: &PoolReport) {
+        let PoolReport {
+            snapshot, pools, ..
+        } = report;
         let PoolCounts {
             provisioning,
             available,
@@ -201,49 +277,40 @@ impl PoolMonitor {
             stale,
             deletion_failed,
             quarantined,
-        } = counts;
-        let metrics = &self.metrics;
-        metrics.pool_provisioning.set(gauge(provisioning));
-        metrics.pool_available.set(gauge(available));
-        metrics.pool_allocated.set(gauge(allocated));
-        metrics.pool_pending_deletion.set(gauge(pending_deletion));
-        metrics.pool_stale.set(gauge(stale));
-        metrics.pool_deletion_failed.set(gauge(deletion_failed));
-        metrics.pool_quarantined.set(gauge(quarantined));
-        metrics.pool_total.set(gauge(counts.total()));
-        set_labs_held(&metrics.lab_held, &mut state.labs, self.context.labs());
-        let snapshot = PoolSnapshot {
-            counts,
-            unreadable,
-            at: now,
-        };
-        metrics.pool_unreadable.set(gauge(snapshot.unreadable()));
-        metrics.pool_counted.set(now.0);
-        for (job, state) in JobName::ALL.into_iter().zip(states) {
-            self.set_job_state(job, &state, now);
-        }
-        self.read_csp_state().await;
+        } = snapshot.counts;
+        let in_state = |state| pools.iter().filter(|pool| pool.state == state).count();
         let policy = self.context.policy.status();
         tracing::info!(
             provisioning,
             available,
+            expected = report.expected,
             allocated,
             pending_deletion,
             stale,
             deletion_failed,
             quarantined,
+            quarantined_by_checks = report.quarantined_by_checks,
             unreadable = snapshot.unreadable(),
-            total = counts.total(),
-            endless_pause_sec = self.longest_endless_pause(now),
+            total = snapshot.counts.total(),
+            pools_late = in_state(PoolState::Late),
+            pools_stopped = in_state(PoolState::Stopped),
+            endless_pause_sec = self.longest_endless_pause(snapshot.at),
             policy_version = policy.number(),
             policy_unreadable = u8::from(policy.fault.is_some()),
             "pool counted"
         );
-        state.last_count = Some(snapshot);
-        if let Err(error) = self.add_sample(state, counts, now).await {
-            tracing::warn!(cause = chain(&error), "pool sample could not be written");
+    }
+
+    /// Returns the sandboxes that checks have quarantined in the last hour; `states` are those of all jobs.
+    fn new_quarantines(&self, growth: &mut HourlyGrowth, states: &[JobState]) -> u64 {
+        if self.context.jobs.check.mode == CheckMode::Off {
+            return 0;
         }
-        Ok(())
+        let check = JobName::ALL.iter().zip(states);
+        let mut check = check.filter(|(job, _)| **job == JobName::Check);
+        let processed = check.next().map(|(_, state)| &state.processed);
+        let total = processed.and_then(|results| results.get("quarantined"));
+        growth.record(total.copied().unwrap_or(0), Instant::now())
     }
 
     fn set_job_state(&self, job: JobName, state: &JobState, now: UnixSeconds) {

@@ -157,6 +157,8 @@ instruments! {
     pool_provisioning: IntGauge = "broker_pool_provisioning";
     /// Available sandboxes in the pool's table.
     pool_available: IntGauge = "broker_pool_available";
+    /// Sandboxes that are available, or are being created or checked and will be available in time.
+    pool_expected: IntGauge = "broker_pool_expected";
     /// Allocated sandboxes in the pool's table.
     pool_allocated: IntGauge = "broker_pool_allocated";
     /// Sandboxes in the pool's table that wait for their deletion from CSP.
@@ -165,12 +167,26 @@ instruments! {
     pool_stale: IntGauge = "broker_pool_stale";
     /// Sandboxes in the pool's table whose deletion was abandoned.
     pool_deletion_failed: IntGauge = "broker_pool_deletion_failed";
-    /// Sandboxes in the pool's table that operators have set aside.
+    /// Sandboxes in the pool's table that operators or checks have set aside.
     pool_quarantined: IntGauge = "broker_pool_quarantined";
     /// Items of the pool that are no valid sandboxes, as counted by the last sync.
     pool_unreadable: IntGauge = "broker_pool_unreadable";
     /// All sandboxes in the pool's table.
     pool_total: IntGauge = "broker_pool_total";
+    /// Sandboxes of the pool that should be available, also for the schedules whose lead has begun.
+    pool_target: IntGaugeVec = "broker_pool_target" ["pool"];
+    /// Available sandboxes of the pool.
+    pool_ready: IntGaugeVec = "broker_pool_ready" ["pool"];
+    /// Sandboxes of the pool whose accounts are not known to be usable yet.
+    pool_warming: IntGaugeVec = "broker_pool_warming" ["pool"];
+    /// Creations of accounts for the pool whose sandboxes no sync has inserted yet, read from the companion table.
+    pool_creations_under_way: IntGaugeVec = "broker_pool_creations_under_way" ["pool"];
+    /// 1 if the pool has been below its target for longer than a creation takes, else 0.
+    pool_late: IntGaugeVec = "broker_pool_late" ["pool"];
+    /// 1 if the pool lacks sandboxes and CSP refuses to create accounts for it, else 0, read from the companion table.
+    pool_refill_stopped: IntGaugeVec = "broker_pool_refill_stopped" ["pool"];
+    /// 95th percentile of the time from the creation of an account until its sandbox is available, in seconds.
+    pool_time_to_available: IntGaugeVec = "broker_pool_time_to_available_seconds" ["pool"];
     /// Sandboxes that the lab holds. Labs that the policy does not name are counted together as other.
     lab_held: IntGaugeVec = "broker_lab_held" ["lab"];
     /// Time of the last count of the pool, in Unix seconds.

@@ -288,6 +288,30 @@ impl Stage {
         client.release(&id, &caller(100 + BATCH)).await;
     }
 
+    /// Measures the count of brokers whose policy has a pool. Its labs stay those of [`measure_a_quota`](Self::measure_a_quota).
+    async fn measure_counts_of_pools(&mut self) {
+        let pool = json!({ "name_prefix": "lab-", "target_available": 10, "create": {} });
+        let policy = json!({ "lab": [{ "id": LAB, "max_held": BATCH }], "pool": [pool] });
+        self.broker.client.set_policy(1, &policy).await;
+        for (name, mode) in [
+            ("the minute's count, with a pool in the policy", "off"),
+            ("the minute's count, with a pool that refill fills", "on"),
+        ] {
+            let settings = [
+                ("DDB_ENDPOINT_URL", self.proxy.endpoint()),
+                ("REFILL_MODE", mode.to_owned()),
+                ("RUN_JOBS", "false".to_owned()),
+            ];
+            let settings = settings
+                .each_ref()
+                .map(|(name, value)| (*name, value.as_str()));
+            let broker = self.pool.broker_with(&settings).await;
+            self.proxy.until_quiet().await;
+            let count = broker.client.plain("/metrics");
+            self.measure(name, 1, count).await;
+        }
+    }
+
     /// Measures jobs, the first ones on `BATCH` allocations.
     async fn measure_jobs(&mut self) {
         let client = self.broker.client.clone();
@@ -365,6 +389,7 @@ async fn operations_consume_the_documented_capacity_units() {
     stage.measure_actions_of_an_operator().await;
     stage.measure_a_replacement().await;
     stage.measure_a_quota().await;
+    stage.measure_counts_of_pools().await;
     client.job("cleanup").await;
     for number in 10..10 + BATCH {
         assert_eq!(allocate(&client, number).await.status, 201);

@@ -95,10 +95,12 @@ async fn overview_has_the_state_of_the_pool_and_warnings() {
     assert_eq!(initial["lasts_for_seconds"], Value::Null);
     assert_eq!(initial["grace_period_seconds"], 420);
     let jobs = initial["jobs"].as_array().unwrap();
-    assert_eq!(jobs.len(), 5);
+    assert_eq!(jobs.len(), 7);
     assert_eq!(jobs[0]["interval_seconds"], 600);
     assert_eq!(jobs[0]["next_due_at"], START.0);
-    assert_eq!(jobs[4]["interval_seconds"], Value::Null);
+    assert_eq!(jobs[6]["interval_seconds"], Value::Null);
+    assert_eq!(initial["expected_available"], 30);
+    assert_eq!(initial["pools"], json!([]));
 
     // A new broker has no earlier count.
     for n in 0..2 {

@@ -41,6 +41,7 @@ mod migration;
 mod outage;
 mod pauses;
 mod policy;
+mod pools;
 mod processes;
 mod quarantine;
 mod quota;

@@ -14,7 +14,7 @@ use sandbox_broker::{
 use crate::support::{BrokerClient, Pool, Proxy, START, proxy, simulated_csp};
 
 /// The metrics that dashboards use.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 31] = [
     "broker_allocate_total",
     "broker_allocate_idempotent_hits_total",
     "broker_allocate_conflicts_total",
@@ -30,7 +30,9 @@ const NAMES: [&str; 29] = [
     "broker_niosxaas_cleanup_total",
     "broker_niosxaas_services_deleted_total",
     "broker_niosxaas_auth_total",
+    "broker_pool_provisioning",
     "broker_pool_available",
+    "broker_pool_expected",
     "broker_pool_allocated",
     "broker_pool_pending_deletion",
     "broker_pool_stale",
@@ -111,6 +113,7 @@ async fn life_of_sandboxes_is_counted() {
         "broker_expiry_total{outcome=\"success\"} 1",
         "broker_csp_calls_total{operation=\"delete\",outcome=\"success\"} 1",
         "broker_pool_available 0",
+        "broker_pool_expected 0",
         "broker_pool_allocated 2",
         "broker_pool_total 2",
         "broker_breaker_state{breaker=\"csp\",state=\"closed\"} 1",

@@ -1,5 +1,7 @@
 //! The overview and the samples of the pool, which the dashboard shows.
 
+mod pools;
+
 use std::time::Duration;
 
 use axum::{Json, extract::State};
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::pools::PoolBody;
 use super::{
     admin::StatsBody,
     error_responses::error_set,
@@ -48,13 +51,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// An overview of the pool. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "at": 1_774_000_000, "counted_at": 1_773_999_994, "pool_low_below": 20,
+    "at": 1_774_000_000, "counted_at": 1_773_999_994, "expected_available": 15, "pool_low_below": 20,
     "grace_period_seconds": 1800,
     "counts": { "total": 203, "provisioning": 3, "available": 12, "allocated": 186, "pending_deletion": 2, "stale": 0, "deletion_failed": 0,
         "quarantined": 0, "unreadable": 0 },
     "allocations_last_hour": 90, "releases_last_hour": 4, "lasts_for_seconds": 480,
     "jobs": [{
-        "job": "bulk-delete", "interval_seconds": null, "next_due_at": null, "is_overdue": false,
+        "job": "bulk-delete", "is_off": false, "interval_seconds": null, "next_due_at": null, "is_overdue": false,
         "last_success_at": null, "last_run": null
     }],
     "breakers": [{ "name": "csp", "state": "closed" }, { "name": "niosxaas", "state": "closed" }],
@@ -63,6 +66,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         { "lab": "cloud-security-101", "held": 58, "max_held": 60 }, { "lab": "other", "held": 128, "max_held": null }
     ],
     "policy": { "version": 3, "author": "anna", "at": 1_773_990_000, "fault": null },
+    "pools": [{
+        "name_prefix": "lab-adventure-", "mode": "on", "state": "filling", "reason": null, "since": 1_773_999_400,
+        "target": 50, "target_available": 50, "schedule": null, "available": 12, "provisioning": 3, "under_way": 5,
+        "allocated": 186, "quarantined": 0, "total": 203, "max_total": 300, "time_to_available_sec": 540
+    }],
     "warnings": [{ "code": "pool_low", "message": "12 sandboxes are available, fewer than 20." }]
 }))]
 pub(crate) struct OverviewBody {
@@ -72,6 +80,9 @@ pub(crate) struct OverviewBody {
     pub counted_at: UnixSeconds,
     /// The number of sandboxes by status.
     pub counts: StatsBody,
+    /// The sandboxes that are available, or are being created or checked and will be available in time. Fewer than
+    /// `pool_low_below` are a warning.
+    pub expected_available: u64,
     /// The threshold of the warning `pool_low` (`POOL_LOW_THRESHOLD`).
     pub pool_low_below: u64,
     /// How long a caller keeps its sandbox after the end of the allocation (`GRACE_PERIOD_MINUTES`).
@@ -94,6 +105,8 @@ pub(crate) struct OverviewBody {
     pub labs: Vec<LabBody>,
     /// The policy in force in this broker.
     pub policy: PolicyStatusBody,
+    /// The pools of the policy, ordered by name prefix, as of the last count.
+    pub pools: Vec<PoolBody>,
     /// Conditions that need attention.
     pub warnings: Vec<Warning>,
 }
@@ -116,7 +129,9 @@ pub(crate) struct PolicyStatusBody {
 pub(crate) struct JobBody {
     /// The job.
     pub job: JobName,
-    /// The interval of its runs; `null` if only operators start it.
+    /// Whether its mode is `off` (`CHECK_MODE`, `REFILL_MODE`): it never runs.
+    pub is_off: bool,
+    /// The interval of its runs; `null` if only operators start it, or if it is off.
     pub interval_seconds: Option<u64>,
     /// When its next run is scheduled; possibly in the past.
     pub next_due_at: Option<UnixSeconds>,
@@ -172,6 +187,9 @@ impl From<Overview> for OverviewBody {
         let Overview {
             at,
             counted,
+            expected,
+            pools,
+            refill_mode,
             pool_low_below,
             grace,
             last_hour,
@@ -187,6 +205,7 @@ impl From<Overview> for OverviewBody {
             at,
             counted_at: counted.at,
             counts: counted.into(),
+            expected_available: expected,
             pool_low_below,
             grace_period_seconds: grace.as_secs(),
             allocations_last_hour: last_hour.allocations,
@@ -200,6 +219,10 @@ impl From<Overview> for OverviewBody {
             pauses: pauses.into_iter().map(Into::into).collect(),
             labs: labs.into_iter().map(Into::into).collect(),
             policy: policy.into(),
+            pools: pools
+                .into_iter()
+                .map(|pool| PoolBody::new(pool, refill_mode))
+                .collect(),
             warnings,
         }
     }
@@ -237,6 +260,7 @@ impl From<JobOverview> for JobBody {
     fn from(job: JobOverview) -> Self {
         Self {
             job: job.job,
+            is_off: job.off_by.is_some(),
             interval_seconds: job.interval.map(|interval| interval.as_secs()),
             next_due_at: job.next_due_at,
             is_overdue: job.is_overdue,

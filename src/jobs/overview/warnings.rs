@@ -1,0 +1,228 @@
+//! The conditions that need the attention of an operator, and what to do about them.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::{JobOverview, WarningCode};
+use crate::{
+    broker::policy::PolicyStatus,
+    clock::UnixSeconds,
+    domain::{
+        JobName, NO_POLICY, Pause, PoolState, PoolStatus, RunRecord, RunState, UnreadableCount,
+    },
+    jobs::pool_monitor::PoolReport,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+/// How many sandboxes checks quarantine within an hour before that is a warning, as in the alert rules. Single accounts
+/// break; several at once have a common cause.
+const MANY_QUARANTINES: u64 = 3;
+/// The most warnings of pools. A policy has up to 1,000, and one cause mostly concerns all of them.
+const MAX_POOLS: usize = 20;
+
+/// Returns the warnings about the counts of all sandboxes.
+pub(super) fn warnings_of_pool(report: &PoolReport, low_below: u64) -> Vec<(WarningCode, String)> {
+    let counts = &report.snapshot.counts;
+    let failed = (counts.deletion_failed > 0).then(|| {
+        let message = format!(
+            "{} could not be deleted from CSP. The list of sandboxes has the reasons; then retry the deletions.",
+            sandboxes(counts.deletion_failed)
+        );
+        (WarningCode::DeletionsFailed, message)
+    });
+    let quarantined = report.quarantined_by_checks;
+    let growing = (quarantined >= MANY_QUARANTINES).then(|| {
+        let message = format!(
+            "Checks have quarantined {} within the last hour. The list of sandboxes has the reasons; if CSP or the user \
+             of the checks is at fault, mend that, then restore the sandboxes.",
+            sandboxes(quarantined)
+        );
+        (WarningCode::QuarantineGrowing, message)
+    });
+    let unreadable = report
+        .snapshot
+        .unreadable
+        .filter(|unreadable| unreadable.count > 0);
+    let unreadable = unreadable.map(|UnreadableCount { count, at }| {
+        let (items, have) = if count == 1 { ("item", "has") } else { ("items", "have") };
+        let message = format!(
+            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the pool's table: no \
+             job changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
+        );
+        (WarningCode::ItemsUnreadable, message)
+    });
+    low_pool(report, low_below)
+        .into_iter()
+        .chain(failed)
+        .chain(growing)
+        .chain(unreadable)
+        .collect()
+}
+
+/// Returns the warning that few sandboxes are available. Those that will be in time count, but an empty pool is one
+/// always: allocations are rejected until then.
+fn low_pool(report: &PoolReport, low_below: u64) -> Option<(WarningCode, String)> {
+    let (available, expected) = (report.snapshot.counts.available, report.expected);
+    if available == 0 {
+        let remedy = match expected {
+            0 => "Create accounts in CSP, then run sync.".to_owned(),
+            _ => format!(
+                "{} being created or checked, and will be available in time.",
+                sandboxes_are(expected)
+            ),
+        };
+        let message = format!("No sandbox is available: allocations are rejected. {remedy}");
+        return Some((WarningCode::PoolEmpty, message));
+    }
+    (expected < low_below).then(|| {
+        let coming = match expected - available {
+            0 => String::new(),
+            coming => format!(" and {coming} will be in time,"),
+        };
+        let message = format!(
+            "{} available,{coming} fewer than {low_below}.",
+            sandboxes_are(available)
+        );
+        (WarningCode::PoolLow, message)
+    })
+}
+
+/// Returns the warnings about the pools of the policy.
+pub(super) fn warnings_of_pools(pools: &[PoolStatus]) -> Vec<(WarningCode, String)> {
+    let mut warnings: Vec<_> = pools.iter().filter_map(warning_of_pool).collect();
+    let more = warnings.len().saturating_sub(MAX_POOLS);
+    warnings.truncate(MAX_POOLS);
+    if let Some((_, message)) = warnings.last_mut().filter(|_| more > 0) {
+        let are = if more == 1 { "pool is" } else { "pools are" };
+        // Writing to a string does not fail.
+        let _ = write!(message, " {more} more {are} late or stopped.");
+    }
+    warnings
+}
+
+fn warning_of_pool(pool: &PoolStatus) -> Option<(WarningCode, String)> {
+    let (name, available, target) = (&pool.name_prefix, pool.counts.available, pool.target.target);
+    let (since, reason) = (pool.since?, pool.reason.as_deref()?);
+    match pool.state {
+        PoolState::Late => {
+            let message = format!(
+                "The pool {name} has been late since {since}: {available} of {target} sandboxes are available; {reason}. \
+                 Look at the runs of refill, sync and check, and at the sandboxes that are provisioning."
+            );
+            Some((WarningCode::PoolLate, message))
+        }
+        PoolState::Stopped => {
+            let message = format!(
+                "CSP has refused to create accounts for the pool {name} since {since}: {reason}. Mend it in CSP or in the \
+                 policy. Refill tries again every 15 minutes, and at once when the policy changes or an operator runs it."
+            );
+            Some((WarningCode::RefillStopped, message))
+        }
+        PoolState::Watched | PoolState::Full | PoolState::Filling | PoolState::AtMaximum => None,
+    }
+}
+
+pub(super) fn warnings_of_services(
+    breakers: &[(&'static str, &'static str)],
+    rejected: &[(&'static str, Option<UnixSeconds>)],
+) -> impl Iterator<Item = (WarningCode, String)> {
+    let open = breakers.iter().filter(|(_, state)| *state == "open");
+    let open = open.map(|(name, _)| {
+        let message = format!("Calls to {name} are paused, because too many in a row failed.");
+        (WarningCode::BreakerOpen, message)
+    });
+    let rejected = rejected.iter().filter_map(|(name, since)| {
+        let message = format!(
+            "{name} has rejected the broker's credentials since {}. Nothing is synchronised or deleted until they are \
+             replaced.",
+            (*since)?
+        );
+        Some((WarningCode::CredentialsRejected, message))
+    });
+    open.chain(rejected)
+}
+
+pub(super) fn warning_of_pause(pause: &Pause) -> (WarningCode, String) {
+    let mut message = pause.to_string();
+    // An activity's name is in ASCII.
+    if let Some(first) = message.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    (WarningCode::ActivityPaused, message)
+}
+
+pub(super) fn warning_of_policy(policy: &PolicyStatus) -> Option<(WarningCode, String)> {
+    let fault = policy.fault.as_ref()?;
+    let in_force = match policy.number() {
+        NO_POLICY => "the terms of the environment are".to_owned(),
+        number => format!("version {number} is"),
+    };
+    let message = format!("The policy cannot be read, so {in_force} in force here: {fault}");
+    Some((WarningCode::PolicyUnreadable, message))
+}
+
+/// Formats a number of sandboxes: `1 sandbox`, `2 sandboxes`.
+fn sandboxes(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "es" };
+    format!("{count} sandbox{plural}")
+}
+
+/// Formats a number of sandboxes as the beginning of a sentence: `1 sandbox is`, `2 sandboxes are`.
+fn sandboxes_are(count: u64) -> String {
+    let are = if count == 1 { "is" } else { "are" };
+    format!("{} {are}", sandboxes(count))
+}
+
+pub(super) fn warnings_of_job(
+    job: &JobOverview,
+    now: UnixSeconds,
+) -> impl Iterator<Item = (WarningCode, String)> {
+    let name = job.job;
+    // A job without an interval has no next run that would replace a failed one, so its failure expires.
+    let is_recent = |run: &RunRecord| job.interval.is_some() || run.updated_at + DAY >= now;
+    let overdue = job.is_overdue.then(|| {
+        let message =
+            format!("{name} has not succeeded for a long time. Its run records have the reasons.");
+        (WarningCode::JobOverdue, message)
+    });
+    let failed = job
+        .last_run
+        .as_ref()
+        .filter(|run| run.state == RunState::Failed && is_recent(run))
+        .map(|run| {
+            let error = run.error.as_deref().unwrap_or("unknown reason");
+            (
+                WarningCode::JobFailed,
+                format!("The last run of {name} failed: {error}"),
+            )
+        });
+    let stopped = job
+        .last_run
+        .as_ref()
+        // A pause has a warning of its own while it is in force. A job that is off has no run that would replace this one.
+        .filter(|run| run.state != RunState::Paused && job.off_by.is_none())
+        .and_then(|run| run.counts.get("stopped")?.as_str())
+        .map(|reason| match name {
+            JobName::Check | JobName::Refill => {
+                let message =
+                    format!("The last {name} ended before all its work was done: {reason}");
+                (WarningCode::JobStopped, message)
+            }
+            _ => {
+                let message = format!("The last {name} deferred deletions: {reason}");
+                (WarningCode::DeletionsStopped, message)
+            }
+        });
+    let deferred = job
+        .last_run
+        .as_ref()
+        .and_then(|run| run.counts.get("expiry_guard")?.as_str())
+        .map(|reason| {
+            let message = format!("The last {name} retired nothing: {reason}");
+            (WarningCode::ExpiryDeferred, message)
+        });
+    let of_counts = stopped.into_iter().chain(deferred);
+    overdue.into_iter().chain(failed).chain(of_counts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+use crate::domain::{NamePrefix, PoolCounts, PoolSnapshot, PoolTarget};
+
+#[test]
+fn failure_is_a_warning_until_the_next_run_or_for_a_day() {
+    let failed = |job, interval| JobOverview {
+        job,
+        off_by: None,
+        interval,
+        next_due_at: None,
+        is_overdue: false,
+        last_success_at: None,
+        last_run: Some(RunRecord {
+            started_by: None,
+            id: "run".to_owned(),
+            job,
+            state: RunState::Failed,
+            counts: serde_json::json!({}),
+            error: None,
+            started_at: UnixSeconds(0),
+            updated_at: UnixSeconds(10),
+            finished_at: Some(UnixSeconds(10)),
+        }),
+    };
+    let manual = failed(JobName::BulkDelete, None);
+    let is_warned = |job: &JobOverview, now| warnings_of_job(job, now).count() == 1;
+    assert!(is_warned(&manual, UnixSeconds(10) + DAY));
+    assert!(!is_warned(&manual, UnixSeconds(11) + DAY));
+    let scheduled = failed(JobName::Sync, Some(Duration::from_mins(10)));
+    assert!(is_warned(&scheduled, UnixSeconds(11) + DAY));
+}
+
+fn report(available: u64, expected: u64) -> PoolReport {
+    PoolReport {
+        snapshot: PoolSnapshot {
+            counts: PoolCounts {
+                available,
+                ..PoolCounts::default()
+            },
+            unreadable: None,
+            at: UnixSeconds(0),
+        },
+        pools: Vec::new(),
+        expected,
+        quarantined_by_checks: 0,
+    }
+}
+
+#[test]
+fn sandboxes_that_will_be_available_in_time_count_unless_none_is_available() {
+    let warning = |available, expected| {
+        let warnings = warnings_of_pool(&report(available, expected), 20);
+        warnings.into_iter().next()
+    };
+    assert_eq!(warning(20, 20), None);
+    assert_eq!(warning(1, 20), None);
+    assert_eq!(
+        warning(1, 1),
+        Some((
+            WarningCode::PoolLow,
+            "1 sandbox is available, fewer than 20.".to_owned()
+        ))
+    );
+    assert_eq!(
+        warning(3, 12),
+        Some((
+            WarningCode::PoolLow,
+            "3 sandboxes are available, and 9 will be in time, fewer than 20.".to_owned()
+        ))
+    );
+    let (code, message) = warning(0, 30).unwrap();
+    assert_eq!(code, WarningCode::PoolEmpty);
+    assert!(
+        message
+            .ends_with("30 sandboxes are being created or checked, and will be available in time.")
+    );
+    assert!(warning(0, 0).unwrap().1.ends_with("then run sync."));
+}
+
+#[test]
+fn several_quarantines_by_checks_are_a_warning() {
+    let codes = |quarantined_by_checks| {
+        let report = PoolReport {
+            quarantined_by_checks,
+            ..report(50, 50)
+        };
+        warnings_of_pool(&report, 20).len()
+    };
+    assert_eq!((codes(2), codes(3)), (0, 1));
+}
+
+fn pool(number: usize, state: PoolState) -> PoolStatus {
+    PoolStatus {
+        name_prefix: NamePrefix::parse(&format!("lab-{number}-")).unwrap(),
+        target: PoolTarget {
+            target: 50,
+            wanted: 50,
+            schedule: None,
+        },
+        target_available: 50,
+        max_total: None,
+        is_created: true,
+        counts: PoolCounts::default(),
+        refill: None,
+        state,
+        reason: Some("HTTP 403".to_owned()),
+        since: Some(UnixSeconds(7)),
+        late_since: None,
+        is_waiting: false,
+    }
+}
+
+#[test]
+fn late_and_stopped_pools_are_warnings_up_to_a_number() {
+    let quiet = [
+        PoolState::Watched,
+        PoolState::Full,
+        PoolState::Filling,
+        PoolState::AtMaximum,
+    ];
+    assert!(warnings_of_pools(&quiet.map(|state| pool(0, state))).is_empty());
+    let two = [pool(0, PoolState::Late), pool(1, PoolState::Stopped)];
+    let two = warnings_of_pools(&two);
+    let codes: Vec<_> = two.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, [WarningCode::PoolLate, WarningCode::RefillStopped]);
+    assert!(two[1].1.contains("since 7: HTTP 403"), "{two:?}");
+    let many: Vec<_> = (0..1000)
+        .map(|number| pool(number, PoolState::Late))
+        .collect();
+    let many = warnings_of_pools(&many);
+    assert_eq!(many.len(), MAX_POOLS);
+    assert!(
+        many[MAX_POOLS - 1]
+            .1
+            .ends_with(" 980 more pools are late or stopped.")
+    );
+}
