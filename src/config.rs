@@ -8,6 +8,7 @@ pub mod dotenv;
 mod http;
 mod jobs;
 mod load_balancer;
+mod modes;
 mod reader;
 mod safety;
 mod store;
@@ -30,6 +31,7 @@ use self::{
     http::read_http,
     jobs::{read_csp_user, read_jobs, read_niosxaas, read_sync, require_csp_user},
     load_balancer::read_load_balancer,
+    modes::warn_of_modes,
     reader::Reader,
     safety::refuse_unsafe,
     store::read_store,
@@ -128,6 +130,7 @@ impl Config {
             require_csp_user(&mut reader, &csp_user, niosxaas.is_some(), checks);
         }
         let otlp_endpoint = read_otlp_endpoint(&mut reader);
+        warn_of_modes(&mut reader, &jobs);
         warn_of_unused(&mut reader, store.engine, csp.mode);
         if csp.mode == CspMode::Live
             && csp.base_url.starts_with("http://")
