@@ -45,8 +45,8 @@ locals {
   alarms = merge(
     {
       pool-low = {
-        description = "Few sandboxes are available. Check for pending and failed deletions, or create accounts in CSP."
-        namespace   = local.cloudwatch_metrics, metric = "PoolAvailable", dimensions = {}
+        description = "Few sandboxes are available${local.warms_pools ? " or on the way to it in time" : ""}. Check for pending and failed deletions, or create accounts in CSP."
+        namespace   = local.cloudwatch_metrics, metric = local.warms_pools ? "PoolExpected" : "PoolAvailable", dimensions = {}
         statistic   = "Minimum", period = 60, periods = 5
         comparison  = "LessThanThreshold", threshold = var.alarm_thresholds.pool_available, missing = "missing"
       }
@@ -124,6 +124,11 @@ locals {
       }
     },
     {
+      for name, alarm in local.warm_pool_alarms : name => merge(alarm, {
+        namespace = local.cloudwatch_metrics, dimensions = {}, missing = "missing"
+      }) if alarm.is_used
+    },
+    {
       for service in local.services : "${service}-cpu" => {
         description = "The tasks of the service ${service} lack CPU. Autoscaling adds brokers from 70 % on: they are at their maximum, or one request after another is expensive."
         namespace   = "AWS/ECS", metric = "CPUUtilization", dimensions = { ClusterName = aws_ecs_cluster.main.name, ServiceName = service }
@@ -168,6 +173,38 @@ locals {
       }
     },
   )
+
+  # Alarms of deployments that check or create accounts.
+  warm_pool_alarms = {
+    pool-empty = {
+      is_used     = local.warms_pools
+      description = "No sandbox is available, whatever is on the way: allocations are rejected."
+      metric      = "PoolAvailable"
+      statistic   = "Minimum", period = 60, periods = 2
+      comparison  = "LessThanThreshold", threshold = 1
+    }
+    pool-late = {
+      is_used     = local.creates_accounts
+      description = "A pool of the policy has been below its target for longer than a creation takes. GET /v1/admin/overview names it under pools, with the reason."
+      metric      = "PoolsLate"
+      statistic   = "Maximum", period = 300, periods = 2
+      comparison  = "GreaterThanThreshold", threshold = 0
+    }
+    refill-stopped = {
+      is_used     = local.creates_accounts
+      description = "CSP refuses to create accounts for a pool of the policy. GET /v1/admin/overview names it under pools, with CSP's reason. One creation tries again every 15 minutes."
+      metric      = "PoolsStopped"
+      statistic   = "Maximum", period = 300, periods = 1
+      comparison  = "GreaterThanThreshold", threshold = 0
+    }
+    quarantine-growing = {
+      is_used     = local.checks_accounts
+      description = "Checks have quarantined three or more sandboxes within an hour: CSP, or the user that checks, may be at fault and not the accounts."
+      metric      = "QuarantinedByChecks"
+      statistic   = "Maximum", period = 300, periods = 1
+      comparison  = "GreaterThanThreshold", threshold = 2
+    }
+  }
 
   # DynamoDB counts throttled calls separately for a table and for each of its indexes.
   throttles = {

@@ -32,6 +32,15 @@ locals {
       SECRETS_REFRESH_SEC = tostring(var.secrets_refresh_sec)
       SECRETS_OVERLAP_SEC = tostring(var.secrets_overlap_sec)
     },
+    # A mode that is off is the broker's default.
+    !local.checks_accounts ? {} : {
+      CHECK_MODE         = var.check_mode
+      CHECK_INTERVAL_SEC = tostring(var.job_intervals_sec.check)
+    },
+    var.refill_mode == "off" ? {} : {
+      REFILL_MODE         = var.refill_mode
+      REFILL_INTERVAL_SEC = tostring(var.job_intervals_sec.refill)
+    },
     { for variable in local.secrets_in_use : variable => aws_secretsmanager_secret.broker[variable].arn },
     var.metrics_port == null ? {} : { METRICS_PORT = tostring(var.metrics_port) },
   )

@@ -1,6 +1,26 @@
 locals {
   # Each row has three graphs, each eight columns wide.
-  dashboard_rows = [
+  dashboard_rows = concat(local.dashboard_base, local.warms_pools ? [local.dashboard_warm_pools] : [])
+
+  dashboard_warm_pools = [
+    {
+      title   = "Available, and on the way to it"
+      stat    = "Maximum"
+      metrics = [for metric in ["PoolAvailable", "PoolProvisioning", "PoolExpected"] : [local.cloudwatch_metrics, metric]]
+    },
+    {
+      title   = "Pools that are late, or that CSP refuses to fill"
+      stat    = "Maximum"
+      metrics = [for metric in ["PoolsLate", "PoolsStopped"] : [local.cloudwatch_metrics, metric]]
+    },
+    {
+      title   = "Quarantined by checks within an hour"
+      stat    = "Maximum"
+      metrics = [[local.cloudwatch_metrics, "QuarantinedByChecks"]]
+    },
+  ]
+
+  dashboard_base = [
     [
       {
         title = "Pool"

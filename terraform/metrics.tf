@@ -35,7 +35,10 @@ locals {
     }
   }
 
-  pool_counts = {
+  pool_counts = merge(local.pool_statuses, local.warm_pool_counts)
+
+  # Numbers of the event "pool counted".
+  pool_statuses = {
     total            = "PoolTotal"
     available        = "PoolAvailable"
     allocated        = "PoolAllocated"
@@ -43,6 +46,16 @@ locals {
     stale            = "PoolStale"
     deletion_failed  = "PoolDeletionFailed"
     quarantined      = "PoolQuarantined"
+  }
+  warm_pool_counts = {
+    for field, metric in {
+      # Available, or on the way to it and in time.
+      expected              = { name = "PoolExpected", is_used = local.warms_pools }
+      provisioning          = { name = "PoolProvisioning", is_used = local.warms_pools }
+      pools_late            = { name = "PoolsLate", is_used = local.creates_accounts }
+      pools_stopped         = { name = "PoolsStopped", is_used = local.creates_accounts }
+      quarantined_by_checks = { name = "QuarantinedByChecks", is_used = local.checks_accounts }
+    } : field => metric.name if metric.is_used
   }
 
   # Both log groups, because a job started through the API runs in the broker task.

@@ -1,7 +1,21 @@
 # Queries of CloudWatch Logs Insights, below "Saved queries" in its console. They cost only what they scan.
 
 locals {
-  saved_queries = {
+  saved_queries = merge(local.common_queries, { for name, query in local.pool_queries : name => query if local.creates_accounts })
+
+  pool_queries = {
+    "pools late or stopped" = {
+      logs = ["broker"]
+      text = <<-EOT
+        fields @timestamp, message, pool, state, reason, target_available, available, provisioning, under_way
+        | filter message in ["pool needs attention", "pool recovered"]
+        | sort @timestamp desc
+        | limit 200
+      EOT
+    }
+  }
+
+  common_queries = {
     "allocations by lab" = {
       logs = ["broker"]
       text = <<-EOT

@@ -7,10 +7,13 @@ locals {
     BROKER_ADMIN_TOKEN_SECRET_ID = { name = "broker-admin-token", description = "Admin tokens, separated by commas" }
     CSP_API_TOKEN_SECRET_ID      = { name = "csp-api-token", description = "API token of CSP" }
     # Exists before it is used: tasks do not start with a secret that has no value, so its value has to be set first.
-    NIOSXAAS_SECRET_ID = { name = "niosxaas", description = "Credentials of the user that deletes NIOSXaaS services, if niosxaas_enabled" }
+    NIOSXAAS_SECRET_ID = {
+      name        = "niosxaas"
+      description = "Credentials of the user that ${local.checks_accounts ? "checks accounts, and " : ""}deletes NIOSXaaS services, if niosxaas_enabled"
+    }
   }
   # The secrets that the broker reads.
-  secrets_in_use = setsubtract(keys(local.secrets), var.niosxaas_enabled ? [] : ["NIOSXAAS_SECRET_ID"])
+  secrets_in_use = setsubtract(keys(local.secrets), var.niosxaas_enabled || local.checks_accounts ? [] : ["NIOSXAAS_SECRET_ID"])
 }
 
 # Keyed by the environment variable that passes the secret's ARN to the broker.

@@ -484,9 +484,9 @@ variable "extra_environment" {
     condition = length(setintersection(keys(var.extra_environment), [
       "ALB_OIDC_ADMINS", "ALB_OIDC_CLIENT_ID", "ALB_OIDC_GROUPS_CLAIM", "ALB_OIDC_ISSUER", "ALB_OIDC_OPERATORS",
       "ALB_OIDC_SIGNER_ARN", "ALB_OIDC_VIEWERS", "API_BASE_PATH", "AUTO_DELETE_STALE_INTERVAL_SEC", "AUTO_EXPIRY_INTERVAL_SEC", "AWS_REGION",
-      "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_COMPANION_TABLE_NAME", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME",
+      "CHECK_INTERVAL_SEC", "CHECK_MODE", "CLEANUP_INTERVAL_SEC", "CSP_MODE", "DDB_COMPANION_TABLE_NAME", "DDB_ENDPOINT_URL", "DDB_GSI1_NAME",
       "DDB_GSI2_NAME", "DDB_GSI3_NAME", "DDB_TABLE_NAME", "HOST", "KEEP_ALIVE_SEC", "LOG_FORMAT", "LOG_LEVEL", "METRICS_PORT", "NIOSXAAS_ENABLED",
-      "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "RUN_JOBS", "SHUTDOWN_DELAY_SEC", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",
+      "OTEL_EXPORTER_OTLP_ENDPOINT", "PORT", "REFILL_INTERVAL_SEC", "REFILL_MODE", "RUN_JOBS", "SHUTDOWN_DELAY_SEC", "SHUTDOWN_TIMEOUT_SEC", "STORE", "SYNC_INTERVAL_SEC",
       "TRUSTED_PROXY_HOPS",
     ])) == 0
     error_message = "extra_environment has a name whose value follows from other variables or that the load balancer, the permissions or the alarms depend on."
@@ -519,6 +519,8 @@ variable "job_intervals_sec" {
     cleanup           = optional(number, 300)
     auto_expire       = optional(number, 300)
     auto_delete_stale = optional(number, 86400)
+    check             = optional(number, 60)
+    refill            = optional(number, 60)
   })
   default  = {}
   nullable = false
@@ -526,6 +528,36 @@ variable "job_intervals_sec" {
   validation {
     condition     = alltrue([for sec in values(var.job_intervals_sec) : sec >= 60 && sec <= 86400 && sec % 60 == 0])
     error_message = "Every interval has to be a multiple of 60 from 60 to 86400."
+  }
+}
+
+variable "check_mode" {
+  description = "CHECK_MODE: whether the job check tests that accounts can be used. off: no. new: those of new sandboxes, before they are available. all: also those of available ones from time to time. Set the value of the secret niosxaas first: the job signs in as that user."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = contains(["off", "new", "all"], var.check_mode)
+    error_message = "check_mode has to be off, new or all."
+  }
+}
+
+variable "refill_mode" {
+  description = "REFILL_MODE: whether the job refill creates accounts in CSP for the pools of the policy that are below their target. off: no. plan: it only reports what it would do. on: yes."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = contains(["off", "plan", "on"], var.refill_mode)
+    error_message = "refill_mode has to be off, plan or on."
+  }
+}
+
+# A warning of the plan, as check-config gives one.
+check "new_accounts" {
+  assert {
+    condition     = !local.creates_accounts || local.checks_accounts
+    error_message = "refill_mode is on and check_mode is off: new accounts are handed out before they can be used. Set check_mode to new."
   }
 }
 

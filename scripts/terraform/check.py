@@ -55,6 +55,8 @@ EVERYTHING = MINIMAL | {
     "interface_endpoints": ["ecr.api", "ecr.dkr", "logs", "secretsmanager"],
     "schedules_enabled": True,
     "single_sign_on": SIGN_ON,
+    "check_mode": "all",
+    "refill_mode": "on",
 }
 LEAST = MINIMAL | {
     "name": "sandbox-broker-with-long",
@@ -92,6 +94,11 @@ REJECTED = [
     ({"extra_environment": {"STORE": "embedded"}}, "follows from other variables"),
     ({"jobs_runner": "cron"}, "scheduler or worker"),
     ({"job_intervals_sec": {"sync": 90}}, "multiple of 60"),
+    ({"job_intervals_sec": {"refill": 30}}, "multiple of 60"),
+    ({"check_mode": "on"}, "off, new or all"),
+    ({"refill_mode": "new"}, "off, plan or on"),
+    ({"extra_environment": {"CHECK_MODE": "new"}}, "follows from other variables"),
+    ({"extra_environment": {"REFILL_INTERVAL_SEC": "60"}}, "follows from other variables"),
     ({"log_retention_days": 100}, "CloudWatch Logs offers"),
     ({"interface_endpoints": ["dynamodb"]}, "set of secretsmanager, ecr.api"),
     ({"github": {"repository": "sandbox-broker", "state_bucket": "x"}}, "has to be OWNER/NAME"),
@@ -319,8 +326,23 @@ def check_names_in_logs(made):
         words -= set(re.findall(r"\bas (\w+)", text)) | of_every_event
         words -= {"fields", "filter", "stats", "sort", "limit", "by", "and", "or", "in", "like", "as", "asc", "desc"}
         for word in words:
-            if not re.search(rf"^\s*{word}(?: = .*)?,$", sources, re.M):
+            if not is_logged(word, sources):
                 fail(f"no event has the field {word} of the query '{query['name']}'")
+    for key, attributes in made.items():
+        if key[0] != "aws_cloudwatch_log_metric_filter":
+            continue
+        fields = re.findall(r"\$\.(\w+)", attributes["pattern"] + " " + attributes["metric_transformation"][0]["value"])
+        for word in set(fields) - of_every_event:
+            if not is_logged(word, sources):
+                fail(f"no event has the field {word} of the filter {key[2]}")
+        for message in re.findall(r'\$\.message = "([^"]*)"', attributes["pattern"]):
+            if f'"{message}"' not in sources:
+                fail(f"no event has the message '{message}' of the filter {key[2]}")
+
+
+def is_logged(field, sources):
+    """Returns whether an event has this field: alone in a line, with or without a value."""
+    return re.search(rf"^\s*{field}(?: = .*)?,$", sources, re.M)
 
 
 def outputs():
@@ -410,6 +432,84 @@ def check_github():
         check_policies(made)
         if len(outputs()["github_variables"]) != 6 or None in outputs()["github_variables"].values():
             fail(f"the variables for GitHub are {outputs()['github_variables']}")
+
+
+POOL_JOBS = {"check", "refill"}
+POOL_ALARMS = {"pool-empty", "pool-late", "refill-stopped", "quarantine-growing"}
+
+
+def check_pools():
+    """Checks what a deployment that checks or creates accounts has, and that no other one has anything of it."""
+
+    def in_deployment(**modes):
+        made = apply(variables(MINIMAL | {"schedules_enabled": True} | modes))
+        check_policies(made)
+        check_limits(made)
+        check_names_in_logs(made)
+        schedules = {key[2]: each for key, each in made.items() if key[0] == "aws_scheduler_schedule"}
+        alarms = {key[2]: each for key, each in made.items() if key[:2] == ("aws_cloudwatch_metric_alarm", "main")}
+        for job in POOL_JOBS:
+            if {job in schedules, f"job-overdue-{job}" in alarms, f"job-failed-{job}" in alarms} == {True, False}:
+                fail(f"{modes}: {job} is started without its alarms, or has alarms and is not started")
+        names = {name for name in environment(made, "jobs") if name.split("_")[0] in ("CHECK", "REFILL", "NIOSXAAS")}
+        if environment(made, "jobs").items() - environment(made, "broker").items():
+            fail(f"{modes}: jobs and brokers have different modes")
+        return made, schedules, alarms, names - {"NIOSXAAS_ENABLED"}
+
+    off, schedules, alarms, names = in_deployment()
+    modes = {"check_mode": "off", "refill_mode": "off", "job_intervals_sec": {"check": 120, "refill": 120}}
+    changed = [key for key, each in planned({"schedules_enabled": True} | modes).items() if each["actions"] != ["no-op"]]
+    if changed:
+        fail(f"modes that are off change {changed}")
+    if names or POOL_JOBS & schedules.keys() or POOL_ALARMS & alarms.keys():
+        fail(f"a deployment with both modes off has {names}, {sorted(schedules)} and {sorted(alarms)}")
+    if alarms["pool-low"]["metric_name"] != "PoolAvailable":
+        fail("the alarm for a low pool counts what a deployment does not have")
+    filters = {key[2] for key in off if key[:2] == ("aws_cloudwatch_log_metric_filter", "pool")}
+    if len(filters) != 7 or "Expected" in json.dumps(off["aws_cloudwatch_dashboard", "main", None]["dashboard_body"]):
+        fail(f"a deployment with both modes off counts {sorted(filters)}")
+
+    made, schedules, alarms, names = in_deployment(check_mode="new")
+    if names != {"CHECK_MODE", "CHECK_INTERVAL_SEC", "NIOSXAAS_SECRET_ID"} or "refill" in schedules:
+        fail(f"a deployment that checks accounts has {names} and {sorted(schedules)}")
+    secret = environment(made, "jobs")["NIOSXAAS_SECRET_ID"]
+    readable = statement(made, "task", "Secrets")["Resource"]
+    if secret not in readable or len(readable) != len(statement(off, "task", "Secrets")["Resource"]) + 1:
+        fail("checks change the permissions by more than the secret of their user")
+    if POOL_ALARMS & alarms.keys() != {"pool-empty", "quarantine-growing"}:
+        fail(f"a deployment that checks accounts has the alarms {sorted(alarms)}")
+
+    made, schedules, alarms, names = in_deployment(check_mode="all", refill_mode="on", job_intervals_sec={"refill": 120})
+    values = environment(made, "jobs")
+    if (values["CHECK_MODE"], values["REFILL_MODE"], values["REFILL_INTERVAL_SEC"]) != ("all", "on", "120"):
+        fail(f"the tasks have {values}")
+    for job, rate in (("check", "rate(1 minute)"), ("refill", "rate(2 minutes)")):
+        target = json.loads(schedules[job]["target"][0]["input"])["containerOverrides"][0]["command"]
+        if schedules[job]["schedule_expression"] != rate or target != ["job", job]:
+            fail(f"{job} has the schedule {schedules[job]['schedule_expression']} for {target}")
+        if alarms[f"job-overdue-{job}"]["period"] * alarms[f"job-overdue-{job}"]["evaluation_periods"] < 1800:
+            fail(f"{job} is overdue before half an hour")
+    if not POOL_ALARMS <= alarms.keys() or alarms["pool-low"]["metric_name"] != "PoolExpected":
+        fail(f"a deployment that creates accounts has the alarms {sorted(alarms)}")
+    for kind, name in (("task", "Tables"), ("task", "PoolIndexes")):
+        if statement(made, kind, name)["Action"] != statement(off, kind, name)["Action"]:
+            fail("creations change the permissions")
+    watched = {alarms[name]["metric_name"] for name in POOL_ALARMS | {"pool-low"}}
+    counted = {
+        each["metric_transformation"][0]["name"]
+        for key, each in made.items()
+        if key[:2] == ("aws_cloudwatch_log_metric_filter", "pool")
+    }
+    if watched - counted:
+        fail(f"nothing counts {sorted(watched - counted)}")
+
+    made, schedules, alarms, _ = in_deployment(refill_mode="plan")
+    if "refill" not in schedules or POOL_ALARMS & alarms.keys():
+        fail(f"a deployment that only plans has {sorted(schedules)} and {sorted(alarms)}")
+    # A warning, not an error: everything may go on with it.
+    text = must("plan", "-input=false", "-no-color", "-lock=false", variables(MINIMAL | {"refill_mode": "on"}))
+    if "handed out before they can be used" not in " ".join(text.replace("│", " ").split()):
+        fail("nothing warns of accounts that nobody checks")
 
 
 def routed(made, path, address, method="GET", authorization=None):
@@ -773,6 +873,8 @@ def main():
     check_sign_on()
     step("deployments and jobs")
     check_deployments()
+    step("checks and creations of accounts")
+    check_pools()
     step("the FastAPI service's table")
     check_table_taken_over()
     step("tables restored from a point in time")
