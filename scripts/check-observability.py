@@ -18,6 +18,13 @@ from pathlib import Path
 # Metrics that the page may lack until an event has happened, each with that event.
 LATE_FAMILIES = {
     "broker_lab_held": "an allocation, or a lab with a quota in the policy",
+    "broker_pool_target": "a pool in the policy",
+    "broker_pool_ready": "a pool in the policy",
+    "broker_pool_warming": "a pool in the policy",
+    "broker_pool_creations_under_way": "a pool in the policy",
+    "broker_pool_late": "a pool in the policy",
+    "broker_pool_refill_stopped": "a pool in the policy",
+    "broker_pool_time_to_available_seconds": "several creations of accounts for a pool",
     "broker_job_last_success_timestamp_seconds": "the first success of a job",
     "broker_job_last_failure_timestamp_seconds": "the first failure of a job",
     "broker_job_last_paused_timestamp_seconds": "the first run that a pause stops",
