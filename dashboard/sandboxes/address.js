@@ -18,7 +18,7 @@ export const addressOfSandbox = (id) => `${VIEW}/${encodeURIComponent(id)}`;
 export function parseAddress(rest) {
   if (rest.startsWith("?")) {
     const query = new URLSearchParams(rest);
-    return { filter: Object.fromEntries(["status", "lab", "search"].map((key) => [key, query.get(key) ?? ""])) };
+    return { filter: Object.fromEntries(["status", "lab", "search", "prefix"].map((key) => [key, query.get(key) ?? ""])) };
   }
   try {
     const id = decodeURIComponent(rest.slice(1));

@@ -1,4 +1,4 @@
-// The filters above the table: search, status and lab.
+// The filters above the table: search, status, lab, and the beginning of the name.
 
 import { fill, h } from "../lib/dom.js";
 import { STATUSES, statusName } from "../lib/format.js";
@@ -14,17 +14,20 @@ export function filterBar(onChange) {
   const status = h("select", { id: "status-filter", onchange: onChange },
     anyOption(), STATUSES.map((key) => h("option", { value: key }, statusName(key))));
   const lab = h("select", { id: "lab-filter", onchange: onChange }, anyOption());
+  const prefix = h("input", { id: "prefix-filter", type: "search", autocomplete: "off", spellcheck: "false", oninput: onChange });
   let offeredLabs = ""; // As JSON, to see whether the options change.
 
   return {
     node: h("search", { class: "filters" },
       h("div", { class: "grow" }, h("label", { for: "search" }, "Search"), search),
       h("div", {}, h("label", { for: "status-filter" }, "Status"), status),
-      h("div", {}, h("label", { for: "lab-filter" }, "Lab"), lab)),
-    value: () => ({ search: search.value, status: status.value, lab: lab.value }),
+      h("div", {}, h("label", { for: "lab-filter" }, "Lab"), lab),
+      h("div", {}, h("label", { for: "prefix-filter" }, "Name begins with"), prefix)),
+    value: () => ({ search: search.value, status: status.value, lab: lab.value, prefix: prefix.value }),
     /** Sets the filters, as if the operator had chosen them. A status that the page does not know matches every sandbox. */
     set(filter) {
       search.value = filter.search;
+      prefix.value = filter.prefix;
       status.value = STATUSES.includes(filter.status) ? filter.status : "";
       if (![...lab.options].some(({ value }) => value === filter.lab)) lab.append(labOption(filter.lab));
       lab.value = filter.lab;

@@ -20,11 +20,12 @@ function searchTextOf(row) {
   return text;
 }
 
-/** Returns the rows with the given status, lab and all words of the search. An empty filter matches every row. */
-export function filterRows(rows, { status = "", lab = "", search = "" }) {
+/** Returns the rows with the given status, lab, beginning of the name and all words of the search. An empty filter matches every row. */
+export function filterRows(rows, { status = "", lab = "", search = "", prefix = "" }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   return rows.filter((row) =>
     (!status || row.status === status) &&
+    (row.name ?? "").startsWith(prefix) &&
     (!lab || (row.track_name ?? NO_LAB) === lab) &&
     words.every((word) => searchTextOf(row).includes(word)));
 }

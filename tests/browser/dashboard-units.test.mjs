@@ -89,6 +89,8 @@ describe("rows", () => {
     assert.equal(ids(filterRows(rows, { lab: "dns" })), "9");
     assert.equal(ids(filterRows(rows, { lab: NO_LAB })), "10");
     assert.equal(ids(filterRows(rows, { lab: "dns", status: "stale" })), "");
+    assert.equal(ids(filterRows(rows, { prefix: "be" })), "9");
+    assert.equal(ids(filterRows(rows, { prefix: "eta" })), "", "only at the beginning of the name");
   });
 
   test("a search ignores case, includes callers and reasons, and requires every word", () => {
@@ -158,16 +160,16 @@ describe("rows", () => {
 describe("addresses", () => {
   test("an address keeps every filter, also of texts with special characters", () => {
     for (const filter of [
-      { status: "stale", lab: "", search: "" },
-      { status: "", lab: "a&b=c #1/2", search: "50 % ü" },
-      { status: "allocated", lab: NO_LAB, search: "" },
+      { status: "stale", lab: "", search: "", prefix: "" },
+      { status: "", lab: "a&b=c #1/2", search: "50 % ü", prefix: "a/ &" },
+      { status: "allocated", lab: NO_LAB, search: "", prefix: "" },
     ]) assert.deepEqual(parseAddress(addressOf(filter).replace("#/sandboxes", "")), { filter });
     assert.equal(addressOf({}), "#/sandboxes?");
   });
 
   test("the bare address of the view has no filter, and one without values has every filter empty", () => {
     assert.deepEqual(parseAddress(""), {});
-    assert.deepEqual(parseAddress("?"), { filter: { status: "", lab: "", search: "" } });
+    assert.deepEqual(parseAddress("?"), { filter: { status: "", lab: "", search: "", prefix: "" } });
   });
 
   test("an address leads to one sandbox, whatever its id", () => {
