@@ -52,11 +52,13 @@ impl PoolHistory {
         let (config, pools) = (&context.jobs, policy.pools());
         let assumed = config.check.provision_timeout;
         let (pace, is_on) = (config.refill.pace(), config.refill.mode == RefillMode::On);
-        let progress = stream::iter(pools.iter().map(|pool| {
+        let reads = pools.iter().map(|pool| {
             let is_filled = is_on && pool.create.is_some();
             refill_progress(context, is_filled.then_some(&pool.name_prefix))
-        }));
-        let progress: Vec<_> = progress.buffered(CONCURRENT_READS).try_collect().await?;
+        });
+        // Collected first: the compiler does not see that a stream of borrowing futures can be sent.
+        let reads = stream::iter(reads.collect::<Vec<_>>());
+        let progress: Vec<_> = reads.buffered(CONCURRENT_READS).try_collect().await?;
         let facts = pools.iter().zip(counts).zip(&progress);
         let supplies: Vec<_> = facts
             .map(|((terms, counts), progress)| PoolSupply {
