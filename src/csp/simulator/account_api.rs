@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     Inner, ListForm, NewAccount, SimulatedAccount, Simulator,
-    accounts::ID_PREFIX,
     answer::{Body, error, list, not_saved},
     filter,
+    generated::ID_PREFIX,
 };
 
 /// Lists the accounts after their listing delay.

@@ -21,9 +21,6 @@ use crate::{
     private_files,
 };
 
-/// The prefix of resource ids.
-pub(super) const ID_PREFIX: &str = "identity/accounts/";
-
 /// The maximum number of accounts in a file; a larger one is not valid.
 const MAX_ACCOUNTS: u64 = 10_000_000;
 

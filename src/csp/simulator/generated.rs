@@ -2,8 +2,10 @@
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{SimulatedAccount, accounts::ID_PREFIX};
+use super::SimulatedAccount;
 
+/// The prefix of the resource ids of accounts.
+pub(super) const ID_PREFIX: &str = "identity/accounts/";
 /// The `csp_id` of account 0.
 pub(super) const FIRST_CSP_ID: u64 = 2_000_001;
 const ADJECTIVES: [&str; 8] = [

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Call, FaultKind, Inner, Simulator, account_api, accounts::ID_PREFIX, answer::error, control,
-    faults::Target, filter, services, sessions, users,
+    Call, FaultKind, Inner, Simulator, account_api, answer::error, control, faults::Target, filter,
+    generated::ID_PREFIX, services, sessions, users,
 };
 
 /// The path below which the simulator serves the CSP API, as the real one does.
