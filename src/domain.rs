@@ -9,6 +9,7 @@ mod check;
 mod creation;
 mod csp_state;
 mod extension;
+mod forecast;
 mod job;
 mod lease;
 mod lease_terms;
@@ -37,6 +38,9 @@ pub use self::{
     creation::{Creation, CreationState},
     csp_state::{CspState, ServiceState},
     extension::{ExtensionOrder, ExtensionRefusal},
+    forecast::{
+        LONGEST_FORECAST, PoolChange, PoolChanges, PoolForecast, PoolOutlook, Shortfall, forecast,
+    },
     job::{JobName, JobState, RunId, RunRecord, RunState},
     lease::Lease,
     lease_terms::{

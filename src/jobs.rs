@@ -12,6 +12,7 @@ pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod csp_state;
 pub(crate) mod expiry;
+pub(crate) mod forecast;
 pub(crate) mod niosxaas_report;
 pub(crate) mod overview;
 mod pausing;

@@ -81,17 +81,35 @@ impl PoolTarget {
     /// begun. Pools share the pace, so the lead is long enough for everything that all of them miss by then.
     #[must_use]
     pub fn at(now: UnixSeconds, pools: &[PoolSupply<'_>], pace: Option<RefillPace>) -> Vec<Self> {
-        let mut targets: Vec<_> = pools.iter().map(|pool| in_force(now, pool.terms)).collect();
+        Self::until(now, pools, pace).0
+    }
+
+    /// Returns the targets of all pools at `now`, and the earliest time at which one may change while no sandbox becomes
+    /// available or is allocated; `None` if none will.
+    pub(super) fn until(
+        now: UnixSeconds,
+        pools: &[PoolSupply<'_>],
+        pace: Option<RefillPace>,
+    ) -> (Vec<Self>, Option<UnixSeconds>) {
+        let mut targets: Vec<_> = pools
+            .iter()
+            .map(|pool| Self::in_force(now, pool.terms))
+            .collect();
         let mut missing: Vec<u64> = pools
             .iter()
             .zip(&targets)
             .map(|(pool, target)| pool.missing(target.target))
             .collect();
         let mut all_missing: u64 = missing.iter().sum();
+        let mut next = None;
         let mut ahead: Vec<(usize, ScheduledTarget)> = Vec::new();
         for (index, pool) in pools.iter().enumerate() {
-            let schedules = pool.terms.schedules.iter().copied();
-            ahead.extend(schedules.filter(|s| s.from > now).map(|s| (index, s)));
+            for schedule in &pool.terms.schedules {
+                next = earlier(next, [schedule.from, schedule.to], now);
+                if schedule.from > now {
+                    ahead.push((index, *schedule));
+                }
+            }
         }
         ahead.sort_by_key(|(_, schedule)| schedule.from);
         for at_once in ahead.chunk_by(|(_, a), (_, b)| a.from == b.from) {
@@ -102,14 +120,28 @@ impl PoolTarget {
             }
             for (index, schedule) in at_once {
                 let (pool, target) = (&pools[*index], &mut targets[*index]);
-                let has_begun = now + pool.lead(schedule, all_missing, pace) >= schedule.from;
-                if has_begun && schedule.target_available > target.wanted {
+                let begins = schedule.from - pool.lead(schedule, all_missing, pace);
+                next = earlier(next, [begins], now);
+                if begins <= now && schedule.target_available > target.wanted {
                     target.wanted = schedule.target_available;
                     target.schedule = Some(*schedule);
                 }
             }
         }
-        targets
+        (targets, next)
+    }
+
+    /// Returns the target of a pool at `now`, without regard to schedules ahead.
+    #[must_use]
+    pub fn in_force(now: UnixSeconds, terms: &PoolTerms) -> Self {
+        let schedules = terms.schedules.iter().filter(|s| s.is_in_force(now));
+        let schedule = schedules.max_by_key(|s| s.target_available).copied();
+        let target = schedule.map_or(terms.target_available, |s| s.target_available);
+        Self {
+            target,
+            wanted: target,
+            schedule,
+        }
     }
 
     /// Returns the turn of a pool with `supply` sandboxes, available or being created; `None` if it misses none.
@@ -143,16 +175,14 @@ impl PoolSupply<'_> {
     }
 }
 
-/// Returns the target of a pool without what lies ahead.
-fn in_force(now: UnixSeconds, terms: &PoolTerms) -> PoolTarget {
-    let schedules = terms.schedules.iter().filter(|s| s.is_in_force(now));
-    let schedule = schedules.max_by_key(|s| s.target_available).copied();
-    let target = schedule.map_or(terms.target_available, |s| s.target_available);
-    PoolTarget {
-        target,
-        wanted: target,
-        schedule,
-    }
+/// Returns the earliest of the times that are after `now`.
+fn earlier(
+    earliest: Option<UnixSeconds>,
+    times: impl IntoIterator<Item = UnixSeconds>,
+    now: UnixSeconds,
+) -> Option<UnixSeconds> {
+    let ahead = times.into_iter().filter(|at| *at > now);
+    earliest.into_iter().chain(ahead).min()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod audit;
 mod error_responses;
 mod extension;
 mod extract;
+mod forecast;
 mod header_docs;
 mod health;
 mod jobs;

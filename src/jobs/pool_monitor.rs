@@ -13,7 +13,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::pools::{HourlyGrowth, PoolHistory};
-use super::{CheckMode, JobContext, overview::Overview};
+use super::{
+    CheckMode, JobContext,
+    forecast::{Forecast, ForecastError},
+    overview::Overview,
+};
 use crate::{
     clock::UnixSeconds,
     domain::{
@@ -157,6 +161,14 @@ impl PoolMonitor {
         // First, because a count adds the latest allocations and releases to the samples.
         let counted = self.current_count().await?;
         Overview::read(counted, &self.context).await
+    }
+
+    /// Returns what is expected of the pools of the policy at the time `at`. Makes no call to the database without any.
+    ///
+    /// # Errors
+    /// [`ForecastError`].
+    pub(crate) async fn forecast(&self, at: UnixSeconds) -> Result<Forecast, ForecastError> {
+        Forecast::read(at, &self.context).await
     }
 
     /// Returns the samples of the last `span`, oldest first.

@@ -192,6 +192,23 @@ impl PoolStore {
         self.select(self.by_status(status)).await
     }
 
+    /// Calls `visit` with each sandbox in a status, page by page.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn each_in_status(
+        &self,
+        status: Status,
+        mut visit: impl FnMut(Sandbox),
+    ) -> Result<(), StoreError> {
+        self.for_each(self.by_status(status), |item| {
+            if let Some(sandbox) = self.read_or_skip(&item) {
+                visit(sandbox);
+            }
+        })
+        .await
+    }
+
     /// Returns the query for the sandboxes in a status, on an index that is eventually consistent.
     pub(super) fn by_status(&self, status: Status) -> QueryFluentBuilder {
         self.client

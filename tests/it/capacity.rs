@@ -312,6 +312,16 @@ impl Stage {
         }
     }
 
+    /// Measures the forecast of the pool of that policy.
+    async fn measure_a_forecast(&mut self) {
+        let client = self.broker.client.clone();
+        let path = format!("/v1/admin/forecast?at={}", START.0 + 86_400);
+        let forecast = client.admin(Method::GET, &path);
+        let name = format!("the forecast of one pool, pool of {POOL}");
+        let forecast = self.measure(&name, 1, forecast).await;
+        assert_eq!(forecast.status, 200, "{forecast:?}");
+    }
+
     /// Measures jobs, the first ones on `BATCH` allocations.
     async fn measure_jobs(&mut self) {
         let client = self.broker.client.clone();
@@ -390,6 +400,7 @@ async fn operations_consume_the_documented_capacity_units() {
     stage.measure_a_replacement().await;
     stage.measure_a_quota().await;
     stage.measure_counts_of_pools().await;
+    stage.measure_a_forecast().await;
     client.job("cleanup").await;
     for number in 10..10 + BATCH {
         assert_eq!(allocate(&client, number).await.status, 201);

@@ -28,6 +28,7 @@ mod dashboard;
 mod edge;
 mod extension;
 mod faults;
+mod forecast;
 mod history;
 mod hostile;
 mod http;

@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    actions, admin, allocations, audit, extension, health, jobs, me, metrics, niosxaas, openapi,
-    overview, pauses, policy, replacement, runs, sandboxes, timeline, tokens,
+    actions, admin, allocations, audit, extension, forecast, health, jobs, me, metrics, niosxaas,
+    openapi, overview, pauses, policy, replacement, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -56,6 +56,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(timeline::routes())
         .merge(actions::routes())
         .merge(overview::routes())
+        .merge(forecast::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())
         .merge(policy::routes())

@@ -9,7 +9,7 @@ use crate::{
     csp::CspError,
     domain::{ActionRefusal, OutOfBounds, PolicyFault, PolicyFaults, Status},
     http::headers::{LAB, PREFIX},
-    jobs::{JobError, runner::JobStartError},
+    jobs::{JobError, forecast::ForecastError, runner::JobStartError},
     store::{PolicyReadError, StoreError},
 };
 
@@ -128,6 +128,17 @@ impl From<PauseError> for ApiError {
             PauseError::End(fault) => Self::invalid_body(fault),
             PauseError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<ForecastError> for ApiError {
+    fn from(error: ForecastError) -> Self {
+        let fault = match error {
+            ForecastError::Past => "at has passed; a forecast takes a time from now on.",
+            ForecastError::TooFar => "at must be at most 90 days ahead.",
+            ForecastError::Store(error) => return error.into(),
+        };
+        Self::new(ErrorCode::InvalidParameter, fault)
     }
 }
 

@@ -5,6 +5,7 @@ mod documents;
 mod in_force;
 mod outages;
 mod races;
+mod schedules;
 mod versions;
 
 use std::fmt::Write;

@@ -23,7 +23,7 @@ fn read(schedule: &Value) -> Result<PolicyDocument, PolicyFaults> {
 }
 
 fn faults(schedule: &Value) -> Vec<String> {
-    let faults = read(&schedule).unwrap_err().faults;
+    let faults = read(schedule).unwrap_err().faults;
     faults.iter().map(ToString::to_string).collect()
 }
 

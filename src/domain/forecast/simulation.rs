@@ -1,0 +1,277 @@
+//! The simulation of the pools: the runs of refill, and the changes that are expected.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use super::{PoolChange, PoolChanges, PoolForecast, PoolOutlook, Shortfall};
+use crate::{
+    clock::UnixSeconds,
+    domain::{
+        PoolTarget, RefillPace,
+        pool_target::{PoolSupply, Urgency},
+    },
+};
+
+/// How many runs that create something are simulated one by one. After as many, two runs are one step; then four, and so
+/// on, so that months of creations cost a bounded time.
+const STEPS_PER_STRIDE: u32 = 500;
+
+/// The pools at some time, from which they are advanced.
+#[derive(Debug)]
+pub(super) struct Simulation<'a> {
+    pools: Vec<PoolState<'a>>,
+    pace: Option<RefillPace>,
+    /// When refill runs next.
+    run_at: UnixSeconds,
+    /// The steps so far in which refill has created something.
+    steps: u32,
+}
+
+#[derive(Debug)]
+struct PoolState<'a> {
+    outlook: &'a PoolOutlook<'a>,
+    available: u64,
+    arrived: u64,
+    created: u64,
+    warming: u64,
+    total: u64,
+    changes: PoolChanges,
+}
+
+/// The end of time, at which nothing happens.
+const NEVER: UnixSeconds = UnixSeconds(i64::MAX);
+
+impl<'a> Simulation<'a> {
+    /// Returns the pools as they are at `now`. The first run of refill begins an interval later.
+    pub(super) fn new(
+        now: UnixSeconds,
+        pools: &'a [PoolOutlook<'a>],
+        pace: Option<RefillPace>,
+    ) -> Self {
+        let pools = pools.iter().map(|outlook| PoolState {
+            outlook,
+            available: outlook.available,
+            arrived: 0,
+            created: 0,
+            warming: outlook.warming,
+            total: outlook.total,
+            changes: outlook.changes.clone(),
+        });
+        Self {
+            pools: pools.collect(),
+            pace,
+            run_at: pace.map_or(NEVER, |pace| now + pace.interval),
+            steps: 0,
+        }
+    }
+
+    /// Lets everything happen until the end of the second `until`.
+    pub(super) fn advance(&mut self, until: UnixSeconds) {
+        while let Some(pace) = self.pace
+            && self.run_at <= until
+        {
+            self.settle(self.run_at);
+            self.run_at = self.run(self.run_at, pace);
+        }
+        self.settle(until);
+    }
+
+    /// Returns when each pool reaches its target of the forecasts, if it does until `latest`.
+    pub(super) fn reach(
+        mut self,
+        forecasts: &[PoolForecast],
+        latest: UnixSeconds,
+    ) -> Vec<Option<UnixSeconds>> {
+        let mut reached_at = vec![None; self.pools.len()];
+        let mut waiting: Vec<usize> = (0..forecasts.len())
+            .filter(|pool| forecasts[*pool].shortfall.is_some())
+            .collect();
+        while !waiting.is_empty() {
+            let next = self.next_change().min(self.run_at);
+            if next > latest {
+                break;
+            }
+            self.advance(next);
+            waiting.retain(|pool| {
+                let is_reached = self.pools[*pool].available >= forecasts[*pool].target.into();
+                if is_reached {
+                    reached_at[*pool] = Some(next);
+                }
+                !is_reached
+            });
+        }
+        reached_at
+    }
+
+    /// Returns the forecasts for the time `at`, to which the pools have been advanced.
+    pub(super) fn forecasts(&self, at: UnixSeconds) -> Vec<PoolForecast> {
+        let forecasts = self.pools.iter().map(|pool| {
+            let target = PoolTarget::in_force(at, pool.outlook.terms);
+            let missing = u64::from(target.target).saturating_sub(pool.available);
+            PoolForecast {
+                target: target.target,
+                schedule: target.schedule,
+                available: pool.available,
+                arriving: pool.arrived,
+                created: pool.created,
+                warming: pool.warming,
+                total: pool.total,
+                shortfall: (missing > 0).then(|| Shortfall {
+                    missing,
+                    reason: pool.reason(missing, at, self.pace),
+                    reached_at: None,
+                }),
+            }
+        });
+        forecasts.collect()
+    }
+
+    fn supplies(&self) -> Vec<PoolSupply<'a>> {
+        let supplies = self.pools.iter().map(|pool| PoolSupply {
+            terms: pool.outlook.terms,
+            available: pool.available,
+            time_to_available: pool.outlook.time_to_available,
+        });
+        supplies.collect()
+    }
+
+    fn settle(&mut self, until: UnixSeconds) {
+        for pool in &mut self.pools {
+            pool.settle(until);
+        }
+    }
+
+    fn next_change(&self) -> UnixSeconds {
+        let changes = self.pools.iter().filter_map(PoolState::next_change);
+        changes.min().unwrap_or(NEVER)
+    }
+
+    /// Simulates a run of refill, and returns when the next one is that can create something.
+    fn run(&mut self, now: UnixSeconds, pace: RefillPace) -> UnixSeconds {
+        let runs = 1 << (self.steps / STEPS_PER_STRIDE).min(16);
+        let (targets, next) = PoolTarget::until(now, &self.supplies(), self.pace);
+        let mut turns: BinaryHeap<Reverse<(Urgency, usize)>> = (0..targets.len())
+            .filter_map(|index| self.turn(index, now, &targets))
+            .collect();
+        if turns.is_empty() {
+            let begins = self.pools.iter().filter_map(|pool| {
+                let begins = pool.outlook.creates_from.as_ref().ok()?;
+                Some(*begins).filter(|begins| *begins > now)
+            });
+            let next = begins.chain(next).min().unwrap_or(NEVER);
+            return next_run(now, next.min(self.next_change()), pace.interval);
+        }
+        let begun_at = now + pace.interval.saturating_mul(runs - 1);
+        for _ in 0..pace.batch {
+            let Some(Reverse((_, index))) = turns.pop() else {
+                break;
+            };
+            self.pools[index].create(runs.into(), &targets[index], begun_at);
+            turns.extend(self.turn(index, now, &targets));
+        }
+        self.steps += 1;
+        begun_at + pace.interval
+    }
+
+    fn turn(
+        &self,
+        index: usize,
+        now: UnixSeconds,
+        targets: &[PoolTarget],
+    ) -> Option<Reverse<(Urgency, usize)>> {
+        let pool = &self.pools[index];
+        let may_create = pool
+            .outlook
+            .creates_from
+            .as_ref()
+            .is_ok_and(|at| *at <= now);
+        let urgency = targets[index].urgency(pool.available + pool.warming)?;
+        (may_create && pool.room() > 0).then_some(Reverse((urgency, index)))
+    }
+}
+
+/// Returns the first run from `next` on.
+fn next_run(now: UnixSeconds, next: UnixSeconds, interval: Duration) -> UnixSeconds {
+    let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).max(1);
+    let runs = (next.0.saturating_sub(now.0) - 1) / interval + 1;
+    UnixSeconds(now.0.saturating_add(runs.max(1).saturating_mul(interval)))
+}
+
+impl PoolState<'_> {
+    fn next_change(&self) -> Option<UnixSeconds> {
+        self.changes.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Returns how many sandboxes may be added.
+    fn room(&self) -> u64 {
+        let max = self.outlook.terms.max_total.map_or(u64::MAX, u64::from);
+        max.saturating_sub(self.total)
+    }
+
+    /// Creates as many sandboxes as are missing, and as there is room for, but at most `count`.
+    fn create(&mut self, count: u64, target: &PoolTarget, at: UnixSeconds) {
+        let missing = u64::from(target.wanted).saturating_sub(self.available + self.warming);
+        let count = count.min(missing).min(self.room());
+        self.warming += count;
+        self.total += count;
+        let usable_at = at + self.outlook.time_to_available;
+        let usable_at = usable_at.max(self.outlook.usable_from);
+        *self
+            .changes
+            .entry((usable_at, PoolChange::Created))
+            .or_default() += count;
+    }
+
+    fn settle(&mut self, until: UnixSeconds) {
+        while let Some(first) = self.changes.first_entry()
+            && first.key().0 <= until
+        {
+            let ((_, change), count) = first.remove_entry();
+            self.apply(change, count);
+        }
+    }
+
+    fn apply(&mut self, change: PoolChange, count: u64) {
+        match change {
+            PoolChange::Gone => self.total = self.total.saturating_sub(count),
+            PoolChange::GivenUp => self.warming = self.warming.saturating_sub(count),
+            PoolChange::Returned => {
+                self.available += count;
+                self.arrived += count;
+            }
+            PoolChange::Usable => {
+                self.warming = self.warming.saturating_sub(count);
+                self.available += count;
+                self.arrived += count;
+            }
+            PoolChange::Created => {
+                self.warming = self.warming.saturating_sub(count);
+                self.available += count;
+                self.created += count;
+            }
+        }
+    }
+
+    /// Returns why sandboxes are missing at a time.
+    fn reason(&self, missing: u64, at: UnixSeconds, pace: Option<RefillPace>) -> String {
+        let outlook = self.outlook;
+        if self.warming >= missing {
+            let seconds = outlook.time_to_available.as_secs();
+            return format!(
+                "{missing} are being created then: a new sandbox is expected to take {seconds} s."
+            );
+        }
+        match (&outlook.creates_from, outlook.terms.max_total, pace) {
+            (Err(reason), ..) => reason.clone(),
+            (Ok(from), ..) if *from > at => "Refill is paused until later.".to_owned(),
+            (_, Some(max), _) if self.room() == 0 => format!(
+                "The pool will have {} sandboxes in all statuses but stale, and its max_total is {max}.",
+                self.total
+            ),
+            (.., Some(RefillPace { batch, interval })) => format!(
+                "The time is too short: refill creates at most {batch} sandboxes every {} s, for all pools together.",
+                interval.as_secs()
+            ),
+            (.., None) => "Nothing creates sandboxes.".to_owned(),
+        }
+    }
+}

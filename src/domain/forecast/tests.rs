@@ -1,0 +1,446 @@
+use std::time::Instant;
+
+use proptest::{collection, option, prelude::*};
+
+use super::*;
+use crate::domain::{NamePrefix, PoolCreation, PoolSupply, PoolTarget};
+
+const NOW: UnixSeconds = UnixSeconds(1_000_000);
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const PACE: RefillPace = RefillPace {
+    batch: 5,
+    interval: Duration::from_mins(1),
+};
+
+/// Returns a time after now.
+fn after(seconds: i64) -> UnixSeconds {
+    UnixSeconds(NOW.0 + seconds)
+}
+
+fn schedule(from: i64, to: i64, target_available: u32) -> ScheduledTarget {
+    ScheduledTarget {
+        from: after(from),
+        to: after(to),
+        target_available,
+        lead: None,
+    }
+}
+
+fn terms(target_available: u32, schedules: &[ScheduledTarget]) -> PoolTerms {
+    PoolTerms {
+        name_prefix: NamePrefix::parse("lab").unwrap(),
+        target_available,
+        max_total: None,
+        schedules: schedules.to_vec(),
+        create: Some(PoolCreation::default()),
+    }
+}
+
+/// A pool of available sandboxes, whose new ones take four minutes.
+fn pool(terms: &PoolTerms, available: u64) -> PoolOutlook<'_> {
+    PoolOutlook {
+        terms,
+        available,
+        warming: 0,
+        total: available,
+        changes: PoolChanges::new(),
+        time_to_available: Duration::from_mins(4),
+        usable_from: NOW,
+        creates_from: Ok(NOW),
+    }
+}
+
+fn one(at: i64, pool: &PoolOutlook<'_>) -> PoolForecast {
+    forecast(NOW, after(at), std::slice::from_ref(pool), Some(PACE)).remove(0)
+}
+
+#[test]
+fn class_of_tomorrow_is_warm_when_it_begins() {
+    let terms = terms(10, &[schedule(20 * HOUR, 22 * HOUR, 60)]);
+    let pool = pool(&terms, 10);
+    let before = one(20 * HOUR - 1, &pool);
+    assert_eq!((before.target, before.shortfall), (10, None));
+    let begin = one(20 * HOUR, &pool);
+    assert_eq!((begin.target, begin.available, begin.created), (60, 60, 50));
+    assert_eq!(begin.schedule, Some(terms.schedules[0]));
+    assert_eq!(begin.shortfall, None);
+    // The first ones are created 14 minutes before, and usable after 4.
+    let between = one(20 * HOUR - 7 * MINUTE, &pool);
+    assert!((11..60).contains(&between.available), "{between:?}");
+    assert!(between.warming > 0, "{between:?}");
+    let long_after = one(23 * HOUR, &pool);
+    assert_eq!((long_after.target, long_after.available), (10, 60));
+}
+
+#[test]
+fn pool_that_is_late_says_why_and_when_it_is_ready() {
+    let terms = terms(0, &[schedule(5 * MINUTE, 2 * HOUR, 60)]);
+    let begin = one(5 * MINUTE, &pool(&terms, 0));
+    assert_eq!((begin.target, begin.available), (60, 5));
+    let shortfall = begin.shortfall.unwrap();
+    assert_eq!(shortfall.missing, 55);
+    assert!(
+        shortfall
+            .reason
+            .starts_with("The time is too short: refill creates at most 5")
+    );
+    // Twelve runs, the first in a minute, and four minutes.
+    assert_eq!(shortfall.reached_at, Some(after(16 * MINUTE)));
+    let later = one(14 * MINUTE, &pool(&terms, 0)).shortfall.unwrap();
+    assert!(
+        later.reason.starts_with("10 are being created then"),
+        "{later:?}"
+    );
+    assert_eq!(one(16 * MINUTE, &pool(&terms, 0)).shortfall, None);
+}
+
+#[test]
+fn class_that_ends_before_it_is_ready_is_never_ready() {
+    let terms = terms(0, &[schedule(5 * MINUTE, 10 * MINUTE, 60)]);
+    let shortfall = one(9 * MINUTE, &pool(&terms, 0)).shortfall.unwrap();
+    assert_eq!(shortfall.reached_at, None);
+}
+
+#[test]
+fn sandboxes_under_way_count_when_they_are_expected() {
+    let terms = terms(10, &[]);
+    let mut pool = PoolOutlook {
+        warming: 4,
+        total: 12,
+        ..pool(&terms, 7)
+    };
+    for (at, change, count) in [
+        (2 * MINUTE, PoolChange::Usable, 3),
+        (3 * MINUTE, PoolChange::Returned, 1),
+        (9 * MINUTE, PoolChange::GivenUp, 1),
+    ] {
+        pool.changes.insert((after(at), change), count);
+    }
+    let expected = [
+        (119, 7, 4),
+        (120, 10, 1),
+        (180, 11, 1),
+        (10 * MINUTE, 11, 0),
+    ];
+    for (at, available, warming) in expected {
+        let forecast = one(at, &pool);
+        assert_eq!(
+            (forecast.available, forecast.warming),
+            (available, warming),
+            "{at}"
+        );
+        assert_eq!(forecast.available, 7 + forecast.arriving, "{at}");
+        assert_eq!(forecast.created, 0, "{at}");
+    }
+    // One that is given up is replaced, and keeps its place.
+    pool.changes.clear();
+    pool.changes
+        .insert((after(9 * MINUTE), PoolChange::GivenUp), 4);
+    let replaced = one(13 * MINUTE, &pool);
+    assert_eq!(
+        (replaced.available, replaced.created, replaced.total),
+        (10, 3, 15)
+    );
+}
+
+#[test]
+fn deletions_make_room_below_the_maximum() {
+    let mut terms = terms(10, &[]);
+    terms.max_total = Some(20);
+    let mut pool = PoolOutlook {
+        total: 20,
+        ..pool(&terms, 4)
+    };
+    pool.changes.insert((after(HOUR), PoolChange::Gone), 2);
+    pool.changes.insert((after(2 * HOUR), PoolChange::Gone), 9);
+    let full = one(30 * MINUTE, &pool);
+    let shortfall = full.shortfall.unwrap();
+    assert_eq!((full.available, shortfall.missing), (4, 6));
+    assert_eq!(
+        shortfall.reason,
+        "The pool will have 20 sandboxes in all statuses but stale, and its max_total is 20."
+    );
+    assert_eq!(shortfall.reached_at, Some(after(2 * HOUR + 4 * MINUTE)));
+    let half = one(HOUR + 5 * MINUTE, &pool);
+    assert_eq!((half.available, half.created, half.total), (6, 2, 20));
+    let ready = one(2 * HOUR + 5 * MINUTE, &pool);
+    assert_eq!((ready.available, ready.created, ready.total), (10, 6, 15));
+}
+
+#[test]
+fn pool_that_nothing_fills_keeps_what_it_has() {
+    let terms = terms(10, &[]);
+    let reason = "REFILL_MODE is off.".to_owned();
+    let off = PoolOutlook {
+        creates_from: Err(reason.clone()),
+        ..pool(&terms, 4)
+    };
+    for pace in [None, Some(PACE)] {
+        let forecast = &forecast(NOW, after(9 * HOUR), std::slice::from_ref(&off), pace)[0];
+        assert_eq!((forecast.available, forecast.created), (4, 0));
+        let shortfall = forecast.shortfall.clone().unwrap();
+        assert_eq!(
+            (shortfall.reason, shortfall.reached_at),
+            (reason.clone(), None)
+        );
+    }
+}
+
+#[test]
+fn pause_of_refill_delays_what_it_creates() {
+    let terms = terms(5, &[]);
+    let paused = PoolOutlook {
+        creates_from: Ok(after(HOUR)),
+        ..pool(&terms, 0)
+    };
+    let during = one(30 * MINUTE, &paused).shortfall.unwrap();
+    assert_eq!(during.reason, "Refill is paused until later.");
+    assert_eq!(during.reached_at, Some(after(HOUR + 4 * MINUTE)));
+    assert_eq!(one(HOUR + 4 * MINUTE, &paused).shortfall, None);
+}
+
+#[test]
+fn nothing_becomes_available_while_syncs_are_paused() {
+    let terms = terms(5, &[]);
+    let mut pool = PoolOutlook {
+        usable_from: after(HOUR),
+        ..pool(&terms, 0)
+    };
+    let during = one(30 * MINUTE, &pool).shortfall.unwrap();
+    assert_eq!(during.reached_at, Some(after(HOUR)));
+    assert_eq!(one(HOUR, &pool).shortfall, None);
+    pool.usable_from = UnixSeconds(i64::MAX);
+    let forever = one(HOUR, &pool).shortfall.unwrap();
+    assert_eq!((forever.missing, forever.reached_at), (5, None));
+}
+
+#[test]
+fn pools_share_the_pace() {
+    let terms = terms(50, &[]);
+    let both = [pool(&terms, 0), pool(&terms, 0)];
+    let at = |minutes: i64| {
+        let forecasts = forecast(NOW, after(minutes * MINUTE), &both, Some(PACE));
+        forecasts
+            .iter()
+            .map(|pool| pool.available)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(at(5).iter().sum::<u64>(), 5);
+    let half = at(14);
+    assert_eq!(half.iter().sum::<u64>(), 50);
+    assert!(half[0].abs_diff(half[1]) <= 1, "{half:?}");
+    assert_eq!(at(24), [50, 50]);
+}
+
+#[test]
+fn forecast_of_now_is_what_there_is() {
+    let terms = terms(10, &[]);
+    let forecast = one(0, &pool(&terms, 3));
+    assert_eq!((forecast.available, forecast.created), (3, 0));
+    assert_eq!(forecast.shortfall.unwrap().missing, 7);
+    assert!(super::forecast(NOW, after(HOUR), &[], Some(PACE)).is_empty());
+}
+
+#[test]
+fn forecast_of_the_largest_policy_is_cheap() {
+    let schedules: Vec<_> = (0..3)
+        .map(|n| schedule(n * 9 * HOUR, 2_000 * HOUR, 100_000))
+        .collect();
+    let terms = terms(100_000, &schedules);
+    let pools: Vec<_> = (0..1_000).map(|_| pool(&terms, 0)).collect();
+    let pace = RefillPace {
+        batch: 100,
+        interval: Duration::from_secs(1),
+    };
+    let began = Instant::now();
+    let forecasts = forecast(NOW, NOW + LONGEST_FORECAST, &pools, Some(pace));
+    let took = began.elapsed();
+    assert_eq!(forecasts[0].available, 100_000);
+    assert!(took.as_secs() < 60, "{took:?}");
+}
+
+/// Follows every run of refill and every second of a change, in the plainest way.
+fn run_by_run(
+    pools: &[PoolOutlook<'_>],
+    at: UnixSeconds,
+    pace: RefillPace,
+) -> Vec<(u64, u64, u64)> {
+    let mut state: Vec<_> = pools
+        .iter()
+        .map(|pool| {
+            (
+                pool.available,
+                pool.warming,
+                pool.total,
+                pool.changes.clone(),
+            )
+        })
+        .collect();
+    let settle = |state: &mut Vec<(u64, u64, u64, PoolChanges)>, until| {
+        for (available, warming, total, changes) in state {
+            for ((_, change), count) in changes.extract_if(.., |(at, _), _| *at <= until) {
+                match change {
+                    PoolChange::Gone => *total = total.saturating_sub(count),
+                    PoolChange::GivenUp => *warming = warming.saturating_sub(count),
+                    PoolChange::Returned => *available += count,
+                    PoolChange::Usable | PoolChange::Created => {
+                        *warming = warming.saturating_sub(count);
+                        *available += count;
+                    }
+                }
+            }
+        }
+    };
+    let mut now = NOW + pace.interval;
+    while now <= at {
+        settle(&mut state, now);
+        let supplies: Vec<_> = pools
+            .iter()
+            .zip(&state)
+            .map(|(pool, (available, ..))| PoolSupply {
+                terms: pool.terms,
+                available: *available,
+                time_to_available: pool.time_to_available,
+            })
+            .collect();
+        let targets = PoolTarget::at(now, &supplies, Some(pace));
+        for _ in 0..pace.batch {
+            let turn = |index: &usize| {
+                let (pool, (available, warming, total, _)) = (&pools[*index], &state[*index]);
+                let has_room = pool.terms.max_total.is_none_or(|max| *total < max.into());
+                let may = has_room && pool.creates_from.as_ref().is_ok_and(|from| *from <= now);
+                targets[*index].urgency(available + warming).filter(|_| may)
+            };
+            let indexes = (0..pools.len()).filter(|index| turn(index).is_some());
+            let Some(index) = indexes.min_by_key(|index| turn(index)) else {
+                break;
+            };
+            let (_, warming, total, changes) = &mut state[index];
+            *warming += 1;
+            *total += 1;
+            let usable_at = now + pools[index].time_to_available;
+            let usable_at = usable_at.max(pools[index].usable_from);
+            *changes.entry((usable_at, PoolChange::Created)).or_default() += 1;
+        }
+        now = now + pace.interval;
+    }
+    settle(&mut state, at);
+    state
+        .into_iter()
+        .map(|(available, warming, total, _)| (available, warming, total))
+        .collect()
+}
+
+fn any_terms() -> impl Strategy<Value = PoolTerms> {
+    let schedule = (
+        -2 * HOUR..6 * HOUR,
+        1..3 * HOUR,
+        0..40_u32,
+        option::weighted(0.3, 0..60_u64),
+    );
+    let schedules = collection::vec(
+        schedule.prop_map(|(from, length, target, lead)| ScheduledTarget {
+            lead: lead.map(Duration::from_mins),
+            ..schedule_of(from, length, target)
+        }),
+        0..4,
+    );
+    (0..30_u32, option::of(20..60_u32), schedules).prop_map(|(target, max_total, schedules)| {
+        PoolTerms {
+            max_total,
+            ..terms(target, &schedules)
+        }
+    })
+}
+
+fn schedule_of(from: i64, length: i64, target: u32) -> ScheduledTarget {
+    schedule(from, from + length, target)
+}
+
+/// The facts of a pool beside its terms: counts, changes, the time that creations take, and from when sandboxes can become
+/// available and be created.
+type Facts = (
+    u64,
+    u64,
+    u64,
+    Vec<(i64, PoolChange)>,
+    (u64, i64),
+    Option<i64>,
+);
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let change = prop_oneof![
+        Just(PoolChange::Gone),
+        Just(PoolChange::GivenUp),
+        Just(PoolChange::Usable),
+        Just(PoolChange::Returned),
+    ];
+    let changes = collection::vec((0..8 * HOUR, change), 0..12);
+    let creates_from = option::weighted(0.9, prop_oneof![4 => Just(0), 1 => 0..4 * HOUR]);
+    let times = (0..1_800_u64, prop_oneof![4 => Just(0), 1 => 0..4 * HOUR]);
+    (0..30_u64, 0..6_u64, 0..20_u64, changes, times, creates_from)
+}
+
+fn outlook<'a>(terms: &'a PoolTerms, facts: &Facts) -> PoolOutlook<'a> {
+    let (available, warming, other, changes, (seconds, usable_from), creates_from) = facts;
+    let mut counted = PoolChanges::new();
+    for (at, change) in changes {
+        *counted.entry((after(*at), *change)).or_default() += 1;
+    }
+    PoolOutlook {
+        terms,
+        available: *available,
+        warming: *warming,
+        total: available + warming + other,
+        changes: counted,
+        time_to_available: Duration::from_secs(*seconds),
+        usable_from: after(*usable_from),
+        creates_from: creates_from.map(after).ok_or_else(|| "off".to_owned()),
+    }
+}
+
+proptest! {
+    #[test]
+    fn forecast_equals_that_of_every_single_run(
+        pools in collection::vec((any_terms(), any_facts()), 1..4), at in 0..8 * HOUR, batch in 1..8_u32, interval in 20..400_u64,
+    ) {
+        let pace = RefillPace { batch, interval: Duration::from_secs(interval) };
+        let outlooks: Vec<_> = pools.iter().map(|(terms, facts)| outlook(terms, facts)).collect();
+        let forecasts = forecast(NOW, after(at), &outlooks, Some(pace));
+        let expected = run_by_run(&outlooks, after(at), pace);
+        for (forecast, expected) in forecasts.iter().zip(expected) {
+            prop_assert_eq!((forecast.available, forecast.warming, forecast.total), expected);
+        }
+        for (forecast, pool) in forecasts.iter().zip(&outlooks) {
+            prop_assert_eq!(forecast.available, pool.available + forecast.arriving + forecast.created);
+            let max = pool.terms.max_total.map_or(u64::MAX, u64::from);
+            prop_assert!(forecast.total <= max.max(pool.total));
+            let missing = u64::from(forecast.target).saturating_sub(forecast.available);
+            let shortfall = forecast.shortfall.clone();
+            prop_assert_eq!(shortfall.as_ref().map_or(0, |shortfall| shortfall.missing), missing);
+            if let Some(Shortfall { reason, reached_at, .. }) = shortfall {
+                prop_assert!(!reason.is_empty());
+                prop_assert!(reached_at.is_none_or(|reached_at| reached_at > after(at)));
+            }
+        }
+    }
+
+    #[test]
+    fn later_forecast_never_has_fewer_and_agrees_with_the_time_of_a_shortfall(
+        pools in collection::vec((any_terms(), any_facts()), 1..4), at in 0..8 * HOUR, later in 0..HOUR,
+    ) {
+        let outlooks: Vec<_> = pools.iter().map(|(terms, facts)| outlook(terms, facts)).collect();
+        let first = forecast(NOW, after(at), &outlooks, Some(PACE));
+        let second = forecast(NOW, after(at + later), &outlooks, Some(PACE));
+        for (index, (first, second)) in first.iter().zip(&second).enumerate() {
+            prop_assert!(first.available <= second.available);
+            let reached_at = first.shortfall.as_ref().and_then(|shortfall| shortfall.reached_at);
+            if let Some(reached_at) = reached_at {
+                let available = |at| forecast(NOW, at, &outlooks, Some(PACE))[index].available;
+                prop_assert!(available(reached_at) >= first.target.into());
+                prop_assert!(available(reached_at - Duration::from_secs(1)) < first.target.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The forecast of the pools: reads them as they are, and follows refill until the time in question.
+
+mod assumptions;
+mod tally;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::tally::{Refill, Tally, Timetable};
+use super::{JobContext, RefillMode};
+use crate::{
+    clock::{MAX_CLOCK_SKEW, UnixSeconds},
+    domain::{
+        Activity, LONGEST_FORECAST, NamePrefix, PoolForecast, PoolTerms, RefillPace, Sandbox,
+        Status, forecast,
+    },
+    store::StoreError,
+};
+
+/// What is expected of the pools of the policy at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Forecast {
+    /// The time.
+    pub at: UnixSeconds,
+    /// When the pools were read.
+    pub now: UnixSeconds,
+    /// What it takes for granted, as sentences.
+    pub assumptions: Vec<String>,
+    /// The pools, by name prefix.
+    pub pools: Vec<ExpectedPool>,
+}
+
+/// What is expected of a pool.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpectedPool {
+    /// The beginning of the names of its sandboxes.
+    pub name_prefix: NamePrefix,
+    /// Its available sandboxes now.
+    pub available_now: u64,
+    /// How many sandboxes there may be in all.
+    pub max_total: Option<u32>,
+    /// How long a new sandbox takes until it is available; `None` if nothing creates any.
+    pub time_to_available: Option<Duration>,
+    /// What is expected.
+    pub forecast: PoolForecast,
+    /// What that takes for granted of this pool, as sentences.
+    pub assumptions: Vec<String>,
+}
+
+/// The reason why there is no forecast.
+#[derive(Debug, Error)]
+pub(crate) enum ForecastError {
+    /// The time has passed.
+    #[error("the time of the forecast has passed")]
+    Past,
+    /// The time is more than [`LONGEST_FORECAST`] ahead.
+    #[error("the time of the forecast is too far ahead")]
+    TooFar,
+    /// The pools could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The statuses that are read: every one in which a sandbox counts towards `max_total`.
+const COUNTED: [Status; 6] = [
+    Status::Provisioning,
+    Status::Available,
+    Status::Allocated,
+    Status::PendingDeletion,
+    Status::DeletionFailed,
+    Status::Quarantined,
+];
+
+impl Forecast {
+    /// Reads the pools, and forecasts them. Without a pool in the policy, it makes no call to the database.
+    ///
+    /// # Errors
+    /// [`ForecastError`].
+    pub(super) async fn read(at: UnixSeconds, context: &JobContext) -> Result<Self, ForecastError> {
+        let now = context.clock.now();
+        let at = checked(at, now)?;
+        let policy = context.policy.current();
+        let timetable = Timetable::new(context, now);
+        let mut tallies: Vec<Tally<'_>> = Vec::new();
+        if !policy.pools().is_empty() {
+            let store = context.store.admit_read()?;
+            for terms in policy.pools() {
+                let refill = refill_of(context, terms, now);
+                tallies.push(Tally::new(terms, refill, &timetable));
+            }
+            // After the creations: one whose sandbox is inserted meanwhile is then among the sandboxes, too.
+            for status in COUNTED {
+                let visit = |sandbox: Sandbox| {
+                    if let Some(pool) = policy.pool_of(&sandbox.account.name) {
+                        tallies[pool].add(&sandbox, &timetable);
+                    }
+                };
+                store.each_in_status(status, visit).await?;
+            }
+        }
+        let tallies: Vec<_> = tallies
+            .into_iter()
+            .map(|tally| tally.close(&timetable))
+            .collect();
+        let outlooks: Vec<_> = tallies.iter().map(|tally| tally.outlook.clone()).collect();
+        let forecasts = forecast(now, at, &outlooks, pace(context));
+        let pools = tallies
+            .iter()
+            .zip(forecasts)
+            .map(|(tally, forecast)| ExpectedPool {
+                name_prefix: tally.outlook.terms.name_prefix.clone(),
+                available_now: tally.outlook.available,
+                max_total: tally.outlook.terms.max_total,
+                time_to_available: tally.creates().then_some(tally.outlook.time_to_available),
+                assumptions: assumptions::of_pool(tally),
+                forecast,
+            });
+        Ok(Self {
+            at,
+            now,
+            assumptions: assumptions::of_all(context),
+            pools: pools.collect(),
+        })
+    }
+}
+
+/// Returns the time of a forecast: not before now, but for the difference between two clocks.
+fn checked(at: UnixSeconds, now: UnixSeconds) -> Result<UnixSeconds, ForecastError> {
+    if at + MAX_CLOCK_SKEW < now {
+        return Err(ForecastError::Past);
+    }
+    if at > now + LONGEST_FORECAST {
+        return Err(ForecastError::TooFar);
+    }
+    Ok(at.max(now))
+}
+
+/// Returns how fast refill creates sandboxes; `None` if it does not.
+fn pace(context: &JobContext) -> Option<RefillPace> {
+    let refill = &context.jobs.refill;
+    (refill.mode == RefillMode::On).then(|| refill.pace())
+}
+
+/// Returns the part of refill in a pool, of which nothing is recorded yet.
+fn refill_of(context: &JobContext, terms: &PoolTerms, now: UnixSeconds) -> Refill {
+    Refill {
+        creations: Vec::new(),
+        measured: None,
+        creates_from: creates_from(context, terms, None, now),
+    }
+}
+
+/// Returns when refill can create sandboxes in a pool at the earliest, or why it does not.
+fn creates_from(
+    context: &JobContext,
+    terms: &PoolTerms,
+    stopped: Option<String>,
+    now: UnixSeconds,
+) -> Result<UnixSeconds, String> {
+    let pause = context.pauses.of(Activity::Refill);
+    match (context.jobs.refill.mode, stopped, pause) {
+        _ if terms.create.is_none() => {
+            Err("Nothing fills this pool: the policy has no create for it.".to_owned())
+        }
+        (RefillMode::Off, ..) => Err("Nothing is created: REFILL_MODE is off.".to_owned()),
+        (RefillMode::Plan, ..) => Err("Nothing is created: REFILL_MODE is plan.".to_owned()),
+        (_, Some(reason), _) => Err(format!("Refill has stopped for this pool: {reason}")),
+        (.., Some(pause)) => pause.until.ok_or_else(|| {
+            let reason = pause.reason.as_str();
+            format!("Refill is paused until an operator ends that: {reason}")
+        }),
+        (.., None) => Ok(now),
+    }
+}
