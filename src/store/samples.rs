@@ -97,10 +97,12 @@ impl PoolStore {
         let update = self
             .sample_update(flow, now)
             .update_expression(
-                "SET sampled_at = :at, provisioning = :provisioning, available = :available, allocated = :allocated, \
+                "SET sampled_at = :at, #provisioning = :provisioning, available = :available, allocated = :allocated, \
                  pending_deletion = :pending_deletion, stale = :stale, deletion_failed = :deletion_failed, \
                  quarantined = :quarantined, #ttl = :ttl ADD allocations :allocations, releases :releases",
             )
+            // A reserved word of DynamoDB.
+            .expression_attribute_names("#provisioning", "provisioning")
             .expression_attribute_values(":provisioning", number(count(counts.provisioning)))
             .expression_attribute_values(":available", number(count(counts.available)))
             .expression_attribute_values(":allocated", number(count(counts.allocated)))
