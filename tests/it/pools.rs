@@ -65,10 +65,7 @@ async fn overview_and_metrics_have_the_counts_of_each_pool_by_name_prefix() {
             "broker_pool_warming{pool=\"lab-b\"} 0",
         ]
     );
-    assert_eq!(
-        lines_with(&metrics, "broker_pool_expected "),
-        ["broker_pool_expected 5"]
-    );
+    assert!(metrics.lines().any(|line| line == "broker_pool_expected 5"));
 }
 
 /// Returns the database calls of a count in a broker with these settings, by operation.
