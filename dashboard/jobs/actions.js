@@ -10,6 +10,7 @@ const MAX_GRACE_HOURS = 8760;
  * Each action sends a POST to `path` with `params`, and is for people whose `role` suffices.
  * - `describe(counts)` describes the job and states the number of sandboxes.
  * - `option` is one more input, and `option.params(input)` the parameters that it adds.
+ * - `job` names the job if it may be off.
  * - `affectedStatus` is the only status that the action is about: without such sandboxes it cannot be started.
  * - `isBulkRemoval`: the job removes all sandboxes of that status in one run; the operator must type their number.
  */
@@ -25,6 +26,28 @@ export const ACTIONS = [
       createInput: () => h("input", { type: "checkbox" }),
       params: (input) => ({ force: input.checked || null }),
     },
+  },
+  {
+    name: "Check accounts",
+    path: "/admin/check",
+    role: "operator",
+    job: "check",
+    describe: (counts) => `Checks whether the accounts of ${sandboxes(counts.provisioning ?? 0)} in provisioning are usable. One that is becomes available; one that is broken, or not usable for too long, is quarantined. With CHECK_MODE=all, available ones are checked again from time to time.`,
+  },
+  {
+    name: "Plan a refill",
+    path: "/admin/refill",
+    role: "operator",
+    params: { plan: true },
+    job: "refill",
+    describe: () => "Reports which accounts a refill would create now, pool by pool. Nothing is created.",
+  },
+  {
+    name: "Refill pools",
+    path: "/admin/refill",
+    role: "operator",
+    job: "refill",
+    describe: () => "Creates accounts in CSP for the pools of the policy that are below their target, at most REFILL_BATCH of them. Tries again at once where CSP has refused new accounts. The next sync adds them to the pool. With REFILL_MODE=plan it only reports.",
   },
   {
     name: "Clean up",

@@ -2,6 +2,7 @@
 
 import { h, table } from "../lib/dom.js";
 import { dateTime, duration, isoTime, relative } from "../lib/format.js";
+import { howToTurnOn, isOff } from "./optional-jobs.js";
 import { countsText, notesOf, runDuration } from "./run-text.js";
 
 export function jobTable(jobs, now) {
@@ -26,6 +27,7 @@ function relativeTime(at, now) {
 }
 
 function nextRun(job, now) {
+  if (isOff(job)) return h("span", { class: "pill", title: howToTurnOn(job.job) }, "off");
   if (job.interval_seconds === null) return "manual only";
   if (job.is_overdue) return h("span", { class: "pill failed" }, `overdue, no success since ${dateTime(job.last_success_at)}`);
   if (!job.next_due_at) return "unknown";

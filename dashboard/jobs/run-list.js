@@ -1,6 +1,7 @@
 // The list of tracked runs with their progress, updated in place so that the focus stays where it is.
 
 import { fill, h, setText } from "../lib/dom.js";
+import { refillReport } from "./refill-report.js";
 import { countsText, isSilent, notesOf, progressOf, runDuration } from "./run-text.js";
 
 export function runList({ runs, clock }) {
@@ -32,9 +33,11 @@ function runCard(onDismiss) {
   const state = h("span", { class: "pill" });
   const bar = h("progress", { max: "1" });
   const counts = h("p");
+  const report = h("div");
   const notes = h("ul", { class: "notes", role: "list" });
+  let shownReport = "null"; // As JSON.
   const dismiss = h("button", { type: "button", onclick: onDismiss }, "Dismiss");
-  const node = h("article", { class: "run" }, h("p", { class: "run-head" }, title, state, dismiss), bar, counts, notes);
+  const node = h("article", { class: "run" }, h("p", { class: "run-head" }, title, state, dismiss), bar, counts, report, notes);
 
   function update({ id, run, pollError }, now) {
     const name = run?.job ?? id;
@@ -48,10 +51,19 @@ function runCard(onDismiss) {
     if (progress === null) bar.removeAttribute("value");
     else bar.value = progress;
     setText(counts, run ? countsText(run) : "");
+    showReport(run);
     const texts = [...(run ? notesOf(run, now) : []), ...(pollError ? [pollError] : [])];
     if (notes.textContent !== texts.join("")) fill(notes, texts.map((text) => h("li", {}, text)));
     dismiss.hidden = !isOver && !pollError && !(run && isSilent(run, now));
     dismiss.setAttribute("aria-label", `Dismiss ${name}`);
+  }
+
+  /** Draws the report again only if it has changed, because it can be scrolled. */
+  function showReport(run) {
+    const key = JSON.stringify(run?.counts?.pools ?? null);
+    if (key === shownReport) return;
+    shownReport = key;
+    fill(report, refillReport(run));
   }
 
   return { node, update };

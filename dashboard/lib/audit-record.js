@@ -26,6 +26,7 @@ export const ACTIONS = Object.keys(ACTION_NAMES);
 /** The events that are derived from the state of a sandbox. */
 const EVENT_NAMES = {
   inserted: "Inserted by a sync",
+  usable: "Found usable by a check",
   allocated: "Allocated",
   extended: "Extended by its caller",
   replaced: "Replaced at the request of its caller",

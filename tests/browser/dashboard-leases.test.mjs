@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { assertAccessible } from "./accessible.mjs";
-import { allocate, applyPolicy, openDashboard, release } from "./operator.mjs";
+import { allocate, applyPolicy, editAnswers, openDashboard, release } from "./operator.mjs";
 
 const timeout = 60_000;
 // Runs a script if the browser parses it as HTML.
@@ -42,11 +42,7 @@ async function fillLab() {
   return held();
 }
 
-/** Changes the answers of the broker whose URL matches. */
-const edit = (pattern, change) => page.route(pattern, async (route) => {
-  const response = await route.fetch();
-  await route.fulfill({ response, json: change(await response.json()) });
-});
+const edit = (pattern, change) => editAnswers(page, pattern, change);
 
 /** Changes sandboxes wherever the broker answers with them: `changes` are their fields by id. */
 async function editSandboxes(changes) {

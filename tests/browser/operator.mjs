@@ -70,6 +70,15 @@ export async function allocate(caller, lab, headers = {}) {
 
 export const release = ({ caller, id }) => asTrack(`/sandboxes/${encodeURIComponent(id)}/mark-for-deletion`, caller);
 
+/** Changes the answers of the broker to the requests of a page whose URL matches. */
+export const editAnswers = (page, pattern, change) => page.route(pattern, async (route) => {
+  const response = await route.fetch();
+  await route.fulfill({ response, json: change(await response.json()) });
+});
+
+/** Makes a page poll now, as a tab that is shown again does. */
+export const refresh = (page) => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+
 /** Opens the dashboard in a new page, and returns the steps that many tests share. */
 export async function openDashboard(at = base) {
   const opened = await openPage(at);
