@@ -4,10 +4,10 @@ import { h, setText } from "../lib/dom.js";
 import { number, sandboxes } from "../lib/format.js";
 import { ACTIONS } from "./actions.js";
 
-/** `onAction(action)` is called by the button of an action, `onClear()` by the one that clears the selection. */
-export function createSelectionBar({ onAction, onClear }) {
+/** `actions` are the offered ones. `onAction(action)` is called by the button of an action, `onClear()` by the one that clears the selection. */
+export function createSelectionBar({ actions = ACTIONS, onAction, onClear }) {
   const count = h("p", { role: "status" });
-  const buttons = ACTIONS.map((action) =>
+  const buttons = actions.map((action) =>
     h("button", { type: "button", class: action.isDanger ? "danger" : "", onclick: () => onAction(action) }));
   const clear = h("button", { type: "button", onclick: onClear }, "Clear selection");
   return {
@@ -19,7 +19,7 @@ export function createSelectionBar({ onAction, onClear }) {
     show(rows, elsewhere) {
       const rest = elsewhere > 0 ? `, ${number(elsewhere)} of them not on this page` : "";
       setText(count, rows.length ? `${sandboxes(rows.length)} selected${rest}` : "No sandbox selected");
-      ACTIONS.forEach((action, index) => {
+      actions.forEach((action, index) => {
         const allowed = rows.filter(action.allows).length;
         buttons[index].hidden = allowed === 0;
         setText(buttons[index], `${action.label} ${number(allowed)} …`);

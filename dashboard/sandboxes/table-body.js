@@ -5,7 +5,8 @@ import { h, setHref, setText } from "../lib/dom.js";
 /**
  * Returns `{render, tick}`: `tick` shows the passing of time in the rendered rows. `time()` returns what columns that are
  * live depend on. `onOpen(row)` is called by the button with the id. `onCheck(row, event)` is called by the check box of a
- * row; without `isChecked(id)` there are none.
+ * row; without `isChecked(id)` there are none. A column may have a `createCell()` of its own, which returns
+ * `{node, update(row)}`.
  */
 export function createTableBody(tbody, { time, onOpen, onCheck }) {
   let lines = new Map(); // The rendered rows, by sandbox id.
@@ -56,6 +57,7 @@ function createLine(columns, isChecked, { time, onOpen, onCheck }) {
 }
 
 function createCell(column, { time, open }) {
+  if (column.createCell) return column.createCell();
   if (column.key === "sandbox_id") {
     const button = h("button", { type: "button", class: "link", onclick: open });
     return {
