@@ -7,10 +7,12 @@ import { allocationBars } from "./allocation-bars.js";
 import { labQuotas } from "./lab-quotas.js";
 import { poolCharts } from "./pool-charts.js";
 import { poolPanel } from "./pool-panel.js";
+import { poolSummary } from "./pool-summary.js";
 
 export function overviewView(context) {
   const { overview, clock } = context;
   const pool = poolPanel();
+  const pools = poolSummary();
   const running = runList(context);
   const jobs = scrollRegion("Jobs");
   const charts = poolCharts(context);
@@ -18,6 +20,7 @@ export function overviewView(context) {
   const bars = allocationBars(context, labs.updateLeases);
   const node = h("div", {},
     section("Pool", pool.node),
+    pools.node,
     section("Running jobs", running.node),
     section("Jobs", jobs),
     labs.node,
@@ -26,8 +29,9 @@ export function overviewView(context) {
   const unsubscribe = overview.subscribe((data) => {
     if (!data) return;
     pool.update(data);
+    pools.update(data.pools ?? []); // An older broker, during a deployment, does not name them.
     fill(jobs, jobTable(data.jobs, clock.now()));
-    labs.update(data.labs ?? []); // An older broker, during a deployment, does not name them.
+    labs.update(data.labs ?? []); // As above.
   });
 
   return {

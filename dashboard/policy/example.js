@@ -17,10 +17,20 @@ max_held = 60                    # sandboxes that the lab may hold at once
 
 [[pool]]
 name_prefix = "lab-adventure"
-target_available = 50
+target_available = 12            # on all other days
 max_total = 120
+
+[pool.create]                    # without it, nothing is created
+description = "Hands-on labs"
+
+[[pool.schedule]]                # a class of 60: warm at ten
+from = 2026-11-28T10:00:00       # or with an offset: 2026-11-28T10:00:00+01:00
+to = 2026-11-28T12:00:00
+time_zone = "Europe/Berlin"
+target_available = 60
+# lead_minutes = 90              # creation begins this long before, else as early as needed
 `;
 
 export function exampleNode() {
-  return h("details", { class: "columns" }, h("summary", {}, "An example"), h("pre", { class: "scroll", tabindex: "0" }, EXAMPLE));
+  return h("details", { class: "columns" }, h("summary", {}, "An example, with a pool and a schedule"), h("pre", { class: "scroll", tabindex: "0" }, EXAMPLE));
 }

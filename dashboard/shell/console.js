@@ -15,6 +15,7 @@ import { startBanner } from "../pauses/banner.js";
 import { createPauseState } from "../pauses/pause-state.js";
 import { pausesView } from "../pauses/pauses.js";
 import { policyView } from "../policy/policy.js";
+import { poolsView } from "../pools/pools.js";
 import { quarantineView } from "../quarantine/quarantine.js";
 import { sandboxesView } from "../sandboxes/sandboxes.js";
 import { tokensView } from "../tokens/tokens.js";
@@ -68,6 +69,7 @@ export function startConsole({ base, session, drafts, page, signInAgain, onForbi
   const stopFreshnessLine = startFreshnessLine({ element: page.freshness, overview, overviewError, clock });
   const views = {
     overview: overviewView(context),
+    pools: poolsView(context),
     sandboxes: sandboxesView(context),
     quarantine: quarantineView(context),
     jobs: jobsView(context),

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { assertAccessible } from "./accessible.mjs";
 import { ADMIN, allSandboxes, allocate, api, openDashboard, release } from "./operator.mjs";
 
-const VIEWS = ["Overview", "Sandboxes", "Quarantine", "Jobs", "Policy", "Pauses", "Audit", "NIOSXaaS", "Tokens"];
+const VIEWS = ["Overview", "Pools", "Sandboxes", "Quarantine", "Jobs", "Policy", "Pauses", "Audit", "NIOSXaaS", "Tokens"];
 const timeout = 120_000;
 let page, expectErrors, assertNoErrors, signIn, openView, openSandboxes, exportedRows;
 
