@@ -51,8 +51,8 @@ export function stateTexts({ state, reason, since, mode }, now) {
   switch (state) {
     case "stopped":
       return [
-        sentence("CSP refuses to create accounts"),
-        "Correct what the message names: the create table of the pool in the policy, or the rights or the quota of the API key in CSP. One creation is tried again every 15 minutes, and at once when the policy changes or somebody starts refill. If it succeeds, the pool is filled.",
+        sentence("Refill of this pool is stopped"),
+        "Correct what the message names, such as the create table of the pool in the policy, or the rights or the quota of the API key in CSP. One creation is tried again every 15 minutes, and at once when the policy changes or somebody starts refill. If it succeeds, the pool is filled.",
       ];
     case "late":
       return [

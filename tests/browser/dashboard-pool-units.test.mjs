@@ -35,9 +35,9 @@ describe("pools", () => {
   test("the state says why, since when, what to do and when it is tried again", () => {
     const texts = (more) => state.stateTexts(pool("a", more), NOW);
     const [why, advice] = texts({ state: "stopped", reason: "HTTP 403: the quota is reached.", since: NOW - 240 });
-    assert.equal(why, "CSP refuses to create accounts since 2026-03-20 10:42 (4 min ago): HTTP 403: the quota is reached.");
-    assert.match(advice, /^Correct what the message names: .* every 15 minutes, and at once when the policy changes/);
-    assert.equal(texts({ state: "stopped" })[0], "CSP refuses to create accounts.");
+    assert.equal(why, "Refill of this pool is stopped since 2026-03-20 10:42 (4 min ago): HTTP 403: the quota is reached.");
+    assert.match(advice, /^Correct what the message names, such as .* every 15 minutes, and at once when the policy changes/);
+    assert.equal(texts({ state: "stopped" })[0], "Refill of this pool is stopped.");
     assert.match(texts({ state: "late", since: NOW - 60, reason: `the oldest began at ${NOW - 900}` })[0], /target for longer than a creation takes, since .* the oldest began at 10:31:40\.$/);
     assert.match(texts({ state: "at_maximum", reason: "12 exist" }).join(" "), /at its maximum 12 exist\. Nothing is created until .* max_total\.$/);
     assert.equal(texts({ state: "filling" }).join(" "), "Below its target. Accounts are being created, or will be by the next runs of refill.");

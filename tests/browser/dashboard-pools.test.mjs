@@ -53,8 +53,8 @@ test("a card has the figures of its pool, its state in words, and leads to its s
 
   const stopped = card(STOPPED.name_prefix);
   const text = await stopped.innerText();
-  assert.match(text, /CSP refuses to create accounts since .* \(23 min ago\): HTTP 403: <img/);
-  assert.match(text, /Correct what the message names: .* tried again every 15 minutes/);
+  assert.match(text, /Refill of this pool is stopped since .* \(23 min ago\): HTTP 403: <img/);
+  assert.match(text, /Correct what the message names, such as .* tried again every 15 minutes/);
   assert.match(text, /Time to available\s+6 min/);
   assert.deepEqual(await stopped.locator(".figures dd").allInnerTexts(), ["50", "12", "3", "2", "60", "4"]);
   const meter = stopped.getByRole("meter", { name: /^Sandboxes of lab-.* in all$/ });
