@@ -33,7 +33,7 @@ use self::{
     load_balancer::read_load_balancer,
     modes::warn_of_modes,
     reader::Reader,
-    safety::refuse_unsafe,
+    safety::{refuse_short_settle, refuse_unsafe},
     store::read_store,
     takeover::refuse_ambiguous,
     telemetry::{read_log, read_otlp_endpoint},
@@ -125,6 +125,7 @@ impl Config {
         let log = read_log(&mut reader, store.engine);
         refuse_ambiguous(&mut reader, &store, &csp);
         refuse_unsafe(&mut reader, &http, &store, &auth, &secrets, &csp);
+        refuse_short_settle(&mut reader, &jobs.refill, &csp);
         if secrets.niosxaas.is_none() {
             let checks = jobs.check.mode != CheckMode::Off && csp.mode == CspMode::Live;
             require_csp_user(&mut reader, &csp_user, niosxaas.is_some(), checks);

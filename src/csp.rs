@@ -2,6 +2,7 @@
 
 mod account_list;
 mod client;
+mod creation;
 mod error;
 mod http;
 mod json;
@@ -15,6 +16,7 @@ pub mod throttle;
 pub use self::{
     account_list::AccountList,
     client::CspClient,
+    creation::{CreatedAccount, NewAccount},
     error::{Credentials, CspError},
     http::uuid_of,
 };

@@ -22,6 +22,7 @@ mod pool_state;
 mod pool_target;
 mod principal;
 mod quota;
+mod refill;
 mod sandbox;
 mod status;
 mod text;
@@ -35,7 +36,7 @@ pub use self::{
     breaker::{BreakerPhase, BreakerState},
     candidate::Candidate,
     check::{CheckRules, Observation, Verdict},
-    creation::{Creation, CreationState},
+    creation::{Creation, CreationOutcome, CreationState, LAST_CREATION},
     csp_state::{CspState, ServiceState},
     extension::{ExtensionOrder, ExtensionRefusal},
     forecast::{
@@ -62,11 +63,12 @@ pub use self::{
     pool_target::{PoolSupply, PoolTarget, RefillPace, ScheduledTarget, Urgency},
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
+    refill::{Closing, PoolContents, RefillLimit, RefillPlan, RefillState, RefillStop},
     sandbox::{Account, Holder, Maintenance, Quarantine, Readiness, Sandbox},
     status::{Status, Transition, UnknownStatus},
     text::{
         CallerId, IdempotencyKey, InvalidText, LabId, MAX_REASON, MAX_TEXT, NamePrefix, Reason,
-        SandboxId,
+        SandboxId, one_line,
     },
     token::{InvalidGrant, Token, TokenGrant, TokenId},
 };

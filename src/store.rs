@@ -28,6 +28,7 @@ mod policy;
 mod probe;
 mod quota;
 mod read;
+mod refill;
 mod replace;
 mod retire;
 mod runs;
@@ -75,6 +76,7 @@ pub use self::{
     policy::{HistoryPosition, PolicyHistory, PolicyReadError, StoredPolicy},
     quota::{AllocationStates, QuotaSlot, StoredSlot},
     read::{AvailablePage, PageSize},
+    refill::{CreationStep, RefillItems},
     replace::{NewReplacement, ReplacedClaim, ReplacementRefusal},
     retire::Release,
     scan::{Overdue, SandboxPage, Selection, UnreadableSandbox},

@@ -57,7 +57,13 @@ pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
             run_once(&app, &mut signals, RemovalJob::StaleFor(grace)).await
         }
         Job::Check => run_once(&app, &mut signals, CheckJob).await,
-        Job::Refill { plan } => run_once(&app, &mut signals, RefillJob { plan }).await,
+        Job::Refill { plan } => {
+            let job = RefillJob {
+                plan,
+                ..RefillJob::default()
+            };
+            run_once(&app, &mut signals, job).await
+        }
     };
     app.stop(Instant::now() + config.http.shutdown_timeout)
         .await;

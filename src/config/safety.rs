@@ -7,6 +7,7 @@ use crate::{
     auth::{AuthConfig, is_public},
     csp::{CspConfig, CspMode},
     http::HttpConfig,
+    jobs::{RefillConfig, SHORTEST_SETTLE},
     secrets::SecretsConfig,
     store::{Engine, StoreConfig},
     url::is_loopback_url,
@@ -100,6 +101,18 @@ pub(super) fn refuse_unsafe(
             "CSP_MODE",
             "\"simulated\"",
             "\"live\" unless DDB_ENDPOINT_URL is a loopback address",
+        );
+    }
+}
+
+/// Rejects a time after which a request to create an account may still be on its way.
+pub(super) fn refuse_short_settle(reader: &mut Reader<'_>, refill: &RefillConfig, csp: &CspConfig) {
+    let is_elsewhere = csp.mode == CspMode::Live && !is_loopback_url(&csp.base_url);
+    if is_elsewhere && refill.settle < SHORTEST_SETTLE {
+        reader.refuse(
+            "REFILL_SETTLE_SEC",
+            refill.settle.as_secs().to_string(),
+            "a number from 40 to 600, with a CSP that is not on this machine",
         );
     }
 }

@@ -139,6 +139,10 @@ fn invalid_values_are_faults_of_their_variable() {
         ["DDB_GSI3_NAME"]
     );
     assert_eq!(
+        production_with(&[("REFILL_SETTLE_SEC", "39")]),
+        ["REFILL_SETTLE_SEC"]
+    );
+    assert_eq!(
         production_with(&[("DDB_COMPANION_TABLE_NAME", "SandboxPool")]),
         ["DDB_COMPANION_TABLE_NAME"]
     );

@@ -18,10 +18,10 @@ use crate::{
 /// A client of the CSP API.
 #[derive(Clone, Debug)]
 pub struct CspClient {
-    http: reqwest::Client,
-    base_url: String,
+    pub(super) http: reqwest::Client,
+    pub(super) base_url: String,
     token: Shared<SecretString>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 impl CspClient {
@@ -83,7 +83,7 @@ impl CspClient {
             .map_err(|error| error.without_account(Credentials::ApiToken))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, CspError> {
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CspError> {
         let request = request
             .header(header::AUTHORIZATION, self.authorization()?)
             .header(header::ACCEPT, "application/json")

@@ -45,6 +45,15 @@ pub enum CspError {
         /// The id.
         external_id: String,
     },
+    /// CSP answers that it does not create, or look for, an account: 403 and other statuses from 400 to 499 that say so.
+    /// Nothing was created.
+    #[error("CSP refuses the request (HTTP {status}): {message}")]
+    Refused {
+        /// The status code.
+        status: u16,
+        /// CSP's message, printable and at most [`MAX_REASON`](crate::domain::MAX_REASON) characters long.
+        message: String,
+    },
     /// The request is rejected permanently.
     #[error("CSP rejects the request (HTTP {status})")]
     Rejected {
@@ -105,6 +114,7 @@ impl CspError {
             Self::Forbidden
             | Self::Conflict { .. }
             | Self::InvalidId { .. }
+            | Self::Refused { .. }
             | Self::Rejected { .. } => "rejected",
         }
     }
@@ -119,6 +129,23 @@ impl CspError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         self.is_outage() || matches!(self, Self::Conflict { .. })
+    }
+
+    /// Returns whether the account of a creation that failed so may exist: unless CSP was not reached, or has said that it
+    /// refuses. A gateway in front of CSP may answer 5xx, 408 or 429 to a request that CSP serves nevertheless, and 409 is
+    /// the answer to a name that exists.
+    #[must_use]
+    pub fn may_have_created(&self) -> bool {
+        match self {
+            Self::Unavailable { source, .. } => {
+                !source.as_ref().is_some_and(reqwest::Error::is_connect)
+            }
+            Self::RateLimited { .. } | Self::Conflict { .. } | Self::InvalidId { .. } => true,
+            Self::Unauthorized { .. }
+            | Self::Forbidden
+            | Self::Refused { .. }
+            | Self::Rejected { .. } => false,
+        }
     }
 
     /// Returns the error of a call that concerns no single account: the credentials are at fault if it is denied.

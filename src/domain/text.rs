@@ -84,6 +84,14 @@ pub(super) fn check_printable(text: &str, max: usize) -> Result<(), InvalidText>
     Ok(())
 }
 
+/// Returns a text of another system as one line of at most `max` printable characters.
+#[must_use]
+pub fn one_line(text: &str, max: usize) -> String {
+    let words = text.split(|char: char| char.is_whitespace() || !is_printable(char));
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(max).collect()
+}
+
 /// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line,
 /// changes the direction or meaning of the text around it, or has no width, in a log or on a page. Characters that join
 /// others are printable: names and emoji contain them.

@@ -21,7 +21,7 @@ use crate::{
 const ATTEMPTS: u32 = 3;
 /// The calls that show whether CSP accepts the API token, and the user. Other calls of the user are made in a session,
 /// which may have expired.
-const CSP_CALLS: &[&str] = &["list", "delete"];
+const CSP_CALLS: &[&str] = &["list", "find", "create", "delete"];
 const NIOSXAAS_CALLS: &[&str] = &["niosxaas_sign_in", "check_sign_in", "check_user"];
 
 /// The state of CSP that this process last read or wrote.

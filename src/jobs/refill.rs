@@ -1,65 +1,73 @@
-//! Refill: creates accounts for pools below their target.
+//! Refill: creates accounts in CSP for the pools of the policy that have fewer sandboxes than their target.
+//!
+//! Each creation is an item of the companion table before CSP is called, and its name is used for one account. A crash
+//! or a lost answer anywhere leaves an item from which a later run goes on: it looks for the account by its name, and
+//! adopts it if it is there (`docs/refill.md`).
 
-use std::time::Duration;
+mod account;
+pub(super) mod listing;
+mod pass;
+mod pool;
+mod report;
 
-use serde::Serialize;
-use tokio::time::Instant;
-use utoipa::ToSchema;
-
-use super::{
-    JobError,
-    run::{Job, Report, ReportStatus, Run, elapsed_ms},
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
 };
-use crate::{domain::JobName, telemetry::metrics::Metrics};
+
+use tokio::time::Instant;
+
+use self::report::PoolRefill;
+pub(crate) use self::report::RefillReport;
+use super::{
+    JobContext, JobError, RefillMode,
+    run::{Job, ReportStatus, Run, elapsed_ms},
+};
+use crate::{
+    domain::{JobName, NamePrefix},
+    shared::lock,
+};
 
 /// The job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RefillJob {
     /// Report what the run would do, and do nothing.
     pub plan: bool,
+    /// Attempt one creation at once in each pool that CSP's answers have stopped.
+    pub probe_stopped: bool,
 }
 
-/// The report of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "completed", "created": 0, "adopted": 0, "failed": 0, "dropped": 0, "duration_ms": 18 }))]
-pub(crate) struct RefillReport {
-    /// The status of the run.
-    pub status: ReportStatus,
-    /// Accounts created.
-    pub created: usize,
-    /// Accounts found that an earlier attempt had created.
-    pub adopted: usize,
-    /// Creations that CSP refused.
-    pub failed: usize,
-    /// Creations given up, because they are no longer wanted or their accounts are gone.
-    pub dropped: usize,
-    /// Why the run ended before all its work was done: CSP, or a pause.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<String>,
-    /// How long the run took, in milliseconds.
-    pub duration_ms: u64,
+/// Why a run leaves a pool alone.
+#[derive(Clone, Debug)]
+struct Skip {
+    reason: String,
+    /// Whether later runs leave it alone as well.
+    is_stop: bool,
 }
 
-impl Report for RefillReport {
-    fn status(&self) -> ReportStatus {
-        self.status
-    }
-
-    fn pause(&mut self, reason: String) {
-        self.status = ReportStatus::Paused;
-        self.stopped = Some(reason);
-    }
-
-    fn count(&self, _: &Metrics, _: &str, _: Duration) {}
-
-    fn processed(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("created", self.created),
-            ("adopted", self.adopted),
-            ("failed", self.failed),
-            ("dropped", self.dropped),
-        ]
-    }
+/// A run in progress.
+struct Refill<'a> {
+    run: &'a Run<RefillReport>,
+    is_plan: bool,
+    probe_stopped: bool,
+    began: Instant,
+    /// The names of the accounts that this run has requested without an answer. No two pools have a name in common.
+    unanswered: HashSet<String>,
+    /// The names of the accounts that an earlier run has requested without an answer, and that CSP does not have.
+    absent: HashSet<String>,
+    /// The pools in which this run creates no more accounts, and why: CSP failed, or has refused.
+    skipped: HashMap<NamePrefix, Skip>,
+    /// How many accounts the run may still create or adopt.
+    budget: usize,
+    /// How many other accounts it may still look for.
+    look_ups: usize,
+    /// Whether the run makes no more calls of CSP.
+    is_ended: bool,
+    has_outage: bool,
+    has_answers: bool,
+    /// The pools of the last pass, with the work of all passes.
+    pools: Vec<PoolRefill>,
+    report: RefillReport,
 }
 
 impl Job for RefillJob {
@@ -70,12 +78,110 @@ impl Job for RefillJob {
     }
 
     async fn run_once(&self, run: &Run<RefillReport>) -> Result<RefillReport, JobError> {
-        let began = Instant::now();
-        let _ = self.plan;
-        let mut report = RefillReport::default();
+        let mut refill = Refill::new(run, *self);
+        let ended = refill.run_passes().await;
+        refill.adapt_pace();
+        let mut report = refill.report;
+        report.status = ReportStatus::of_run(!run.is_stopped());
+        report.duration_ms = elapsed_ms(refill.began);
         run.progress(&report);
-        report.status = ReportStatus::Completed;
-        report.duration_ms = elapsed_ms(began);
+        ended?;
         Ok(report)
+    }
+}
+
+impl<'a> Refill<'a> {
+    fn new(run: &'a Run<RefillReport>, job: RefillJob) -> Self {
+        let context = run.context();
+        let config = &context.jobs.refill;
+        let is_plan = job.plan || config.mode != RefillMode::On;
+        let budget = lock(&context.pace).of(config.pace).batch;
+        Self {
+            run,
+            is_plan,
+            probe_stopped: job.probe_stopped,
+            began: Instant::now(),
+            unanswered: HashSet::new(),
+            absent: HashSet::new(),
+            skipped: HashMap::new(),
+            budget,
+            look_ups: budget,
+            is_ended: false,
+            has_outage: false,
+            has_answers: false,
+            pools: Vec::new(),
+            report: RefillReport {
+                plan: is_plan,
+                ..RefillReport::default()
+            },
+        }
+    }
+
+    fn context(&self) -> &'a JobContext {
+        self.run.context()
+    }
+
+    /// Whether the run has to end.
+    fn is_over(&self) -> bool {
+        self.is_ended || self.run.is_stopped()
+    }
+
+    /// Ends the run: the rest is left to a later one.
+    fn end(&mut self, reason: String) {
+        self.is_ended = true;
+        self.report.stopped = Some(reason);
+    }
+
+    /// Makes a pass over the pools. If there are creations to which an earlier run got no answer, it then waits until no
+    /// request of that run can be on its way any more, looks for their accounts, and makes another pass.
+    ///
+    /// All of them are looked for before any is requested again: the account of another one may be all that is wanted.
+    async fn run_passes(&mut self) -> Result<(), JobError> {
+        let has_unanswered = self.pass().await?;
+        if !has_unanswered || self.is_plan || self.is_over() {
+            return Ok(());
+        }
+        let settle = self.context().jobs.refill.settle;
+        let rest = settle.saturating_sub(self.began.elapsed());
+        self.run.pause(rest).await;
+        if self.is_over() {
+            return Ok(());
+        }
+        self.look_for_unanswered().await?;
+        self.pass().await.map(drop)
+    }
+
+    /// Waits between two creations.
+    async fn pause_between(&self) {
+        let delay = self.context().jobs.refill.pace.item_delay;
+        if delay > Duration::ZERO {
+            self.run.pause(delay).await;
+        }
+    }
+
+    /// Reports the pools of a pass.
+    fn report_pools(&mut self, mut pools: Vec<PoolRefill>) {
+        for pool in &mut pools {
+            let earlier = self
+                .pools
+                .iter()
+                .find(|it| it.name_prefix == pool.name_prefix);
+            if let Some(earlier) = earlier {
+                pool.creations += earlier.creations;
+                pool.look_ups += earlier.look_ups;
+                pool.drops += earlier.drops;
+            }
+        }
+        self.report.set_pools(pools.clone());
+        self.pools = pools;
+    }
+
+    fn adapt_pace(&self) {
+        let mut pace = lock(&self.context().pace);
+        if self.has_outage {
+            pace.slow_down();
+        } else if self.has_answers {
+            pace.speed_up();
+        }
     }
 }

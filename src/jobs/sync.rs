@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use self::comparison::{Comparison, Difference, Relisted};
 use super::{
     CheckMode, JobContext, JobError,
+    refill::listing::ListedCreations,
     run::{Job, Report, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
@@ -135,6 +136,7 @@ impl Job for SyncJob {
         };
         run.progress(&report);
         let incomplete = list.incomplete.clone();
+        let listed_creations = ListedCreations::adopt(run, &list).await?;
         let mut difference = compare(context, list, now, &mut report).await?;
         report.synced = difference.listed;
         report.duplicates = difference.duplicates;
@@ -159,6 +161,9 @@ impl Job for SyncJob {
         }
         report.quarantined_missing = difference.quarantined_missing;
         let wrote_all = write_all(run, difference, now, &mut report).await?;
+        if wrote_all {
+            listed_creations.record(run).await?;
+        }
         report.status = ReportStatus::of_run(wrote_all);
         report.duration_ms = elapsed_ms(began);
         Ok(report)

@@ -16,18 +16,19 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-pub use self::{
-    claim::{AllocationRef, StoredClaim},
-    sandbox::read_sandbox,
-    tombstone::Tombstone,
-};
 pub(super) use self::{
+    attributes::Attributes,
     claim::{claim_item, claim_ttl},
     niosxaas::{as_sandbox, niosxaas_record, read_niosxaas_record, upgraded_niosxaas_record},
     quarantine::QUARANTINE_ATTRIBUTES,
     readiness::CHECK_ATTRIBUTES,
     sandbox::{new_sandbox, reinstated_sandbox},
     tombstone::tombstone,
+};
+pub use self::{
+    claim::{AllocationRef, StoredClaim},
+    sandbox::read_sandbox,
+    tombstone::Tombstone,
 };
 use crate::domain::{CallerId, IdempotencyKey, SandboxId};
 

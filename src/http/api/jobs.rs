@@ -242,7 +242,8 @@ struct RefillParams {
 /// Create accounts for pools below their target
 ///
 /// Creates accounts in CSP for the pools of the policy that have fewer sandboxes than their target, at most
-/// `REFILL_BATCH` in a run. The next sync adds them to the pool. The run continues if the client disconnects.
+/// `REFILL_BATCH` in a run. The next sync adds them to the pool. A pool that CSP's answers have stopped is tried again at
+/// once. The run continues if the client disconnects.
 #[utoipa::path(
     post,
     path = "/admin/refill",
@@ -262,7 +263,11 @@ async fn refill(
     ApiQuery(params): ApiQuery<RefillParams>,
 ) -> Result<Response, ApiError> {
     let RefillParams { plan } = params;
-    run(&state, author, params, prefer, RefillJob { plan }).await
+    let job = RefillJob {
+        plan,
+        probe_stopped: true,
+    };
+    run(&state, author, params, prefer, job).await
 }
 
 /// The statuses that a bulk deletion accepts.

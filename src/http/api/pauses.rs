@@ -160,7 +160,7 @@ async fn list_pauses(
 /// end. Allocations: new ones are answered with `ALLOCATIONS_PAUSED`; retries of callers that hold a sandbox, and
 /// everything else, go on. Deletions: the jobs cleanup, auto-delete-stale and bulk-delete. Sync and expiry: the jobs
 /// sync and auto-expire. A run in progress stops after the current item; a run that is started during the pause does
-/// nothing, forced or not. Both report `paused`. Refill: no job of this version creates accounts, so nothing yet.
+/// nothing, forced or not. Both report `paused`. Refill: the job refill, whose creations stay open.
 #[utoipa::path(
     put,
     path = "/admin/pauses/{activity}",

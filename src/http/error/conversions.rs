@@ -248,6 +248,7 @@ impl From<CspError> for ApiError {
             | CspError::Conflict { .. } => Self::caused(ErrorCode::CspUnavailable, error),
             CspError::Unauthorized { .. }
             | CspError::Forbidden
+            | CspError::Refused { .. }
             | CspError::Rejected { .. }
             | CspError::InvalidId { .. } => Self::caused(ErrorCode::CspError, error),
         }

@@ -50,7 +50,7 @@ impl Answer {
             CspError::Conflict { .. } => Self::Observed(Observation::NotYet(chain(&error))),
             CspError::RateLimited { .. } => Self::RateLimited(error),
             CspError::Unavailable { .. } => Self::Failed(error),
-            CspError::InvalidId { .. } | CspError::Rejected { .. } => {
+            CspError::InvalidId { .. } | CspError::Refused { .. } | CspError::Rejected { .. } => {
                 Self::Observed(Observation::Broken(chain(&error)))
             }
         }

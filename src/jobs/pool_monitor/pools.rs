@@ -13,7 +13,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{
         NamePrefix, Policy, PoolCounts, PoolFacts, PoolState, PoolStatus, PoolSupply, PoolTarget,
-        PoolTerms, RefillProgress,
+        PoolTerms, RefillProgress, Refusal,
     },
     jobs::{JobContext, RefillMode},
     store::StoreError,
@@ -197,8 +197,25 @@ async fn refill_progress(
     context: &JobContext,
     pool: Option<&NamePrefix>,
 ) -> Result<Option<RefillProgress>, StoreError> {
-    let _ = context;
-    Ok(pool.map(|_| RefillProgress::default()))
+    let Some(pool) = pool else { return Ok(None) };
+    let items = context.store.refill_items(pool).await?;
+    let under_way = items.creations.iter().filter(|it| it.is_under_way());
+    let begun = items.creations.iter().map(|creation| creation.intended_at);
+    let stop = items.state.stop.as_ref().map(|stop| Refusal {
+        reason: stop.reason.clone(),
+        since: stop.since,
+    });
+    let unreadable = items.unreadable.first().map(|fault| Refusal {
+        reason: format!("unreadable item: {fault}"),
+        since: UnixSeconds(0),
+    });
+    Ok(Some(RefillProgress {
+        under_way: under_way.count() as u64,
+        oldest: begun.min(),
+        below_since: items.state.below_since,
+        refusal: stop.or(unreadable),
+        time_to_available: items.state.time_to_available(),
+    }))
 }
 
 #[cfg(test)]

@@ -128,7 +128,10 @@ impl PoolStore {
     }
 
     /// Requires that the run still holds the lease of its job.
-    fn check_fence(&self, fence: &Fence) -> Result<TransactWriteItem, StoreError> {
+    pub(in crate::store) fn check_fence(
+        &self,
+        fence: &Fence,
+    ) -> Result<TransactWriteItem, StoreError> {
         let check = ConditionCheck::builder()
             .table_name(&self.table.companion)
             .set_key(Some(lease::lease_key(fence.job)))

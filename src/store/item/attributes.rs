@@ -9,33 +9,33 @@ use crate::{clock::UnixSeconds, domain::MAX_REASON};
 /// may be of another type than expected, because another service may write it, and then counts as absent. NULL, which
 /// boto3 writes for None, counts as absent too.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attributes<'a>(&'a Item);
+pub(in crate::store) struct Attributes<'a>(&'a Item);
 
 impl<'a> Attributes<'a> {
-    pub(super) const fn of(item: &'a Item) -> Self {
+    pub(in crate::store) const fn of(item: &'a Item) -> Self {
         Self(item)
     }
 
-    pub(super) fn get(self, name: &str) -> Option<&'a AttributeValue> {
+    pub(in crate::store) fn get(self, name: &str) -> Option<&'a AttributeValue> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn text(self, name: &str) -> Option<&'a str> {
+    pub(in crate::store) fn text(self, name: &str) -> Option<&'a str> {
         self.get(name)?.as_s().ok().map(String::as_str)
     }
 
-    pub(super) fn owned_text(self, name: &str) -> Option<String> {
+    pub(in crate::store) fn owned_text(self, name: &str) -> Option<String> {
         self.text(name).map(str::to_owned)
     }
 
     /// Returns the beginning of a text from an operator. A broker writes no longer ones, and records and other attributes
     /// that contain this one must not get too large for an item.
-    pub(super) fn short_text(self, name: &str) -> Option<String> {
+    pub(in crate::store) fn short_text(self, name: &str) -> Option<String> {
         Some(self.text(name)?.chars().take(MAX_REASON).collect())
     }
 
     /// Returns a whole number, which may be stored as text.
-    pub(super) fn whole(self, name: &str) -> Option<i64> {
+    pub(in crate::store) fn whole(self, name: &str) -> Option<i64> {
         match self.get(name)? {
             AttributeValue::N(text) | AttributeValue::S(text) => whole(text),
             _ => None,
@@ -44,13 +44,13 @@ impl<'a> Attributes<'a> {
 
     /// Returns a whole number that is stored as one. Writes that require an attribute to be as it was read compare
     /// numbers.
-    pub(super) fn number(self, name: &str) -> Option<i64> {
+    pub(in crate::store) fn number(self, name: &str) -> Option<i64> {
         whole(self.get(name)?.as_n().ok()?)
     }
 
     /// Returns the first whole number that is not below a stored one. Writes that require that an attribute has not grown
     /// compare the stored number, also one with a fraction, or one beyond the range.
-    pub(super) fn ceiling(self, name: &str) -> Option<i64> {
+    pub(in crate::store) fn ceiling(self, name: &str) -> Option<i64> {
         self.whole(name).or_else(|| {
             let number: f64 = self.get(name)?.as_n().ok()?.parse().ok()?;
             #[expect(
@@ -62,11 +62,11 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    pub(super) fn time(self, name: &str) -> Option<UnixSeconds> {
+    pub(in crate::store) fn time(self, name: &str) -> Option<UnixSeconds> {
         self.whole(name).map(UnixSeconds)
     }
 
-    pub(super) fn required<T>(
+    pub(in crate::store) fn required<T>(
         self,
         name: &'static str,
         value: Option<T>,
@@ -78,7 +78,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    pub(super) fn required_text(self, name: &'static str) -> Result<&'a str, ItemFault> {
+    pub(in crate::store) fn required_text(self, name: &'static str) -> Result<&'a str, ItemFault> {
         self.required(name, self.text(name), "text")
     }
 }

@@ -11,6 +11,7 @@ mod leases;
 mod pauses;
 mod policy;
 mod quota;
+mod refill;
 mod replacement;
 mod retirement;
 mod sources;
@@ -46,6 +47,7 @@ fn scenarios() -> Vec<Scenario> {
         leases::scenarios(),
         pauses::scenarios(),
         quota::scenarios(),
+        refill::scenarios(),
         policy::scenarios(),
         tokens::scenarios(),
     ]

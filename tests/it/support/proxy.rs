@@ -75,8 +75,13 @@ impl Proxy {
 
     /// Injects `fault` into the next call of the operation, whatever the script says.
     pub fn inject_once(&self, operation: &'static str, fault: Fault) {
+        self.inject_after(0, operation, fault);
+    }
+
+    /// Injects `fault` into a call of the operation after so many others of it. Further orders count from there.
+    pub fn inject_after(&self, calls: usize, operation: &'static str, fault: Fault) {
         let mut dice = self.rules.dice.lock().unwrap();
-        dice.inject_once(operation, fault);
+        dice.inject_after(calls, operation, fault);
     }
 
     /// Replaces the mutant that weakens the conditions of writes.

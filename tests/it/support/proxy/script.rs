@@ -102,8 +102,8 @@ pub(super) struct Roll {
 pub(super) struct Dice {
     rng: SmallRng,
     script: Script,
-    /// Faults for the next call of an operation, whatever the script says.
-    once: Vec<(&'static str, Fault)>,
+    /// Faults for a call of an operation after some others of it, whatever the script says.
+    once: Vec<(&'static str, Fault, usize)>,
 }
 
 impl Dice {
@@ -124,16 +124,24 @@ impl Dice {
         self.once.clear();
     }
 
-    pub(super) fn inject_once(&mut self, operation: &'static str, fault: Fault) {
-        self.once.push((operation, fault));
+    pub(super) fn inject_after(&mut self, calls: usize, operation: &'static str, fault: Fault) {
+        self.once.push((operation, fault, calls));
     }
 
     pub(super) fn roll(&mut self, call: &Call, is_index_query: bool) -> Roll {
         let Self { rng, script, once } = self;
-        let ordered = once
-            .iter()
-            .position(|(operation, _)| *operation == call.operation)
+        let mut orders = once.iter_mut().enumerate();
+        let ordered = orders
+            .find(|(_, (operation, ..))| *operation == call.operation)
             .filter(|_| call.polled().is_none());
+        let ordered = match ordered {
+            Some((at, (_, _, 0))) => Some(at),
+            Some((_, (_, _, calls))) => {
+                *calls -= 1;
+                None
+            }
+            None => None,
+        };
         let mut fault = ordered.map(|at| once.remove(at).1);
         for (candidate, probability) in &script.probabilities {
             if fault.is_none()

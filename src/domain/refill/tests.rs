@@ -1,0 +1,510 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    clock::UnixSeconds,
+    domain::{
+        Account, Creation, CreationOutcome, CreationState, NamePrefix, PoolCreation, PoolTarget,
+        PoolTerms, Sandbox, SandboxId, Status,
+    },
+};
+
+const NOW: UnixSeconds = UnixSeconds(1_000_000);
+const HOUR: i64 = 3600;
+
+fn prefix() -> NamePrefix {
+    NamePrefix::parse("lab").unwrap()
+}
+
+fn terms(target_available: u32, max_total: Option<u32>) -> PoolTerms {
+    PoolTerms {
+        name_prefix: prefix(),
+        target_available,
+        max_total,
+        schedules: Vec::new(),
+        create: Some(PoolCreation::default()),
+    }
+}
+
+fn target(wanted: u32) -> PoolTarget {
+    PoolTarget {
+        target: wanted,
+        wanted,
+        schedule: None,
+    }
+}
+
+fn creation(number: u64, state: CreationState) -> Creation {
+    let is_created = matches!(state, CreationState::Created | CreationState::Listed);
+    Creation {
+        state,
+        attempts: u32::from(state != CreationState::Intended),
+        attempted_at: (state != CreationState::Intended).then_some(NOW),
+        created_at: is_created.then_some(NOW),
+        external_id: is_created.then(|| format!("identity/accounts/{number}")),
+        ..Creation::intended(&prefix(), number, NOW)
+    }
+}
+
+fn sandbox(name: &str, id: &str, status: Status) -> Sandbox {
+    Sandbox {
+        status,
+        inserted_at: Some(NOW),
+        ..Sandbox::available(Account {
+            sandbox_id: SandboxId::stored(id),
+            name: name.to_owned(),
+            external_id: format!("identity/accounts/{id}"),
+            sfdc_account_id: None,
+            created_at: None,
+        })
+    }
+}
+
+fn plan(pool: (u32, Option<u32>), creations: &[Creation], sandboxes: &[Sandbox]) -> RefillPlan {
+    plan_without(&[], pool, creations, sandboxes)
+}
+
+/// Returns the plan of a run that knows that these creations without an answer have no account.
+fn plan_without(
+    absent: &[u64],
+    (wanted, max_total): (u32, Option<u32>),
+    creations: &[Creation],
+    sandboxes: &[Sandbox],
+) -> RefillPlan {
+    let prefix = prefix();
+    let mut contents = PoolContents::new(&prefix, creations);
+    for sandbox in sandboxes {
+        contents.add(sandbox);
+    }
+    let (terms, target) = (terms(wanted, max_total), target(wanted));
+    let is_absent = |creation: &Creation| absent.contains(&creation.number);
+    RefillPlan::new(&terms, &target, (0, creations), &contents, is_absent, NOW)
+}
+
+fn others(count: usize, status: Status) -> Vec<Sandbox> {
+    let one = |n| sandbox(&format!("lab-{n:04}"), &format!("9{n}"), status);
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn deficit_is_what_is_missing_beside_all_that_is_under_way() {
+    use CreationState::{Attempted, Created, Intended};
+    let open = [
+        creation(1, Created),
+        creation(2, Intended),
+        creation(3, Attempted),
+    ];
+    let sandboxes = [
+        others(2, Status::Available),
+        others(1, Status::Provisioning),
+        others(4, Status::Allocated),
+    ];
+    let plan = plan((10, None), &open, &sandboxes.concat());
+    assert_eq!((plan.under_way, plan.created, plan.new), (3, 2, 4));
+    assert_eq!((plan.resume, plan.unanswered), (vec![2], vec![3]));
+    assert_eq!((plan.next_number, plan.limit), (4, None));
+}
+
+#[test]
+fn pool_never_has_more_than_its_maximum() {
+    let sandboxes = [others(2, Status::Available), others(5, Status::Allocated)].concat();
+    let stale = others(9, Status::Stale);
+    let of = |max| plan((10, Some(max)), &[], &[&sandboxes[..], &stale].concat());
+    assert_eq!((of(9).new, of(9).limit), (2, None));
+    assert_eq!((of(7).new, of(7).limit), (0, Some(RefillLimit::MaxTotal)));
+    assert_eq!((of(3).new, of(3).limit), (0, Some(RefillLimit::MaxTotal)));
+}
+
+#[test]
+fn creation_without_an_answer_counts_as_an_account_until_it_is_known_to_have_none() {
+    use CreationState::{Attempted, Created, Intended};
+    let open = [
+        creation(1, Intended),
+        creation(2, Attempted),
+        creation(3, Attempted),
+        creation(4, Created),
+    ];
+    for (absent, wanted, resume, surplus) in [
+        (&[][..], 4, &[1][..], &[][..]),
+        (&[], 3, &[], &[1]),
+        (&[2], 3, &[1], &[2]),
+        (&[2], 2, &[], &[1, 2]),
+        (&[2, 3], 4, &[1, 2, 3], &[]),
+        (&[2, 3], 1, &[], &[1, 2, 3]),
+    ] {
+        let plan = plan_without(absent, (wanted, None), &open, &[]);
+        assert_eq!((plan.new, plan.under_way), (0, 4), "{absent:?} {wanted}");
+        assert_eq!(
+            (&*plan.resume, &*plan.surplus),
+            (resume, surplus),
+            "{absent:?} {wanted}"
+        );
+        assert_eq!(plan.unanswered.len(), 2 - absent.len());
+    }
+    assert_eq!(plan((0, None), &open, &[]).limit, Some(RefillLimit::Full));
+}
+
+#[test]
+fn creation_with_a_sandbox_is_counted_once() {
+    let open = [creation(1, CreationState::Created)];
+    let both = [
+        sandbox("lab-r000001", "1", Status::Provisioning),
+        sandbox("lab-r000001", "another", Status::Available),
+    ];
+    let one = plan((3, None), &open, &both[..1]);
+    assert_eq!((one.under_way, one.new, one.closings.len()), (0, 2, 0));
+    let other = plan((3, None), &open, &both[1..]);
+    assert_eq!((other.under_way, other.new), (1, 1), "the id decides");
+    let two = plan((3, None), &open, &both);
+    assert_eq!((two.under_way, two.new), (0, 1), "both accounts exist");
+}
+
+#[test]
+fn creation_without_an_id_is_recognised_by_its_name() {
+    for state in [CreationState::Intended, CreationState::Attempted] {
+        let open = [creation(1, state)];
+        let found = sandbox("lab-r000001", "1", Status::Available);
+        let plan = plan((3, None), &open, &[found]);
+        assert_eq!((plan.resume.len(), plan.under_way, plan.new), (0, 0, 2));
+        assert_eq!(plan.closings[0].available_at, Some(NOW));
+    }
+}
+
+#[test]
+fn creation_ends_with_the_first_state_of_its_sandbox_after_provisioning() {
+    use CreationOutcome::{Available, Gone, Quarantined};
+    let open = [creation(1, CreationState::Listed)];
+    for (status, usable_at, outcome, available_at) in [
+        (Status::Available, Some(5), Available, Some(5)),
+        (Status::Available, None, Available, Some(NOW.0)),
+        (Status::Allocated, Some(5), Available, Some(5)),
+        (Status::Quarantined, None, Quarantined, None),
+        (Status::Quarantined, Some(5), Available, Some(5)),
+        (Status::Stale, None, Gone, None),
+    ] {
+        let mut found = sandbox("lab-r000001", "1", status);
+        found.readiness.usable_at = usable_at.map(UnixSeconds);
+        let closing = Closing {
+            number: 1,
+            outcome,
+            available_at: available_at.map(UnixSeconds),
+        };
+        assert_eq!(
+            plan((3, None), &open, &[found]).closings,
+            [closing],
+            "{status}"
+        );
+    }
+    let gone = plan((3, None), &open, &[]);
+    assert_eq!((gone.closings[0].outcome, gone.under_way), (Gone, 0));
+}
+
+#[test]
+fn account_that_no_sync_lists_is_looked_up_every_hour() {
+    let at = |seconds| Some(UnixSeconds(NOW.0 + seconds));
+    for (created_at, looked_up_at, is_due) in [
+        (at(-HOUR + 1), None, false),
+        (at(-HOUR), None, true),
+        (at(-9 * HOUR), at(-HOUR + 1), false),
+        (at(-9 * HOUR), at(-HOUR), true),
+        (at(9 * HOUR), at(-1), false),
+        (at(9 * HOUR), at(9 * HOUR), true),
+    ] {
+        let mut missing = creation(1, CreationState::Created);
+        (missing.created_at, missing.looked_up_at) = (created_at, looked_up_at);
+        let plan = plan((3, None), &[missing], &[]);
+        let expected: &[u64] = if is_due { &[1] } else { &[] };
+        assert_eq!(plan.look_up, expected, "{created_at:?} {looked_up_at:?}");
+        assert_eq!(plan.under_way, 1);
+    }
+}
+
+#[test]
+fn number_follows_the_counter_the_creations_and_the_names_of_sandboxes() {
+    let number =
+        |open: &[Creation], sandboxes: &[Sandbox]| plan((9, None), open, sandboxes).next_number;
+    assert_eq!(number(&[], &[]), 1);
+    assert_eq!(number(&[creation(7, CreationState::Intended)], &[]), 8);
+    let named = sandbox("lab-r000030", "x", Status::PendingDeletion);
+    assert_eq!(number(&[], &[named]), 31);
+}
+
+#[test]
+fn percentile_needs_some_times_and_is_one_of_them() {
+    let state = |times: &[u64]| RefillState {
+        times: times
+            .iter()
+            .copied()
+            .map(std::time::Duration::from_secs)
+            .collect(),
+        ..RefillState::default()
+    };
+    let seconds = |times: &[u64]| state(times).time_to_available().map(|time| time.as_secs());
+    assert_eq!(seconds(&[]), None);
+    assert_eq!(seconds(&[1, 2, 3, 4]), None);
+    assert_eq!(seconds(&[5, 1, 4, 2, 3]), Some(5));
+    let all: Vec<u64> = (1..=100).rev().collect();
+    assert_eq!(seconds(&all), Some(95));
+    assert_eq!(seconds(&all[..20]), Some(99));
+}
+
+#[test]
+fn pool_is_below_its_target_since_the_first_run_that_found_it_so() {
+    let state = |below_since| RefillState {
+        below_since,
+        ..RefillState::default()
+    };
+    let (earlier, ahead) = (
+        Some(UnixSeconds(NOW.0 - 60)),
+        Some(UnixSeconds(NOW.0 + HOUR)),
+    );
+    assert_eq!(state(None).below_since(true, NOW), Some(NOW));
+    assert_eq!(state(earlier).below_since(true, NOW), earlier);
+    assert_eq!(
+        state(ahead).below_since(true, NOW),
+        Some(NOW),
+        "the clock was wrong"
+    );
+    assert_eq!(state(earlier).below_since(false, NOW), None);
+}
+
+#[test]
+fn stopped_pool_is_probed_after_a_pause_and_under_another_policy() {
+    let stop = RefillStop::new("quota".to_owned(), NOW, 3);
+    let later = |minutes: i64| UnixSeconds(NOW.0 + minutes * 60);
+    assert!(!stop.admits_probe(later(14), 3));
+    assert!(stop.admits_probe(later(15), 3) && stop.admits_probe(NOW, 4));
+    assert!(stop.admits_probe(later(-1000), 3), "the clock was wrong");
+}
+
+/// A pool, CSP and their delays, as a run of refill can meet them.
+#[derive(Debug, Default)]
+struct World {
+    open: Vec<Creation>,
+    last_number: u64,
+    /// The accounts of CSP that no sync has inserted yet, by name.
+    unlisted: HashMap<String, u64>,
+    sandboxes: Vec<Sandbox>,
+    created: u64,
+    wanted: u32,
+}
+
+/// What happens between two runs, or to a request.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Run {
+        budget: usize,
+        answers: [Answer; 4],
+    },
+    Sync,
+    Usable(usize),
+    Allocated(usize),
+    Deleted(usize),
+    /// The policy states another target.
+    Target(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Created,
+    CreatedButLost,
+    NotCreated,
+    Refused,
+    CrashBefore,
+}
+
+impl World {
+    /// Makes a run: a pass, and another one with the creations that the run has looked for.
+    fn run(&mut self, pool: (u32, u32), budget: usize, answers: [Answer; 4]) {
+        let used = self.pass(pool, budget / 2, answers, &[]);
+        let unanswered = self
+            .open
+            .iter()
+            .filter(|it| it.state == CreationState::Attempted);
+        let names: Vec<_> = unanswered.map(|it| (it.number, it.name.clone())).collect();
+        let mut absent = Vec::new();
+        for (number, name) in names.into_iter().take(budget) {
+            match self.unlisted.get(&name) {
+                Some(&id) => self.note(number, id),
+                None => absent.push(number),
+            }
+        }
+        self.pass(pool, budget - used, answers, &absent);
+    }
+
+    fn pass(
+        &mut self,
+        (wanted, max): (u32, u32),
+        budget: usize,
+        answers: [Answer; 4],
+        absent: &[u64],
+    ) -> usize {
+        let plan = {
+            let prefix = prefix();
+            let mut contents = PoolContents::new(&prefix, &self.open);
+            self.sandboxes
+                .iter()
+                .for_each(|sandbox| contents.add(sandbox));
+            let (terms, target) = (terms(wanted, Some(max)), target(wanted));
+            let is_absent = |creation: &Creation| absent.contains(&creation.number);
+            let items = (self.last_number, &*self.open);
+            RefillPlan::new(&terms, &target, items, &contents, is_absent, NOW)
+        };
+        let ended = plan.closings.iter().map(|closing| closing.number);
+        let ended: Vec<_> = ended.chain(plan.surplus).collect();
+        self.open
+            .retain(|creation| !ended.contains(&creation.number));
+        let mut next = plan.next_number;
+        let new = (0..plan.new).map(|_| None);
+        let turns = plan.resume.into_iter().map(Some).chain(new);
+        let mut used = 0;
+        for number in turns.take(budget) {
+            let number = number.unwrap_or_else(|| {
+                self.open.push(Creation::intended(&prefix(), next, NOW));
+                self.last_number = next;
+                next += 1;
+                next - 1
+            });
+            self.advance(number, answers[used % answers.len()]);
+            used += 1;
+        }
+        used
+    }
+
+    fn find(&mut self, number: u64) -> &mut Creation {
+        self.open.iter_mut().find(|it| it.number == number).unwrap()
+    }
+
+    fn note(&mut self, number: u64, id: u64) {
+        let creation = self.find(number);
+        creation.state = CreationState::Created;
+        creation.created_at = Some(NOW);
+        creation.external_id = Some(format!("identity/accounts/{id}"));
+    }
+
+    fn advance(&mut self, number: u64, answer: Answer) {
+        let name = self.find(number).name.clone();
+        if let Some(&id) = self.unlisted.get(&name) {
+            return self.note(number, id);
+        }
+        if matches!(answer, Answer::CrashBefore) {
+            return;
+        }
+        self.find(number).state = CreationState::Attempted;
+        match answer {
+            Answer::Created | Answer::CreatedButLost => {
+                self.created += 1;
+                let id = self.created;
+                assert_eq!(
+                    self.unlisted.insert(name, id),
+                    None,
+                    "two accounts of one creation"
+                );
+                if matches!(answer, Answer::Created) {
+                    self.note(number, id);
+                }
+            }
+            Answer::Refused => self.find(number).state = CreationState::Intended,
+            Answer::NotCreated | Answer::CrashBefore => {}
+        }
+    }
+
+    fn happen(&mut self, event: Event, max: u32) {
+        match event {
+            Event::Run { budget, answers } => {
+                let before = self.created;
+                let free = self.free();
+                self.run((self.wanted, max), budget, answers);
+                let created = self.created - before;
+                assert!(
+                    created == 0 || free + created <= u64::from(self.wanted),
+                    "{self:?}"
+                );
+            }
+            Event::Sync => {
+                for (name, id) in std::mem::take(&mut self.unlisted) {
+                    let id = id.to_string();
+                    self.sandboxes
+                        .push(sandbox(&name, &id, Status::Provisioning));
+                }
+            }
+            Event::Usable(n) => self.change(n, Status::Provisioning, Status::Available),
+            Event::Allocated(n) => self.change(n, Status::Available, Status::Allocated),
+            Event::Target(wanted) => self.wanted = wanted,
+            Event::Deleted(n) => {
+                let mut held = self.sandboxes.iter().enumerate();
+                let at = held.find(|(at, it)| *at >= n && it.status == Status::Allocated);
+                if let Some((at, _)) = at {
+                    self.sandboxes.remove(at);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, from_position: usize, from: Status, to: Status) {
+        let later = self.sandboxes.iter_mut().skip(from_position);
+        if let Some(sandbox) = later.into_iter().find(|sandbox| sandbox.status == from) {
+            sandbox.status = to;
+        }
+    }
+
+    /// Returns the accounts that can be allocated, now or later.
+    fn free(&self) -> u64 {
+        let free = |it: &&Sandbox| matches!(it.status, Status::Provisioning | Status::Available);
+        (self.sandboxes.iter().filter(free).count() + self.unlisted.len()) as u64
+    }
+
+    fn check(&self, max: u32) {
+        let total = self.sandboxes.len() + self.unlisted.len();
+        assert!(total as u64 <= max.into(), "{total} of {max}: {self:?}");
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let answer = prop_oneof![
+        3 => Just(Answer::Created),
+        2 => Just(Answer::CreatedButLost),
+        1 => Just(Answer::NotCreated),
+        1 => Just(Answer::Refused),
+        1 => Just(Answer::CrashBefore),
+    ];
+    let answers = prop::array::uniform4(answer);
+    prop_oneof![
+        4 => (0_usize..8, answers).prop_map(|(budget, answers)| Event::Run { budget, answers }),
+        1 => Just(Event::Sync),
+        2 => (0_usize..6).prop_map(Event::Usable),
+        2 => (0_usize..6).prop_map(Event::Allocated),
+        1 => (0_usize..6).prop_map(Event::Deleted),
+        1 => (0_u32..8).prop_map(Event::Target),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_delay_and_no_lost_answer_creates_more_than_the_pool_wants(
+        wanted in 0_u32..8, max in 8_u32..14, events in prop::collection::vec(event(), 0..60),
+    ) {
+        let mut world = World { wanted, ..World::default() };
+        for event in events {
+            world.happen(event, max);
+            world.check(max);
+        }
+        // Once CSP answers, the pool gets full, and no creation stays open.
+        let run = Event::Run { budget: 9, answers: [Answer::Created; 4] };
+        for _ in 0..20 {
+            world.happen(run, max);
+            world.happen(Event::Sync, max);
+            for _ in 0..9 {
+                world.happen(Event::Usable(0), max);
+            }
+        }
+        world.happen(run, max);
+        world.check(max);
+        prop_assert_eq!(&world.open, &[]);
+        let held = world.sandboxes.iter().filter(|it| it.status == Status::Allocated).count() as u64;
+        let least = u64::from(world.wanted).min(u64::from(max) - held);
+        prop_assert!(world.free() >= least, "{:?}", world);
+    }
+}
