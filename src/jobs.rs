@@ -110,7 +110,7 @@ impl RefillMode {
 
 /// The shortest time after which no request of an earlier run can be on its way: the write before it takes up to 5 s, and
 /// the request 30 s.
-pub const SHORTEST_SETTLE: Duration = Duration::from_secs(40);
+pub(crate) const SHORTEST_SETTLE: Duration = Duration::from_secs(40);
 
 /// The settings of the refill job.
 #[derive(Clone, Copy, Debug)]

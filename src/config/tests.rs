@@ -1,5 +1,6 @@
 //! Tests of valid, invalid and unsafe configurations.
 
+mod csp_user;
 #[cfg(all(feature = "embedded", feature = "simulator"))]
 mod documentation;
 

@@ -86,6 +86,8 @@ struct Stage {
     proxy: Arc<Proxy>,
     broker: TestBroker,
     simulator: Simulator,
+    /// The URL of the simulated CSP.
+    base_url: String,
     rows: Vec<Row>,
 }
 
@@ -110,6 +112,7 @@ impl Stage {
             proxy,
             broker,
             simulator,
+            base_url,
             rows: Vec::new(),
         }
     }
@@ -346,6 +349,33 @@ impl Stage {
         self.measure_job(name, path, "deleted").await;
     }
 
+    /// Measures checks of `BATCH` new accounts by another broker, and of the whole pool.
+    async fn measure_checks(&mut self) {
+        let variables = self.pool.variables(&[
+            ("DDB_ENDPOINT_URL", &self.proxy.endpoint()),
+            ("CSP_BASE_URL", &self.base_url),
+            ("CHECK_MODE", "new"),
+            ("NIOSXAAS_EMAIL", "broker@example.com"),
+            ("NIOSXAAS_PASSWORD", "niosxaas-password"),
+        ]);
+        let clock = Arc::clone(&self.broker.clock);
+        let broker = TestBroker::boot_at(variables, clock).await;
+        let client = &broker.client;
+        self.measure("a check of nothing", 1, client.job("check"))
+            .await;
+        self.simulator.add_accounts(BATCH).unwrap();
+        client.job("sync").await;
+        self.simulator.inject([Fault {
+            on: Call::Groups,
+            ..Fault::always(FaultKind::Empty)
+        }]);
+        let name = format!("check of {BATCH} that are not usable yet, each");
+        self.measure(&name, BATCH, client.job("check")).await;
+        self.simulator.inject([]);
+        let name = format!("check of {BATCH} that are usable, each");
+        self.measure(&name, BATCH, client.job("check")).await;
+    }
+
     fn halve_next_list(&self) {
         self.simulator.inject([Fault {
             on: Call::List,
@@ -407,6 +437,7 @@ async fn operations_consume_the_documented_capacity_units() {
     }
     let sizes = mean_sizes(&stage.pool).await;
     stage.measure_jobs().await;
+    stage.measure_checks().await;
     stage.print();
     println!("\nMean sizes of items in bytes: {sizes:?}");
     let document = std::fs::read_to_string("docs/scaling.md").unwrap();

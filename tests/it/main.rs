@@ -20,6 +20,7 @@ mod beside_fastapi;
 mod capacity;
 mod capacity_expiry;
 mod capacity_refill;
+mod check;
 mod class;
 mod cleanup;
 mod clocks;

@@ -39,6 +39,8 @@ pub(super) struct Checks<'a> {
     available: usize,
     /// How many of them this run has set aside.
     set_aside: usize,
+    /// Whether CSP has answered for an account, so that where it fails for a new one, that account may be at fault.
+    was_answered: bool,
     /// Whether an account was found usable.
     found_usable: bool,
     /// Whether CSP has let the user into an account, so that a denial concerns the account.
@@ -56,6 +58,7 @@ impl<'a> Checks<'a> {
             report,
             available,
             set_aside: 0,
+            was_answered: false,
             found_usable: false,
             was_admitted: false,
         }
@@ -68,10 +71,11 @@ impl<'a> Checks<'a> {
         pace: PaceConfig,
     ) -> Result<Option<Duration>, JobError> {
         let mut open = Vec::new();
-        let (mut has_outage, mut has_answer, mut requested_pause) = (false, false, None);
-        for _ in 0..pace.batch {
+        let (mut has_outage, mut requested_pause) = (false, None);
+        for checked in 0..pace.batch {
+            // The breaker stays open during a probe.
             let is_over = self.run.is_stopped() || self.context.csp_breaker.is_open();
-            if is_over && (has_answer || has_outage) {
+            if is_over && checked > 0 {
                 break;
             }
             let Some(sandbox) = queue.pop_front() else {
@@ -81,7 +85,7 @@ impl<'a> Checks<'a> {
             match &answer {
                 Answer::UserRejected(_) => {}
                 answer if answer.outage().is_some() => has_outage = true,
-                _ => has_answer = true,
+                _ => self.was_answered = true,
             }
             match answer {
                 Answer::UserRejected(error) => return Err(error.into()),
@@ -102,7 +106,7 @@ impl<'a> Checks<'a> {
             }
             self.run.pause(pace.item_delay).await;
         }
-        self.settle(open, has_answer).await?;
+        self.settle(open).await?;
         let mut pace = lock(&self.context.pace);
         if has_outage {
             pace.slow_down();
@@ -132,13 +136,8 @@ impl<'a> Checks<'a> {
         Answer::of(groups, sandbox.status)
     }
 
-    /// Records the answers of a batch, other than that an account is usable. `has_answer`: CSP has answered for an account
-    /// of the batch, so where it failed for a new one, that account may be at fault.
-    async fn settle(
-        &mut self,
-        open: Vec<(Sandbox, Answer)>,
-        has_answer: bool,
-    ) -> Result<(), JobError> {
+    /// Records the answers of a batch, other than that an account is usable.
+    async fn settle(&mut self, open: Vec<(Sandbox, Answer)>) -> Result<(), JobError> {
         let mut denials_count = self.was_admitted;
         for (sandbox, answer) in open {
             match answer {
@@ -152,7 +151,9 @@ impl<'a> Checks<'a> {
                         self.postpone(sandbox, None).await?;
                     }
                 }
-                Answer::Failed(error) if has_answer && sandbox.status == Status::Provisioning => {
+                Answer::Failed(error)
+                    if self.was_answered && sandbox.status == Status::Provisioning =>
+                {
                     let not_yet = Observation::NotYet(chain(&error));
                     self.observe(sandbox, &not_yet).await?;
                 }

@@ -60,7 +60,7 @@ fn creation(name: &str, state: CreationState) -> Creation {
         created_at: None,
         external_id: None,
         listed_at: Some(at(-1)),
-        available_at: None,
+        looked_up_at: None,
     }
 }
 

@@ -158,6 +158,13 @@ async fn free(stage: Stage) -> Outcome {
     for (action, from, meanwhile_it_is, expected) in [
         (QUARANTINE, "available", &allocated[..], Ok("allocated")),
         (QUARANTINE, "stale", &available, Ok("available")),
+        (QUARANTINE, "provisioning", &available, Ok("available")),
+        (
+            SandboxAction::Delete,
+            "provisioning",
+            &allocated,
+            Err(Status::Allocated),
+        ),
         (
             SandboxAction::Delete,
             "available",

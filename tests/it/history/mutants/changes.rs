@@ -3,8 +3,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{FutureExt, StreamExt};
 use sandbox_broker::{
-    domain::{AuditAction, AuditRecord, AuditTarget, Author, JobName, RunId, Status},
-    store::{Acquired, Change, DeletionOutcome, StoreError, Tombstone, tombstone_key},
+    domain::{
+        AuditAction, AuditRecord, AuditTarget, Author, JobName, Readiness, Reason, RunId, Status,
+    },
+    store::{Acquired, Change, CheckResult, DeletionOutcome, StoreError, Tombstone, tombstone_key},
 };
 
 use super::stage::{HOUR, Outcome, Scenario, Stage, id, must, number, scenario, text};
@@ -36,6 +38,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         scenario(
             "only of an unused sandbox in quarantine it is recorded whether CSP lists it",
             |stage| relisted(stage).boxed(),
+        ),
+        scenario(
+            "a check changes only the sandbox and the account that it was about",
+            |stage| checked(stage).boxed(),
         ),
         scenario("only a failed deletion is retried", |stage| {
             requeued(stage).boxed()
@@ -258,6 +264,58 @@ async fn relisted(stage: Stage) -> Outcome {
                 .change(None, Change::QuarantinedListing { id, was, is }, START)
                 .await;
             must(!made, &format!("{name} was changed"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn checked(stage: Stage) -> Outcome {
+    use Status::{Available, Provisioning, Quarantined};
+    for (from, to) in [
+        (Provisioning, Available),
+        (Provisioning, Provisioning),
+        (Provisioning, Quarantined),
+        (Available, Available),
+        (Available, Quarantined),
+    ] {
+        for seen in [None, Some(number(START.0))] {
+            let was_checked = seen.is_some();
+            let elsewhere = text("identity/accounts/another");
+            for (attribute, value) in [
+                ("status", text("pending_deletion")),
+                ("external_id", elsewhere),
+                ("checked_at", number(START.0 + 1)),
+                ("name", text("another")),
+            ] {
+                let name = format!("{from}-{to}-{was_checked}-{attribute}");
+                stage.pool.add([&name]).await;
+                let as_read = [
+                    ("status", Some(text(from.as_str()))),
+                    ("checked_at", seen.clone()),
+                ];
+                stage.rewrite_sandbox(&name, &as_read).await;
+                let sandbox = stage.sandbox(&name).await.unwrap();
+                stage
+                    .rewrite_sandbox(&name, &[(attribute, Some(value))])
+                    .await;
+                let record = record(&name, AuditAction::Quarantine);
+                let reason = Reason::parse("it has no groups").unwrap();
+                let result = CheckResult {
+                    sandbox,
+                    readiness: Readiness {
+                        checked_at: Some(START + HOUR),
+                        ..Readiness::default()
+                    },
+                    to,
+                    quarantine: (to == Quarantined).then_some((reason, record)),
+                };
+                let change = Change::Check(Box::new(result));
+                let made = stage.change(None, change, START + HOUR).await;
+                must(
+                    made == (attribute == "name"),
+                    &format!("{name} was changed: {made}"),
+                )?;
+            }
         }
     }
     Ok(())
