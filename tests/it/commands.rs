@@ -41,7 +41,7 @@ async fn commands_print_their_result_and_return_an_exit_code() {
     assert_eq!((code, &json(&stdout)["allocated"]), (0, &0.into()));
     let (code, stdout, stderr) = run(&["table", "to-fastapi"]).await;
     let expected = serde_json::json!({
-        "converted": 0, "skipped": 0, "unreadable": 0, "brokers_seen": false
+        "converted": 0, "made_stale": 0, "skipped": 0, "unreadable": 0, "brokers_seen": false
     });
     assert_eq!((code, json(&stdout), stderr.as_str()), (0, expected, ""));
     simulator.inject([sandbox_broker::csp::simulator::Fault::always(
