@@ -95,7 +95,7 @@ pub struct Warning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningCode {
-    /// No sandbox is available.
+    /// No sandbox is available, of all or of a pool of the policy.
     PoolEmpty,
     /// Fewer sandboxes are available than `POOL_LOW_THRESHOLD`.
     PoolLow,
@@ -151,7 +151,7 @@ impl Overview {
         };
         let warnings = warnings_of_pool(&report, low_below)
             .into_iter()
-            .chain(warnings_of_pools(&report.pools))
+            .chain(warnings_of_pools(&report))
             .chain(jobs.iter().flat_map(|job| warnings_of_job(job, at)))
             .chain(warnings_of_services(&breakers, &rejected))
             .chain(pauses.iter().map(warning_of_pause))

@@ -87,37 +87,55 @@ fn low_pool(report: &PoolReport, low_below: u64) -> Option<(WarningCode, String)
 }
 
 /// Returns the warnings about the pools of the policy.
-pub(super) fn warnings_of_pools(pools: &[PoolStatus]) -> Vec<(WarningCode, String)> {
-    let mut warnings: Vec<_> = pools.iter().filter_map(warning_of_pool).collect();
+pub(super) fn warnings_of_pools(report: &PoolReport) -> Vec<(WarningCode, String)> {
+    let is_empty = report.snapshot.counts.available == 0;
+    let warnings = report.pools.iter().filter_map(warning_of_pool);
+    // One warning that no sandbox is available is enough.
+    let mut warnings: Vec<_> = warnings
+        .filter(|(code, _)| !(is_empty && *code == WarningCode::PoolEmpty))
+        .collect();
     let more = warnings.len().saturating_sub(MAX_POOLS);
     warnings.truncate(MAX_POOLS);
     if let Some((_, message)) = warnings.last_mut().filter(|_| more > 0) {
         let are = if more == 1 { "pool is" } else { "pools are" };
         // Writing to a string does not fail.
-        let _ = write!(message, " {more} more {are} late or stopped.");
+        let _ = write!(message, " {more} more {are} late, stopped or empty.");
     }
     warnings
 }
 
 fn warning_of_pool(pool: &PoolStatus) -> Option<(WarningCode, String)> {
     let (name, available, target) = (&pool.name_prefix, pool.counts.available, pool.target.target);
-    let (since, reason) = (pool.since?, pool.reason.as_deref()?);
-    match pool.state {
-        PoolState::Late => {
+    match (pool.state, pool.since, pool.reason.as_deref()) {
+        (PoolState::Late, Some(since), Some(reason)) => {
             let message = format!(
                 "The pool {name} has been late since {since}: {available} of {target} sandboxes are available; {reason}. \
                  Look at the runs of refill, sync and check, and at the sandboxes that are provisioning."
             );
             Some((WarningCode::PoolLate, message))
         }
-        PoolState::Stopped => {
+        (PoolState::Stopped, Some(since), Some(reason)) => {
             let message = format!(
                 "CSP has refused to create accounts for the pool {name} since {since}: {reason}. Mend it in CSP or in the \
                  policy. Refill tries again every 15 minutes, and at once when the policy changes or an operator runs it."
             );
             Some((WarningCode::RefillStopped, message))
         }
-        PoolState::Watched | PoolState::Full | PoolState::Filling | PoolState::AtMaximum => None,
+        (state, _, reason) if available == 0 && target > 0 => {
+            let remedy = match (state, reason) {
+                (PoolState::Watched, _) => "Create accounts in CSP, then run sync.".to_owned(),
+                (_, Some(reason)) => format!("It is not filled, because {reason}."),
+                (_, None) => {
+                    let coming = pool.counts.provisioning + pool.under_way();
+                    format!("{} on the way.", sandboxes_are(coming))
+                }
+            };
+            let message = format!(
+                "No sandbox of the pool {name} is available: allocations from it are rejected. {remedy}"
+            );
+            Some((WarningCode::PoolEmpty, message))
+        }
+        _ => None,
     }
 }
 

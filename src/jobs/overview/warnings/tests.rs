@@ -110,28 +110,49 @@ fn pool(number: usize, state: PoolState) -> PoolStatus {
     }
 }
 
+fn warnings_of(pools: Vec<PoolStatus>) -> Vec<(WarningCode, String)> {
+    warnings_of_pools(&PoolReport {
+        pools,
+        ..report(7, 7)
+    })
+}
+
 #[test]
 fn late_and_stopped_pools_are_warnings_up_to_a_number() {
-    let quiet = [
-        PoolState::Watched,
-        PoolState::Full,
-        PoolState::Filling,
-        PoolState::AtMaximum,
-    ];
-    assert!(warnings_of_pools(&quiet.map(|state| pool(0, state))).is_empty());
-    let two = [pool(0, PoolState::Late), pool(1, PoolState::Stopped)];
-    let two = warnings_of_pools(&two);
+    let two = warnings_of(vec![pool(0, PoolState::Late), pool(1, PoolState::Stopped)]);
     let codes: Vec<_> = two.iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, [WarningCode::PoolLate, WarningCode::RefillStopped]);
     assert!(two[1].1.contains("since 7: HTTP 403"), "{two:?}");
-    let many: Vec<_> = (0..1000)
-        .map(|number| pool(number, PoolState::Late))
-        .collect();
-    let many = warnings_of_pools(&many);
+    let many = (0..1000).map(|number| pool(number, PoolState::Late));
+    let many = warnings_of(many.collect());
     assert_eq!(many.len(), MAX_POOLS);
+    let last = &many[MAX_POOLS - 1].1;
     assert!(
-        many[MAX_POOLS - 1]
-            .1
-            .ends_with(" 980 more pools are late or stopped.")
+        last.ends_with(" 980 more pools are late, stopped or empty."),
+        "{last}"
     );
+}
+
+#[test]
+fn pool_without_an_available_sandbox_is_a_warning_in_every_state() {
+    for state in [PoolState::Watched, PoolState::Filling, PoolState::AtMaximum] {
+        let empty = pool(0, state);
+        let mut warned = warnings_of(vec![empty.clone()]).into_iter();
+        assert_eq!(
+            warned.next().unwrap().0,
+            WarningCode::PoolEmpty,
+            "{state:?}"
+        );
+        let mut has_one = empty.clone();
+        has_one.counts.available = 1;
+        assert!(warnings_of(vec![has_one]).is_empty(), "{state:?}");
+        let mut needs_none = empty.clone();
+        needs_none.target.target = 0;
+        assert!(warnings_of(vec![needs_none]).is_empty(), "{state:?}");
+        let all_are = PoolReport {
+            pools: vec![empty],
+            ..report(0, 0)
+        };
+        assert!(warnings_of_pools(&all_are).is_empty(), "said of all");
+    }
 }
