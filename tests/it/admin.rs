@@ -129,7 +129,7 @@ async fn stats_count_every_sandbox_and_nothing_else() {
     .await;
     broker.client.job("auto-expire").await;
     let expected = serde_json::json!({
-        "total": 60, "available": 39, "allocated": 15, "pending_deletion": 5, "stale": 1, "deletion_failed": 0,
+        "total": 60, "provisioning": 0, "available": 39, "allocated": 15, "pending_deletion": 5, "stale": 1, "deletion_failed": 0,
         "quarantined": 0,
         "unreadable": 0
     });
