@@ -141,10 +141,8 @@ impl CspError {
                 !source.as_ref().is_some_and(reqwest::Error::is_connect)
             }
             Self::RateLimited { .. } | Self::Conflict { .. } | Self::InvalidId { .. } => true,
-            Self::Unauthorized { .. }
-            | Self::Forbidden
-            | Self::Refused { .. }
-            | Self::Rejected { .. } => false,
+            Self::Unauthorized { .. } | Self::Forbidden | Self::Refused { .. } => false,
+            Self::Rejected { status } => !(400..500).contains(status),
         }
     }
 

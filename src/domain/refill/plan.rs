@@ -208,13 +208,12 @@ impl RefillPlan {
         plan.new = wanted.saturating_sub(open);
         plan.surplus = without_account.split_off(usize::try_from(wanted.min(open)).unwrap_or(0));
         plan.resume = without_account;
-        plan.limit = (plan.new == 0).then_some(if deficit == 0 {
-            RefillLimit::Full
-        } else if most < deficit {
-            RefillLimit::MaxTotal
-        } else {
-            RefillLimit::UnderWay
-        });
+        plan.limit = match (plan.new, deficit) {
+            (_, deficit) if most < deficit => Some(RefillLimit::MaxTotal),
+            (0, 0) => Some(RefillLimit::Full),
+            (0, _) => Some(RefillLimit::UnderWay),
+            _ => None,
+        };
         plan
     }
 

@@ -112,7 +112,7 @@ fn pool_never_has_more_than_its_maximum() {
     let sandboxes = [others(2, Status::Available), others(5, Status::Allocated)].concat();
     let stale = others(9, Status::Stale);
     let of = |max| plan((10, Some(max)), &[], &[&sandboxes[..], &stale].concat());
-    assert_eq!((of(9).new, of(9).limit), (2, None));
+    assert_eq!((of(9).new, of(9).limit), (2, Some(RefillLimit::MaxTotal)));
     assert_eq!((of(7).new, of(7).limit), (0, Some(RefillLimit::MaxTotal)));
     assert_eq!((of(3).new, of(3).limit), (0, Some(RefillLimit::MaxTotal)));
 }
@@ -298,7 +298,10 @@ enum Event {
         budget: usize,
         answers: [Answer; 4],
     },
-    Sync,
+    /// A sync, which may end before it has recorded what is listed.
+    Sync {
+        is_interrupted: bool,
+    },
     Usable(usize),
     Allocated(usize),
     Deleted(usize),
@@ -423,8 +426,15 @@ impl World {
                     "{self:?}"
                 );
             }
-            Event::Sync => {
+            Event::Sync { is_interrupted } => {
                 for (name, id) in std::mem::take(&mut self.unlisted) {
+                    let number = Creation::number_in(&prefix(), &name).unwrap();
+                    if self.open.iter().any(|it| it.number == number) {
+                        self.note(number, id);
+                        if !is_interrupted {
+                            self.find(number).state = CreationState::Listed;
+                        }
+                    }
                     let id = id.to_string();
                     self.sandboxes
                         .push(sandbox(&name, &id, Status::Provisioning));
@@ -473,7 +483,7 @@ fn event() -> impl Strategy<Value = Event> {
     let answers = prop::array::uniform4(answer);
     prop_oneof![
         4 => (0_usize..8, answers).prop_map(|(budget, answers)| Event::Run { budget, answers }),
-        1 => Just(Event::Sync),
+        1 => any::<bool>().prop_map(|is_interrupted| Event::Sync { is_interrupted }),
         2 => (0_usize..6).prop_map(Event::Usable),
         2 => (0_usize..6).prop_map(Event::Allocated),
         1 => (0_usize..6).prop_map(Event::Deleted),
@@ -495,16 +505,18 @@ proptest! {
         let run = Event::Run { budget: 9, answers: [Answer::Created; 4] };
         for _ in 0..20 {
             world.happen(run, max);
-            world.happen(Event::Sync, max);
+            world.happen(Event::Sync { is_interrupted: false }, max);
             for _ in 0..9 {
                 world.happen(Event::Usable(0), max);
             }
         }
         world.happen(run, max);
         world.check(max);
-        prop_assert_eq!(&world.open, &[]);
+        // Only the look-up after an hour, which this world does not have, ends those whose sandboxes were used meanwhile.
+        prop_assert!(world.open.iter().all(|it| it.state == CreationState::Created), "{:?}", world);
+        let lost = world.open.len() as u64;
         let held = world.sandboxes.iter().filter(|it| it.status == Status::Allocated).count() as u64;
         let least = u64::from(world.wanted).min(u64::from(max) - held);
-        prop_assert!(world.free() >= least, "{:?}", world);
+        prop_assert!(world.free() + lost >= least, "{:?}", world);
     }
 }
