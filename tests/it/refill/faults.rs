@@ -128,6 +128,24 @@ async fn unique_names_make_a_repeated_creation_adopt_the_account() {
     assert_eq!(lab.accounts(), ["lab-r000001"]);
 }
 
+/// CSP says that the name is taken, but has no account of that name for this token.
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_whose_name_is_taken_is_given_up_for_another_name() {
+    let lab = Refilled::new(1).await;
+    lab.simulator.inject([Fault {
+        on: Call::Create,
+        names: vec!["lab-r000001".to_owned()],
+        ..Fault::always(FaultKind::Status { code: 409 })
+    }]);
+    for attempts in 1..=2 {
+        lab.refill().await;
+        assert_eq!(lab.items().await.creations[0].attempts, attempts);
+    }
+    assert_eq!(lab.refill().await["dropped"], 1);
+    assert_eq!(lab.refill().await["created"], 1);
+    assert_eq!(lab.accounts(), ["lab-r000002"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refusal_stops_its_pool_with_the_message_and_no_other() {
     let document = json!({ "pool": [pool_entry("lab", 3), pool_entry("other", 2)] });

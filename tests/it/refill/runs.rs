@@ -171,6 +171,62 @@ async fn failure_of_the_table_at_any_write_creates_no_second_account() {
     join_all(runs.into_iter().flatten()).await;
 }
 
+/// Another run may have looked for the account by the time of such a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_requested_after_a_write_that_took_too_long() {
+    let lab = Refilled::new(1).await;
+    let proxy = Proxy::to(lab.pool.engine.endpoint()).await;
+    let endpoint = proxy.endpoint();
+    let broker = broker(&lab.pool, &lab.base_url, &[("DDB_ENDPOINT_URL", &endpoint)]).await;
+    let gate = proxy.hold(|call| {
+        let body = String::from_utf8_lossy(&call.body).into_owned();
+        call.operation == "TransactWriteItems" && body.contains("attempted_at = if_not_exists")
+    });
+    let run = tokio::spawn(async move { broker.client.job("refill").await });
+    gate.wait_for_one().await;
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    gate.open();
+    let report = run.await.unwrap();
+    assert_eq!(counts(&report, ["created", "unanswered"]), [0, 1]);
+    assert_eq!(lab.open().await["lab-r000001"], CreationState::Attempted);
+    assert_eq!(lab.simulator.calls().create, 0);
+    assert_eq!(lab.refill().await["created"], 1);
+}
+
+/// All of them are looked for before any is requested again.
+#[tokio::test(flavor = "multi_thread")]
+async fn account_that_exists_goes_before_one_that_would_have_to_be_requested_again() {
+    let lab = Refilled::new(1).await;
+    for number in [1, 2] {
+        lab.write(&creation(number, CreationState::Attempted)).await;
+    }
+    let exists = NewAccount::named("lab-r000002");
+    lab.simulator.create_account(exists).unwrap();
+    let report = lab.refill().await;
+    assert_eq!(
+        counts(&report, ["created", "adopted", "dropped"]),
+        [0, 1, 1]
+    );
+    assert_eq!(lab.accounts(), ["lab-r000002"]);
+}
+
+/// The sandbox of a creation without an answer is used up before refill runs again.
+#[tokio::test(flavor = "multi_thread")]
+async fn account_that_was_used_and_deleted_is_not_created_again() {
+    let lab = Refilled::new(1).await;
+    lab.fault(FaultKind::LostAnswer { code: 504 }, 1);
+    lab.refill().await;
+    lab.sync().await;
+    let client = &lab.broker.client;
+    let id = client.allocate("play-1").await.sandbox_id();
+    client.release(&id, "play-1").await;
+    assert_eq!(client.job("cleanup").await["deleted"], 1);
+    let report = lab.refill().await;
+    assert_eq!(counts(&report, ["created", "adopted"]), [1, 0]);
+    assert_eq!(lab.accounts(), ["lab-r000002"], "a name is used once");
+    assert_eq!(lab.closed().await["lab-r000001"], "gone");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jump_of_the_clock_creates_no_further_account() {
     let lab = Refilled::new(3).await;
