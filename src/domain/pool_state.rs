@@ -26,13 +26,13 @@ pub struct RefillProgress {
     pub time_to_available: Option<Duration>,
 }
 
-/// An answer of CSP that ends the creations in a pool until it accepts one again.
+/// Why no accounts are created for a pool: an answer of CSP, until it accepts one again, or an item that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// CSP's words.
+    /// CSP's words, or the fault of the item.
     pub reason: String,
-    /// When it refused first.
-    pub since: UnixSeconds,
+    /// When CSP refused first.
+    pub since: Option<UnixSeconds>,
 }
 
 /// The state of a pool.
@@ -47,7 +47,7 @@ pub enum PoolState {
     Filling,
     /// It has been below its target for longer than a creation takes.
     Late,
-    /// CSP refuses to create accounts for it.
+    /// No accounts are created for it, because CSP refuses to, or because what refill knows of it cannot be read.
     Stopped,
     /// It is below its target, but may have no more sandboxes.
     AtMaximum,
@@ -155,7 +155,7 @@ impl PoolStatus {
         // A refused creation is under way until CSP accepts it.
         let refusal = refill.refusal.filter(|_| self.warm() < wanted);
         if let Some(Refusal { reason, since }) = refusal {
-            return (PoolState::Stopped, Some(reason), Some(since));
+            return (PoolState::Stopped, Some(reason), since);
         }
         if let Some(since) = self.late_since {
             let reason = match refill.oldest {
@@ -234,7 +234,7 @@ impl PoolStatus {
         self.refill.as_ref().map_or(0, |refill| refill.under_way)
     }
 
-    /// Returns whether CSP refuses to create accounts for the pool although it lacks some.
+    /// Returns whether no accounts are created for the pool although it lacks some.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.state == PoolState::Stopped

@@ -183,7 +183,7 @@ instruments! {
     pool_creations_under_way: IntGaugeVec = "broker_pool_creations_under_way" ["pool"];
     /// 1 if the pool has been below its target for longer than a creation takes, else 0.
     pool_late: IntGaugeVec = "broker_pool_late" ["pool"];
-    /// 1 if the pool lacks sandboxes and CSP refuses to create accounts for it, else 0, read from the companion table.
+    /// 1 if the pool lacks sandboxes and refill is stopped, mostly because CSP refuses, else 0, read from the companion table.
     pool_refill_stopped: IntGaugeVec = "broker_pool_refill_stopped" ["pool"];
     /// 95th percentile of the time from the creation of an account until its sandbox is available, in seconds.
     pool_time_to_available: IntGaugeVec = "broker_pool_time_to_available_seconds" ["pool"];

@@ -186,6 +186,7 @@ async fn samples_have_the_allocations_of_every_broker_and_outlive_it() {
         samples,
         json!({ "every_seconds": SAMPLE_SPAN.as_secs(), "samples": [{
             "at": begin, "available": 7, "allocated": 2, "pending_deletion": 1, "stale": 0, "deletion_failed": 0,
+            "provisioning": 0,
             "quarantined": 0,
             "allocations": 3, "releases": 1
         }] })

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use sandbox_broker::config::Variables;
 use serde_json::{Value, json};
 
-use crate::support::{BrokerProcess, Pool, Proxy, warning_codes};
+use crate::support::{BrokerProcess, Pool, Proxy, START, key, warning_codes};
 
 /// A policy with a pool that accounts are created for, and one that is only watched.
 fn two_pools() -> Value {
@@ -146,4 +147,152 @@ async fn event_of_the_count_has_the_numbers_that_alarms_need() {
     ] {
         assert_eq!(counted[field], value, "{field} of {counted}");
     }
+}
+
+/// Settings of a broker that fills pools and checks accounts. No job runs in it.
+const FILLS: [(&str, &str); 5] = [
+    ("REFILL_MODE", "on"),
+    ("CHECK_MODE", "new"),
+    ("NIOSXAAS_EMAIL", "checks@example.com"),
+    ("NIOSXAAS_PASSWORD", "a-password"),
+    ("POOL_LOW_THRESHOLD", "6"),
+];
+
+fn seconds_before(seconds: i64) -> AttributeValue {
+    AttributeValue::N((START.0 - seconds).to_string())
+}
+
+/// Writes an item of the refill of the pool `lab-a-`.
+async fn put_refill(pool: &Pool, sort: &str, attributes: &[(&str, AttributeValue)]) {
+    let mut item = key("REFILL#lab-a-", sort);
+    let attributes = attributes.iter().cloned();
+    item.extend(attributes.map(|(name, value)| (name.to_owned(), value)));
+    let put = pool.client.put_item().table_name(&pool.companion);
+    put.set_item(Some(item)).send().await.unwrap();
+}
+
+/// Writes a creation whose account has existed for so long, in a pool where it takes ten minutes until it is available.
+async fn put_creation(pool: &Pool, age: i64, more: &[(&str, AttributeValue)]) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let number = |number: &str| AttributeValue::N(number.to_owned());
+    let creation = [
+        ("name", text("lab-a-r000001")),
+        ("state", text("created")),
+        ("external_id", text("identity/accounts/1")),
+        ("intended_at", seconds_before(age)),
+        ("attempted_at", seconds_before(age)),
+        ("created_at", seconds_before(age)),
+        ("attempts", number("1")),
+    ];
+    put_refill(pool, "CREATE#0000000001", &creation).await;
+    let times = ["time_01", "time_02", "time_03", "time_04", "time_05"];
+    let mut state = vec![
+        ("last_number", number("5")),
+        ("below_since", seconds_before(4000)),
+    ];
+    state.extend(times.map(|name| (name, number("600"))));
+    state.extend_from_slice(more);
+    put_refill(pool, "POOL", &state).await;
+}
+
+/// Returns the pool `lab-a-`, the overview and the metrics, as a new broker sees them.
+async fn seen(pool: &Pool) -> (Value, Value, String) {
+    let broker = pool.broker_with(&FILLS).await;
+    let overview = broker.client.overview().await;
+    let metrics = broker.client.plain("/metrics").await.text;
+    (overview["pools"][0].clone(), overview, metrics)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_on_its_way_counts_until_it_is_late_and_then_is_a_warning() {
+    let pool = with_two_pools().await;
+    put_creation(&pool, 100, &[]).await;
+    let (filling, overview, metrics) = seen(&pool).await;
+    assert_eq!(
+        (
+            &filling["state"],
+            &filling["mode"],
+            &filling["reason"],
+            &filling["since"]
+        ),
+        (
+            &json!("filling"),
+            &json!("on"),
+            &Value::Null,
+            &json!(START.0 - 4000)
+        )
+    );
+    assert_eq!(
+        (&filling["under_way"], &filling["time_to_available_sec"]),
+        (&json!(1), &json!(600))
+    );
+    assert_eq!(overview["expected_available"], 6);
+    assert_eq!(warning_codes(&overview), Vec::<&str>::new());
+    for line in [
+        "broker_pool_expected 6",
+        "broker_pool_creations_under_way{pool=\"lab-a-\"} 1",
+        "broker_pool_time_to_available_seconds{pool=\"lab-a-\"} 600",
+        "broker_pool_late{pool=\"lab-a-\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|known| known == line),
+            "{line}\n{metrics}"
+        );
+    }
+
+    // Four are missing: one run, and ten minutes.
+    put_creation(&pool, 700, &[]).await;
+    let (late, overview, metrics) = seen(&pool).await;
+    assert_eq!(
+        (&late["state"], &late["since"]),
+        (&json!("late"), &json!(START.0 - 700 + 660))
+    );
+    assert_eq!(
+        warning_codes(&overview),
+        ["pool_low", "pool_late"],
+        "{overview}"
+    );
+    let message = overview["warnings"][1]["message"].as_str().unwrap();
+    assert!(
+        message.contains("lab-a-") && message.contains("10 minutes"),
+        "{message}"
+    );
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line == "broker_pool_late{pool=\"lab-a-\"} 1")
+    );
+    assert_eq!(overview["pools"][1]["state"], "watched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_of_csp_is_a_warning_with_its_words() {
+    let pool = with_two_pools().await;
+    let stop = [
+        (
+            "stopped_reason",
+            AttributeValue::S("HTTP 403: quota of accounts".to_owned()),
+        ),
+        ("stopped_at", seconds_before(50)),
+    ];
+    put_creation(&pool, 100, &stop).await;
+    let (stopped, overview, metrics) = seen(&pool).await;
+    assert_eq!(
+        (&stopped["state"], &stopped["reason"], &stopped["since"]),
+        (
+            &json!("stopped"),
+            &json!("HTTP 403: quota of accounts"),
+            &json!(START.0 - 50)
+        )
+    );
+    assert_eq!(
+        warning_codes(&overview),
+        ["pool_low", "refill_stopped"],
+        "{overview}"
+    );
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line == "broker_pool_refill_stopped{pool=\"lab-a-\"} 1")
+    );
 }

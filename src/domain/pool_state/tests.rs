@@ -63,7 +63,7 @@ fn creations(under_way: u64, oldest: Option<UnixSeconds>) -> RefillProgress {
 fn refused() -> Option<Refusal> {
     Some(Refusal {
         reason: "HTTP 403: quota of accounts".to_owned(),
-        since: ago(20),
+        since: Some(ago(20)),
     })
 }
 

@@ -114,10 +114,13 @@ fn warning_of_pool(pool: &PoolStatus) -> Option<(WarningCode, String)> {
             );
             Some((WarningCode::PoolLate, message))
         }
-        (PoolState::Stopped, Some(since), Some(reason)) => {
+        (PoolState::Stopped, since, Some(reason)) => {
+            let since = since
+                .map(|since| format!(" since {since}"))
+                .unwrap_or_default();
             let message = format!(
-                "CSP has refused to create accounts for the pool {name} since {since}: {reason}. Mend it in CSP or in the \
-                 policy. Refill tries again every 15 minutes, and at once when the policy changes or an operator runs it."
+                "No account has been created for the pool {name}{since}: {reason}. Mend the cause, in CSP or in the policy. \
+                 Refill tries again every 15 minutes, and at once when the policy changes or an operator runs it."
             );
             Some((WarningCode::RefillStopped, message))
         }

@@ -200,14 +200,16 @@ async fn refill_progress(
     let Some(pool) = pool else { return Ok(None) };
     let items = context.store.refill_items(pool).await?;
     let under_way = items.creations.iter().filter(|it| it.is_under_way());
-    let begun = items.creations.iter().map(|creation| creation.intended_at);
+    // An account that CSP refused for hours and has created now is no older than that.
+    let begun = items.creations.iter();
+    let begun = begun.map(|creation| creation.created_at.unwrap_or(creation.intended_at));
     let stop = items.state.stop.as_ref().map(|stop| Refusal {
         reason: stop.reason.clone(),
-        since: stop.since,
+        since: Some(stop.since),
     });
     let unreadable = items.unreadable.first().map(|fault| Refusal {
         reason: format!("unreadable item: {fault}"),
-        since: UnixSeconds(0),
+        since: None,
     });
     Ok(Some(RefillProgress {
         under_way: under_way.count() as u64,
