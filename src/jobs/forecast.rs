@@ -15,7 +15,7 @@ use crate::{
         Activity, LONGEST_FORECAST, NamePrefix, PoolForecast, PoolTerms, RefillPace, Sandbox,
         Status, forecast,
     },
-    store::StoreError,
+    store::{PoolStore, RefillItems, StoreError},
 };
 
 /// What is expected of the pools of the policy at a time.
@@ -86,7 +86,7 @@ impl Forecast {
         if !policy.pools().is_empty() {
             let store = context.store.admit_read()?;
             for terms in policy.pools() {
-                let refill = refill_of(context, terms, now);
+                let refill = refill_of(context, &store, terms, now).await?;
                 tallies.push(Tally::new(terms, refill, &timetable));
             }
             // After the creations: one whose sandbox is inserted meanwhile is then among the sandboxes, too.
@@ -142,13 +142,34 @@ fn pace(context: &JobContext) -> Option<RefillPace> {
     (refill.mode == RefillMode::On).then(|| refill.pace())
 }
 
-/// Returns the part of refill in a pool, of which nothing is recorded yet.
-fn refill_of(context: &JobContext, terms: &PoolTerms, now: UnixSeconds) -> Refill {
-    Refill {
-        creations: Vec::new(),
-        measured: None,
-        creates_from: creates_from(context, terms, None, now),
-    }
+/// Reads the part of refill in a pool.
+async fn refill_of(
+    context: &JobContext,
+    store: &PoolStore,
+    terms: &PoolTerms,
+    now: UnixSeconds,
+) -> Result<Refill, StoreError> {
+    let items = match &terms.create {
+        Some(_) => store.refill_items(&terms.name_prefix).await?,
+        None => RefillItems::default(),
+    };
+    let RefillItems {
+        state,
+        creations,
+        unreadable,
+    } = items;
+    let unreadable = unreadable
+        .first()
+        .map(|fault| format!("unreadable item: {fault}"));
+    let measured = state
+        .time_to_available()
+        .map(|time| (state.times.len(), time));
+    let stopped = unreadable.or(state.stop.map(|stop| stop.reason));
+    Ok(Refill {
+        creations,
+        measured,
+        creates_from: creates_from(context, terms, stopped, now),
+    })
 }
 
 /// Returns when refill can create sandboxes in a pool at the earliest, or why it does not.

@@ -224,7 +224,7 @@ fn is_under_way(creation: &Creation, now: UnixSeconds) -> bool {
         CreationState::Attempted | CreationState::Created => true,
         CreationState::Listed => creation.listed_at.is_some_and(|at| at + INDEX_LAG > now),
         // The forecast creates it, if it is still wanted.
-        _ => false,
+        CreationState::Intended => false,
     }
 }
 

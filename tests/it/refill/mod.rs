@@ -1,6 +1,7 @@
 //! Refill: creations of accounts, the faults of CSP and of runs, and what operators see of it.
 
 mod faults;
+mod forecast;
 mod plan;
 mod policy;
 mod runs;

@@ -50,17 +50,14 @@ fn sandbox(name: &str, status: Status) -> Sandbox {
 
 /// Returns a creation that began a minute ago.
 fn creation(name: &str, state: CreationState) -> Creation {
+    let prefix = NamePrefix::parse("lab").unwrap();
     Creation {
-        number: 1,
         name: name.to_owned(),
         state,
-        intended_at: at(-2),
         attempted_at: Some(at(-1)),
         attempts: 1,
-        created_at: None,
-        external_id: None,
         listed_at: Some(at(-1)),
-        looked_up_at: None,
+        ..Creation::intended(&prefix, 1, at(-2))
     }
 }
 
