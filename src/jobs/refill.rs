@@ -48,8 +48,8 @@ struct Skip {
 /// A run in progress.
 struct Refill<'a> {
     run: &'a Run<RefillReport>,
-    is_plan: bool,
-    probe_stopped: bool,
+    /// The job; a plan also if the mode is `plan`.
+    job: RefillJob,
     began: Instant,
     /// The names of the accounts that this run has requested without an answer. No two pools have a name in common.
     unanswered: HashSet<String>,
@@ -94,12 +94,11 @@ impl<'a> Refill<'a> {
     fn new(run: &'a Run<RefillReport>, job: RefillJob) -> Self {
         let context = run.context();
         let config = &context.jobs.refill;
-        let is_plan = job.plan || config.mode != RefillMode::On;
+        let plan = job.plan || config.mode != RefillMode::On;
         let budget = lock(&context.pace).of(config.pace).batch;
         Self {
             run,
-            is_plan,
-            probe_stopped: job.probe_stopped,
+            job: RefillJob { plan, ..job },
             began: Instant::now(),
             unanswered: HashSet::new(),
             absent: HashSet::new(),
@@ -111,7 +110,7 @@ impl<'a> Refill<'a> {
             has_answers: false,
             pools: Vec::new(),
             report: RefillReport {
-                plan: is_plan,
+                plan,
                 ..RefillReport::default()
             },
         }
@@ -138,7 +137,7 @@ impl<'a> Refill<'a> {
     /// All of them are looked for before any is requested again: the account of another one may be all that is wanted.
     async fn run_passes(&mut self) -> Result<(), JobError> {
         let has_unanswered = self.pass().await?;
-        if !has_unanswered || self.is_plan || self.is_over() {
+        if !has_unanswered || self.job.plan || self.is_over() {
             return Ok(());
         }
         let settle = self.context().jobs.refill.settle;

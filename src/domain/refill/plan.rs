@@ -139,10 +139,9 @@ fn closing(number: u64, sandbox: &Sandbox) -> Option<Closing> {
     let usable_at = sandbox.readiness.usable_at;
     let outcome = match (sandbox.status, usable_at) {
         (Status::Provisioning, _) => return None,
-        (_, Some(_)) => CreationOutcome::Available,
         (Status::Quarantined, None) => CreationOutcome::Quarantined,
         (Status::Stale, None) => CreationOutcome::Gone,
-        // Without checks, a sandbox is available from its insertion on.
+        // Found usable, or, without checks, available from its insertion on.
         _ => CreationOutcome::Available,
     };
     let is_available = outcome == CreationOutcome::Available;

@@ -42,7 +42,7 @@ impl Refill<'_> {
     /// Does everything in a pool but creating accounts. Returns how many creations of earlier runs have no answer.
     async fn prepare(&mut self, pool: &mut Pool, policy_version: u32) -> Result<usize, JobError> {
         let now = self.context().clock.now();
-        pool.apply_stop(|stop| self.probe_stopped || stop.admits_probe(now, policy_version));
+        pool.apply_stop(|stop| self.job.probe_stopped || stop.admits_probe(now, policy_version));
         if !pool.items.unreadable.is_empty() {
             tracing::warn!(
                 pool = %pool.prefix(),
@@ -65,7 +65,7 @@ impl Refill<'_> {
             .iter()
             .filter(is_of_earlier_run)
             .count();
-        if self.is_plan {
+        if self.job.plan {
             pool.report.drops = pool.plan.surplus.len() as u64;
             pool.report.look_ups = pool.plan.look_up.len() as u64 + unanswered as u64;
             return Ok(unanswered);
@@ -85,7 +85,9 @@ impl Refill<'_> {
         let mut pools = policy.read_pools(context, |_| false).await?;
         let now = context.clock.now();
         for pool in &mut pools {
-            pool.apply_stop(|stop| self.probe_stopped || stop.admits_probe(now, policy.version));
+            pool.apply_stop(|stop| {
+                self.job.probe_stopped || stop.admits_probe(now, policy.version)
+            });
             if pool.report.stopped {
                 continue;
             }
@@ -221,7 +223,7 @@ impl Refill<'_> {
                 continue;
             };
             self.budget -= 1;
-            if self.is_plan {
+            if self.job.plan {
                 pool.report.creations += 1;
                 continue;
             }
