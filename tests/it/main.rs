@@ -27,6 +27,7 @@ mod clocks;
 mod commands;
 mod contract;
 mod dashboard;
+mod day;
 mod edge;
 mod extension;
 mod faults;
