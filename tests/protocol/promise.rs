@@ -117,9 +117,9 @@ pub enum Condition {
     RestoreQuarantinedOnlyNeverHeld,
     /// `SandboxAction::Delete`: no sandbox that is held.
     DeleteNothingHeld,
-    /// Check: only a sandbox in `provisioning` becomes available.
+    /// `Change::Check`, `Change::Provide`: only a sandbox in `provisioning` becomes available.
     ProvideOnlyProvisioning,
-    /// Check: only a sandbox that waits for a holder is quarantined.
+    /// `Change::Check`: only a sandbox that waits for a holder is quarantined.
     QuarantineByCheckOnlyWaiting,
     /// `Change::Restore`: to `provisioning` if no check has found the account usable.
     RestoreToTheCheck,
@@ -165,37 +165,37 @@ pub enum Condition {
     CountHigherSlots,
     /// `permitted`: allocations without a slot count.
     CountWithoutSlot,
-    /// Every write of a run of refill: only while it holds its lease.
+    /// `PoolStore::intend`, `PoolStore::step`: only while the run holds its lease.
     FenceOfRefill,
-    /// Refill: no existing creation is overwritten.
+    /// `PoolStore::intend`: no existing creation is overwritten.
     IntendOnlyNew,
-    /// Refill: the attempt is written before the request is sent.
+    /// `Refill::request`: the attempt is written before the request is sent.
     AttemptBeforeTheRequest,
-    /// Refill: only a creation that is still in the state that was read is attempted.
+    /// `CreationStep::Attempt`: only from the state that was read.
     AttemptOnlyAsRead,
-    /// Refill: no request is sent later than the settle time of another run permits.
+    /// `Refill::request`: no request is sent long after the write of its attempt.
     SendInTime,
-    /// Refill: an account is found by its name only after the settle time.
+    /// `Refill::run_passes`: an account is looked for only after the settle time.
     SettleBeforeFinding,
-    /// Refill: an account is found by its name before another attempt.
+    /// `Refill::create`: an account is looked for before each attempt.
     FindBeforeCreatingAgain,
-    /// Refill: only a refusal proves that nothing was created.
+    /// `CspError::may_have_created`: only a refusal proves that nothing was created.
     OnlyARefusalProves,
-    /// Refill: the creations are read before the sandboxes.
+    /// `PolicyInForce::read_pools`: the creations are read before the sandboxes.
     CreationsBeforeSandboxes,
-    /// Refill: the creations are read consistently.
+    /// `PoolStore::refill_items`: the creations are read consistently.
     ReadCreationsConsistently,
-    /// Refill: which creations have an account is known before any is attempted again.
+    /// `Refill::run_passes`: which creations have an account is known before any is attempted again.
     ResolveBeforeCounting,
-    /// Refill: a creation that has an account counts.
+    /// `RefillPlan::new`: a creation that has an account counts until its sandbox does.
     CountCreated,
-    /// Refill: the sandboxes are read consistently.
+    /// `PoolStore::each_sandbox`: the sandboxes are read consistently.
     ReadSandboxesConsistently,
-    /// Sync: the id of an account is noted before its sandbox is inserted.
+    /// `ListedCreations::adopt`: the id of an account is noted before its sandbox is inserted.
     AdoptBeforeInsert,
-    /// Sync: a creation is listed after its sandbox is inserted.
+    /// `ListedCreations::record`: a creation is marked as listed after its sandbox was inserted.
     ListedAfterInsert,
-    /// Refill: a creation whose account is gone is dropped.
+    /// `Refill::look_up`: a creation whose account is gone is dropped.
     DropTheGone,
 }
 

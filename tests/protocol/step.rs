@@ -56,9 +56,9 @@ pub enum Step {
     Insert { sandbox: u8 },
     /// Sync, with checks: `Change::Insert` as `provisioning`.
     InsertToCheck { sandbox: u8 },
-    /// Check: the account is usable. Sync without checks: it is no longer checked.
+    /// `Change::Check`: the account is usable. `Change::Provide`: it is no longer checked.
     Provide { sandbox: u8 },
-    /// Check: the account is not usable for too long, or broken.
+    /// `Change::Check`: the account is not usable for too long, or broken.
     QuarantineByCheck { sandbox: u8 },
     /// Sync: `Change::MarkStale`.
     MarkStale { sandbox: u8 },
