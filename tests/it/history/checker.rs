@@ -14,6 +14,7 @@ mod none_left;
 mod policies;
 mod print;
 mod quota;
+mod refill;
 mod replacement;
 mod shortest;
 mod states;
@@ -87,6 +88,16 @@ pub enum Promise {
     Calm,
     /// Allocations are refused as paused only while they are.
     Paused,
+    /// H: an account is created once under a name.
+    CreatedOnce,
+    /// H: no more accounts are created than the target of their pool asks for.
+    Wanted,
+    /// H: every creation ends, and every account becomes a sandbox that is available or set aside.
+    NotForgotten,
+    /// A new sandbox is allocated only if its account is usable.
+    Usable,
+    /// A check sets aside only a sandbox whose account may not be usable, and it stays aside.
+    SetAside,
 }
 
 impl fmt::Display for Promise {
@@ -108,6 +119,11 @@ impl fmt::Display for Promise {
             Self::Table => "the items of the table are consistent",
             Self::Calm => "without faults every call is answered",
             Self::Paused => "allocations are refused as paused only while they are",
+            Self::CreatedOnce => "H: an account is created once under a name",
+            Self::Wanted => "H: no more accounts are created than a pool's target asks for",
+            Self::NotForgotten => "H: every creation ends",
+            Self::Usable => "a new sandbox is allocated only if its account is usable",
+            Self::SetAside => "a check sets aside only what may not be usable, and it stays aside",
         })
     }
 }
@@ -178,6 +194,7 @@ impl Terms {
         table::check(&facts, &mut found);
         replacement::check(&facts, &mut found);
         quota::check(&facts, &mut found);
+        refill::check(&facts, &mut found);
         found
     }
 }

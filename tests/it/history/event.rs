@@ -69,6 +69,20 @@ pub enum EventKind {
         name: String,
         external_id: String,
     },
+    /// CSP created an account at the order of a broker at some moment of the event.
+    AccountOrdered {
+        sandbox: String,
+        name: String,
+        external_id: String,
+        /// It gets usable in time.
+        is_usable: bool,
+    },
+    /// A policy with this pool was about to be set.
+    PoolSet { prefix: String, target: usize },
+    /// CSP's lists left out an account, so that its sandbox may have been stale for a while.
+    ListsBroken,
+    /// The open creations of a pool, after the faults have ended and the pool had time to fill.
+    Creations { open: Vec<String> },
     /// CSP renamed the account.
     AccountRenamed { sandbox: String, name: String },
     /// CSP no longer lists the account, although the broker did not delete it. It may be listed again.
@@ -240,6 +254,8 @@ pub struct Row {
     /// The sandbox that its holder received in place of it.
     pub replaced_by: Option<String>,
     pub deletion_retry_count: u64,
+    /// Who set it aside.
+    pub quarantined_by: Option<String>,
 }
 
 /// A claim item of the table.

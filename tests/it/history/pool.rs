@@ -25,6 +25,7 @@ fn row(item: &Item) -> Row {
         allocated_at: number(item, "allocated_at"),
         lab: text(item, "track_name"),
         replaced_by: text(item, "replaced_by"),
+        quarantined_by: text(item, "quarantined_by"),
         deletion_retry_count: u64::try_from(number(item, "deletion_retry_count")).unwrap(),
     }
 }

@@ -23,7 +23,7 @@ impl Phase {
     /// Returns the phase of a sandbox with the status, which has or had a holder or not.
     pub(super) fn of(status: &str, was_held: bool) -> Option<Self> {
         match status {
-            "available" | "stale" => Some(Self::Pool),
+            "provisioning" | "available" | "stale" => Some(Self::Pool),
             "quarantined" if !was_held => Some(Self::Pool),
             "allocated" => Some(Self::Held),
             "pending_deletion" | "deletion_failed" | "quarantined" => Some(Self::Retired),

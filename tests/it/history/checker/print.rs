@@ -103,6 +103,18 @@ fn described(kind: &EventKind) -> String {
             name,
             external_id,
         } => format!("CSP creates {sandbox}, {name:?}, {external_id}"),
+        EventKind::AccountOrdered {
+            sandbox,
+            name,
+            external_id,
+            is_usable,
+        } => {
+            let usable = if *is_usable { "" } else { ", never usable" };
+            format!("CSP creates {sandbox}, {name:?}, {external_id}, as ordered{usable}")
+        }
+        EventKind::PoolSet { prefix, target } => format!("operator sets pool {prefix}: {target}"),
+        EventKind::ListsBroken => "CSP's lists leave an account out".to_owned(),
+        EventKind::Creations { open } => format!("open creations: {open:?}"),
         EventKind::AccountRenamed { sandbox, name } => format!("CSP renames {sandbox} to {name:?}"),
         EventKind::AccountHidden { sandbox } => format!("CSP hides {sandbox}"),
         EventKind::AccountShown { sandbox } => format!("CSP shows {sandbox}"),

@@ -119,6 +119,7 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
         | EventKind::Extend { sandbox, .. }
         | EventKind::Act { sandbox, .. }
         | EventKind::AccountCreated { sandbox, .. }
+        | EventKind::AccountOrdered { sandbox, .. }
         | EventKind::AccountRenamed { sandbox, .. }
         | EventKind::AccountHidden { sandbox } => is_about(sandbox),
         EventKind::Allocate { answer, .. } => match answer {
@@ -141,6 +142,8 @@ fn excuses(event: &Event, violation: &Violation) -> bool {
         }
         EventKind::PauseOrdered { .. } => violation.promise == Promise::Paused,
         EventKind::PolicySet { .. }
+        | EventKind::PoolSet { .. }
+        | EventKind::ListsBroken
         | EventKind::PolicyObeyed
         | EventKind::ClockAdvanced { .. }
         | EventKind::AccountDeleted { .. }

@@ -7,6 +7,7 @@ mod holding;
 mod leases;
 mod none_left;
 mod quota;
+mod refill;
 mod replacement;
 mod states;
 mod table;

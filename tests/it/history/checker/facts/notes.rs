@@ -86,6 +86,12 @@ impl<'a> Facts<'a> {
                 sandbox,
                 name,
                 external_id,
+            }
+            | EventKind::AccountOrdered {
+                sandbox,
+                name,
+                external_id,
+                ..
             } => {
                 let known = self.known(sandbox);
                 known.names.push((at, name));

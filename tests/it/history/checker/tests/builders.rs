@@ -189,6 +189,7 @@ pub(super) fn available(sandbox: &str) -> Row {
         lab: None,
         replaced_by: None,
         deletion_retry_count: 0,
+        quarantined_by: None,
     }
 }
 
@@ -248,6 +249,44 @@ pub(super) fn created(sandbox: &str, name: &str) -> EventKind {
         sandbox: sandbox.into(),
         name: name.into(),
         external_id: format!("identity/accounts/{sandbox}"),
+    }
+}
+
+/// An account that was created under a name by the order of a broker.
+pub(super) fn ordered_as(sandbox: &str, name: &str, is_usable: bool) -> EventKind {
+    EventKind::AccountOrdered {
+        sandbox: sandbox.into(),
+        name: name.into(),
+        external_id: format!("identity/accounts/{sandbox}"),
+        is_usable,
+    }
+}
+
+pub(super) fn ordered(sandbox: &str) -> EventKind {
+    ordered_as(sandbox, &format!("lab-{sandbox}"), true)
+}
+
+/// A target for the pool of all sandboxes.
+pub(super) fn pool_set(target: usize) -> EventKind {
+    EventKind::PoolSet {
+        prefix: "lab-".into(),
+        target,
+    }
+}
+
+pub(super) fn provisioning(sandbox: &str) -> Row {
+    Row {
+        status: "provisioning".into(),
+        ..available(sandbox)
+    }
+}
+
+/// A sandbox that a check has set aside.
+pub(super) fn set_aside(sandbox: &str) -> Row {
+    Row {
+        status: "quarantined".into(),
+        quarantined_by: Some("check".into()),
+        ..available(sandbox)
     }
 }
 
