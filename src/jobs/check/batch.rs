@@ -27,6 +27,17 @@ use crate::{
 /// The longest pause requested by CSP that a run waits for; for a longer one it ends.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// What a run has found out about CSP and the user.
+#[derive(Clone, Copy, Debug, Default)]
+struct Evidence {
+    /// CSP has answered for an account, so where it fails for a new one, that account is at fault.
+    was_answered: bool,
+    /// CSP has let the user into an account, so a denial concerns the account.
+    was_admitted: bool,
+    /// An account was found usable.
+    found_usable: bool,
+}
+
 /// The checks of a run.
 #[derive(Debug)]
 pub(super) struct Checks<'a> {
@@ -39,12 +50,9 @@ pub(super) struct Checks<'a> {
     available: usize,
     /// How many of them this run has set aside.
     set_aside: usize,
-    /// Whether CSP has answered for an account, so that where it fails for a new one, that account may be at fault.
-    was_answered: bool,
-    /// Whether an account was found usable.
-    found_usable: bool,
-    /// Whether CSP has let the user into an account, so that a denial concerns the account.
-    was_admitted: bool,
+    /// Whether a known account was tried because CSP has failed for all others.
+    was_tried: bool,
+    evidence: Evidence,
 }
 
 impl<'a> Checks<'a> {
@@ -58,9 +66,8 @@ impl<'a> Checks<'a> {
             report,
             available,
             set_aside: 0,
-            was_answered: false,
-            found_usable: false,
-            was_admitted: false,
+            was_tried: false,
+            evidence: Evidence::default(),
         }
     }
 
@@ -85,16 +92,17 @@ impl<'a> Checks<'a> {
             match &answer {
                 Answer::UserRejected(_) => {}
                 answer if answer.outage().is_some() => has_outage = true,
-                _ => self.was_answered = true,
+                _ => self.evidence.was_answered = true,
             }
             match answer {
                 Answer::UserRejected(error) => return Err(error.into()),
                 Answer::Observed(Observation::Usable) => {
-                    (self.found_usable, self.was_admitted) = (true, true);
+                    self.evidence.found_usable = true;
+                    self.evidence.was_admitted = true;
                     self.observe(sandbox, &Observation::Usable).await?;
                 }
                 Answer::Observed(observation) => {
-                    self.was_admitted = true;
+                    self.evidence.was_admitted = true;
                     open.push((sandbox, Answer::Observed(observation)));
                 }
                 Answer::RateLimited(error) => {
@@ -138,7 +146,7 @@ impl<'a> Checks<'a> {
 
     /// Records the answers of a batch, other than that an account is usable.
     async fn settle(&mut self, open: Vec<(Sandbox, Answer)>) -> Result<(), JobError> {
-        let mut denials_count = self.was_admitted;
+        let mut denials_count = self.evidence.was_admitted;
         for (sandbox, answer) in open {
             match answer {
                 Answer::Observed(observation) => self.observe(sandbox, &observation).await?,
@@ -152,7 +160,8 @@ impl<'a> Checks<'a> {
                     }
                 }
                 Answer::Failed(error)
-                    if self.was_answered && sandbox.status == Status::Provisioning =>
+                    if sandbox.status == Status::Provisioning
+                        && self.csp_answers_others(&sandbox).await? =>
                 {
                     let not_yet = Observation::NotYet(chain(&error));
                     self.observe(sandbox, &not_yet).await?;
@@ -172,22 +181,53 @@ impl<'a> Checks<'a> {
     /// # Errors
     /// [`JobError::Csp`] if CSP denies the user.
     async fn user_is_admitted(&mut self, denied: &Sandbox) -> Result<bool, JobError> {
-        let known = self.context.store.in_status(Status::Available).await?;
-        // The one that was found usable last, or else any; without one, the denied account itself.
-        let known = known
-            .sandboxes
-            .into_iter()
-            .filter(|one| one.id() != denied.id() && one.readiness.failures == 0)
-            .max_by_key(|one| one.readiness.checked_at);
+        // Without a known account, the denied one itself.
+        let known = self.known_account(denied).await?;
         let account = known.as_ref().unwrap_or(denied);
-        match self.session.check_user(&account.account.external_id).await {
+        match self.enter(account).await {
             Err(error @ CspError::Unauthorized { .. }) => Err(error.into()),
             Err(error) if error.is_outage() => Ok(false),
             _ => {
-                self.was_admitted = true;
+                self.evidence.was_admitted = true;
                 Ok(true)
             }
         }
+    }
+
+    /// Returns whether CSP answers for other accounts than one for which it has failed. If it has not answered yet, a known
+    /// account is tried, once in a run.
+    async fn csp_answers_others(&mut self, failed: &Sandbox) -> Result<bool, StoreError> {
+        let may_try = !self.was_tried && !self.context.csp_breaker.is_open();
+        if !self.evidence.was_answered && may_try {
+            self.was_tried = true;
+            if let Some(known) = self.known_account(failed).await? {
+                self.evidence.was_answered = self.enter(&known).await.is_ok();
+            }
+        }
+        Ok(self.evidence.was_answered)
+    }
+
+    /// Returns an available sandbox whose account is most likely usable: the one that was checked last.
+    async fn known_account(&self, other_than: &Sandbox) -> Result<Option<Sandbox>, StoreError> {
+        let available = self.context.store.in_status(Status::Available).await?;
+        let sound = available
+            .sandboxes
+            .into_iter()
+            .filter(|one| one.id() != other_than.id() && one.readiness.failures == 0);
+        Ok(sound.max_by_key(|one| one.readiness.checked_at))
+    }
+
+    /// Enters an account as the user, and reports the call to the circuit breaker.
+    async fn enter(&self, sandbox: &Sandbox) -> Result<(), CspError> {
+        let external_id = &sandbox.account.external_id;
+        let entered = self.session.check_user(external_id).await;
+        let breaker = &self.context.csp_breaker;
+        match &entered {
+            Ok(()) => breaker.succeeded(),
+            Err(error) if error.is_outage() => breaker.failed(error.retry_after()),
+            Err(_) => {}
+        }
+        entered
     }
 
     /// Records what was observed of an account.
@@ -237,7 +277,7 @@ impl<'a> Checks<'a> {
     /// fault than so many accounts.
     fn guard(&self) -> Option<String> {
         let fraction = self.context.sync.max_stale_fraction;
-        if !self.found_usable {
+        if !self.evidence.found_usable {
             return Some("CSP has found no account usable in this run".to_owned());
         }
         exceeds(self.set_aside + 1, self.available, fraction).then(|| {

@@ -87,7 +87,7 @@ fn set_readiness(
     } = readiness;
     let time = |at: &Option<UnixSeconds>| at.map(|at| number(at.0));
     let count = |count: u32| (count > 0).then(|| number(count));
-    let (mut update, mut set, mut removed) = (update, String::new(), Vec::new());
+    let (mut update, mut set, mut removed) = (update, Vec::new(), Vec::new());
     for (name, value) in [
         ("usable_at", time(usable_at)),
         ("checked_at", time(checked_at)),
@@ -98,11 +98,11 @@ fn set_readiness(
     ] {
         match value {
             Some(value) => {
-                set.push_str(&format!(", {name} = :{name}"));
+                set.push(format!(", {name} = :{name}"));
                 update = update.expression_attribute_values(format!(":{name}"), value);
             }
             None => removed.push(name),
         }
     }
-    (update, set, removed)
+    (update, set.concat(), removed)
 }

@@ -122,6 +122,32 @@ async fn account_at_which_only_csp_fails_does_not_delay_the_others_and_ends_in_q
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn last_new_account_at_which_csp_fails_is_set_aside_and_opens_no_breaker() {
+    let settings = [
+        ("PROVISION_TIMEOUT_MINUTES", "5"),
+        ("CIRCUIT_BREAKER_THRESHOLD", "3"),
+    ];
+    let checked = Checked::new("new", 1, &settings).await;
+    checked.sync().await;
+    assert_eq!(checked.check().await["usable"], 1);
+    checked.simulator.add_accounts(1).unwrap();
+    checked.sync().await;
+    let failing = checked.ids()[1];
+    checked.inject(Call::Groups, FaultKind::Status { code: 500 }, &[failing]);
+    let mut quarantined = 0;
+    for _ in 0..6 {
+        let report = checked.check().await;
+        assert_eq!(report["stopped"], serde_json::Value::Null, "{report}");
+        quarantined += report["quarantined"].as_u64().unwrap();
+        checked.broker.clock.advance(MINUTE);
+    }
+    assert_eq!(quarantined, 1);
+    let aside = checked.sandbox(&failing.to_string()).await;
+    let reason = aside["quarantine_reason"].as_str().unwrap();
+    assert!(reason.contains("HTTP 500"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn session_that_expires_during_a_run_is_renewed() {
     let checked = Checked::new("new", 4, &[]).await;
     checked.sync().await;

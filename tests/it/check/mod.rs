@@ -26,10 +26,10 @@ struct Checked {
 
 impl Checked {
     /// Creates a pool with the accounts of CSP, before its first sync.
-    async fn new(mode: &str, accounts: u64, more: &[(&str, &str)]) -> Self {
+    async fn new(mode: &str, accounts: u64, further: &[(&str, &str)]) -> Self {
         let pool = Pool::new().await;
         let (simulator, base_url) = simulated_csp(accounts).await;
-        let broker = TestBroker::boot(pool.variables(&settings(mode, &base_url, more))).await;
+        let broker = TestBroker::boot(pool.variables(&settings(mode, &base_url, further))).await;
         Self {
             pool,
             simulator,
@@ -39,8 +39,10 @@ impl Checked {
     }
 
     /// Boots another broker on the pool, at the same time.
-    async fn another(&self, mode: &str, more: &[(&str, &str)]) -> TestBroker {
-        let variables = self.pool.variables(&settings(mode, &self.base_url, more));
+    async fn another(&self, mode: &str, further: &[(&str, &str)]) -> TestBroker {
+        let variables = self
+            .pool
+            .variables(&settings(mode, &self.base_url, further));
         TestBroker::boot_at(variables, self.broker.clock.clone()).await
     }
 
@@ -104,7 +106,7 @@ fn fault(on: Call, kind: FaultKind, accounts: &[u64]) -> Fault {
 fn settings<'a>(
     mode: &'a str,
     base_url: &'a str,
-    more: &[(&'a str, &'a str)],
+    further: &[(&'a str, &'a str)],
 ) -> Vec<(&'a str, &'a str)> {
     let fixed = [
         ("CHECK_MODE", mode),
@@ -115,7 +117,7 @@ fn settings<'a>(
         ("NIOSXAAS_PASSWORD", "niosxaas-password"),
         ("CHECK_BATCH_DELAY_SEC", "0"),
     ];
-    [&fixed, more].concat()
+    [&fixed, further].concat()
 }
 
 /// Returns counts of a report by name.

@@ -16,11 +16,11 @@ use crate::support::{BrokerProcess, Proxy, TestBroker, key};
 async fn check_held(checked: &Checked, mode: &str, meanwhile: impl AsyncFnOnce()) -> Value {
     let proxy = Proxy::to(checked.pool.engine.endpoint()).await;
     let endpoint = proxy.endpoint();
-    let more = [
+    let further = [
         ("DDB_ENDPOINT_URL", endpoint.as_str()),
         ("CHECK_MAX_FAILURES", "1"),
     ];
-    let variables = settings(mode, &checked.base_url, &more);
+    let variables = settings(mode, &checked.base_url, &further);
     let variables = checked.pool.variables(&variables);
     let broker = TestBroker::boot_at(variables, checked.broker.clock.clone()).await;
     let gate = proxy.hold(|call| {
