@@ -363,6 +363,8 @@ impl Stage {
         let client = &broker.client;
         self.measure("a check of nothing", 1, client.job("check"))
             .await;
+        // Only the new accounts are to be checked.
+        self.broker.client.job("sync").await;
         self.simulator.add_accounts(BATCH).unwrap();
         client.job("sync").await;
         self.simulator.inject([Fault {
