@@ -8,11 +8,12 @@ use super::{
     calls::{TIMEOUT, Wanted},
     event::{AllocateAnswer, ExtendAnswer, ReleaseAnswer, ReplaceAnswer},
     memories::{CALLERS, Remembered},
+    pools::POOL,
     world::World,
 };
 
 const KEYS: usize = 3;
-const PREFIXES: [&str; 5] = ["lab-", "demo-", "cloud-", "core-", "renamed-"];
+const PREFIXES: [&str; 6] = ["lab-", "demo-", "cloud-", "core-", "renamed-", POOL];
 /// Requested durations, and extensions.
 const MINUTES: [i64; 5] = [1, 30, 90, 200, 600];
 /// Short enough that clients disconnect while the broker works.

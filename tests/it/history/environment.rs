@@ -1,22 +1,19 @@
-//! Everything beside the clients: CSP, jobs, crashes, clocks, and scans of the table.
+//! Everything beside the clients and CSP: jobs, operators, crashes, clocks, and scans of the table.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use reqwest::Method;
-use sandbox_broker::{
-    clock::Clock,
-    csp::simulator::{Call, Fault, FaultKind, SimulatedAccount},
-    domain::Activity,
-};
+use sandbox_broker::{clock::Clock, domain::Activity};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
+    accounts::{add_sandboxes, some},
     calls::{TIMEOUT, Wanted},
     event::{AllocateAnswer, EventKind},
     memories::CALLERS,
-    pool,
+    pool, pools,
     world::World,
 };
 use crate::support::ADMIN;
@@ -34,144 +31,8 @@ const JOBS: [(&str, u32); 9] = [
     ("bulk-delete?status=deletion_failed", 1),
 ];
 
-/// Thresholds of available accounts below which CSP creates more. They vary so that the pool is sometimes empty.
-const LOW: [usize; 6] = [0, 0, 5, 20, 40, 60];
 /// Longer than any answer to an order takes.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Number of newest accounts, which are likely to be in the pool still.
-const NEWEST: usize = 15;
-
-/// Creates accounts when the pool runs low, hides, shows and renames some, and injects faults of CSP.
-pub(super) async fn csp(world: Arc<World>, seed: u64) {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let mut hidden = BTreeSet::new();
-    let mut low = 8;
-    while !world.is_over() {
-        sleep(Duration::from_millis(rng.random_range(5..40))).await;
-        record_deletions(&world);
-        let accounts = world.simulator.accounts();
-        let waiting = accounts.len().saturating_sub(hidden.len());
-        match rng.random_range(0..20) {
-            0..3 => {
-                if let Some(account) = some(&accounts, &mut rng) {
-                    hide(&world, account.csp_id);
-                    hidden.insert(account.csp_id);
-                }
-            }
-            3..6 => {
-                let shown: Vec<_> = hidden.iter().copied().collect();
-                if let Some(csp_id) = shown.choose(&mut rng) {
-                    show(&world, *csp_id);
-                    hidden.remove(csp_id);
-                }
-            }
-            6..8 => {
-                if let Some(account) = some(&accounts, &mut rng) {
-                    rename(&world, account.csp_id, rng.random_range(0..10));
-                }
-            }
-            8 => world.simulator.inject(csp_fault(&mut rng)),
-            9..11 => world.simulator.inject([]),
-            _ => {}
-        }
-        // The threshold is on top of the used accounts.
-        if waiting < world.used_accounts() + low {
-            low = *LOW.choose(&mut rng).unwrap();
-            create_accounts(&world, rng.random_range(4..24));
-        }
-    }
-    world.simulator.inject([]);
-}
-
-/// Hides, shows and renames accounts whose sandboxes are available, with a sync after each step. In a short history on a
-/// slow engine this may not have happened by itself.
-pub(super) async fn hide_and_rename(world: &World) {
-    create_accounts(world, 8);
-    world.complete_job("sync").await;
-    let accounts = world.simulator.accounts();
-    let newest = accounts.iter().rev().take(2).map(|account| account.csp_id);
-    newest.clone().for_each(|csp_id| hide(world, csp_id));
-    world.complete_job("sync").await;
-    newest.clone().for_each(|csp_id| show(world, csp_id));
-    world.complete_job("sync").await;
-    newest.for_each(|csp_id| rename(world, csp_id, 10));
-    world.complete_job("sync").await;
-}
-
-fn hide(world: &World, csp_id: u64) {
-    let began = world.recorder.now();
-    world.simulator.hide(csp_id, true);
-    let sandbox = csp_id.to_string();
-    world
-        .recorder
-        .record(began, EventKind::AccountHidden { sandbox });
-}
-
-fn show(world: &World, csp_id: u64) {
-    let began = world.recorder.now();
-    world.simulator.hide(csp_id, false);
-    let sandbox = csp_id.to_string();
-    world
-        .recorder
-        .record(began, EventKind::AccountShown { sandbox });
-}
-
-fn rename(world: &World, csp_id: u64, number: u32) {
-    let began = world.recorder.now();
-    let sandbox = csp_id.to_string();
-    let name = format!("renamed-{number}-{sandbox}");
-    if world.simulator.rename(csp_id, &name) {
-        world
-            .recorder
-            .record(began, EventKind::AccountRenamed { sandbox, name });
-    }
-}
-
-fn some<'a>(accounts: &'a [SimulatedAccount], rng: &mut SmallRng) -> Option<&'a SimulatedAccount> {
-    let newest = accounts.len().saturating_sub(NEWEST);
-    let from = if rng.random_bool(0.7) { newest } else { 0 };
-    accounts[from..].choose(rng)
-}
-
-fn create_accounts(world: &World, count: u64) {
-    let began = world.recorder.now();
-    world.simulator.add_accounts(count).unwrap();
-    let accounts = world.simulator.accounts();
-    for account in &accounts[accounts.len() - usize::try_from(count).unwrap()..] {
-        let kind = EventKind::AccountCreated {
-            sandbox: account.csp_id.to_string(),
-            name: account.name.clone(),
-            external_id: account.id.clone(),
-        };
-        world.recorder.record(began, kind);
-    }
-}
-
-/// Records the deletions of accounts at the moments at which CSP received them.
-pub(super) fn record_deletions(world: &World) {
-    for (at, external_id) in world.simulator.take_deletion_requests() {
-        world
-            .recorder
-            .record_at(at, EventKind::AccountDeleted { external_id });
-    }
-}
-
-fn csp_fault(rng: &mut SmallRng) -> Vec<Fault> {
-    let fault = |on, kind, every| Fault {
-        on,
-        every: Some(every),
-        ..Fault::always(kind)
-    };
-    vec![match rng.random_range(0..8) {
-        0..2 => fault(Call::Delete, FaultKind::Status { code: 500 }, 2),
-        2 => fault(Call::Delete, FaultKind::Status { code: 400 }, 3),
-        3 => fault(Call::Delete, FaultKind::Forget, 2),
-        4 => fault(Call::Any, FaultKind::Reset, 3),
-        5 => fault(Call::List, FaultKind::Duplicates, 2),
-        6 => fault(Call::List, FaultKind::Broken, 2),
-        _ => fault(Call::List, FaultKind::Slow { delay_ms: 60 }, 2),
-    }]
-}
 
 /// Starts jobs at random on one broker.
 pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
@@ -247,8 +108,7 @@ pub(super) async fn operators(world: Arc<World>, seed: u64) {
 /// Acts on sandboxes in each way, and lets an allocation expire. In a short history on a slow engine this may not have
 /// happened by itself.
 pub(super) async fn act_in_each_way(world: &World) {
-    create_accounts(world, 8);
-    world.complete_job("sync").await;
+    add_sandboxes(world).await;
     let reason = json!({ "reason": "history" });
     let newest = world.simulator.accounts().pop().unwrap();
     let newest = newest.csp_id.to_string();
@@ -280,7 +140,7 @@ pub(super) async fn act_in_each_way(world: &World) {
 
 impl World {
     /// Runs a job to completion, once earlier runs or their leases have ended.
-    async fn complete_job(&self, job: &str) {
+    pub(super) async fn complete_job(&self, job: &str) {
         const ATTEMPTS: u32 = 100;
         for _ in 0..ATTEMPTS {
             if self.job(0, job).await {
@@ -292,7 +152,7 @@ impl World {
         panic!("{job} does not succeed in the calm phase");
     }
 
-    fn advance(&self, span: Duration) {
+    pub(super) fn advance(&self, span: Duration) {
         let began = self.recorder.now();
         let (from, to) = self.clock.advance(span);
         self.recorder
@@ -389,6 +249,10 @@ pub(super) async fn clocks(world: Arc<World>, seed: u64) {
         sleep(Duration::from_millis(rng.random_range(300..2500))).await;
         let span = Duration::from_mins(*MINUTES.choose(&mut rng).unwrap());
         world.advance(span);
+        // Every lease of a job is over by then. Sometimes a run of refill may wait for requests of an earlier one.
+        if rng.random_bool(0.1) {
+            sleep(pools::SETTLE + Duration::from_secs(2)).await;
+        }
     }
 }
 

@@ -78,6 +78,7 @@ fn answer(kind: &EventKind) -> Option<String> {
 fn happening(kind: &EventKind) -> Option<&'static str> {
     Some(match kind {
         EventKind::AccountCreated { .. } => "accounts created",
+        EventKind::AccountOrdered { .. } => "accounts ordered",
         EventKind::AccountRenamed { .. } => "accounts renamed",
         EventKind::AccountHidden { .. } => "accounts hidden",
         EventKind::AccountShown { .. } => "accounts shown",
@@ -193,7 +194,7 @@ impl Figures {
             "operator's restore: HAD_HOLDER",
             "operator's delete: done",
         ];
-        const JOBS: [&str; 7] = [
+        const JOBS: [&str; 10] = [
             "sync, inserted",
             "sync, updated",
             "sync, restored",
@@ -201,6 +202,9 @@ impl Figures {
             "cleanup, deleted",
             "cleanup, deferred",
             "auto-expire, expired",
+            "refill, created",
+            "check, usable",
+            "check, quarantined",
         ];
         let names = |names: &[&str], has: &dyn Fn(&str) -> bool| {
             let missing = names.iter().filter(|name| !has(name));

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     event::{EventKind, LabQuota},
+    pools,
     world::World,
 };
 use crate::support::ADMIN;
@@ -59,7 +60,7 @@ fn some_policy(rng: &mut SmallRng) -> Vec<LabQuota> {
 }
 
 /// Returns the document of a policy. The labs of the epoch have the maximum `minutes`.
-fn document(labs: &[LabQuota], minutes: u32) -> Value {
+fn document(labs: &[LabQuota], minutes: u32, pool: &Value) -> Value {
     let lab = |(number, lab): (usize, &LabQuota)| {
         let mut entry = json!({
             "id": lab.lab,
@@ -73,7 +74,8 @@ fn document(labs: &[LabQuota], minutes: u32) -> Value {
         }
         entry
     };
-    json!({ "lab": labs.iter().enumerate().map(lab).collect::<Vec<_>>() })
+    let labs: Vec<_> = labs.iter().enumerate().map(lab).collect();
+    json!({ "lab": labs, "pool": [pool] })
 }
 
 impl World {
@@ -81,9 +83,13 @@ impl World {
     pub(super) async fn set_policy(&self, broker: usize, rng: &mut SmallRng) -> Option<u64> {
         const MINUTES: [u32; 3] = [60, 120, 300];
         let labs = some_policy(rng);
-        let document = document(&labs, *MINUTES.choose(rng).unwrap());
+        let (target, pool) = pools::some_pool(rng);
+        let document = document(&labs, *MINUTES.choose(rng).unwrap(), &pool);
         let expected = self.policy(broker, "policy").await.ok()?["version"].as_u64()?;
         let began = self.recorder.now();
+        let prefix = pools::POOL.to_owned();
+        self.recorder
+            .record(began, EventKind::PoolSet { prefix, target });
         let url = format!("{}/v1/admin/policy", self.brokers[broker].base());
         let request = self.http.request(Method::PUT, url).bearer_auth(ADMIN);
         let request = request
@@ -103,7 +109,7 @@ impl World {
         version
     }
 
-    async fn policy(&self, broker: usize, path: &str) -> Result<Value, reqwest::Error> {
+    pub(super) async fn policy(&self, broker: usize, path: &str) -> Result<Value, reqwest::Error> {
         let url = format!("{}/v1/admin/{path}", self.brokers[broker].base());
         let request = self.http.get(url).bearer_auth(ADMIN);
         let answer = request.timeout(POLICY_TIMEOUT).send().await?;

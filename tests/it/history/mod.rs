@@ -1,9 +1,11 @@
 //! Histories of brokers under faults, and the check whether a correct broker could have produced them.
 
+mod accounts;
 mod broker;
 mod calls;
 mod checker;
 mod clients;
+mod csp_faults;
 mod environment;
 mod event;
 mod figures;
@@ -12,6 +14,7 @@ mod lease_calls;
 mod memories;
 mod mutants;
 mod pool;
+mod pools;
 mod recorder;
 mod rehearsal;
 mod workload;

@@ -39,6 +39,21 @@ fn claim(item: &Item) -> Option<ClaimRow> {
     })
 }
 
+/// Reads the open creations of a pool: the name of each, and its state.
+pub(super) async fn open_creations(pool: &Pool, prefix: &str) -> Vec<String> {
+    let partition = format!("REFILL#{prefix}");
+    let is_open = |item: &&Item| {
+        let sort = text(item, "SK").unwrap_or_default();
+        text(item, "PK").as_deref() == Some(&partition) && sort.starts_with("CREATE#")
+    };
+    let items = pool.items().await;
+    let open = items.iter().filter(is_open).map(|item| {
+        let (name, state) = (text(item, "name"), text(item, "state"));
+        format!("{} {}", name.unwrap_or_default(), state.unwrap_or_default())
+    });
+    open.collect()
+}
+
 /// Reads the pool's table, and then the companion table.
 pub(super) async fn table(pool: &Pool) -> EventKind {
     let (mut sandboxes, mut claims, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());

@@ -10,9 +10,9 @@ use futures_util::future::join_all;
 use tokio::task::spawn_blocking;
 
 use super::{
-    clients, environment,
+    accounts, clients, environment,
     event::{Event, EventKind, Grant, Row},
-    labs, pool, rehearsal,
+    labs, pool, pools, rehearsal,
     world::{Plan, World},
 };
 use crate::support::proxy::{Condition, Fault, Mutant};
@@ -36,17 +36,18 @@ pub(super) struct Epoch {
 impl World {
     /// Ends the faults and begins the calm phase, in which every event is recorded. Returns a sandbox of a caller that may
     /// still have it replaced.
-    async fn calm_down(&self) -> Grant {
+    async fn calm_down(&self) -> (Grant, Result<(), String>) {
         self.proxy.calm();
         self.proxy.until_quiet().await;
         environment::end_pauses(self).await;
-        environment::hide_and_rename(self).await;
+        let settled = pools::settle(self).await;
+        accounts::hide_and_rename(self).await;
         environment::act_in_each_way(self).await;
         let replaceable = rehearsal::lease_in_each_way(self).await;
-        environment::record_deletions(self);
+        accounts::record_deletions(self);
         tokio::time::sleep(EMPTY_FOR).await;
         self.recorder.record(self.recorder.now(), EventKind::Calm);
-        replaceable
+        (replaceable, settled)
     }
 
     /// Allocates all available sandboxes, to the last one.
@@ -87,9 +88,13 @@ pub(super) async fn run(plan: Plan, mutant: Option<Mutant>) -> Epoch {
         .map(|number| tokio::spawn(clients::act(Arc::clone(&world), stream(100 + number))))
         .collect();
     tasks.extend([
-        tokio::spawn(environment::csp(Arc::clone(&world), stream(1))),
+        tokio::spawn(accounts::csp(Arc::clone(&world), stream(1))),
         tokio::spawn(environment::jobs(Arc::clone(&world), 0, stream(2))),
         tokio::spawn(environment::jobs(Arc::clone(&world), 1, stream(3))),
+        tokio::spawn(pools::job(Arc::clone(&world), "refill", 0, stream(9))),
+        tokio::spawn(pools::job(Arc::clone(&world), "refill", 1, stream(10))),
+        tokio::spawn(pools::job(Arc::clone(&world), "check", 0, stream(11))),
+        tokio::spawn(pools::job(Arc::clone(&world), "check", 1, stream(12))),
         tokio::spawn(environment::crashes(Arc::clone(&world), stream(4))),
         tokio::spawn(environment::clocks(Arc::clone(&world), stream(5))),
         tokio::spawn(environment::pauses(Arc::clone(&world), stream(6))),
@@ -101,8 +106,8 @@ pub(super) async fn run(plan: Plan, mutant: Option<Mutant>) -> Epoch {
         ended.unwrap();
     }
     world.is_over.store(true, Ordering::SeqCst);
-    let replaceable = world.calm_down().await;
-    let liveness = world.exhaust().await;
+    let (replaceable, settled) = world.calm_down().await;
+    let liveness = settled.and(world.exhaust().await);
     rehearsal::replace_by_none(&world, &replaceable).await;
     for broker in 0..2 {
         let running = world.brokers[broker].broker.lock().unwrap().take();

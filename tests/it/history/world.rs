@@ -18,6 +18,7 @@ use super::{
     broker::{Broker, SetClock},
     event::EventKind,
     memories::Memories,
+    pools,
     recorder::Recorder,
     setting,
 };
@@ -84,6 +85,8 @@ pub(super) struct World {
     pub(super) proxy: Proxy,
     /// Number of sandboxes that are not available. CSP still has their accounts.
     used: AtomicUsize,
+    /// How many accounts that brokers have ordered are recorded, and when they were counted.
+    pub(super) orders: Mutex<(usize, Duration)>,
     pub(super) is_over: AtomicBool,
     _directory: tempfile::TempDir,
 }
@@ -95,6 +98,7 @@ impl World {
         proxy.weaken(mutant);
         let (simulator, csp) = simulated_csp(0).await;
         let _ = simulator.take_deletion_requests();
+        pools::configure(&simulator);
         let directory = tempfile::tempdir().unwrap();
         let clock_file = directory.path().join("clock");
         // The brokers differ in a setting, as during a deployment.
@@ -114,6 +118,15 @@ impl World {
                 ("TOMBSTONE_RETRY_SEC", "60"),
                 ("DELETION_RETRY_MAX_ATTEMPTS", "3"),
                 ("CIRCUIT_BREAKER_THRESHOLD", "1000"),
+                ("CHECK_MODE", "all"),
+                ("CHECK_BATCH_SIZE", "100"),
+                ("CHECK_BATCH_DELAY_SEC", "0"),
+                ("RECHECK_HOURS", "1"),
+                ("PROVISION_TIMEOUT_MINUTES", "1"),
+                ("NIOSXAAS_EMAIL", "labs@example.com"),
+                ("NIOSXAAS_PASSWORD", "simulated"),
+                ("REFILL_MODE", "on"),
+                ("REFILL_DELAY_SEC", "0"),
                 ("CANDIDATE_INDEX_CAPACITY", "100"),
                 ("RATE_LIMIT_PER_SEC", "100000"),
                 ("RATE_LIMIT_BURST", "1000000"),
@@ -133,6 +146,7 @@ impl World {
             clock_file,
             proxy,
             used: AtomicUsize::new(0),
+            orders: Mutex::default(),
             is_over: AtomicBool::new(false),
             _directory: directory,
             pool,
