@@ -7,6 +7,7 @@ mod fault;
 mod lookup;
 mod parse;
 mod path;
+mod pool_terms;
 mod schedule;
 mod terms;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use self::{
     },
     fault::{PolicyFault, PolicyFaults},
     lookup::Policy,
+    pool_terms::PoolTerms,
     schedule::{ScheduleEntry, ScheduleTime, ZoneName},
-    terms::{LabTerms, PoolTerms, Replaced},
+    terms::{LabTerms, Replaced},
 };

@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     document::{PolicyDocument, PoolEntry, StatedTerms},
+    pool_terms::PoolTerms,
     schedule::ScheduleEntry,
-    terms::{LabTerms, PoolTerms},
+    terms::LabTerms,
 };
 use crate::{
     clock::UnixSeconds,

@@ -1,12 +1,11 @@
-//! The terms of the allocations of one lab, and those of one pool.
+//! The terms of the allocations of one lab.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::document::PoolCreation;
-use crate::domain::{NamePrefix, ScheduledTarget};
+use crate::domain::NamePrefix;
 
 /// The fate of a sandbox that its holder has had replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -34,21 +33,6 @@ pub struct LabTerms {
     pub name_prefix: Option<NamePrefix>,
     /// The quota: how many sandboxes the lab may hold at once.
     pub max_held: Option<u32>,
-}
-
-/// The terms of one pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolTerms {
-    /// The beginning of the names of its sandboxes.
-    pub name_prefix: NamePrefix,
-    /// How many sandboxes should be available while no schedule is in force; 0 if that is not stated.
-    pub target_available: u32,
-    /// How many sandboxes there may be in all.
-    pub max_total: Option<u32>,
-    /// The schedules, by their begin.
-    pub schedules: Vec<ScheduledTarget>,
-    /// How sandboxes are created; `None` if they are not.
-    pub create: Option<PoolCreation>,
 }
 
 impl LabTerms {
