@@ -17,6 +17,7 @@ pub(crate) mod niosxaas_report;
 pub(crate) mod overview;
 mod pausing;
 pub(crate) mod pool_monitor;
+mod pool_report;
 mod recorder;
 pub(crate) mod refill;
 pub(crate) mod removal;

@@ -12,7 +12,7 @@ use self::warnings::{
     warning_of_pause, warning_of_policy, warnings_of_job, warnings_of_pool, warnings_of_pools,
     warnings_of_services,
 };
-use super::{JobContext, RefillMode, pool_monitor::PoolReport};
+use super::{JobContext, RefillMode, pool_report::PoolReport};
 use crate::{
     broker::policy::PolicyStatus,
     clock::UnixSeconds,

@@ -17,12 +17,13 @@ use super::{
     CheckMode, JobContext,
     forecast::{Forecast, ForecastError},
     overview::Overview,
+    pool_report::PoolReport,
 };
 use crate::{
     clock::UnixSeconds,
     domain::{
         Activity, BreakerPhase, CspState, Flow, JobName, JobState, LabId, LabUsage, Policy,
-        PoolCounts, PoolSnapshot, PoolState, PoolStatus, Sample, expected_available,
+        PoolCounts, PoolSnapshot, PoolState, Sample, expected_available,
     },
     shared::lock,
     store::{Census, StoreError},
@@ -39,19 +40,6 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the start of a broker waits for its first sample.
 const FIRST_SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A count of the sandboxes, and what it means for operators.
-#[derive(Clone, Debug)]
-pub(super) struct PoolReport {
-    /// The sandboxes by status.
-    pub(super) snapshot: PoolSnapshot,
-    /// The pools of the policy, ordered by name prefix.
-    pub(super) pools: Vec<PoolStatus>,
-    /// The sandboxes that are available, or will be in time.
-    pub(super) expected: u64,
-    /// The sandboxes that checks have quarantined in the last hour, as far as this process has seen it.
-    pub(super) quarantined_by_checks: u64,
-}
 
 /// Counts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]

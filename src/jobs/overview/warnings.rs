@@ -9,7 +9,7 @@ use crate::{
     domain::{
         JobName, NO_POLICY, Pause, PoolState, PoolStatus, RunRecord, RunState, UnreadableCount,
     },
-    jobs::pool_monitor::PoolReport,
+    jobs::pool_report::PoolReport,
 };
 
 const DAY: Duration = Duration::from_hours(24);
