@@ -243,12 +243,12 @@ fn forecast_of_now_is_what_there_is() {
 }
 
 #[test]
-fn forecast_of_the_largest_policy_is_cheap() {
+fn forecast_of_twenty_million_creations_is_cheap() {
     let schedules: Vec<_> = (0..3)
         .map(|n| schedule(n * 9 * HOUR, 2_000 * HOUR, 100_000))
         .collect();
     let terms = terms(100_000, &schedules);
-    let pools: Vec<_> = (0..1_000).map(|_| pool(&terms, 0)).collect();
+    let pools: Vec<_> = (0..200).map(|_| pool(&terms, 0)).collect();
     let pace = RefillPace {
         batch: 100,
         interval: Duration::from_secs(1),
@@ -257,5 +257,5 @@ fn forecast_of_the_largest_policy_is_cheap() {
     let forecasts = forecast(NOW, NOW + LONGEST_FORECAST, &pools, Some(pace));
     let took = began.elapsed();
     assert_eq!(forecasts[0].available, 100_000);
-    assert!(took.as_secs() < 60, "{took:?}");
+    assert!(took.as_secs() < 30, "{took:?}");
 }
