@@ -38,7 +38,7 @@ pub(crate) async fn run(runner: &Runner, config: &JobsConfig, stop: &Cancellatio
             repeat(runner, config, || ExpiryJob { force: false }),
             repeat(runner, config, || RemovalJob::StaleFor(None)),
             repeat(runner, config, || CheckJob),
-            repeat(runner, config, || RefillJob::default()),
+            repeat(runner, config, RefillJob::default),
         )
     };
     tokio::select! {

@@ -15,8 +15,8 @@ fn ago(minutes: u64) -> UnixSeconds {
 
 fn counts(available: u64, provisioning: u64, allocated: u64) -> PoolCounts {
     PoolCounts {
-        available,
         provisioning,
+        available,
         allocated,
         ..PoolCounts::default()
     }
@@ -60,11 +60,11 @@ fn creations(under_way: u64, oldest: Option<UnixSeconds>) -> RefillProgress {
     }
 }
 
-fn refused() -> Option<Refusal> {
-    Some(Refusal {
+fn refused() -> Refusal {
+    Refusal {
         reason: "HTTP 403: quota of accounts".to_owned(),
         since: Some(ago(20)),
-    })
+    }
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn pool_that_nothing_fills_is_watched_however_empty_it_is() {
 #[test]
 fn pool_at_its_target_is_full_even_if_an_old_refusal_or_creation_is_left() {
     let refill = RefillProgress {
-        refusal: refused(),
+        refusal: Some(refused()),
         ..creations(1, Some(ago(600)))
     };
     let status = status(counts(50, 3, 10), Some(refill));
@@ -150,7 +150,7 @@ fn pool_is_late_if_more_is_missing_for_long_than_one_run_begins() {
 #[test]
 fn refusal_stops_a_pool_although_the_refused_creation_is_under_way() {
     let refill = RefillProgress {
-        refusal: refused(),
+        refusal: Some(refused()),
         ..creations(1, Some(ago(21)))
     };
     let stopped = status(counts(49, 0, 10), Some(refill.clone()));
@@ -217,7 +217,7 @@ fn any_progress() -> impl Strategy<Value = RefillProgress> {
             under_way,
             oldest,
             below_since,
-            refusal: if stops { refused() } else { None },
+            refusal: stops.then(refused),
             time_to_available: None,
         },
     )

@@ -125,9 +125,9 @@ impl Refill<'_> {
             ref error => {
                 self.report.failed += 1;
                 let stop = self.stop_for(error, policy_version);
-                let step = CreationStep::Refused(stop.clone());
+                let refused = CreationStep::Refused(stop.clone());
                 let now = context.clock.now();
-                self.step(pool, &attempted, &step, now).await?;
+                self.step(pool, &attempted, &refused, now).await?;
                 self.answered();
                 self.stopped(pool, stop);
                 return Ok(());

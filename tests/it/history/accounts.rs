@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use sandbox_broker::csp::simulator::SimulatedAccount;
 use tokio::time::sleep;
 
-use super::{csp_faults, event::EventKind, pools, world::World};
+use super::{csp_faults, event::EventKind, filled_pool, pools, world::World};
 
 /// Thresholds of available accounts below which CSP creates more. They vary so that the pool is sometimes empty.
 const LOW: [usize; 6] = [0, 0, 5, 20, 40, 60];
@@ -25,7 +25,7 @@ pub(super) async fn csp(world: Arc<World>, seed: u64) {
         pools::record_orders(&world);
         let mut accounts = world.simulator.accounts();
         let waiting = accounts.len().saturating_sub(hidden.len());
-        accounts.retain(|account| !pools::is_of_pool(&account.name));
+        accounts.retain(|account| !filled_pool::is_of_pool(&account.name));
         match rng.random_range(0..24) {
             0..3 => {
                 if let Some(account) = some(&accounts, &mut rng) {

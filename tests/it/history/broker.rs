@@ -17,7 +17,7 @@ use sandbox_broker::{
     config::Config,
 };
 
-use super::pools;
+use super::filled_pool;
 
 const TEST: &str = "history::broker_of_a_history";
 const VARIABLES: &str = "HISTORY_BROKER_VARIABLES";
@@ -80,7 +80,7 @@ pub(super) async fn serve() {
     let variables: BTreeMap<String, String> = serde_json::from_str(&variables).unwrap();
     let mut config = Config::from_variables(&variables).unwrap();
     // Requests to CSP take less time here than the variable allows for.
-    config.jobs.refill.settle = pools::SETTLE;
+    config.jobs.refill.settle = filled_pool::SETTLE;
     let clock: Arc<dyn Clock> = Arc::new(SetClock::open(Path::new(&clock)));
     // A start may meet injected faults; in production, the task would be started again.
     let running = loop {

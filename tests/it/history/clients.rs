@@ -7,8 +7,8 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use super::{
     calls::{TIMEOUT, Wanted},
     event::{AllocateAnswer, ExtendAnswer, ReleaseAnswer, ReplaceAnswer},
+    filled_pool::POOL,
     memories::{CALLERS, Remembered},
-    pools::POOL,
     world::World,
 };
 

@@ -12,8 +12,9 @@ use super::{
     accounts::{add_sandboxes, some},
     calls::{TIMEOUT, Wanted},
     event::{AllocateAnswer, EventKind},
+    filled_pool,
     memories::CALLERS,
-    pool, pools,
+    pool,
     world::World,
 };
 use crate::support::ADMIN;
@@ -251,7 +252,7 @@ pub(super) async fn clocks(world: Arc<World>, seed: u64) {
         world.advance(span);
         // Every lease of a job is over by then. Sometimes a run of refill may wait for requests of an earlier one.
         if rng.random_bool(0.1) {
-            sleep(pools::SETTLE + Duration::from_secs(2)).await;
+            sleep(filled_pool::SETTLE + Duration::from_secs(2)).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     event::{EventKind, LabQuota},
-    pools,
+    filled_pool,
     world::World,
 };
 use crate::support::ADMIN;
@@ -83,11 +83,11 @@ impl World {
     pub(super) async fn set_policy(&self, broker: usize, rng: &mut SmallRng) -> Option<u64> {
         const MINUTES: [u32; 3] = [60, 120, 300];
         let labs = some_policy(rng);
-        let (target, pool) = pools::some_pool(rng);
+        let (target, pool) = filled_pool::some_pool(rng);
         let document = document(&labs, *MINUTES.choose(rng).unwrap(), &pool);
         let expected = self.policy(broker, "policy").await.ok()?["version"].as_u64()?;
         let began = self.recorder.now();
-        let prefix = pools::POOL.to_owned();
+        let prefix = filled_pool::POOL.to_owned();
         self.recorder
             .record(began, EventKind::PoolSet { prefix, target });
         let url = format!("{}/v1/admin/policy", self.brokers[broker].base());

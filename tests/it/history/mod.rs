@@ -9,6 +9,7 @@ mod csp_faults;
 mod environment;
 mod event;
 mod figures;
+mod filled_pool;
 mod labs;
 mod lease_calls;
 mod memories;

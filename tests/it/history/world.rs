@@ -17,8 +17,8 @@ use tokio::task::spawn_blocking;
 use super::{
     broker::{Broker, SetClock},
     event::EventKind,
+    filled_pool,
     memories::Memories,
-    pools,
     recorder::Recorder,
     setting,
 };
@@ -98,7 +98,7 @@ impl World {
         proxy.weaken(mutant);
         let (simulator, csp) = simulated_csp(0).await;
         let _ = simulator.take_deletion_requests();
-        pools::configure(&simulator);
+        filled_pool::configure(&simulator);
         let directory = tempfile::tempdir().unwrap();
         let clock_file = directory.path().join("clock");
         // The brokers differ in a setting, as during a deployment.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use sandbox_broker::domain::CreationState;
+use sandbox_broker::{domain::CreationState, store::RefillItems};
 use serde_json::json;
 
 use super::{Refilled, counts, creation, document, pool_entry};
@@ -54,7 +54,7 @@ async fn mode_plan_never_creates_an_account() {
     );
     assert_eq!(report["pools"][0]["creations"], 3);
     assert_eq!(lab.accounts().len(), 0);
-    assert_eq!(lab.items().await, Default::default());
+    assert_eq!(lab.items().await, RefillItems::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

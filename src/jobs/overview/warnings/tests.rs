@@ -91,7 +91,7 @@ fn several_quarantines_by_checks_are_a_warning() {
 
 fn pool(number: usize, state: PoolState) -> PoolStatus {
     PoolStatus {
-        name_prefix: NamePrefix::parse(&format!("lab-{number}-")).unwrap(),
+        name_prefix: NamePrefix::parse(format!("lab-{number}-")).unwrap(),
         target: PoolTarget {
             target: 50,
             wanted: 50,

@@ -19,7 +19,7 @@ fn pool(prefix: &str, state: PoolState) -> PoolStatus {
         },
         refill: Some(RefillProgress {
             under_way: 2,
-            time_to_available: is_late.then_some(Duration::from_secs(720)),
+            time_to_available: is_late.then_some(Duration::from_mins(12)),
             ..RefillProgress::default()
         }),
         state,

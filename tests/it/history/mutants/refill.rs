@@ -106,9 +106,9 @@ async fn intended(stage: Stage) -> Outcome {
         !intend(&stage, &fence, &creation(5)).await,
         "intended twice",
     )?;
-    let state = items(&stage).await.creations[0].state;
+    let found = items(&stage).await.creations[0].state;
     must(
-        state == CreationState::Attempted,
+        found == CreationState::Attempted,
         "a creation was overwritten",
     )
 }
@@ -125,11 +125,11 @@ async fn reused(stage: Stage) -> Outcome {
     must(items(&stage).await.state.last_number == 6, "not counted")
 }
 
-/// Makes the creation be in `state` after so many attempts.
-async fn rewrite(stage: &Stage, state: CreationState, attempts: i64) {
+/// Makes the creation be in the state `to` after so many attempts.
+async fn rewrite(stage: &Stage, to: CreationState, attempts: i64) {
     let key = key("REFILL#lab", "CREATE#0000000005");
     let attributes = [
-        ("state", Some(text(state.as_str()))),
+        ("state", Some(text(to.as_str()))),
         ("attempts", Some(number(attempts))),
         ("name", Some(text("lab-r000005"))),
         ("intended_at", Some(number(START.0))),
@@ -166,8 +166,8 @@ async fn outdated(stage: &Stage, found: impl Fn(CreationState) -> (CreationState
             attempts: 1,
             ..creation(5)
         };
-        let (state, attempts) = found(from);
-        rewrite(stage, state, attempts).await;
+        let (other, attempts) = found(from);
+        rewrite(stage, other, attempts).await;
         let before = items(stage).await;
         must(
             !step(stage, &fence, &read, &to).await,
