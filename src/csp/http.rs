@@ -147,9 +147,12 @@ pub(super) async fn read_json<T>(
     answer: Response,
     parse: impl FnOnce(&str) -> serde_json::Result<T>,
 ) -> Result<T, CspError> {
+    // The text of a fault has values of the answer in it, such as the token of a session, of any length.
     parse(&repaired(read_body(answer).await?)).map_err(|fault| {
         CspError::unavailable(format!(
-            "the answer is not JSON of the expected form: {fault}"
+            "the answer is not JSON of the expected form (line {}, column {})",
+            fault.line(),
+            fault.column()
         ))
     })
 }
@@ -171,6 +174,22 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     use super::*;
+
+    #[tokio::test]
+    async fn error_of_an_answer_of_another_form_shows_nothing_of_it() {
+        for value in [
+            "\"secret-token\"",
+            r#"{"secret-token": 1, "count": "secret-token"}"#,
+        ] {
+            let answer = Response::from(axum::http::Response::new(value.to_owned()));
+            let read = read_json(answer, |body| serde_json::from_str::<Vec<u8>>(body)).await;
+            let error = crate::telemetry::chain(&read.unwrap_err());
+            assert!(
+                error.contains("line 1, column") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
 
     proptest! {
         #[test]
