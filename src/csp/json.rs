@@ -67,7 +67,8 @@ impl<'de> Visitor<'de> for PageVisitor {
                 }
                 "page" => page.total = total_size(&object.next_value::<Box<RawValue>>()?),
                 name => {
-                    has_error |= matches!(name, "error" | "errors");
+                    // Gateways in front of CSP answer with the others.
+                    has_error |= matches!(name, "error" | "errors" | "message" | "code" | "detail");
                     object.next_value::<IgnoredAny>()?;
                 }
             }
@@ -177,6 +178,8 @@ mod tests {
             r#"{"results": {}}"#,
             r#"{"results": "none"}"#,
             r#"{"error": [{"message": "no"}]}"#,
+            r#"{"message": "not ready"}"#,
+            r#"{"code": 5, "details": []}"#,
             r#"{"results": [1"#,
         ] {
             assert!(Page::parse(answer).is_err(), "{answer}");
