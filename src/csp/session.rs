@@ -248,13 +248,13 @@ impl Session {
         Ok(groups.await?.flatten())
     }
 
-    /// Checks that the user may enter an account at all, after CSP has denied others.
+    /// Checks that the user may enter an account and list its groups, after CSP has denied others.
     ///
     /// # Errors
     /// [`CspError::Unauthorized`] if CSP denies this one too; any other [`CspError`] says nothing about the user.
     pub async fn check_user(&self, external_id: &str) -> Result<(), CspError> {
         observed(&self.client.metrics, "check_user", async {
-            let entered = self.in_account(external_id, |_| async { Ok(()) }).await;
+            let entered = self.groups(external_id).await;
             let denied = |status| CspError::Unauthorized {
                 status,
                 credentials: Credentials::NiosxaasUser,

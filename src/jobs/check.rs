@@ -56,7 +56,7 @@ pub(crate) struct CheckReport {
     pub deferred: usize,
     /// Unreadable items among those to check, which are left as they are.
     pub unreadable: usize,
-    /// Why available sandboxes were not set aside although their accounts were found broken.
+    /// Why sandboxes were not set aside although their accounts were found broken, or not usable for long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recheck_guard: Option<String>,
     /// Why the run ended before all its work was done: CSP, or a pause.

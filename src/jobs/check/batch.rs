@@ -250,6 +250,19 @@ impl<'a> Checks<'a> {
             self.report.recheck_guard = Some(reason);
             verdict = Verdict::Failed;
         }
+        if verdict == Verdict::Quarantine
+            && !is_recheck(&sandbox)
+            && !self.finds_usable_ones(&sandbox).await?
+        {
+            let reason = "CSP has found no account usable in this run, not even a known one";
+            tracing::warn!(
+                sandbox_id = sandbox.id().as_str(),
+                reason,
+                "check guard: a new sandbox is not quarantined"
+            );
+            self.report.recheck_guard = Some(reason.to_owned());
+            verdict = Verdict::NotYet;
+        }
         let to = match verdict {
             Verdict::Usable => Status::Available,
             Verdict::NotYet | Verdict::Failed => sandbox.status,
@@ -271,6 +284,19 @@ impl<'a> Checks<'a> {
         }
         self.run.progress(&self.report);
         Ok(())
+    }
+
+    /// Returns whether CSP finds accounts usable in this run: if it has found none yet, a known one. Without a known
+    /// account, nothing speaks against CSP and the user.
+    async fn finds_usable_ones(&mut self, other_than: &Sandbox) -> Result<bool, StoreError> {
+        if !self.evidence.found_usable {
+            let Some(known) = self.known_account(other_than).await? else {
+                return Ok(true);
+            };
+            let answer = self.check(&known).await;
+            self.evidence.found_usable = matches!(answer, Answer::Observed(Observation::Usable));
+        }
+        Ok(self.evidence.found_usable)
     }
 
     /// Returns why no further available sandbox is set aside in this run, if that is so: more likely CSP or the user is at

@@ -104,6 +104,56 @@ async fn user_without_access_to_any_account_is_at_fault_and_not_the_accounts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn user_who_may_list_the_groups_of_no_account_is_at_fault_and_not_the_accounts() {
+    let checked = Checked::new("new", 4, &[("CHECK_MAX_FAILURES", "1")]).await;
+    checked.sync().await;
+    checked.inject(Call::Groups, FaultKind::Status { code: 403 }, &[]);
+    let error = checked.failing_check().await;
+    assert!(error.contains("NIOSXAAS_EMAIL"), "{error}");
+    checked.assert_unblamed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outage_of_the_list_of_groups_sets_no_new_account_aside() {
+    let settings = [
+        ("PROVISION_TIMEOUT_MINUTES", "2"),
+        ("CIRCUIT_BREAKER_THRESHOLD", "1000"),
+    ];
+    let checked = Checked::new("new", 3, &settings).await;
+    checked.sync().await;
+    assert_eq!(checked.check().await["usable"], 3);
+    checked.simulator.add_accounts(2).unwrap();
+    checked.sync().await;
+    checked.inject(Call::Groups, FaultKind::Status { code: 500 }, &[]);
+    for _ in 0..10 {
+        checked.check().await;
+        checked.broker.clock.advance(MINUTE);
+    }
+    assert_eq!(checked.count("quarantined").await, 0);
+    checked.mend();
+    checked.broker.clock.advance(MINUTE * 2);
+    assert_eq!(checked.check().await["usable"], 2);
+}
+
+/// CSP answers that no account has groups, as it does to a user who may not see them.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_accounts_are_not_set_aside_while_known_ones_have_no_groups_either() {
+    let checked = Checked::new("new", 3, &[("PROVISION_TIMEOUT_MINUTES", "2")]).await;
+    checked.sync().await;
+    assert_eq!(checked.check().await["usable"], 3);
+    checked.simulator.add_accounts(2).unwrap();
+    checked.sync().await;
+    checked.inject(Call::Groups, FaultKind::Empty, &[]);
+    for _ in 0..6 {
+        checked.check().await;
+        checked.broker.clock.advance(MINUTE);
+    }
+    assert_eq!(checked.count("quarantined").await, 0);
+    checked.mend();
+    assert_eq!(checked.check().await["usable"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_ends_the_run_and_slows_down_the_next() {
     let checked = Checked::new("new", 6, &[("CHECK_BATCH_SIZE", "4")]).await;
     checked.sync().await;
