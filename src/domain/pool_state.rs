@@ -93,7 +93,7 @@ pub struct PoolStatus {
     pub since: Option<UnixSeconds>,
     /// Since when it has been late. A pool can be late and stopped.
     pub late_since: Option<UnixSeconds>,
-    /// Whether more is missing than one run of refill begins.
+    /// Whether more is missing than one run of refill begins, or anything while no creation is under way.
     pub is_waiting: bool,
 }
 
@@ -134,7 +134,10 @@ impl PoolStatus {
         };
         if let Some(refill) = status.refill.clone() {
             let takes = refill.time_to_available.unwrap_or(assumed);
-            status.is_waiting = status.not_begun() > u64::from(pace.batch);
+            // As long as creations begin, the next run begins what it can.
+            let has_begun = status.supply() > status.counts.available;
+            let next_run = if has_begun { pace.batch.into() } else { 0 };
+            status.is_waiting = status.not_begun() > next_run;
             status.late_since = status.late_since(&refill, facts.waited, pace, takes, now);
             let (state, reason, since) = status.judge(refill, takes);
             (status.state, status.reason, status.since) = (state, reason, since);
@@ -163,7 +166,7 @@ impl PoolStatus {
                     "a creation takes {}, and the oldest that is under way began at {oldest}",
                     minutes(takes)
                 ),
-                None => "more sandboxes are missing than one run of refill creates".to_owned(),
+                None => "more sandboxes are missing than runs of refill begin to create".to_owned(),
             };
             return (PoolState::Late, Some(reason), Some(since));
         }

@@ -148,6 +148,21 @@ fn pool_is_late_if_more_is_missing_for_long_than_one_run_begins() {
 }
 
 #[test]
+fn pool_is_late_if_for_long_no_creation_has_begun_of_the_few_that_are_missing() {
+    let at = |waited, counts, under_way| {
+        let refill = creations(under_way, None);
+        after(Duration::from_mins(waited), counts, Some(refill))
+    };
+    let missing = counts(48, 0, 0);
+    assert_eq!(at(12, missing, 0).state, PoolState::Filling);
+    let late = at(14, missing, 0);
+    assert!(late.is_waiting);
+    assert_eq!((late.state, late.since), (PoolState::Late, Some(ago(1))));
+    assert!(!at(14, missing, 1).is_waiting);
+    assert!(!at(14, counts(47, 1, 0), 0).is_waiting);
+}
+
+#[test]
 fn refusal_stops_a_pool_although_the_refused_creation_is_under_way() {
     let refill = RefillProgress {
         refusal: Some(refused()),
