@@ -23,7 +23,7 @@ pub struct Creation {
     pub state: CreationState,
     /// When it was intended.
     pub intended_at: UnixSeconds,
-    /// When CSP was first asked to create the account.
+    /// When CSP was last asked to create the account. No request before that has created it.
     pub attempted_at: Option<UnixSeconds>,
     /// How often CSP was asked.
     pub attempts: u32,

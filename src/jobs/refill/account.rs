@@ -84,7 +84,7 @@ impl Refill<'_> {
         let attempted = Creation {
             state: CreationState::Attempted,
             attempts: creation.attempts.saturating_add(1),
-            attempted_at: creation.attempted_at.or(Some(now)),
+            attempted_at: Some(now),
             ..creation
         };
         if before.elapsed() > LONGEST_WRITE {

@@ -165,7 +165,7 @@ impl PoolStore {
         let update = match step {
             CreationStep::Attempt => to(
                 CreationState::Attempted,
-                ", attempted_at = if_not_exists(attempted_at, :at), attempts = :attempts + :one",
+                ", attempted_at = :at, attempts = :attempts + :one",
             )
             .expression_attribute_values(":at", at)
             .expression_attribute_values(":one", number(1)),

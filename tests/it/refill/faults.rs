@@ -346,3 +346,17 @@ async fn search_that_answers_with_other_accounts_proves_nothing() {
     );
     assert_eq!(lab.simulator.calls().create, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_in_which_csp_refused_is_no_part_of_what_a_creation_takes() {
+    let lab = Refilled::new(1).await;
+    lab.fault(FaultKind::Status { code: 403 }, 1);
+    lab.refill().await;
+    lab.broker.clock.advance(Duration::from_hours(60));
+    lab.refill().await;
+    lab.broker.clock.advance(Duration::from_mins(2));
+    lab.sync().await;
+    lab.refill().await;
+    let times = lab.items().await.state.times;
+    assert_eq!(times, [Duration::from_mins(2)]);
+}

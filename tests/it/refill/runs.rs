@@ -180,7 +180,7 @@ async fn nothing_is_requested_after_a_write_that_took_too_long() {
     let broker = broker(&lab.pool, &lab.base_url, &[("DDB_ENDPOINT_URL", &endpoint)]).await;
     let gate = proxy.hold(|call| {
         let body = String::from_utf8_lossy(&call.body).into_owned();
-        call.operation == "TransactWriteItems" && body.contains("attempted_at = if_not_exists")
+        call.operation == "TransactWriteItems" && body.contains("attempted_at = :at")
     });
     let run = tokio::spawn(async move { broker.client.job("refill").await });
     gate.wait_for_one().await;
