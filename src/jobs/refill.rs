@@ -59,6 +59,8 @@ struct Refill<'a> {
     skipped: HashMap<NamePrefix, Skip>,
     /// How many accounts the run may still create or adopt.
     budget: usize,
+    /// How many failures of creations it may still leave out of that.
+    failures: usize,
     /// How many other accounts it may still look for.
     look_ups: usize,
     /// Whether the run makes no more calls of CSP.
@@ -104,6 +106,7 @@ impl<'a> Refill<'a> {
             absent: HashSet::new(),
             skipped: HashMap::new(),
             budget,
+            failures: config.pace.batch,
             look_ups: budget,
             is_ended: false,
             has_outage: false,
@@ -136,7 +139,7 @@ impl<'a> Refill<'a> {
     ///
     /// All of them are looked for before any is requested again: the account of another one may be all that is wanted.
     async fn run_passes(&mut self) -> Result<(), JobError> {
-        let has_unanswered = self.pass().await?;
+        let has_unanswered = self.pass(true).await?;
         if !has_unanswered || self.job.plan || self.is_over() {
             return Ok(());
         }
@@ -147,7 +150,7 @@ impl<'a> Refill<'a> {
             return Ok(());
         }
         self.look_for_unanswered().await?;
-        self.pass().await.map(drop)
+        self.pass(false).await.map(drop)
     }
 
     /// Waits between two creations.

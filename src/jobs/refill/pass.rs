@@ -14,8 +14,8 @@ use crate::{
 
 impl Refill<'_> {
     /// Makes one pass. Returns whether there are creations to which an earlier run got no answer, and whose accounts have
-    /// not been looked for. Up to half of the run's accounts are left to them.
-    pub(super) async fn pass(&mut self) -> Result<bool, JobError> {
+    /// not been looked for. Up to half of the run's accounts are left to them if another pass follows.
+    pub(super) async fn pass(&mut self, may_another_follow: bool) -> Result<bool, JobError> {
         let context = self.context();
         let policy = PolicyInForce::of(context);
         let has_no_account = |creation: &Creation| self.absent.contains(&creation.name);
@@ -25,7 +25,11 @@ impl Refill<'_> {
             for pool in &mut pools {
                 unanswered += self.prepare(pool, policy.version).await?;
             }
-            let reserved = unanswered.min(self.budget.div_ceil(2));
+            let reserved = if may_another_follow {
+                unanswered.min(self.budget.div_ceil(2))
+            } else {
+                0
+            };
             let turns = self.take_turns(&mut pools, reserved, policy.version).await;
             for pool in &mut pools {
                 pool.explain(self.budget <= reserved);
@@ -234,6 +238,11 @@ impl Refill<'_> {
                 }
             }
             self.create(pool, creation, is_new, policy_version).await?;
+            // CSP fails in this pool, however often it has its turn. The next turn is not taken from the others.
+            if self.skipped.contains_key(pool.prefix()) && self.failures > 0 {
+                self.failures -= 1;
+                self.budget += 1;
+            }
             self.run.progress(&self.report);
         }
         Ok(())

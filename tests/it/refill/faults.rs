@@ -348,6 +348,21 @@ async fn search_that_answers_with_other_accounts_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pool_whose_creations_always_fail_takes_no_turns_of_the_others() {
+    let pools = json!({"pool": [pool_entry("bad", 10), pool_entry("good", 12)]});
+    let lab = Refilled::with(&pools, &[("REFILL_BATCH", "1")]).await;
+    lab.simulator.inject([Fault {
+        on: Call::Create,
+        names: vec!["bad-*".to_owned()],
+        ..Fault::always(FaultKind::Status { code: 500 })
+    }]);
+    for run in 1..=4 {
+        lab.refill().await;
+        assert_eq!(lab.accounts().len(), run);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn time_in_which_csp_refused_is_no_part_of_what_a_creation_takes() {
     let lab = Refilled::new(1).await;
     lab.fault(FaultKind::Status { code: 403 }, 1);
