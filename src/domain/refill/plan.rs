@@ -1,6 +1,9 @@
 //! What a run may do in one pool.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use crate::{
     clock::UnixSeconds,
@@ -33,6 +36,8 @@ pub struct PoolContents<'a> {
     /// The sandboxes of open creations, by number: how the creation ended, and when the sandbox became available; `None`
     /// if its account is not known to be usable yet.
     found: HashMap<u64, Option<Closing>>,
+    /// The open creations whose sandboxes CSP lists under a name of no, or of another, pool.
+    renamed: HashSet<u64>,
 }
 
 /// The end of a creation.
@@ -100,7 +105,16 @@ impl<'a> PoolContents<'a> {
                 .map(|creation| (creation.name.as_str(), creation.number))
                 .collect(),
             found: HashMap::new(),
+            renamed: HashSet::new(),
         }
+    }
+
+    /// Adds a sandbox of another pool, or of none. If a creation has its account, CSP has given that another name, and
+    /// the creation counts as under way: further ones would end in the same way, and never fill the pool.
+    pub fn add_other(&mut self, sandbox: &Sandbox) {
+        let number = self.by_id.get(sandbox.account.external_id.as_str());
+        self.renamed
+            .extend(number.filter(|_| sandbox.status != Status::Stale));
     }
 
     /// Counts a sandbox of the pool.
@@ -174,6 +188,10 @@ impl RefillPlan {
         for creation in creations {
             let number = creation.number;
             plan.next_number = plan.next_number.max(number + 1);
+            if contents.renamed.contains(&number) {
+                plan.created += 1;
+                continue;
+            }
             match (contents.found.get(&number), creation.state) {
                 (Some(closing), _) => plan.closings.extend(closing),
                 (None, CreationState::Intended) => without_account.push(number),

@@ -106,6 +106,27 @@ fn deficit_is_what_is_missing_beside_all_that_is_under_way() {
 }
 
 #[test]
+fn creation_whose_account_csp_lists_under_another_name_is_under_way() {
+    use CreationState::{Created, Listed};
+    let open = [creation(1, Created), creation(2, Listed)];
+    let prefix = prefix();
+    let mut contents = PoolContents::new(&prefix, &open);
+    contents.add_other(&sandbox("LAB-R000001", "1", Status::Available));
+    contents.add_other(&sandbox("LAB-R000002", "2", Status::Available));
+    contents.add_other(&sandbox("LAB-R000003", "3", Status::Available));
+    let of = |contents: &_, later| {
+        let (terms, target) = (terms(2, None), target(2));
+        RefillPlan::new(&terms, &target, (2, &open), contents, |_| false, later)
+    };
+    let plan = of(&contents, UnixSeconds(NOW.0 + 2 * HOUR));
+    assert_eq!((plan.under_way, plan.new), (2, 0));
+    assert_eq!((plan.closings.len(), plan.look_up.len()), (0, 0));
+    let mut contents = PoolContents::new(&prefix, &open);
+    contents.add_other(&sandbox("LAB-R000002", "2", Status::Stale));
+    assert_eq!(of(&contents, NOW).closings.len(), 1);
+}
+
+#[test]
 fn pool_never_has_more_than_its_maximum() {
     let sandboxes = [others(2, Status::Available), others(5, Status::Allocated)].concat();
     let stale = others(9, Status::Stale);

@@ -1,6 +1,9 @@
 //! The pools of a pass: what was read of them, and what is left to do.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -118,6 +121,14 @@ impl PolicyInForce {
         let all = self.policy.pools();
         let mut positions = vec![None; all.len()];
         let mut contents: Vec<PoolContents<'a>> = Vec::with_capacity(items.len());
+        let mut owners: HashMap<&str, usize> = HashMap::new();
+        for (position, items) in items.iter().enumerate() {
+            let ids = items
+                .creations
+                .iter()
+                .filter_map(|it| it.external_id.as_deref());
+            owners.extend(ids.map(|id| (id, position)));
+        }
         let mut items = items.iter();
         for (index, terms) in all.iter().enumerate() {
             if terms.create.is_some()
@@ -131,6 +142,17 @@ impl PolicyInForce {
             .store
             .each_sandbox(|name, sandbox| {
                 let position = self.policy.pool_of(name).and_then(|index| positions[index]);
+                let owner = sandbox.and_then(|it| owners.get(it.account.external_id.as_str()));
+                if let (Some(sandbox), Some(&owner)) = (sandbox, owner)
+                    && Some(owner) != position
+                {
+                    tracing::warn!(
+                        name,
+                        external_id = sandbox.account.external_id,
+                        "created account has a name of another pool"
+                    );
+                    contents[owner].add_other(sandbox);
+                }
                 if let Some(position) = position {
                     match sandbox {
                         Some(sandbox) => contents[position].add(sandbox),

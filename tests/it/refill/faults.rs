@@ -375,3 +375,19 @@ async fn time_in_which_csp_refused_is_no_part_of_what_a_creation_takes() {
     let times = lab.items().await.state.times;
     assert_eq!(times, [Duration::from_mins(2)]);
 }
+
+/// CSP changes the names of accounts, so that no account that is created is ever one of the pool.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_under_other_names_are_not_created_again_and_again() {
+    let lab = Refilled::new(2).await;
+    for _ in 0..4 {
+        lab.refill().await;
+        for account in lab.simulator.accounts() {
+            lab.simulator
+                .rename(account.csp_id, &account.name.to_uppercase());
+        }
+        lab.sync().await;
+        lab.broker.clock.advance(Duration::from_hours(2));
+    }
+    assert_eq!(lab.accounts(), ["LAB-R000001", "LAB-R000002"]);
+}
