@@ -151,7 +151,16 @@ impl Refill<'_> {
         }
         if is_missing && attempted.attempts >= CONFLICTS {
             tracing::warn!(name = attempted.name, "name of an account is taken");
-            return self.drop_creation(pool, attempted).await;
+            self.drop_creation(pool, attempted).await?;
+            // CSP may refuse every name so. Then it is not the name, and nobody would learn of it.
+            let reason =
+                "CSP answers 409 to the creation of an account, but finds none of its name";
+            let now = self.context().clock.now();
+            let stop = RefillStop::new(reason.to_owned(), now, policy_version);
+            let (store, fence) = (&self.context().store, self.run.fence());
+            store.stop_refill(fence, pool.prefix(), &stop).await?;
+            self.stopped(pool, stop);
+            return Ok(());
         }
         self.leave_unanswered(attempted);
         let reason = "CSP answers that the name of an account exists, but does not find it";

@@ -142,7 +142,10 @@ async fn creation_whose_name_is_taken_is_given_up_for_another_name() {
         assert_eq!(lab.items().await.creations[0].attempts, attempts);
     }
     assert_eq!(lab.refill().await["dropped"], 1);
+    let stop = lab.items().await.state.stop.unwrap();
+    assert!(stop.reason.contains("409"), "{stop:?}");
     assert_eq!(lab.refill().await["created"], 1);
+    assert_eq!(lab.items().await.state.stop, None);
     assert_eq!(lab.accounts(), ["lab-r000002"]);
 }
 
