@@ -38,6 +38,9 @@ pub struct UnixSeconds(pub i64);
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 impl UnixSeconds {
+    /// The time of an event that does not happen: after all others.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// Returns this time, stored as one that had passed, unless it lies further ahead of `now` than
     /// [`MAX_CLOCK_SKEW`].
     #[must_use]

@@ -150,7 +150,7 @@ impl PoolTarget {
         let (goal, due) = if supply < self.target.into() {
             (self.target, UnixSeconds(i64::MIN))
         } else {
-            let due = self.schedule.map_or(UnixSeconds(i64::MAX), |s| s.from);
+            let due = self.schedule.map_or(UnixSeconds::NEVER, |s| s.from);
             (self.wanted, due)
         };
         let missing = u64::from(goal).checked_sub(supply).filter(|n| *n > 0)?;

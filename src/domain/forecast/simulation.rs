@@ -37,9 +37,6 @@ struct PoolState<'a> {
     changes: PoolChanges,
 }
 
-/// The end of time, at which nothing happens.
-const NEVER: UnixSeconds = UnixSeconds(i64::MAX);
-
 impl<'a> Simulation<'a> {
     /// Returns the pools as they are at `now`. The first run of refill begins an interval later.
     pub(super) fn new(
@@ -59,7 +56,7 @@ impl<'a> Simulation<'a> {
         Self {
             pools: pools.collect(),
             pace,
-            run_at: pace.map_or(NEVER, |pace| now + pace.interval),
+            run_at: pace.map_or(UnixSeconds::NEVER, |pace| now + pace.interval),
             steps: 0,
         }
     }
@@ -142,7 +139,7 @@ impl<'a> Simulation<'a> {
 
     fn next_change(&self) -> UnixSeconds {
         let changes = self.pools.iter().filter_map(PoolState::next_change);
-        changes.min().unwrap_or(NEVER)
+        changes.min().unwrap_or(UnixSeconds::NEVER)
     }
 
     /// Simulates a run of refill, and returns when the next one is that can create something.
@@ -157,7 +154,7 @@ impl<'a> Simulation<'a> {
                 let begins = pool.outlook.creates_from.as_ref().ok()?;
                 Some(*begins).filter(|begins| *begins > now)
             });
-            let next = begins.chain(next).min().unwrap_or(NEVER);
+            let next = begins.chain(next).min().unwrap_or(UnixSeconds::NEVER);
             return next_run(now, next.min(self.next_change()), pace.interval);
         }
         let begun_at = now + pace.interval.saturating_mul(runs - 1);

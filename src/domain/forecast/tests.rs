@@ -210,7 +210,7 @@ fn nothing_becomes_available_while_syncs_are_paused() {
     let during = one(30 * MINUTE, &pool).shortfall.unwrap();
     assert_eq!(during.reached_at, Some(after(HOUR)));
     assert_eq!(one(HOUR, &pool).shortfall, None);
-    pool.usable_from = UnixSeconds(i64::MAX);
+    pool.usable_from = UnixSeconds::NEVER;
     let forever = one(HOUR, &pool).shortfall.unwrap();
     assert_eq!((forever.missing, forever.reached_at), (5, None));
 }

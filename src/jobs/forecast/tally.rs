@@ -14,9 +14,6 @@ use crate::{
 /// How long a listed creation counts as under way if no sandbox is read for it: the index of the table lags.
 const INDEX_LAG: Duration = Duration::from_mins(10);
 
-/// The end of time, for what does not happen.
-const NEVER: UnixSeconds = UnixSeconds(i64::MAX);
-
 /// When the jobs do what they have to do.
 #[derive(Clone, Debug)]
 pub(super) struct Timetable {
@@ -39,7 +36,7 @@ impl Timetable {
         let jobs = &context.jobs;
         let from = |activity| match context.pauses.of(activity) {
             None => now,
-            Some(pause) => pause.until.unwrap_or(NEVER),
+            Some(pause) => pause.until.unwrap_or(UnixSeconds::NEVER),
         };
         Self {
             now,
