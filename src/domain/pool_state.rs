@@ -18,7 +18,7 @@ pub struct RefillProgress {
     pub under_way: u64,
     /// When the oldest creation began whose sandbox is not available yet.
     pub oldest: Option<UnixSeconds>,
-    /// Since when fewer sandboxes have been available than wanted.
+    /// Since when fewer sandboxes than its target have been available.
     pub below_since: Option<UnixSeconds>,
     /// Why CSP is not asked for more.
     pub refusal: Option<Refusal>,
@@ -151,12 +151,14 @@ impl PoolStatus {
         refill: RefillProgress,
         takes: Duration,
     ) -> (PoolState, Option<String>, Option<UnixSeconds>) {
-        let (counts, wanted) = (&self.counts, u64::from(self.target.wanted));
-        if counts.available >= wanted {
+        let (counts, goal) = (&self.counts, u64::from(self.target.goal));
+        if counts.available >= goal {
             return (PoolState::Full, None, None);
         }
         // A refused creation is under way until CSP accepts it.
-        let refusal = refill.refusal.filter(|_| self.warm() < wanted);
+        let refusal = refill
+            .refusal
+            .filter(|_| self.available_or_provisioning() < goal);
         if let Some(Refusal { reason, since }) = refusal {
             return (PoolState::Stopped, Some(reason), since);
         }
@@ -170,7 +172,7 @@ impl PoolStatus {
             };
             return (PoolState::Late, Some(reason), Some(since));
         }
-        if self.room() == Some(0) && self.supply() < wanted {
+        if self.room() == Some(0) && self.supply() < goal {
             let reason = format!(
                 "{} sandboxes exist or are being created, and max_total permits no more",
                 self.in_use() + refill.under_way
@@ -210,13 +212,13 @@ impl PoolStatus {
     }
 
     /// Returns the available sandboxes and those whose accounts are not known to be usable yet.
-    const fn warm(&self) -> u64 {
+    const fn available_or_provisioning(&self) -> u64 {
         self.counts.available + self.counts.provisioning
     }
 
     /// Returns the sandboxes that are available or will be without a further creation.
     fn supply(&self) -> u64 {
-        self.warm() + self.under_way()
+        self.available_or_provisioning() + self.under_way()
     }
 
     /// Returns the sandboxes that count for `max_total`.

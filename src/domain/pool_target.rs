@@ -45,8 +45,8 @@ pub struct PoolTarget {
     /// How many sandboxes should be available now; 0 if the policy states no target.
     pub target: u32,
     /// How many sandboxes there should be, available or being created. More than `target` in the lead of a schedule.
-    pub wanted: u32,
-    /// The schedule that states `wanted`, in force or ahead; `None` if the pool itself does.
+    pub goal: u32,
+    /// The schedule that states the goal, in force or ahead; `None` if the pool itself does.
     pub schedule: Option<ScheduledTarget>,
 }
 
@@ -122,8 +122,8 @@ impl PoolTarget {
                 let (pool, target) = (&pools[*index], &mut targets[*index]);
                 let begins = schedule.from - pool.lead(schedule, all_missing, pace);
                 next = earlier(next, [begins], now);
-                if begins <= now && schedule.target_available > target.wanted {
-                    target.wanted = schedule.target_available;
+                if begins <= now && schedule.target_available > target.goal {
+                    target.goal = schedule.target_available;
                     target.schedule = Some(*schedule);
                 }
             }
@@ -139,7 +139,7 @@ impl PoolTarget {
         let target = schedule.map_or(terms.target_available, |s| s.target_available);
         Self {
             target,
-            wanted: target,
+            goal: target,
             schedule,
         }
     }
@@ -151,7 +151,7 @@ impl PoolTarget {
             (self.target, UnixSeconds(i64::MIN))
         } else {
             let due = self.schedule.map_or(UnixSeconds::NEVER, |s| s.from);
-            (self.wanted, due)
+            (self.goal, due)
         };
         let missing = u64::from(goal).checked_sub(supply).filter(|n| *n > 0)?;
         Some((due, Reverse(missing * 1_000_000 / u64::from(goal))))

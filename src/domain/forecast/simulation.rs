@@ -206,7 +206,7 @@ impl PoolState<'_> {
 
     /// Creates as many sandboxes as are missing, and as there is room for, but at most `count`.
     fn create(&mut self, count: u64, target: &PoolTarget, at: UnixSeconds) {
-        let missing = u64::from(target.wanted).saturating_sub(self.available + self.warming);
+        let missing = u64::from(target.goal).saturating_sub(self.available + self.warming);
         let count = count.min(missing).min(self.room());
         self.warming += count;
         self.total += count;

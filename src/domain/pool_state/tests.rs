@@ -38,7 +38,7 @@ fn after(waited: Duration, counts: PoolCounts, refill: Option<RefillProgress>) -
     };
     let target = PoolTarget {
         target: 50,
-        wanted: 50,
+        goal: 50,
         schedule: None,
     };
     let facts = PoolFacts {

@@ -60,7 +60,7 @@ fn largest_target_in_force_replaces_that_of_the_pool() {
         (20 * HOUR, 50, None),
     ] {
         let target = target(UnixSeconds(at), &terms, 80);
-        assert_eq!((target.target, target.wanted), (expected, expected), "{at}");
+        assert_eq!((target.target, target.goal), (expected, expected), "{at}");
         assert_eq!(target.schedule, stated_by, "{at}");
     }
 }
@@ -72,17 +72,17 @@ fn creation_for_a_schedule_begins_as_early_as_it_takes() {
     let terms = pool(12, &[class]);
     let begin = TEN - Duration::from_mins(14);
     let before = target(begin - Duration::from_secs(1), &terms, 12);
-    assert_eq!((before.target, before.wanted), (12, 12));
+    assert_eq!((before.target, before.goal), (12, 12));
     assert_eq!(before.schedule, None);
     let in_lead = target(begin, &terms, 12);
-    assert_eq!((in_lead.target, in_lead.wanted), (12, 60));
+    assert_eq!((in_lead.target, in_lead.goal), (12, 60));
     assert_eq!(in_lead.schedule, Some(class));
     // Fewer are missing: later.
-    assert_eq!(target(begin, &terms, 17).wanted, 12);
+    assert_eq!(target(begin, &terms, 17).goal, 12);
     let minute_later = begin + Duration::from_mins(1);
-    assert_eq!(target(minute_later, &terms, 17).wanted, 60);
+    assert_eq!(target(minute_later, &terms, 17).goal, 60);
     // Nothing is missing: the lead is the time that one creation takes.
-    assert_eq!(target(TEN - WARM_UP, &terms, 60).wanted, 60);
+    assert_eq!(target(TEN - WARM_UP, &terms, 60).goal, 60);
 }
 
 #[test]
@@ -96,21 +96,21 @@ fn stated_lead_overrides_the_measured_one() {
     for create in [Some(PoolCreation::default()), None] {
         terms.create = create;
         for available in [0, 60, 1_000_000] {
-            assert_eq!(target(begin, &terms, available).wanted, 60);
+            assert_eq!(target(begin, &terms, available).goal, 60);
             let earlier = begin - Duration::from_secs(1);
-            assert_eq!(target(earlier, &terms, available).wanted, 0);
+            assert_eq!(target(earlier, &terms, available).goal, 0);
         }
     }
     terms.schedules[0].lead = Some(Duration::ZERO);
-    assert_eq!(target(TEN - Duration::from_secs(1), &terms, 0).wanted, 0);
-    assert_eq!(target(TEN, &terms, 0).wanted, 60);
+    assert_eq!(target(TEN - Duration::from_secs(1), &terms, 0).goal, 0);
+    assert_eq!(target(TEN, &terms, 0).goal, 60);
 }
 
 #[test]
 fn schedule_ahead_does_not_lower_the_target() {
     let terms = pool(50, &[schedule(10 * HOUR, 12 * HOUR, 5)]);
-    assert_eq!(target(TEN - Duration::from_secs(1), &terms, 0).wanted, 50);
-    assert_eq!(target(TEN, &terms, 0).wanted, 5);
+    assert_eq!(target(TEN - Duration::from_secs(1), &terms, 0).goal, 50);
+    assert_eq!(target(TEN, &terms, 0).goal, 5);
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn pool_that_nothing_fills_has_no_lead() {
     let mut terms = pool(0, &[schedule(10 * HOUR, 12 * HOUR, 60)]);
     let just_before = TEN - Duration::from_secs(1);
     let without_pace = PoolTarget::at(just_before, &[supply(&terms, 0)], None);
-    assert_eq!(without_pace[0].wanted, 0);
+    assert_eq!(without_pace[0].goal, 0);
     terms.create = None;
-    assert_eq!(target(just_before, &terms, 0).wanted, 0);
-    assert_eq!(target(TEN, &terms, 0).wanted, 60);
+    assert_eq!(target(just_before, &terms, 0).goal, 0);
+    assert_eq!(target(TEN, &terms, 0).goal, 60);
 }
 
 #[test]
@@ -132,26 +132,26 @@ fn pools_that_share_the_pace_begin_earlier() {
     );
     let mut watched = b.clone();
     watched.create = None;
-    let wanted = |now, other: &PoolTerms| {
+    let goal = |now, other: &PoolTerms| {
         let targets = PoolTarget::at(now, &[supply(&a, 0), supply(other, 0)], Some(PACE));
-        targets[0].wanted
+        targets[0].goal
     };
     let alone = TEN - Duration::from_mins(14);
     let both = TEN - Duration::from_mins(24);
     let second = Duration::from_secs(1);
     assert_eq!(
-        (wanted(alone - second, &watched), wanted(alone, &watched)),
+        (goal(alone - second, &watched), goal(alone, &watched)),
         (0, 50)
     );
-    assert_eq!((wanted(both - second, &b), wanted(both, &b)), (0, 50));
+    assert_eq!((goal(both - second, &b), goal(both, &b)), (0, 50));
 }
 
 #[test]
 fn sandboxes_that_are_missing_now_come_before_those_of_schedules_ahead() {
     let (soon, later) = (schedule(100, 200, 10), schedule(110, 200, 1_000));
-    let target = |target, wanted, schedule| PoolTarget {
+    let target = |target, goal, schedule| PoolTarget {
         target,
-        wanted,
+        goal,
         schedule,
     };
     let base = target(100, 100, None);
@@ -170,7 +170,7 @@ fn sandboxes_that_are_missing_now_come_before_those_of_schedules_ahead() {
     );
     assert!(later.urgency(4) < soon.urgency(0));
     for target in [base, soon, later] {
-        assert_eq!(target.urgency(target.wanted.into()), None);
+        assert_eq!(target.urgency(target.goal.into()), None);
         assert_eq!(target.urgency(u64::MAX), None);
     }
 }
@@ -215,7 +215,7 @@ fn supplies(pools: &[(PoolTerms, u64)]) -> Vec<PoolSupply<'_>> {
 
 proptest! {
     #[test]
-    fn target_is_stated_somewhere_and_wanted_is_never_below_it(
+    fn target_is_stated_somewhere_and_the_goal_is_never_below_it(
         pools in any_pools(), now in -HOUR..60 * HOUR, pace in option::of(any_pace()),
     ) {
         let now = UnixSeconds(now);
@@ -225,19 +225,19 @@ proptest! {
             let in_force = terms.schedules.iter().filter(|s| s.from <= now && now < s.to);
             let largest = in_force.map(|s| s.target_available).max();
             prop_assert_eq!(target.target, largest.unwrap_or(terms.target_available));
-            prop_assert!(target.wanted >= target.target);
-            if target.wanted > target.target {
+            prop_assert!(target.goal >= target.target);
+            if target.goal > target.target {
                 let ahead = target.schedule.unwrap();
-                prop_assert!(ahead.from > now && ahead.target_available == target.wanted);
+                prop_assert!(ahead.from > now && ahead.target_available == target.goal);
                 prop_assert!(terms.schedules.contains(&ahead));
             }
             let stated = target.schedule.map_or(terms.target_available, |s| s.target_available);
-            prop_assert_eq!(target.wanted, stated);
+            prop_assert_eq!(target.goal, stated);
         }
     }
 
     #[test]
-    fn fewer_available_sandboxes_never_lower_what_is_wanted(
+    fn fewer_available_sandboxes_never_lower_the_goal(
         pools in any_pools(), fewer in collection::vec(0..120_u64, 5), now in -HOUR..60 * HOUR, pace in any_pace(),
     ) {
         let now = UnixSeconds(now);
@@ -248,7 +248,7 @@ proptest! {
         }
         let few = PoolTarget::at(now, &supplies(&pools), Some(pace));
         for (few, many) in few.iter().zip(&many) {
-            prop_assert!(few.wanted >= many.wanted, "{few:?} {many:?}");
+            prop_assert!(few.goal >= many.goal, "{few:?} {many:?}");
         }
     }
 
@@ -259,7 +259,7 @@ proptest! {
         let terms = pool(0, &[class]);
         let at = |before| {
             let now = class.from - Duration::from_secs(before);
-            PoolTarget::at(now, &[supply(&terms, available)], Some(pace))[0].wanted
+            PoolTarget::at(now, &[supply(&terms, available)], Some(pace))[0].goal
         };
         prop_assert!(at(before.min(later)) >= at(before.max(later)));
         prop_assert_eq!(at(0), class.target_available);
@@ -284,9 +284,9 @@ proptest! {
                 *available += usable as u64;
             }
             let pools: Vec<_> = terms.iter().zip(&available).map(|(terms, n)| supply(terms, *n)).collect();
-            let wanted = PoolTarget::at(now, &pools, Some(pace));
+            let targets = PoolTarget::at(now, &pools, Some(pace));
             for _ in 0..pace.batch {
-                let turn = |pool: &usize| wanted[*pool].urgency(available[*pool] + made[*pool].len() as u64);
+                let turn = |pool: &usize| targets[*pool].urgency(available[*pool] + made[*pool].len() as u64);
                 let next = (0..terms.len()).filter(|pool| turn(pool).is_some()).min_by_key(turn);
                 if let Some(pool) = next {
                     made[pool].push(now);

@@ -216,7 +216,7 @@ impl RefillPlan {
         let open = without_account.len() as u64;
         plan.under_way = plan.created + open;
         let supply = contents.available + contents.provisioning;
-        let deficit = u64::from(target.wanted).saturating_sub(supply);
+        let deficit = u64::from(target.goal).saturating_sub(supply);
         let room = |max| u64::from(max).saturating_sub(contents.total);
         let most = terms
             .max_total

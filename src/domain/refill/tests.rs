@@ -26,10 +26,10 @@ fn terms(target_available: u32, max_total: Option<u32>) -> PoolTerms {
     }
 }
 
-fn target(wanted: u32) -> PoolTarget {
+fn target(goal: u32) -> PoolTarget {
     PoolTarget {
-        target: wanted,
-        wanted,
+        target: goal,
+        goal,
         schedule: None,
     }
 }
@@ -67,7 +67,7 @@ fn plan(pool: (u32, Option<u32>), creations: &[Creation], sandboxes: &[Sandbox])
 /// Returns the plan of a run that knows that these creations without an answer have no account.
 fn plan_without(
     absent: &[u64],
-    (wanted, max_total): (u32, Option<u32>),
+    (goal, max_total): (u32, Option<u32>),
     creations: &[Creation],
     sandboxes: &[Sandbox],
 ) -> RefillPlan {
@@ -76,7 +76,7 @@ fn plan_without(
     for sandbox in sandboxes {
         contents.add(sandbox);
     }
-    let (terms, target) = (terms(wanted, max_total), target(wanted));
+    let (terms, target) = (terms(goal, max_total), target(goal));
     let is_absent = |creation: &Creation| absent.contains(&creation.number);
     RefillPlan::new(&terms, &target, (0, creations), &contents, is_absent, NOW)
 }
@@ -145,7 +145,7 @@ fn creation_without_an_answer_counts_as_an_account_until_it_is_known_to_have_non
         creation(3, Attempted),
         creation(4, Created),
     ];
-    for (absent, wanted, resume, surplus) in [
+    for (absent, goal, resume, surplus) in [
         (&[][..], 4, &[1][..], &[][..]),
         (&[], 3, &[], &[1]),
         (&[2], 3, &[1], &[2]),
@@ -153,12 +153,12 @@ fn creation_without_an_answer_counts_as_an_account_until_it_is_known_to_have_non
         (&[2, 3], 4, &[1, 2, 3], &[]),
         (&[2, 3], 1, &[], &[1, 2, 3]),
     ] {
-        let plan = plan_without(absent, (wanted, None), &open, &[]);
-        assert_eq!((plan.new, plan.under_way), (0, 4), "{absent:?} {wanted}");
+        let plan = plan_without(absent, (goal, None), &open, &[]);
+        assert_eq!((plan.new, plan.under_way), (0, 4), "{absent:?} {goal}");
         assert_eq!(
             (&*plan.resume, &*plan.surplus),
             (resume, surplus),
-            "{absent:?} {wanted}"
+            "{absent:?} {goal}"
         );
         assert_eq!(plan.unanswered.len(), 2 - absent.len());
     }

@@ -128,7 +128,7 @@ fn gauges_of(metrics: &Metrics) -> [&IntGaugeVec; 7] {
 fn set_gauges(metrics: &Metrics, pool: &PoolStatus) {
     let time_to_available = measured(pool.refill.as_ref());
     let values = [
-        Some(gauge(pool.target.wanted)),
+        Some(gauge(pool.target.goal)),
         Some(gauge(pool.counts.available)),
         Some(gauge(pool.counts.provisioning)),
         Some(gauge(pool.under_way())),

@@ -93,7 +93,7 @@ impl PolicyInForce {
                 let report = PoolRefill {
                     name_prefix: terms.name_prefix.to_string(),
                     target: target.target,
-                    goal: target.wanted,
+                    goal: target.goal,
                     available: contents.available,
                     provisioning: contents.provisioning,
                     under_way: plan.under_way,

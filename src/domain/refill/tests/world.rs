@@ -15,7 +15,7 @@ struct World {
     unlisted: HashMap<String, u64>,
     sandboxes: Vec<Sandbox>,
     created: u64,
-    wanted: u32,
+    goal: u32,
 }
 
 /// What happens between two runs, or to a request.
@@ -66,7 +66,7 @@ impl World {
 
     fn pass(
         &mut self,
-        (wanted, max): (u32, u32),
+        (goal, max): (u32, u32),
         budget: usize,
         answers: [Answer; 4],
         absent: &[u64],
@@ -77,7 +77,7 @@ impl World {
             self.sandboxes
                 .iter()
                 .for_each(|sandbox| contents.add(sandbox));
-            let (terms, target) = (terms(wanted, Some(max)), target(wanted));
+            let (terms, target) = (terms(goal, Some(max)), target(goal));
             let is_absent = |creation: &Creation| absent.contains(&creation.number);
             let items = (self.last_number, &*self.open);
             RefillPlan::new(&terms, &target, items, &contents, is_absent, NOW)
@@ -146,10 +146,10 @@ impl World {
             Event::Run { budget, answers } => {
                 let before = self.created;
                 let free = self.free();
-                self.run((self.wanted, max), budget, answers);
+                self.run((self.goal, max), budget, answers);
                 let created = self.created - before;
                 assert!(
-                    created == 0 || free + created <= u64::from(self.wanted),
+                    created == 0 || free + created <= u64::from(self.goal),
                     "{self:?}"
                 );
             }
@@ -169,7 +169,7 @@ impl World {
             }
             Event::Usable(n) => self.change(n, Status::Provisioning, Status::Available),
             Event::Allocated(n) => self.change(n, Status::Available, Status::Allocated),
-            Event::Target(wanted) => self.wanted = wanted,
+            Event::Target(goal) => self.goal = goal,
             Event::Deleted(n) => {
                 let mut held = self.sandboxes.iter().enumerate();
                 let at = held.find(|(at, it)| *at >= n && it.status == Status::Allocated);
@@ -221,9 +221,9 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn no_delay_and_no_lost_answer_creates_more_than_the_pool_wants(
-        wanted in 0_u32..8, max in 8_u32..14, events in prop::collection::vec(event(), 0..60),
+        goal in 0_u32..8, max in 8_u32..14, events in prop::collection::vec(event(), 0..60),
     ) {
-        let mut world = World { wanted, ..World::default() };
+        let mut world = World { goal, ..World::default() };
         for event in events {
             world.happen(event, max);
             world.check(max);
@@ -243,7 +243,7 @@ proptest! {
         prop_assert!(world.open.iter().all(|it| it.state == CreationState::Created), "{:?}", world);
         let lost = world.open.len() as u64;
         let held = world.sandboxes.iter().filter(|it| it.status == Status::Allocated).count() as u64;
-        let least = u64::from(world.wanted).min(u64::from(max) - held);
+        let least = u64::from(world.goal).min(u64::from(max) - held);
         prop_assert!(world.free() + lost >= least, "{:?}", world);
     }
 }

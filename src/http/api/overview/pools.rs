@@ -74,7 +74,7 @@ impl PoolBody {
             mode: mode.as_str(),
             state: pool.state,
             since: pool.since,
-            target: pool.target.wanted,
+            target: pool.target.goal,
             target_available: pool.target_available,
             schedule: pool.target.schedule.map(Into::into),
             available: pool.counts.available,

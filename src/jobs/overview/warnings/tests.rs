@@ -94,7 +94,7 @@ fn pool(number: usize, state: PoolState) -> PoolStatus {
         name_prefix: NamePrefix::parse(format!("lab-{number}-")).unwrap(),
         target: PoolTarget {
             target: 50,
-            wanted: 50,
+            goal: 50,
             schedule: None,
         },
         target_available: 50,

@@ -6,7 +6,7 @@ fn pool(prefix: &str, state: PoolState) -> PoolStatus {
         name_prefix: NamePrefix::parse(prefix).unwrap(),
         target: PoolTarget {
             target: 50,
-            wanted: 60,
+            goal: 60,
             schedule: None,
         },
         target_available: 50,
