@@ -386,8 +386,8 @@ async fn accounts_under_other_names_are_not_created_again_and_again() {
     for _ in 0..4 {
         lab.refill().await;
         for account in lab.simulator.accounts() {
-            lab.simulator
-                .rename(account.csp_id, &account.name.to_uppercase());
+            let name = account.name.to_uppercase();
+            assert!(lab.simulator.rename(account.csp_id, &name));
         }
         lab.sync().await;
         lab.broker.clock.advance(Duration::from_hours(2));
