@@ -178,7 +178,7 @@ locals {
   warm_pool_alarms = {
     pool-empty = {
       is_used     = local.warms_pools
-      description = "No sandbox is available, whatever is on the way: allocations are rejected."
+      description = "No sandbox is available, even if some are being created or checked: allocations are rejected."
       metric      = "PoolAvailable"
       statistic   = "Minimum", period = 60, periods = 2
       comparison  = "LessThanThreshold", threshold = 1

@@ -33,7 +33,7 @@ pub(super) fn warnings_of_pool(report: &PoolReport, low_below: u64) -> Vec<(Warn
     let growing = (quarantined >= MANY_QUARANTINES).then(|| {
         let message = format!(
             "Checks have quarantined {} within the last hour. The list of sandboxes has the reasons; if CSP or the user \
-             of the checks is at fault, mend that, then restore the sandboxes.",
+             of the checks is at fault, correct that, then restore the sandboxes.",
             sandboxes(quarantined)
         );
         (WarningCode::QuarantineGrowing, message)
@@ -119,7 +119,7 @@ fn warning_of_pool(pool: &PoolStatus) -> Option<(WarningCode, String)> {
                 .map(|since| format!(" since {since}"))
                 .unwrap_or_default();
             let message = format!(
-                "No account has been created for the pool {name}{since}: {reason}. Mend the cause, in CSP or in the policy. \
+                "No account has been created for the pool {name}{since}: {reason}. Correct the cause, in CSP or in the policy. \
                  Refill tries again every 15 minutes, and at once when the policy changes or an operator runs it."
             );
             Some((WarningCode::RefillStopped, message))
