@@ -37,11 +37,11 @@ pub(crate) struct RefillJob {
     pub probe_stopped: bool,
 }
 
-/// Why a run leaves a pool alone.
+/// The reason why a run creates no more accounts in a pool.
 #[derive(Clone, Debug)]
 struct Skip {
     reason: String,
-    /// Whether later runs leave it alone as well.
+    /// Whether the pool is stopped, for later runs too.
     is_stop: bool,
 }
 
@@ -51,20 +51,21 @@ struct Refill<'a> {
     /// The job; a plan also if the mode is `plan`.
     job: RefillJob,
     began: Instant,
-    /// The names of the accounts that this run has requested without an answer. No two pools have a name in common.
+    /// The names of the creations to which this run got no answer. Names are unique over all pools.
     unanswered: HashSet<String>,
-    /// The names of the accounts that an earlier run has requested without an answer, and that CSP does not have.
+    /// The names of the creations to which an earlier run got no answer, and whose accounts CSP does not have.
     absent: HashSet<String>,
-    /// The pools in which this run creates no more accounts, and why: CSP failed, or has refused.
+    /// The pools that this run skips, because CSP has failed or refused.
     skipped: HashMap<NamePrefix, Skip>,
     /// How many accounts the run may still create or adopt.
     budget: usize,
-    /// How many failures of creations it may still leave out of that.
+    /// How many failed creations it may still leave out of that.
     failures: usize,
-    /// How many other accounts it may still look for.
+    /// How many accounts it may still look up.
     look_ups: usize,
-    /// Whether the run makes no more calls of CSP.
+    /// Whether the run makes no more calls to CSP.
     is_ended: bool,
+    /// Whether CSP has failed, and whether it has answered.
     has_outage: bool,
     has_answers: bool,
     /// The pools of the last pass, with the work of all passes.
@@ -135,9 +136,9 @@ impl<'a> Refill<'a> {
     }
 
     /// Makes a pass over the pools. If there are creations to which an earlier run got no answer, it then waits until no
-    /// request of that run can be on its way any more, looks for their accounts, and makes another pass.
+    /// request of that run can be on its way any more, looks up their accounts, and makes another pass.
     ///
-    /// All of them are looked for before any is requested again: the account of another one may be all that is wanted.
+    /// All of them are looked up before any is requested again: the account of another one may be all that is wanted.
     async fn run_passes(&mut self) -> Result<(), JobError> {
         let has_unanswered = self.pass(true).await?;
         if !has_unanswered || self.job.plan || self.is_over() {
@@ -149,7 +150,7 @@ impl<'a> Refill<'a> {
         if self.is_over() {
             return Ok(());
         }
-        self.look_for_unanswered().await?;
+        self.look_up_unanswered().await?;
         self.pass(false).await.map(drop)
     }
 
@@ -161,7 +162,7 @@ impl<'a> Refill<'a> {
         }
     }
 
-    /// Reports the pools of a pass.
+    /// Reports the pools of a pass, with the work of the passes before it.
     fn report_pools(&mut self, mut pools: Vec<PoolRefill>) {
         for pool in &mut pools {
             let earlier = self
@@ -178,6 +179,7 @@ impl<'a> Refill<'a> {
         self.pools = pools;
     }
 
+    /// Slows down the pace of all jobs if CSP has failed, and speeds it up if it has only answered.
     fn adapt_pace(&self) {
         let mut pace = lock(&self.context().pace);
         if self.has_outage {

@@ -1,4 +1,4 @@
-//! The creation of one account: its item, the search for it, the request, and what follows from each answer.
+//! The creation of one account: its item, the look-up, the request, and the consequences of each answer.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     telemetry::chain,
 };
 
-/// How long the write before a request may take. After a longer one, another run may have taken over and looked for the
-/// account, so that nothing is requested.
+/// How long the write before a request may take. After a longer one, nothing is requested: another run may have taken over
+/// and looked up the account.
 const LONGEST_WRITE: Duration = Duration::from_secs(5);
 
-/// After how many requests a creation is dropped whose name is taken by an account that CSP does not find.
-const CONFLICTS: u32 = 3;
+/// The number of conflicts after which a creation is dropped: CSP refuses its name as taken, but finds no account.
+const MAX_CONFLICTS: u32 = 3;
 
 impl Refill<'_> {
     /// Creates the account of a creation, or adopts it if it exists.
@@ -42,7 +42,7 @@ impl Refill<'_> {
                 .intend(fence, pool.prefix(), &creation)
                 .await?
             {
-                pool.leave("its items have changed since they were read");
+                pool.skip("its items have changed since they were read");
                 return Ok(());
             }
         }
@@ -52,17 +52,17 @@ impl Refill<'_> {
                 return Ok(());
             };
             if let Some(account) = first_of(&creation, found) {
-                return self.note(pool, &creation, account, true).await;
+                return self.record_account(pool, &creation, account, true).await;
             }
         }
         self.request(pool, creation, policy_version).await?;
         if pool.is_probe && pool.report.reason.is_none() {
-            pool.leave("the account of a stopped pool was requested without success");
+            pool.skip("the account of a stopped pool was requested without success");
         }
         Ok(())
     }
 
-    /// Asks CSP to create the account, once.
+    /// Requests the account from CSP, once.
     async fn request(
         &mut self,
         pool: &mut Pool,
@@ -78,7 +78,7 @@ impl Refill<'_> {
             .step(pool, &creation, &CreationStep::Attempt, now)
             .await?
         {
-            pool.leave("its items have changed since they were read");
+            pool.skip("its items have changed since they were read");
             return Ok(());
         }
         let attempted = Creation {
@@ -99,10 +99,23 @@ impl Refill<'_> {
         let error = match context.csp.create_account(&request).await {
             Ok(account) => {
                 self.answered();
-                return self.note(pool, &attempted, account, false).await;
+                return self.record_account(pool, &attempted, account, false).await;
             }
             Err(error) => error,
         };
+        self.not_created(pool, attempted, error, policy_version)
+            .await
+    }
+
+    /// Records the consequences of a request that was answered with an error.
+    async fn not_created(
+        &mut self,
+        pool: &mut Pool,
+        attempted: Creation,
+        error: CspError,
+        policy_version: u32,
+    ) -> Result<(), JobError> {
+        let context = self.context();
         tracing::warn!(
             name = attempted.name,
             may_exist = error.may_have_created(),
@@ -112,9 +125,7 @@ impl Refill<'_> {
         match error {
             CspError::Conflict { .. } => {
                 self.answered();
-                return self
-                    .adopt_or_give_up(pool, &attempted, policy_version)
-                    .await;
+                return self.adopt_or_drop(pool, &attempted, policy_version).await;
             }
             ref error if error.may_have_created() => self.leave_unanswered(&attempted),
             CspError::Unavailable { .. } | CspError::Unauthorized { .. } => {
@@ -129,7 +140,7 @@ impl Refill<'_> {
                 let now = context.clock.now();
                 self.step(pool, &attempted, &refused, now).await?;
                 self.answered();
-                self.stopped(pool, stop);
+                self.stop_pool(pool, stop);
                 return Ok(());
             }
         }
@@ -138,7 +149,7 @@ impl Refill<'_> {
 
     /// Adopts the account whose name CSP has refused as taken. If CSP does not find it, the creation is left to the next
     /// runs, and then dropped: the next one has another name.
-    async fn adopt_or_give_up(
+    async fn adopt_or_drop(
         &mut self,
         pool: &mut Pool,
         attempted: &Creation,
@@ -147,29 +158,29 @@ impl Refill<'_> {
         let found = self.find(pool, attempted, policy_version).await?;
         let is_missing = found.as_ref().is_some_and(Vec::is_empty);
         if let Some(account) = found.and_then(|found| first_of(attempted, found)) {
-            return self.note(pool, attempted, account, true).await;
+            return self.record_account(pool, attempted, account, true).await;
         }
-        if is_missing && attempted.attempts >= CONFLICTS {
+        if is_missing && attempted.attempts >= MAX_CONFLICTS {
             tracing::warn!(name = attempted.name, "name of an account is taken");
             self.drop_creation(pool, attempted).await?;
-            // CSP may refuse every name so. Then it is not the name, and nobody would learn of it.
+            // If CSP refuses every name with 409, only a stop shows it to operators.
             let reason =
                 "CSP answers 409 to the creation of an account, but finds none of its name";
             let now = self.context().clock.now();
             let stop = RefillStop::new(reason.to_owned(), now, policy_version);
             let (store, fence) = (&self.context().store, self.run.fence());
             store.stop_refill(fence, pool.prefix(), &stop).await?;
-            self.stopped(pool, stop);
+            self.stop_pool(pool, stop);
             return Ok(());
         }
         self.leave_unanswered(attempted);
         let reason = "CSP answers that the name of an account exists, but does not find it";
-        self.skip(pool, reason.to_owned(), false);
+        self.skip_pool(pool, reason.to_owned(), false);
         Ok(())
     }
 
-    /// Notes the id of an account that exists.
-    pub(super) async fn note(
+    /// Records the account of a creation.
+    pub(super) async fn record_account(
         &mut self,
         pool: &mut Pool,
         creation: &Creation,
@@ -196,7 +207,7 @@ impl Refill<'_> {
                 );
                 return Err(StoreError::Superseded.into());
             }
-            // If not, a sync has its sandbox already.
+            // If the creation has changed, a sync has its sandbox already.
             written => written.map(drop)?,
         }
         if is_adopted {
@@ -210,8 +221,8 @@ impl Refill<'_> {
         Ok(())
     }
 
-    /// Searches for an account outside of a creation. `None` if this run makes no more such calls, or the call failed.
-    pub(super) async fn look_for(
+    /// Looks up the account of an earlier creation. `None` if this run makes no more such calls, or the call failed.
+    pub(super) async fn look_up(
         &mut self,
         pool: &mut Pool,
         creation: &Creation,
@@ -227,7 +238,7 @@ impl Refill<'_> {
         Ok(found)
     }
 
-    /// Searches for the accounts with the name of a creation. `None` if the call failed, which has been dealt with.
+    /// Finds the accounts with the name of a creation. `None` if the call failed, which has been handled.
     async fn find(
         &mut self,
         pool: &mut Pool,
@@ -266,13 +277,13 @@ impl Refill<'_> {
         self.has_answers = true;
     }
 
-    /// Leaves a creation to a later run: this one does not know how long the request may be on its way.
+    /// Leaves a creation to a later run: its request may still take effect.
     fn leave_unanswered(&mut self, creation: &Creation) {
         self.report.unanswered += 1;
         self.unanswered.insert(creation.name.clone());
     }
 
-    /// Draws the consequences of a failed call: it concerns all calls, or this pool.
+    /// Handles a failed call: it ends the run, stops the pool, or skips the pool in this run.
     async fn fail(
         &mut self,
         pool: &mut Pool,
@@ -288,13 +299,13 @@ impl Refill<'_> {
             let stop = self.stop_for(&error, policy_version);
             let (store, fence) = (&self.context().store, self.run.fence());
             store.stop_refill(fence, pool.prefix(), &stop).await?;
-            self.stopped(pool, stop);
+            self.stop_pool(pool, stop);
             return Ok(());
         }
         self.context().csp_breaker.failed(error.retry_after());
         self.has_outage = true;
         // A request that CSP never serves in one pool must not keep the others from their turns.
-        self.skip(pool, text.clone(), false);
+        self.skip_pool(pool, text.clone(), false);
         let reason = format!("{text}; the rest is left to a later run");
         if matches!(error, CspError::RateLimited { .. }) {
             self.end(reason);
@@ -309,18 +320,18 @@ impl Refill<'_> {
         RefillStop::new(reason, self.context().clock.now(), policy_version)
     }
 
-    fn stopped(&mut self, pool: &mut Pool, stop: RefillStop) {
+    fn stop_pool(&mut self, pool: &mut Pool, stop: RefillStop) {
         tracing::warn!(pool = %pool.prefix(), reason = stop.reason, "refill stopped");
         let next = stop.next_attempt_at;
         let reason = format!("{}; the next attempt is after {next}", stop.reason);
-        self.skip(pool, reason, true);
+        self.skip_pool(pool, reason, true);
         pool.items.state.stop = Some(stop);
     }
 
     /// Creates no more accounts of the pool in this run.
-    fn skip(&mut self, pool: &mut Pool, reason: String, is_stop: bool) {
+    fn skip_pool(&mut self, pool: &mut Pool, reason: String, is_stop: bool) {
         let skip = Skip { reason, is_stop };
-        pool.skip(&skip);
+        pool.apply_skip(&skip);
         self.skipped.insert(pool.prefix().clone(), skip);
     }
 
@@ -334,7 +345,7 @@ impl Refill<'_> {
         Ok(())
     }
 
-    /// Makes a step of a creation. Returns whether it was as it was read.
+    /// Makes a step of a creation. Returns `false` if the creation has changed since it was read.
     pub(super) async fn step(
         &self,
         pool: &Pool,

@@ -1,4 +1,4 @@
-//! A pass over the pools: what has ended is closed, and the pools take turns in creating accounts.
+//! A pass over the pools: creations that have ended are closed, and the pools take turns in creating accounts.
 
 use super::{
     Refill,
@@ -14,7 +14,7 @@ use crate::{
 
 impl Refill<'_> {
     /// Makes one pass. Returns whether there are creations to which an earlier run got no answer, and whose accounts have
-    /// not been looked for. Up to half of the run's accounts are left to them if another pass follows.
+    /// not been looked up. Up to half of the run's budget is left to them if another pass follows.
     pub(super) async fn pass(&mut self, may_another_follow: bool) -> Result<bool, JobError> {
         let context = self.context();
         let policy = PolicyInForce::of(context);
@@ -43,7 +43,7 @@ impl Refill<'_> {
         Ok(unanswered > 0)
     }
 
-    /// Does everything in a pool but creating accounts. Returns how many creations of earlier runs have no answer.
+    /// Does everything in a pool but creating accounts. Returns the number of creations to which earlier runs got no answer.
     async fn prepare(&mut self, pool: &mut Pool, policy_version: u32) -> Result<usize, JobError> {
         let now = self.context().clock.now();
         pool.apply_stop(|stop| self.job.probe_stopped || stop.admits_probe(now, policy_version));
@@ -56,7 +56,7 @@ impl Refill<'_> {
             return Ok(0);
         }
         if let Some(skip) = self.skipped.get(pool.prefix()) {
-            pool.skip(skip);
+            pool.apply_skip(skip);
             return Ok(0);
         }
         let is_of_earlier_run = |number: &&u64| {
@@ -75,15 +75,15 @@ impl Refill<'_> {
             return Ok(unanswered);
         }
         self.close(pool, now).await?;
-        self.give_up(pool).await?;
-        self.look_up(pool).await?;
+        self.drop_surplus(pool).await?;
+        self.look_up_unlisted(pool).await?;
         self.record_below_since(pool, now).await?;
-        self.resume_without_wants(pool).await?;
+        self.end_needless_stop(pool).await?;
         Ok(if pool.report.stopped { 0 } else { unanswered })
     }
 
-    /// Looks for the accounts of creations to which an earlier run got no answer. One that exists is adopted.
-    pub(super) async fn look_for_unanswered(&mut self) -> Result<(), JobError> {
+    /// Looks up the accounts of creations to which an earlier run got no answer. One that exists is adopted.
+    pub(super) async fn look_up_unanswered(&mut self) -> Result<(), JobError> {
         let context = self.context();
         let policy = PolicyInForce::of(context);
         let mut pools = policy.read_pools(context, |_| false).await?;
@@ -104,11 +104,11 @@ impl Refill<'_> {
                 {
                     continue;
                 }
-                let Some(found) = self.look_for(pool, &creation).await? else {
+                let Some(found) = self.look_up(pool, &creation).await? else {
                     continue;
                 };
                 match first_of(&creation, found) {
-                    Some(account) => self.note(pool, &creation, account, true).await?,
+                    Some(account) => self.record_account(pool, &creation, account, true).await?,
                     None => drop(self.absent.insert(creation.name)),
                 }
             }
@@ -131,7 +131,7 @@ impl Refill<'_> {
     }
 
     /// Drops creations without an account that are no longer wanted.
-    async fn give_up(&mut self, pool: &mut Pool) -> Result<(), JobError> {
+    async fn drop_surplus(&mut self, pool: &mut Pool) -> Result<(), JobError> {
         for number in pool.plan.surplus.clone() {
             if self.is_over() {
                 break;
@@ -143,13 +143,13 @@ impl Refill<'_> {
         Ok(())
     }
 
-    /// Looks for the accounts that no sync lists. One that is gone is dropped.
-    async fn look_up(&mut self, pool: &mut Pool) -> Result<(), JobError> {
+    /// Looks up the accounts that no sync lists. The creation of one that is gone is dropped.
+    async fn look_up_unlisted(&mut self, pool: &mut Pool) -> Result<(), JobError> {
         for number in pool.plan.look_up.clone() {
             let Some(creation) = pool.creation(number).cloned() else {
                 continue;
             };
-            let Some(found) = self.look_for(pool, &creation).await? else {
+            let Some(found) = self.look_up(pool, &creation).await? else {
                 continue;
             };
             let id = creation.external_id.as_deref();
@@ -169,6 +169,7 @@ impl Refill<'_> {
         Ok(())
     }
 
+    /// Closes a creation without an account.
     pub(super) async fn drop_creation(
         &mut self,
         pool: &mut Pool,
@@ -187,6 +188,7 @@ impl Refill<'_> {
         Ok(())
     }
 
+    /// Records since when a pool has been below its target, where that has changed.
     async fn record_below_since(&self, pool: &Pool, now: UnixSeconds) -> Result<(), JobError> {
         let (state, report) = (&pool.items.state, &pool.report);
         let since = state.below_since(report.available < report.target.into(), now);
@@ -199,15 +201,15 @@ impl Refill<'_> {
         Ok(())
     }
 
-    /// Ends the stop of a pool that wants no accounts: there is nothing to stop, and the next ones are attempted.
-    async fn resume_without_wants(&mut self, pool: &mut Pool) -> Result<(), JobError> {
+    /// Ends the stop of a pool that wants no accounts, so that the next ones are attempted.
+    async fn end_needless_stop(&mut self, pool: &mut Pool) -> Result<(), JobError> {
         if pool.items.state.stop.is_some() && pool.report.wanted == 0 {
             self.end_stop(pool).await?;
         }
         Ok(())
     }
 
-    /// Lets the pools take turns, one creation each, the most urgent one first. Leaves `reserved` of the run's accounts.
+    /// Lets the pools take turns, one creation each, the most urgent one first. Leaves `reserved` of the run's budget.
     async fn take_turns(
         &mut self,
         pools: &mut [Pool],

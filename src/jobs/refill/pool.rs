@@ -1,4 +1,4 @@
-//! The pools of a pass: what was read of them, and what is left to do.
+//! The pools of a pass: their sandboxes and creations as read, and the creations still to make.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,9 +31,9 @@ pub(super) struct Pool {
     pub(super) report: PoolRefill,
     /// The open creations without an account that are still wanted.
     resume: VecDeque<Creation>,
-    /// The sandboxes that it has, or will have by the creations whose accounts exist.
+    /// Its sandboxes that are available or in `provisioning`, and the creations that have an account or are taken.
     supply: u64,
-    /// Whether one more creation may be attempted although CSP has refused the last one.
+    /// Whether one creation is attempted although CSP has refused the last one.
     pub(super) is_probe: bool,
 }
 
@@ -215,26 +215,26 @@ impl Pool {
         self.items.creations.iter().find(|it| it.number == number)
     }
 
-    /// Creates no more accounts in this pass.
-    pub(super) fn leave(&mut self, reason: impl Into<String>) {
+    /// Skips the pool: no more accounts are created in this pass.
+    pub(super) fn skip(&mut self, reason: impl Into<String>) {
         self.resume.clear();
         self.plan.new = 0;
         self.report.reason = Some(reason.into());
     }
 
-    /// Creates no more accounts until the stop ends.
+    /// Skips the pool because it is stopped.
     pub(super) fn stop(&mut self, reason: impl Into<String>) {
-        self.leave(reason);
+        self.skip(reason);
         self.report.stopped = true;
     }
 
-    /// Leaves the pool alone, as the run has done before.
-    pub(super) fn skip(&mut self, skip: &Skip) {
-        self.leave(&*skip.reason);
+    /// Skips the pool as the run has before.
+    pub(super) fn apply_skip(&mut self, skip: &Skip) {
+        self.skip(&*skip.reason);
         self.report.stopped = skip.is_stop;
     }
 
-    /// Applies the stop that an earlier answer of CSP has begun, unless one creation may be attempted again.
+    /// Stops the pool if an item is unreadable, or if CSP has refused and no probe is admitted yet.
     pub(super) fn apply_stop(&mut self, admits_probe: impl Fn(&RefillStop) -> bool) {
         if let Some(fault) = self.items.unreadable.first() {
             let reason = format!("unreadable item: {fault}; correct or remove it");
@@ -259,7 +259,7 @@ impl Pool {
         self.target.urgency(self.supply).filter(|_| has_next)
     }
 
-    /// Takes the next creation. One in state `intended` that is not among those read has to be written first.
+    /// Takes the next creation. Returns with it whether it is new: then its item has to be written first.
     pub(super) fn take_next(&mut self, now: UnixSeconds) -> Option<(Creation, bool)> {
         let next = match self.resume.pop_front() {
             Some(creation) => (creation, false),
@@ -279,7 +279,7 @@ impl Pool {
         Some(next)
     }
 
-    /// States why the pool gets no more accounts, unless something else is stated.
+    /// Sets the reason why the pool gets no more accounts, unless it has one.
     pub(super) fn explain(&mut self, is_batch_used: bool) {
         if self.report.reason.is_some() {
             return;

@@ -36,7 +36,7 @@ pub(crate) struct RefillReport {
     pub failed: usize,
     /// Requests without a clear answer. A later run looks for their accounts.
     pub unanswered: usize,
-    /// Creations given up, because they are no longer wanted or their accounts are gone.
+    /// Creations dropped, because they are no longer wanted or their accounts are gone.
     pub dropped: usize,
     /// The pools that miss sandboxes or are stopped, then the others; at most 50.
     pub pools: Vec<PoolRefill>,
@@ -75,9 +75,9 @@ pub(crate) struct PoolRefill {
     pub wanted: u64,
     /// Creations that the run began or went on with.
     pub creations: u64,
-    /// Accounts that the run looked for because no sync lists them, or because they are no longer wanted.
+    /// Accounts that the run looked up because no sync lists them, or because an earlier run got no answer.
     pub look_ups: u64,
-    /// Creations that the run gave up.
+    /// Creations that the run dropped.
     pub drops: u64,
     /// Why the run did no more.
     #[serde(skip_serializing_if = "Option::is_none")]
