@@ -153,18 +153,14 @@ async fn refill_of(
         Some(_) => store.refill_items(&terms.name_prefix).await?,
         None => RefillItems::default(),
     };
+    let fault = items.fault();
     let RefillItems {
-        state,
-        creations,
-        unreadable,
+        state, creations, ..
     } = items;
-    let unreadable = unreadable
-        .first()
-        .map(|fault| format!("unreadable item: {fault}"));
     let measured = state
         .time_to_available()
         .map(|time| (state.times.len(), time));
-    let stopped = unreadable.or(state.stop.map(|stop| stop.reason));
+    let stopped = fault.or(state.stop.map(|stop| stop.reason));
     Ok(Refill {
         creations,
         measured,

@@ -207,8 +207,8 @@ async fn refill_progress(
         reason: stop.reason.clone(),
         since: Some(stop.since),
     });
-    let unreadable = items.unreadable.first().map(|fault| Refusal {
-        reason: format!("unreadable item: {fault}"),
+    let unreadable = items.fault().map(|reason| Refusal {
+        reason,
         since: None,
     });
     Ok(Some(RefillProgress {

@@ -236,9 +236,8 @@ impl Pool {
 
     /// Stops the pool if an item is unreadable, or if CSP has refused and no probe is admitted yet.
     pub(super) fn apply_stop(&mut self, admits_probe: impl Fn(&RefillStop) -> bool) {
-        if let Some(fault) = self.items.unreadable.first() {
-            let reason = format!("unreadable item: {fault}; correct or remove it");
-            return self.stop(reason);
+        if let Some(fault) = self.items.fault() {
+            return self.stop(format!("{fault}; correct or remove it"));
         }
         // A pool that wants no accounts has nothing to stop.
         let wanted = self.report.wanted > 0;

@@ -29,6 +29,15 @@ pub struct RefillItems {
     pub unreadable: Vec<String>,
 }
 
+impl RefillItems {
+    /// Returns the fault of the first unreadable item, for operators; `None` if all are readable.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.unreadable.first()?;
+        Some(format!("unreadable item: {fault}"))
+    }
+}
+
 pub(super) fn partition(prefix: &NamePrefix) -> String {
     format!("REFILL#{prefix}")
 }
