@@ -1,4 +1,4 @@
-//! Checks of accounts: when one is due, and what follows from its answer.
+//! Checks of accounts: when one is due, and the consequences of its answer.
 
 #[cfg(test)]
 mod tests;
@@ -37,18 +37,18 @@ pub struct CheckRules {
     pub recheck_after: Duration,
 }
 
-/// What CSP has answered about an account.
+/// An observation of an account, from the answer of CSP to a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It can be used.
     Usable,
-    /// It cannot be used yet, as one that was created a moment ago. Says what is missing.
+    /// It cannot be used yet, like one that was created a moment ago. Contains the reason.
     NotYet(String),
-    /// It is broken. Says how.
+    /// It is broken. Contains the reason.
     Broken(String),
 }
 
-/// What follows from an observation for a sandbox.
+/// The consequence of an observation for a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is, or becomes, available.
@@ -136,7 +136,7 @@ impl Sandbox {
         }
     }
 
-    /// Decides what follows from an observation of its account at `now`. Returns the results of its checks with it.
+    /// Decides the consequence of an observation of its account at `now`. Returns with it the new results of its checks.
     ///
     /// The time for which an account was not usable is that between answers that say so, and between two of them no more
     /// than two intervals: an outage, a pause, or a clock that jumps counts for nothing.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use self::{
-    batch::{Checks, LONGEST_PAUSE},
+    batch::{Checks, LONGEST_REQUESTED_PAUSE},
     queue::Queue,
 };
 use super::{
@@ -171,7 +171,7 @@ async fn check_all(
             break;
         }
         let requested_pause = checks.check_batch(queue, pace).await?;
-        if requested_pause.is_some_and(|pause| pause > LONGEST_PAUSE) {
+        if requested_pause.is_some_and(|pause| pause > LONGEST_REQUESTED_PAUSE) {
             checks.report.stopped =
                 Some("CSP requests a longer pause than a run waits for".to_owned());
             break;

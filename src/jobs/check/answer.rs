@@ -6,16 +6,16 @@ use crate::{
     telemetry::chain,
 };
 
-/// What the check of an account has shown.
+/// The outcome of the check of one account.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Something about the account.
+    /// An observation of the account.
     Observed(Observation),
     /// The user is denied access, to this account or to all.
     Denied(CspError),
     /// CSP has failed, perhaps because of this account.
     Failed(CspError),
-    /// Nothing: CSP limits the rate of calls.
+    /// CSP limits the rate of calls, which says nothing about the account.
     RateLimited(CspError),
     /// CSP rejects the user.
     UserRejected(CspError),

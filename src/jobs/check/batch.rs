@@ -1,4 +1,4 @@
-//! A batch of checks: the answers of CSP, what they say about accounts, and the writes that follow.
+//! A batch of checks: the answers of CSP, their consequences for sandboxes, and the writes.
 //!
 //! A usable account is recorded at once. Any other answer waits for the end of the batch, because only then it is known
 //! whether the account is at fault, the user, or CSP.
@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// The longest pause requested by CSP that a run waits for; for a longer one it ends.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_mins(1);
 
-/// What a run has found out about CSP and the user.
+/// The evidence of a run about CSP and the user.
 #[derive(Clone, Copy, Debug, Default)]
 struct Evidence {
     /// CSP has answered for an account, so where it fails for a new one, that account is at fault.
@@ -71,7 +71,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Checks the accounts of one batch, and records what was found. Returns the pause that CSP requests.
+    /// Checks the accounts of one batch, and records the answers. Returns the pause that CSP requests.
     pub(super) async fn check_batch(
         &mut self,
         queue: &mut Sandboxes,
@@ -114,7 +114,7 @@ impl<'a> Checks<'a> {
             }
             self.run.pause(pace.item_delay).await;
         }
-        self.settle(open).await?;
+        self.record_rest(open).await?;
         let mut pace = lock(&self.context.pace);
         if has_outage {
             pace.slow_down();
@@ -145,7 +145,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Records the answers of a batch, other than that an account is usable.
-    async fn settle(&mut self, open: Vec<(Sandbox, Answer)>) -> Result<(), JobError> {
+    async fn record_rest(&mut self, open: Vec<(Sandbox, Answer)>) -> Result<(), JobError> {
         let mut denials_count = self.evidence.was_admitted;
         for (sandbox, answer) in open {
             match answer {
@@ -230,7 +230,7 @@ impl<'a> Checks<'a> {
         entered
     }
 
-    /// Records what was observed of an account.
+    /// Records an observation of an account.
     async fn observe(
         &mut self,
         sandbox: Sandbox,
@@ -240,7 +240,7 @@ impl<'a> Checks<'a> {
         let (mut verdict, readiness) = sandbox.judge(observation, now, &self.rules);
         if verdict == Verdict::Quarantine
             && is_recheck(&sandbox)
-            && let Some(reason) = self.guard()
+            && let Some(reason) = self.recheck_guard()
         {
             tracing::warn!(
                 sandbox_id = sandbox.id().as_str(),
@@ -270,7 +270,7 @@ impl<'a> Checks<'a> {
         };
         let quarantine = (verdict == Verdict::Quarantine).then(|| {
             let reason = sandbox.reason_of_check(&readiness, &self.rules);
-            let record = self.record(&sandbox, &readiness, reason.clone());
+            let record = self.audit_record(&sandbox, &readiness, reason.clone());
             (reason, record)
         });
         let result = CheckResult {
@@ -301,7 +301,7 @@ impl<'a> Checks<'a> {
 
     /// Returns why no further available sandbox is set aside in this run, if that is so: more likely CSP or the user is at
     /// fault than so many accounts.
-    fn guard(&self) -> Option<String> {
+    fn recheck_guard(&self) -> Option<String> {
         let fraction = self.context.sync.max_stale_fraction;
         if !self.evidence.found_usable {
             return Some("CSP has found no account usable in this run".to_owned());
@@ -366,8 +366,13 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Returns the record of a quarantine.
-    fn record(&self, sandbox: &Sandbox, readiness: &Readiness, reason: Reason) -> AuditRecord {
+    /// Returns the audit record of a quarantine.
+    fn audit_record(
+        &self,
+        sandbox: &Sandbox,
+        readiness: &Readiness,
+        reason: Reason,
+    ) -> AuditRecord {
         let at_ms = self.context.clock.now_ms();
         let author = Author::of_run(self.run.id());
         let target = AuditTarget::Sandbox(sandbox.id().clone());

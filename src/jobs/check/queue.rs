@@ -11,7 +11,7 @@ use crate::{
 /// Sandboxes in the order in which they are checked.
 pub(super) type Sandboxes = VecDeque<Sandbox>;
 
-/// The sandboxes to check, and what was read besides.
+/// The sandboxes to check, and counts of those that were read.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) sandboxes: Sandboxes,

@@ -14,7 +14,7 @@ use crate::{
 
 impl PoolStore {
     /// Returns the actions that write the result of a check. The condition names the status, the account and the last check
-    /// as they were read, so that whoever has changed the sandbox meanwhile prevails.
+    /// as they were read, so that a change of the sandbox since then prevails.
     pub(super) fn checked(
         &self,
         result: &CheckResult,
