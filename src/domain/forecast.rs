@@ -15,7 +15,7 @@ use crate::clock::UnixSeconds;
 
 /// How far ahead a forecast may be.
 pub const LONGEST_FORECAST: Duration = Duration::from_hours(90 * 24);
-/// For how long after the time of the forecast a pool is followed that does not reach its target by then.
+/// How long after the time of the forecast a pool is still followed, to find out when it reaches its target.
 const LATEST: Duration = Duration::from_hours(7 * 24);
 
 /// A change of a pool that is expected.
@@ -57,7 +57,7 @@ pub struct PoolOutlook<'a> {
     pub creates_from: Result<UnixSeconds, String>,
 }
 
-/// What is expected of a pool.
+/// The forecast of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolForecast {
     /// Its target at the time of the forecast.
@@ -89,7 +89,7 @@ pub struct Shortfall {
     pub reached_at: Option<UnixSeconds>,
 }
 
-/// Returns what is expected of each pool at the time `at`, at `now` or later. `pace` is `None` if nothing creates
+/// Returns the forecast of each pool for the time `at`, which is `now` or later. `pace` is `None` if nothing creates
 /// sandboxes.
 #[must_use]
 pub fn forecast(

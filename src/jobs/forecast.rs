@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use self::tally::{Refill, Tally, Timetable};
+use self::tally::{RefillFacts, Tally, Timetable};
 use super::{JobContext, RefillMode};
 use crate::{
     clock::{MAX_CLOCK_SKEW, UnixSeconds},
@@ -18,20 +18,20 @@ use crate::{
     store::{PoolStore, RefillItems, StoreError},
 };
 
-/// What is expected of the pools of the policy at a time.
+/// The forecast of the pools of the policy for a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Forecast {
-    /// The time.
+    /// The time of the forecast.
     pub at: UnixSeconds,
     /// When the pools were read.
     pub now: UnixSeconds,
-    /// What it takes for granted, as sentences.
+    /// Its assumptions about all pools, as sentences.
     pub assumptions: Vec<String>,
     /// The pools, by name prefix.
     pub pools: Vec<ExpectedPool>,
 }
 
-/// What is expected of a pool.
+/// The forecast of a pool, with its present state.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpectedPool {
     /// The beginning of the names of its sandboxes.
@@ -42,9 +42,9 @@ pub(crate) struct ExpectedPool {
     pub max_total: Option<u32>,
     /// How long a new sandbox takes until it is available; `None` if nothing creates any.
     pub time_to_available: Option<Duration>,
-    /// What is expected.
+    /// The forecast.
     pub forecast: PoolForecast,
-    /// What that takes for granted of this pool, as sentences.
+    /// Its assumptions about this pool, as sentences.
     pub assumptions: Vec<String>,
 }
 
@@ -125,7 +125,7 @@ impl Forecast {
     }
 }
 
-/// Returns the time of a forecast: not before now, but for the difference between two clocks.
+/// Returns the time of a forecast, at `now` or later. A time that has passed by less than two clocks may differ is `now`.
 fn checked(at: UnixSeconds, now: UnixSeconds) -> Result<UnixSeconds, ForecastError> {
     if at + MAX_CLOCK_SKEW < now {
         return Err(ForecastError::Past);
@@ -142,13 +142,13 @@ fn pace(context: &JobContext) -> Option<RefillPace> {
     (refill.mode == RefillMode::On).then(|| refill.pace())
 }
 
-/// Reads the part of refill in a pool.
+/// Reads the facts about refill in a pool.
 async fn refill_of(
     context: &JobContext,
     store: &PoolStore,
     terms: &PoolTerms,
     now: UnixSeconds,
-) -> Result<Refill, StoreError> {
+) -> Result<RefillFacts, StoreError> {
     let items = match &terms.create {
         Some(_) => store.refill_items(&terms.name_prefix).await?,
         None => RefillItems::default(),
@@ -161,7 +161,7 @@ async fn refill_of(
         .time_to_available()
         .map(|time| (state.times.len(), time));
     let stopped = fault.or(state.stop.map(|stop| stop.reason));
-    Ok(Refill {
+    Ok(RefillFacts {
         creations,
         measured,
         creates_from: creates_from(context, terms, stopped, now),

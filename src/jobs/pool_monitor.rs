@@ -151,7 +151,7 @@ impl PoolMonitor {
         Overview::read(counted, &self.context).await
     }
 
-    /// Returns what is expected of the pools of the policy at the time `at`. Makes no call to the database without any.
+    /// Returns the forecast of the pools of the policy for the time `at`. Without pools it makes no call to the database.
     ///
     /// # Errors
     /// [`ForecastError`].

@@ -19,20 +19,20 @@ pub struct Census {
 
 impl Census {
     /// Adds the sandboxes of one status.
-    fn add(&mut self, status: Status, tally: Tally) {
-        self.counts.set(status, tally.total);
-        for (pool, count) in self.pools.iter_mut().zip(tally.by_pool) {
+    fn add(&mut self, status: Status, part: StatusCensus) {
+        self.counts.set(status, part.total);
+        for (pool, count) in self.pools.iter_mut().zip(part.by_pool) {
             pool.set(status, count);
         }
         if status == Status::Allocated {
-            self.held = tally.held;
+            self.held = part.held;
         }
     }
 }
 
 /// The sandboxes of one status.
 #[derive(Debug)]
-struct Tally {
+struct StatusCensus {
     total: u64,
     /// Those of each pool of the policy, in its order.
     by_pool: Vec<u64>,
@@ -60,13 +60,13 @@ impl PoolStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn census(&self, policy: &Policy) -> Result<Census, StoreError> {
-        let tallies = Status::ALL.map(|status| self.tally(status, policy));
+        let by_status = Status::ALL.map(|status| self.status_census(status, policy));
         let mut census = Census {
             pools: vec![PoolCounts::default(); policy.pools().len()],
             ..Census::default()
         };
-        for (status, tally) in Status::ALL.into_iter().zip(try_join_all(tallies).await?) {
-            census.add(status, tally);
+        for (status, part) in Status::ALL.into_iter().zip(try_join_all(by_status).await?) {
+            census.add(status, part);
         }
         Ok(census)
     }
@@ -101,9 +101,13 @@ impl PoolStore {
 
     /// Counts the sandboxes in a status as a whole and in parts. Items are only counted, unless their parts depend on
     /// their attributes.
-    async fn tally(&self, status: Status, policy: &Policy) -> Result<Tally, StoreError> {
+    async fn status_census(
+        &self,
+        status: Status,
+        policy: &Policy,
+    ) -> Result<StatusCensus, StoreError> {
         let has_pools = !policy.pools().is_empty();
-        let mut tally = Tally {
+        let mut part = StatusCensus {
             total: 0,
             by_pool: vec![0; policy.pools().len()],
             held: LabsHeld::default(),
@@ -115,26 +119,26 @@ impl PoolStore {
                 .projection_expression(format!("{LAB_ATTRIBUTES}, #name"))
                 .expression_attribute_names("#name", "name"),
             (_, false) => {
-                tally.total = self.count(status).await?;
-                return Ok(tally);
+                part.total = self.count(status).await?;
+                return Ok(part);
             }
             (_, true) => query
                 .projection_expression("#name")
                 .expression_attribute_names("#name", "name"),
         };
         self.for_each(query, |item| {
-            tally.total += 1;
+            part.total += 1;
             if status == Status::Allocated {
-                add_held(&mut tally.held, &item);
+                add_held(&mut part.held, &item);
             }
             let name = item.get("name").and_then(|name| name.as_s().ok());
             let pool = name.and_then(|name| policy.pool_of(name));
-            if let Some(count) = pool.and_then(|pool| tally.by_pool.get_mut(pool)) {
+            if let Some(count) = pool.and_then(|pool| part.by_pool.get_mut(pool)) {
                 *count += 1;
             }
         })
         .await?;
-        Ok(tally)
+        Ok(part)
     }
 }
 

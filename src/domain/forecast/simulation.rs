@@ -18,7 +18,7 @@ const STEPS_PER_STRIDE: u32 = 500;
 /// The pools at some time, from which they are advanced.
 #[derive(Debug)]
 pub(super) struct Simulation<'a> {
-    pools: Vec<PoolState<'a>>,
+    pools: Vec<SimulatedPool<'a>>,
     pace: Option<RefillPace>,
     /// When refill runs next.
     run_at: UnixSeconds,
@@ -26,8 +26,9 @@ pub(super) struct Simulation<'a> {
     steps: u32,
 }
 
+/// A pool at the time of the simulation.
 #[derive(Debug)]
-struct PoolState<'a> {
+struct SimulatedPool<'a> {
     outlook: &'a PoolOutlook<'a>,
     available: u64,
     arrived: u64,
@@ -44,7 +45,7 @@ impl<'a> Simulation<'a> {
         pools: &'a [PoolOutlook<'a>],
         pace: Option<RefillPace>,
     ) -> Self {
-        let pools = pools.iter().map(|outlook| PoolState {
+        let pools = pools.iter().map(|outlook| SimulatedPool {
             outlook,
             available: outlook.available,
             arrived: 0,
@@ -61,18 +62,18 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Lets everything happen until the end of the second `until`.
+    /// Advances the pools to the end of the second `until`.
     pub(super) fn advance(&mut self, until: UnixSeconds) {
         while let Some(pace) = self.pace
             && self.run_at <= until
         {
-            self.settle(self.run_at);
+            self.apply_until(self.run_at);
             self.run_at = self.run(self.run_at, pace);
         }
-        self.settle(until);
+        self.apply_until(until);
     }
 
-    /// Returns when each pool reaches its target of the forecasts, if it does until `latest`.
+    /// Returns when each pool reaches its target of the forecasts; `None` if it does not by `latest`.
     pub(super) fn reach(
         mut self,
         forecasts: &[PoolForecast],
@@ -131,14 +132,14 @@ impl<'a> Simulation<'a> {
         supplies.collect()
     }
 
-    fn settle(&mut self, until: UnixSeconds) {
+    fn apply_until(&mut self, until: UnixSeconds) {
         for pool in &mut self.pools {
-            pool.settle(until);
+            pool.apply_until(until);
         }
     }
 
     fn next_change(&self) -> UnixSeconds {
-        let changes = self.pools.iter().filter_map(PoolState::next_change);
+        let changes = self.pools.iter().filter_map(SimulatedPool::next_change);
         changes.min().unwrap_or(UnixSeconds::NEVER)
     }
 
@@ -169,6 +170,7 @@ impl<'a> Simulation<'a> {
         begun_at + pace.interval
     }
 
+    /// Returns the turn of a pool in a run at `now`; `None` if refill creates nothing for it.
     fn turn(
         &self,
         index: usize,
@@ -186,14 +188,14 @@ impl<'a> Simulation<'a> {
     }
 }
 
-/// Returns the first run from `next` on.
+/// Returns the time of the first run at or after `next`; runs follow `now` at this interval.
 fn next_run(now: UnixSeconds, next: UnixSeconds, interval: Duration) -> UnixSeconds {
     let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).max(1);
     let runs = (next.0.saturating_sub(now.0) - 1) / interval + 1;
     UnixSeconds(now.0.saturating_add(runs.max(1).saturating_mul(interval)))
 }
 
-impl PoolState<'_> {
+impl SimulatedPool<'_> {
     fn next_change(&self) -> Option<UnixSeconds> {
         self.changes.keys().next().map(|(at, _)| *at)
     }
@@ -218,7 +220,7 @@ impl PoolState<'_> {
             .or_default() += count;
     }
 
-    fn settle(&mut self, until: UnixSeconds) {
+    fn apply_until(&mut self, until: UnixSeconds) {
         while let Some(first) = self.changes.first_entry()
             && first.key().0 <= until
         {

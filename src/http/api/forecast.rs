@@ -40,7 +40,7 @@ struct ForecastParams {
     at: String,
 }
 
-/// What is expected of the pools at a time. Times are Unix seconds.
+/// The forecast of the pools for a time. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Forecast, example = json!({
     "at": 1_795_856_400, "now": 1_795_806_000,
@@ -61,13 +61,13 @@ struct ForecastBody {
     at: UnixSeconds,
     /// When the pools were read.
     now: UnixSeconds,
-    /// What the forecast takes for granted of all pools, as sentences.
+    /// The assumptions about all pools, as sentences.
     assumptions: Vec<String>,
     /// The pools of the policy, by name prefix; empty if it has none.
     pools: Vec<PoolForecastBody>,
 }
 
-/// What is expected of a pool.
+/// The forecast of a pool.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = PoolForecast)]
 struct PoolForecastBody {
@@ -95,7 +95,7 @@ struct PoolForecastBody {
     time_to_available_sec: Option<u64>,
     /// Why the target will not be reached by then; `null` if it will.
     shortfall: Option<ShortfallBody>,
-    /// What the forecast takes for granted of this pool, as sentences.
+    /// The assumptions about this pool, as sentences.
     assumptions: Vec<String>,
 }
 

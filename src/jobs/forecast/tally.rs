@@ -14,7 +14,7 @@ use crate::{
 /// How long a listed creation counts as under way if no sandbox is read for it: the index of the table lags.
 const INDEX_LAG: Duration = Duration::from_mins(10);
 
-/// When the jobs do what they have to do.
+/// The intervals of the jobs, and the ends of the pauses that stop them.
 #[derive(Clone, Debug)]
 pub(super) struct Timetable {
     pub(super) now: UnixSeconds,
@@ -63,9 +63,9 @@ impl Timetable {
     }
 }
 
-/// The part of refill in a pool.
+/// The facts about refill in a pool.
 #[derive(Debug)]
-pub(super) struct Refill {
+pub(super) struct RefillFacts {
     /// Its open creations.
     pub(super) creations: Vec<Creation>,
     /// The measured times from a creation until its sandbox was available: how many, and their 95th percentile; `None` with
@@ -91,7 +91,7 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(terms: &'a PoolTerms, refill: Refill, timetable: &Timetable) -> Self {
+    pub(super) fn new(terms: &'a PoolTerms, refill: RefillFacts, timetable: &Timetable) -> Self {
         let creations = refill.creations;
         let keys = |(index, creation): (usize, &Creation)| {
             let keys = [Some(creation.name.clone()), creation.external_id.clone()];
@@ -178,7 +178,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Expects that a sandbox becomes usable whose creation began at `begun`. One that has taken longer than others is not
-    /// relied on: it is given up when its time-out is over.
+    /// relied on: it is expected to be quarantined when its time-out is over.
     fn expect_usable(&mut self, begun: UnixSeconds, timetable: &Timetable) {
         let (now, sync_from) = (timetable.now, timetable.sync_from);
         let expected = begun + self.outlook.time_to_available;

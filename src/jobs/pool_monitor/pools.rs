@@ -30,10 +30,11 @@ fn measured(progress: Option<&RefillProgress>) -> Option<Duration> {
 
 /// The pools of the last count, from which the next one follows.
 #[derive(Debug, Default)]
-pub(super) struct PoolHistory(BTreeMap<NamePrefix, Known>);
+pub(super) struct PoolHistory(BTreeMap<NamePrefix, LastCount>);
 
+/// The part of a pool's last count that the next one needs.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct LastCount {
     state: PoolState,
     /// Since when more has been missing than one run of refill begins.
     waiting_since: Option<Instant>,
@@ -83,7 +84,7 @@ impl PoolHistory {
     }
 
     fn waited(&self, pool: &NamePrefix) -> Duration {
-        let since = self.0.get(pool).and_then(|known| known.waiting_since);
+        let since = self.0.get(pool).and_then(|last| last.waiting_since);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -93,16 +94,16 @@ impl PoolHistory {
         let mut before = std::mem::take(&mut self.0);
         for pool in pools {
             set_gauges(metrics, pool);
-            let known = before.remove(&pool.name_prefix);
-            log_change(known.map(|known| known.state), pool);
-            let waiting_since = known.and_then(|known| known.waiting_since);
-            let known = Known {
+            let last = before.remove(&pool.name_prefix);
+            log_change(last.map(|last| last.state), pool);
+            let waiting_since = last.and_then(|last| last.waiting_since);
+            let count = LastCount {
                 state: pool.state,
                 waiting_since: pool
                     .is_waiting
                     .then(|| waiting_since.unwrap_or_else(Instant::now)),
             };
-            self.0.insert(pool.name_prefix.clone(), known);
+            self.0.insert(pool.name_prefix.clone(), count);
         }
         for gone in before.into_keys() {
             for gauges in gauges_of(metrics) {
@@ -192,7 +193,7 @@ impl HourlyGrowth {
     }
 }
 
-/// Reads what refill has recorded of a pool; `None` without one.
+/// Reads the progress of refill in a pool, as its runs have recorded it; `None` without a pool.
 async fn refill_progress(
     context: &JobContext,
     pool: Option<&NamePrefix>,

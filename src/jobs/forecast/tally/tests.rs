@@ -68,7 +68,7 @@ fn tally<'a>(
     sandboxes: &[Sandbox],
     timetable: &Timetable,
 ) -> Tally<'a> {
-    let refill = Refill {
+    let refill = RefillFacts {
         creations: creations.to_vec(),
         measured: Some((37, Duration::from_mins(4))),
         creates_from: Ok(NOW),
