@@ -31,7 +31,7 @@ pub struct CspUser {
     pub password: SecretString,
 }
 
-/// What sessions are for, which decides the operations as which their calls are counted.
+/// The purpose of sessions. It decides under which operations their calls are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The deletion of NIOSXaaS services.

@@ -19,7 +19,7 @@ pub struct Creation {
     pub number: u64,
     /// The name of the account.
     pub name: String,
-    /// How far it is.
+    /// Its state.
     pub state: CreationState,
     /// When it was intended.
     pub intended_at: UnixSeconds,
@@ -27,7 +27,7 @@ pub struct Creation {
     pub attempted_at: Option<UnixSeconds>,
     /// How often CSP was asked.
     pub attempts: u32,
-    /// When the id of the account was noted.
+    /// When the id of the account was recorded.
     pub created_at: Option<UnixSeconds>,
     /// The id of the account.
     pub external_id: Option<String>,
@@ -130,7 +130,7 @@ impl Creation {
         (number <= LAST_FOREIGN_NUMBER).then_some(number)
     }
 
-    /// Returns whether the account counts as one that the pool is about to have, as far as the creation itself tells.
+    /// Returns whether the account counts as one that the pool is about to have, as far as the creation itself shows.
     #[must_use]
     pub const fn is_under_way(&self) -> bool {
         !matches!(self.state, CreationState::Listed)

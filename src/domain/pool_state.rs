@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{NamePrefix, PoolCounts, PoolTarget, PoolTerms, RefillPace};
 use crate::clock::UnixSeconds;
 
-/// A creation is never late before this time: the monitor counts once a minute, and a run may wait for the one before.
+/// A creation is not late before this time: the monitor counts once a minute, and a run may wait for the one before.
 const LATE_AT_LEAST: Duration = Duration::from_mins(10);
 
 /// The creations of a pool, as refill has recorded them.
@@ -20,7 +20,7 @@ pub struct RefillProgress {
     pub oldest: Option<UnixSeconds>,
     /// Since when fewer sandboxes than its target have been available.
     pub below_since: Option<UnixSeconds>,
-    /// Why CSP is not asked for more.
+    /// Why no more accounts are requested; `None` if they are.
     pub refusal: Option<Refusal>,
     /// The 95th percentile of the time from a creation until its sandbox is available; `None` before there are enough.
     pub time_to_available: Option<Duration>,
@@ -29,7 +29,7 @@ pub struct RefillProgress {
 /// Why no accounts are created for a pool: an answer of CSP, until it accepts one again, or an item that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// CSP's words, or the fault of the item.
+    /// CSP's message, or the fault of the item.
     pub reason: String,
     /// When CSP refused first.
     pub since: Option<UnixSeconds>,
@@ -47,7 +47,7 @@ pub enum PoolState {
     Filling,
     /// It has been below its target for longer than a creation takes.
     Late,
-    /// No accounts are created for it, because CSP refuses to, or because what refill knows of it cannot be read.
+    /// No accounts are created for it, because CSP refuses to, or because an item of its refill is unreadable.
     Stopped,
     /// It is below its target, but may have no more sandboxes.
     AtMaximum,
@@ -97,7 +97,7 @@ pub struct PoolStatus {
     pub is_waiting: bool,
 }
 
-/// What the state of a pool follows from.
+/// The facts from which the state of a pool follows.
 #[derive(Clone, Debug)]
 pub struct PoolFacts<'a> {
     /// Its terms in the policy.

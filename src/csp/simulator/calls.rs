@@ -1,4 +1,4 @@
-//! The calls of the API that the simulator tells apart, for faults and for counters.
+//! The calls of the API that the simulator distinguishes, for faults and counters.
 
 use axum::http::Method;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! How the simulated CSP behaves, apart from its faults.
+//! The settings of the simulated CSP: its behaviour, apart from faults.
 
 use std::time::Duration;
 

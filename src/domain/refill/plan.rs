@@ -1,4 +1,4 @@
-//! What a run may do in one pool.
+//! The plan of a run for one pool.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// How long an account may be missing from the pool before CSP is asked whether it exists.
+/// How long an account may be missing from the pool before it is looked up.
 const LOOK_UP_AFTER: Duration = Duration::from_hours(1);
 
 /// The sandboxes of a pool, counted, and those of its open creations.
@@ -62,7 +62,7 @@ pub enum RefillLimit {
     Full,
 }
 
-/// What a run may do in a pool.
+/// The plan of a run for a pool: what it may do there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefillPlan {
     /// Accounts that the pool is about to have: open creations without a sandbox.
@@ -71,7 +71,7 @@ pub struct RefillPlan {
     pub created: u64,
     /// Creations that have ended.
     pub closings: Vec<Closing>,
-    /// Accounts that no sync lists: CSP is asked whether they exist.
+    /// Creations whose accounts no sync lists: they are looked up.
     pub look_up: Vec<u64>,
     /// Creations whose accounts may exist: CSP was asked, and its answer is not known. They count as accounts.
     pub unanswered: Vec<u64>,
@@ -168,8 +168,8 @@ fn closing(number: u64, sandbox: &Sandbox) -> Option<Closing> {
 }
 
 impl RefillPlan {
-    /// Decides what a run may do in a pool with these open creations. `has_no_account` tells whether a run has looked for
-    /// the account of a creation without an answer, and CSP does not have it.
+    /// Plans a run in a pool with these open creations. `has_no_account` returns whether a run has looked up the account
+    /// of a creation without an answer, and CSP does not have it.
     #[must_use]
     pub fn new(
         terms: &PoolTerms,
@@ -241,7 +241,7 @@ impl RefillPlan {
     }
 }
 
-/// Returns whether CSP should be asked for the account of a creation without a sandbox. The clock may have been wrong.
+/// Returns whether the account of a creation without a sandbox should be looked up. Times ahead of the clock do not count.
 fn is_missing(creation: &Creation, now: UnixSeconds) -> bool {
     let seen = [creation.created_at, creation.looked_up_at];
     let credible = seen

@@ -192,7 +192,7 @@ impl Refill<'_> {
         let step = CreationStep::Created {
             external_id: external_id.clone(),
         };
-        // Logged before it is written: the account exists, whatever happens to the write.
+        // Logged before it is written: the account exists even if the write fails.
         if is_adopted {
             tracing::info!(name, external_id, pool = %pool.prefix(), "account adopted");
         } else {

@@ -1,4 +1,4 @@
-//! The part of a sync in refill: it records which creations have their sandboxes.
+//! The part of refill in a sync: it records the creations whose accounts CSP lists.
 
 use crate::{
     csp::AccountList,
@@ -15,9 +15,9 @@ use crate::{
 pub(in crate::jobs) struct ListedCreations(Vec<(NamePrefix, Creation, String)>);
 
 impl ListedCreations {
-    /// Finds the open creations in CSP's list: by the id of the account, or by its name if the id is not known. Notes the
-    /// ids that are not known, before the sync inserts anything: a sandbox that is inserted, used and deleted before refill
-    /// sees it must not leave a creation without an account.
+    /// Finds the open creations in CSP's list: by the id of the account, or by its name if the id is not known. Records
+    /// the ids that are not known, before the sync inserts anything: a sandbox that is inserted, used and deleted before
+    /// refill sees it must not leave a creation without an account.
     ///
     /// Makes no call unless refill is on and the policy has pools for which accounts are created.
     pub(in crate::jobs) async fn adopt<R: Report>(

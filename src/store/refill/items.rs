@@ -46,7 +46,7 @@ pub(super) fn key(prefix: &NamePrefix, sort: &str) -> Item {
     item::key(partition(prefix), sort)
 }
 
-/// Returns a sort key. Its digits are as many for each number, so that keys sort as numbers.
+/// Returns a sort key. Every number has ten digits, so that keys sort as numbers.
 pub(super) fn sort_key(beginning: &str, number: u64) -> String {
     format!("{beginning}{number:010}")
 }
@@ -130,7 +130,7 @@ fn seconds(value: &AttributeValue) -> Option<Duration> {
     value.as_n().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Builds the item of a creation under another sort key than its own.
+/// Builds the item of a creation. Its sort key begins with [`OPEN`] or [`CLOSED`].
 pub(super) fn creation_item(prefix: &NamePrefix, beginning: &str, creation: &Creation) -> Item {
     let mut item = key(prefix, &sort_key(beginning, creation.number));
     let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);

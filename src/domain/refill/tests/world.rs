@@ -18,7 +18,7 @@ struct World {
     goal: u32,
 }
 
-/// What happens between two runs, or to a request.
+/// An event between two runs, or during a request.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Run {
