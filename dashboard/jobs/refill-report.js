@@ -31,7 +31,7 @@ const goalText = ({ target, goal }) => (goal > target ? `${number(target)}, ${nu
 function noteOf({ reason, stopped, drops, look_ups: lookUps }) {
   return [
     reason && (stopped ? `stopped: ${withTimes(reason)}` : withTimes(reason)),
-    drops > 0 && `${number(drops)} given up`,
-    lookUps > 0 && `${number(lookUps)} looked for`,
+    drops > 0 && `${number(drops)} dropped`,
+    lookUps > 0 && `${number(lookUps)} looked up`,
   ].filter(Boolean).join("; ") || "–";
 }

@@ -75,7 +75,7 @@ export function stateTexts({ state, reason, since, mode }, now) {
   }
 }
 
-/** What happens to a pool that is below its target, by the mode of refill. */
+/** The work of refill on a pool below its target, by its mode. */
 const FILLING = {
   on: "Accounts are being created, or will be by the next runs of refill.",
   plan: "Refill only reports what it would create, because REFILL_MODE is plan.",

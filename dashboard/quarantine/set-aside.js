@@ -1,11 +1,11 @@
-// Who set a sandbox aside, and why, without the DOM.
+// The author of a quarantine in words, without the DOM.
 
 import { number } from "../lib/format.js";
 
 /** The name that the job has as the author of a quarantine. */
 const CHECK = "check";
 
-/** The groups of those who set sandboxes aside. */
+/** The groups of authors of quarantines. */
 export const GROUPS = [
   { key: "check", label: "the check of accounts" },
   { key: "replacement", label: "a replacement" },

@@ -231,7 +231,7 @@ fn observation() -> impl Strategy<Value = Observation> {
 }
 
 proptest! {
-    /// Whatever CSP answers, and however the clock jumps: an account is set aside only after enough answers, it never
+    /// For all answers of CSP and jumps of the clock: an account is set aside only after enough answers, it never
     /// ceases to count as once usable, and what is written fits into an item.
     #[test]
     fn account_is_set_aside_only_after_enough_answers(

@@ -1,4 +1,4 @@
-//! What CSP answers for single accounts.
+//! Checks of single accounts, for each answer of CSP.
 
 use sandbox_broker::csp::simulator::{Call, FaultKind, ListForm, Settings, SuccessStatus};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Checks beside other writers: whoever changes a sandbox between an answer of CSP and its record prevails.
+//! Checks beside other writers: a change of the sandbox between an answer of CSP and its record prevails.
 
 use std::time::Duration;
 

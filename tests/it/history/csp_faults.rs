@@ -28,7 +28,7 @@ pub(super) fn of_creations_and_checks(rng: &mut SmallRng) -> Vec<Fault> {
         message: "the quota of accounts is used".to_owned(),
     };
     match rng.random_range(0..9) {
-        // The account is created, and nobody is told.
+        // The account is created, but the answer is lost.
         0..2 => vec![fault(Call::Create, FaultKind::LostAnswer { code: 502 }, 2)],
         2 => vec![fault(Call::Create, FaultKind::Reset, 2)],
         // Long enough for a kill before the account is created.

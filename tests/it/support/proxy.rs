@@ -73,7 +73,7 @@ impl Proxy {
         self.rules.dice.lock().unwrap().calm();
     }
 
-    /// Injects `fault` into the next call of the operation, whatever the script says.
+    /// Injects `fault` into the next call of the operation. It overrides the script.
     pub fn inject_once(&self, operation: &'static str, fault: Fault) {
         self.inject_after(0, operation, fault);
     }

@@ -55,7 +55,7 @@ pub struct Entry {
     pub flying: u8,
 }
 
-/// What a run knows of a creation and is about to do.
+/// The step of a run for a creation, with the answers that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Todo {
     Nothing,

@@ -102,7 +102,7 @@ pub(super) struct Roll {
 pub(super) struct Dice {
     rng: SmallRng,
     script: Script,
-    /// Faults for a call of an operation after some others of it, whatever the script says.
+    /// Faults for a call of an operation after some others of it. They override the script.
     once: Vec<(&'static str, Fault, usize)>,
 }
 
