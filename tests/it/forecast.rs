@@ -251,7 +251,7 @@ async fn ends_of_allocations_make_room_below_the_maximum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reason_of_a_shortfall_is_what_stops_refill() {
+async fn reason_of_a_shortfall_names_the_obstacle_to_refill() {
     let refill_off = "Nothing is created: REFILL_MODE is off.";
     let watched = "Nothing fills this pool: the policy has no create for it.";
     for (create, mode, reason) in [
@@ -291,7 +291,7 @@ async fn reason_of_a_shortfall_is_what_stops_refill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pauses_delay_what_is_expected() {
+async fn pauses_delay_expected_sandboxes() {
     let policy = json!({ "target_available": 5, "create": {} });
     let (_pool, broker) = broker_with(2, &policy, &REFILL).await;
     let client = &broker.client;

@@ -188,7 +188,7 @@ fn pool_that_nothing_fills_keeps_what_it_has() {
 }
 
 #[test]
-fn pause_of_refill_delays_what_it_creates() {
+fn pause_of_refill_delays_its_creations() {
     let terms = terms(5, &[]);
     let paused = PoolOutlook {
         creates_from: Ok(after(HOUR)),
@@ -234,7 +234,7 @@ fn pools_share_the_pace() {
 }
 
 #[test]
-fn forecast_of_now_is_what_there_is() {
+fn forecast_of_now_has_the_present_counts() {
     let terms = terms(10, &[]);
     let forecast = one(0, &pool(&terms, 3));
     assert_eq!((forecast.available, forecast.created), (3, 0));

@@ -201,7 +201,7 @@ fn pool_at_its_maximum_is_not_late() {
 }
 
 #[test]
-fn only_what_comes_in_time_is_expected() {
+fn only_sandboxes_that_come_in_time_are_expected() {
     let all = counts(20, 30, 0);
     assert_eq!(expected_available(&all, &[]), 50, "without a policy");
     let filling = status(counts(20, 10, 0), Some(creations(5, Some(ago(1)))));

@@ -87,7 +87,7 @@ fn others(count: usize, status: Status) -> Vec<Sandbox> {
 }
 
 #[test]
-fn deficit_is_what_is_missing_beside_all_that_is_under_way() {
+fn accounts_under_way_are_not_wanted_again() {
     use CreationState::{Attempted, Created, Intended};
     let open = [
         creation(1, Created),

@@ -130,7 +130,7 @@ async fn unique_names_make_a_repeated_creation_adopt_the_account() {
 
 /// CSP says that the name is taken, but has no account of that name for this token.
 #[tokio::test(flavor = "multi_thread")]
-async fn creation_whose_name_is_taken_is_given_up_for_another_name() {
+async fn creation_whose_name_is_taken_is_dropped_for_another_name() {
     let lab = Refilled::new(1).await;
     lab.simulator.inject([Fault {
         on: Call::Create,

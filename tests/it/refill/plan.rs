@@ -10,7 +10,7 @@ use super::{Refilled, counts, creation, document, pool_entry};
 use crate::support::{ADMIN, Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plan_says_what_a_run_would_do_and_does_nothing() {
+async fn plan_reports_the_work_of_a_run_and_does_nothing() {
     let document = json!({ "pool": [
         pool_entry("big-", 20),
         pool_entry("lab", 2),
