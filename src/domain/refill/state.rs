@@ -18,7 +18,7 @@ pub struct RefillState {
     pub stop: Option<RefillStop>,
     /// Since when fewer sandboxes than its target are available.
     pub below_since: Option<UnixSeconds>,
-    /// The times from the first request to CSP until the sandbox was available, of up to 100 creations, in no order.
+    /// The times from the last request to CSP until the sandbox was available, of up to 100 creations, in no order.
     pub times: Vec<Duration>,
 }
 

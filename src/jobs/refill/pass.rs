@@ -43,7 +43,7 @@ impl Refill<'_> {
         Ok(unanswered > 0)
     }
 
-    /// Does everything in a pool but creating accounts. Returns the number of creations to which earlier runs got no answer.
+    /// Does everything in a pool but creating accounts. Returns the number of creations of earlier runs without an answer.
     async fn prepare(&mut self, pool: &mut Pool, policy_version: u32) -> Result<usize, JobError> {
         let now = self.context().clock.now();
         pool.apply_stop(|stop| self.job.probe_stopped || stop.admits_probe(now, policy_version));
