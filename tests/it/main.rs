@@ -51,6 +51,7 @@ mod quarantine;
 mod quota;
 mod reads;
 mod refill;
+mod refill_trials;
 mod refresher;
 mod release;
 mod replacement;
