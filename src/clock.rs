@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,6 +47,12 @@ impl UnixSeconds {
     #[must_use]
     pub fn if_credible(self, now: Self) -> Option<Self> {
         (self <= now + MAX_CLOCK_SKEW).then_some(self)
+    }
+
+    /// Returns this time for a text that people read: `2026-11-27T22:12:00Z`. A time beyond the year 9999 is in seconds.
+    #[must_use]
+    pub fn iso(self) -> String {
+        Timestamp::from_second(self.0).map_or_else(|_| self.to_string(), |time| time.to_string())
     }
 
     /// Returns the time from `now` until this time, stored as one at most `longest` ahead. Zero if the time has passed,

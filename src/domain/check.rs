@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
 use super::{Readiness, Reason, Sandbox, Status};
 use crate::clock::UnixSeconds;
 
@@ -213,9 +211,7 @@ impl Sandbox {
     #[must_use]
     pub fn reason_of_check(&self, after: &Readiness, rules: &CheckRules) -> Reason {
         let error = after.error.as_deref().unwrap_or("it is not usable");
-        let last = after.checked_at.unwrap_or_default();
-        let last = Timestamp::from_second(last.0)
-            .map_or_else(|_| last.to_string(), |last| last.to_string());
+        let last = after.checked_at.unwrap_or_default().iso();
         let minutes = after.unusable_sec / 60;
         let text = if after.failures >= rules.max_failures {
             let failures = after.failures;

@@ -165,8 +165,9 @@ impl PoolStatus {
         if let Some(since) = self.late_since {
             let reason = match refill.oldest {
                 Some(oldest) => format!(
-                    "a creation takes {}, and the oldest that is under way began at {oldest}",
-                    minutes(takes)
+                    "a creation takes {}, and the oldest that is under way began at {}",
+                    minutes(takes),
+                    oldest.iso()
                 ),
                 None => "more sandboxes are missing than runs of refill begin to create".to_owned(),
             };

@@ -156,8 +156,10 @@ async fn check_all(
         let pace = match context.admit_batch(config.pace) {
             Ok(pace) => pace,
             Err(until) => {
-                checks.report.stopped =
-                    Some(format!("CSP is unavailable; checks resume after {until}"));
+                checks.report.stopped = Some(format!(
+                    "CSP is unavailable; checks resume after {}",
+                    until.iso()
+                ));
                 break;
             }
         };

@@ -114,7 +114,7 @@ fn creation_that_takes_longer_than_the_pace_permits_makes_the_pool_late() {
         late.reason.unwrap(),
         format!(
             "a creation takes 12 minutes, and the oldest that is under way began at {}",
-            ago(permitted + 1)
+            ago(permitted + 1).iso()
         )
     );
 }

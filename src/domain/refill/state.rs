@@ -47,6 +47,16 @@ impl RefillStop {
         }
     }
 
+    /// Returns the reason and the end of the stop, for the report of a run.
+    #[must_use]
+    pub fn report_reason(&self) -> String {
+        format!(
+            "{}; the next attempt is after {}, or at once when an operator starts the job",
+            self.reason,
+            self.next_attempt_at.iso()
+        )
+    }
+
     /// Returns whether one creation may be attempted: after a pause, and at once under another version of the policy.
     #[must_use]
     pub fn admits_probe(&self, now: UnixSeconds, policy_version: u32) -> bool {

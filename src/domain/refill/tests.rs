@@ -297,3 +297,12 @@ fn stopped_pool_is_probed_after_a_pause_and_under_another_policy() {
     assert!(stop.admits_probe(later(15), 3) && stop.admits_probe(NOW, 4));
     assert!(stop.admits_probe(later(-1000), 3), "the clock was wrong");
 }
+
+#[test]
+fn reason_of_a_stop_says_when_creation_is_attempted_again() {
+    let stop = RefillStop::new("HTTP 403".to_owned(), UnixSeconds(1_774_000_000), 1);
+    assert_eq!(
+        stop.report_reason(),
+        "HTTP 403; the next attempt is after 2026-03-20T10:01:40Z, or at once when an operator starts the job"
+    );
+}

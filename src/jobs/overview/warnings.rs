@@ -45,8 +45,9 @@ pub(super) fn warnings_of_pool(report: &PoolReport, low_below: u64) -> Vec<(Warn
     let unreadable = unreadable.map(|UnreadableCount { count, at }| {
         let (items, have) = if count == 1 { ("item", "has") } else { ("items", "have") };
         let message = format!(
-            "{count} {items} of the pool could not be read at {at}, and {have} to be repaired in the pool's table: no \
-             job changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults."
+            "{count} {items} of the pool could not be read at {}, and {have} to be repaired in the pool's table: no \
+             job changes them. The list of sandboxes (GET /v1/admin/sandboxes) shows them with their faults.",
+            at.iso()
         );
         (WarningCode::ItemsUnreadable, message)
     });
@@ -109,14 +110,15 @@ fn warning_of_pool(pool: &PoolStatus) -> Option<(WarningCode, String)> {
     match (pool.state, pool.since, pool.reason.as_deref()) {
         (PoolState::Late, Some(since), Some(reason)) => {
             let message = format!(
-                "The pool {name} has been late since {since}: {available} of {target} sandboxes are available; {reason}. \
-                 Look at the runs of refill, sync and check, and at the sandboxes that are provisioning."
+                "The pool {name} has been late since {}: {available} of {target} sandboxes are available; {reason}. \
+                 Look at the runs of refill, sync and check, and at the sandboxes that are provisioning.",
+                since.iso()
             );
             Some((WarningCode::PoolLate, message))
         }
         (PoolState::Stopped, since, Some(reason)) => {
             let since = since
-                .map(|since| format!(" since {since}"))
+                .map(|since| format!(" since {}", since.iso()))
                 .unwrap_or_default();
             let message = format!(
                 "No account has been created for the pool {name}{since}: {reason}. Correct the cause, in CSP or in the policy. \

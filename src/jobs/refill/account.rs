@@ -266,7 +266,8 @@ impl Refill<'_> {
     fn is_admitted(&mut self) -> bool {
         if let BreakerDecision::Refused(until) = self.context().csp_breaker.admit() {
             self.end(format!(
-                "CSP is unavailable; creations resume after {until}"
+                "CSP is unavailable; creations resume after {}",
+                until.iso()
             ));
         }
         !self.is_ended
@@ -322,9 +323,7 @@ impl Refill<'_> {
 
     fn stop_pool(&mut self, pool: &mut Pool, stop: RefillStop) {
         tracing::warn!(pool = %pool.prefix(), reason = stop.reason, "refill stopped");
-        let next = stop.next_attempt_at;
-        let reason = format!("{}; the next attempt is after {next}", stop.reason);
-        self.skip_pool(pool, reason, true);
+        self.skip_pool(pool, stop.report_reason(), true);
         pool.items.state.stop = Some(stop);
     }
 

@@ -247,8 +247,7 @@ impl Pool {
         if admits_probe(&stop) {
             self.is_probe = true;
         } else {
-            let (reason, next) = (stop.reason, stop.next_attempt_at);
-            self.stop(format!("{reason}; the next attempt is after {next}"));
+            self.stop(stop.report_reason());
         }
     }
 
