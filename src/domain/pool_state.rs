@@ -43,7 +43,7 @@ pub enum PoolState {
     Watched,
     /// It has as many available sandboxes as it should have.
     Full,
-    /// Sandboxes are being created, or soon will be.
+    /// Sandboxes are being created, or soon will be: after the pause, if refill is paused.
     Filling,
     /// It has been below its target for longer than a creation takes.
     Late,
@@ -110,6 +110,8 @@ pub struct PoolFacts<'a> {
     pub refill: Option<RefillProgress>,
     /// For how long more has been missing than one run of refill begins. Measured by a clock that does not jump.
     pub waited: Duration,
+    /// Whether an operator has paused refill.
+    pub is_paused: bool,
 }
 
 impl PoolStatus {
@@ -117,7 +119,12 @@ impl PoolStatus {
     /// sandbox is available, where it has not been measured.
     #[must_use]
     pub fn at(now: UnixSeconds, facts: PoolFacts<'_>, pace: RefillPace, assumed: Duration) -> Self {
-        let PoolFacts { terms, refill, .. } = facts;
+        let PoolFacts {
+            terms,
+            refill,
+            is_paused,
+            ..
+        } = facts;
         let mut status = Self {
             name_prefix: terms.name_prefix.clone(),
             target: facts.target,
@@ -140,6 +147,10 @@ impl PoolStatus {
             status.is_waiting = status.not_begun() > next_run;
             status.late_since = status.late_since(&refill, facts.waited, pace, takes, now);
             let (state, reason, since) = status.judge(refill, takes);
+            let reason = reason.or_else(|| {
+                let is_held_up = is_paused && state == PoolState::Filling;
+                is_held_up.then(|| "refill is paused".to_owned())
+            });
             (status.state, status.reason, status.since) = (state, reason, since);
         }
         status

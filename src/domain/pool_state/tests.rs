@@ -29,6 +29,15 @@ fn status(counts: PoolCounts, refill: Option<RefillProgress>) -> PoolStatus {
 
 /// Returns the status of the same pool, if more has been missing for so long than one run begins.
 fn after(waited: Duration, counts: PoolCounts, refill: Option<RefillProgress>) -> PoolStatus {
+    under(false, waited, counts, refill)
+}
+
+fn under(
+    is_paused: bool,
+    waited: Duration,
+    counts: PoolCounts,
+    refill: Option<RefillProgress>,
+) -> PoolStatus {
     let terms = PoolTerms {
         name_prefix: NamePrefix::parse("lab-").unwrap(),
         target_available: 50,
@@ -47,6 +56,7 @@ fn after(waited: Duration, counts: PoolCounts, refill: Option<RefillProgress>) -
         counts,
         refill,
         waited,
+        is_paused,
     };
     PoolStatus::at(NOW, facts, PACE, TAKES)
 }
@@ -73,6 +83,27 @@ fn pool_that_nothing_fills_is_watched_however_empty_it_is() {
     assert_eq!(
         (status.state, status.late_since),
         (PoolState::Watched, None)
+    );
+}
+
+#[test]
+fn pause_of_refill_is_the_reason_of_a_pool_that_would_be_filling() {
+    let paused = |available, refill| {
+        let status = under(true, Duration::ZERO, counts(available, 0, 0), Some(refill));
+        (status.state, status.reason)
+    };
+    let reason = Some("refill is paused".to_owned());
+    assert_eq!(paused(40, creations(0, None)), (PoolState::Filling, reason));
+    assert_eq!(paused(50, creations(0, None)), (PoolState::Full, None));
+    let refill = RefillProgress {
+        refusal: Some(refused()),
+        ..creations(0, None)
+    };
+    let stopped = (PoolState::Stopped, Some(refused().reason));
+    assert_eq!(
+        paused(40, refill),
+        stopped,
+        "the pause ends, the refusal may not"
     );
 }
 

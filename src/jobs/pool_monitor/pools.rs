@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::{
     clock::UnixSeconds,
     domain::{
-        NamePrefix, Policy, PoolCounts, PoolFacts, PoolState, PoolStatus, PoolSupply, PoolTarget,
-        PoolTerms, RefillProgress, Refusal,
+        Activity, NamePrefix, Policy, PoolCounts, PoolFacts, PoolState, PoolStatus, PoolSupply,
+        PoolTarget, PoolTerms, RefillProgress, Refusal,
     },
     jobs::{JobContext, RefillMode},
     store::StoreError,
@@ -68,6 +68,7 @@ impl PoolHistory {
                 time_to_available: measured(progress.as_ref()).unwrap_or(assumed),
             })
             .collect();
+        let is_paused = context.pauses.of(Activity::Refill).is_some();
         let targets = PoolTarget::at(now, &supplies, is_on.then_some(pace));
         let facts = pools.iter().zip(targets).zip(counts).zip(progress);
         let status = |(((terms, target), counts), refill): (((&PoolTerms, _), &PoolCounts), _)| {
@@ -77,6 +78,7 @@ impl PoolHistory {
                 counts: *counts,
                 refill,
                 waited: self.waited(&terms.name_prefix),
+                is_paused,
             };
             PoolStatus::at(now, facts, pace, assumed)
         };
