@@ -64,9 +64,13 @@ pub(super) fn warnings_of_pool(report: &PoolReport, low_below: u64) -> Vec<(Warn
 fn low_pool(report: &PoolReport, low_below: u64) -> Option<(WarningCode, String)> {
     let (available, expected) = (report.snapshot.counts.available, report.expected);
     if available == 0 {
-        let remedy = match expected {
-            0 => "Create accounts in CSP, then run sync.".to_owned(),
-            _ => format!(
+        let remedy = match (expected, on_the_way(report)) {
+            (0, 0) => "Create accounts in CSP, then run sync.".to_owned(),
+            (0, coming) => format!(
+                "{} on the way, but refill of their pools is late or stopped.",
+                sandboxes_are(coming)
+            ),
+            (expected, _) => format!(
                 "{} being created or checked, and will be available in time.",
                 sandboxes_are(expected)
             ),
@@ -85,6 +89,13 @@ fn low_pool(report: &PoolReport, low_below: u64) -> Option<(WarningCode, String)
         );
         (WarningCode::PoolLow, message)
     })
+}
+
+/// Returns how many sandboxes are being created or checked, whether or not they will be available in time. A creation
+/// that CSP refuses is not one of them.
+fn on_the_way(report: &PoolReport) -> u64 {
+    let pools = report.pools.iter().filter(|pool| !pool.is_stopped());
+    report.snapshot.counts.provisioning + pools.map(PoolStatus::under_way).sum::<u64>()
 }
 
 /// Returns the warnings about the pools of the policy.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{NamePrefix, PoolCounts, PoolSnapshot, PoolTarget};
+use crate::domain::{NamePrefix, PoolCounts, PoolSnapshot, PoolTarget, RefillProgress};
 
 #[test]
 fn failure_is_a_warning_until_the_next_run_or_for_a_day() {
@@ -75,6 +75,26 @@ fn sandboxes_that_will_be_available_in_time_count_unless_none_is_available() {
             .ends_with("30 sandboxes are being created or checked, and will be available in time.")
     );
     assert!(warning(0, 0).unwrap().1.ends_with("then run sync."));
+}
+
+#[test]
+fn sandboxes_of_late_and_stopped_pools_are_on_the_way_to_an_empty_pool() {
+    let under_way = |state, under_way| PoolStatus {
+        refill: Some(RefillProgress {
+            under_way,
+            ..RefillProgress::default()
+        }),
+        ..pool(0, state)
+    };
+    let mut empty = report(0, 0);
+    empty.pools = vec![
+        under_way(PoolState::Late, 4),
+        under_way(PoolState::Stopped, 9),
+    ];
+    empty.snapshot.counts.provisioning = 2;
+    let message = &warnings_of_pool(&empty, 20)[0].1;
+    let end = " 6 sandboxes are on the way, but refill of their pools is late or stopped.";
+    assert!(message.ends_with(end), "{message}");
 }
 
 #[test]
