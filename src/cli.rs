@@ -38,7 +38,8 @@ pub enum Command {
     /// Run the jobs on their intervals, without the API.
     Worker,
     /// Run a job once, and print its report as one line of JSON. Exit codes: 0 if it succeeded or is paused, 75 if a
-    /// run of it is already in progress, 1 if it failed or was interrupted.
+    /// run of it is already in progress, 1 if it failed, was interrupted, or is off by its mode (`CHECK_MODE`,
+    /// `REFILL_MODE`).
     #[command(subcommand)]
     Job(Job),
     /// Create, migrate or convert the tables.
@@ -100,7 +101,8 @@ pub enum Table {
     /// allocated sandbox, and move other items to the companion table. Safe to repeat.
     Migrate,
     /// Prepare the pool's table for the way back to the FastAPI service, which does not know the status `quarantined`:
-    /// give each sandbox in quarantine the status `deletion_failed`. Stop all brokers first. Safe to repeat.
+    /// give each sandbox in quarantine the status `deletion_failed`, and each one in `provisioning`, which that service
+    /// does not know either, the status `stale`. Stop all brokers first. Safe to repeat.
     ToFastapi,
 }
 

@@ -22,6 +22,7 @@ const COUNT_NAMES = {
   synced: "listed by CSP",
   inserted: "inserted",
   updated: "updated",
+  provided: "made available without a check",
   restored: "restored",
   marked_stale: "marked stale",
   quarantined_missing: "quarantined, but not listed",
@@ -74,7 +75,7 @@ export function notesOf(run, now) {
   if (error) notes.push(error);
   if (counts.stopped) notes.push(`Stopped early: ${withTimes(counts.stopped)}`);
   if (counts.stale_guard) notes.push(`Nothing was marked stale: ${counts.stale_guard}`);
-  if (counts.recheck_guard) notes.push(`No available sandbox was set aside: ${withTimes(counts.recheck_guard)}`);
+  if (counts.recheck_guard) notes.push(`Sandboxes were kept out of quarantine: ${withTimes(counts.recheck_guard)}`);
   if (counts.expiry_guard) notes.push(`Nothing was retired: ${withTimes(counts.expiry_guard)}`);
   if (isSilent(run, now)) {
     notes.push(`No heartbeat for ${duration(now - updatedAt)}: its broker may have died. The next run takes over.`);

@@ -49,8 +49,8 @@ pub(super) fn warn_of_modes(reader: &mut Reader<'_>, jobs: &JobsConfig) {
     }
     if check == CheckMode::Off {
         reader.warn(
-            "REFILL_MODE=on with CHECK_MODE=off: new accounts are handed out before they are usable, which takes some \
-             minutes; set CHECK_MODE=new",
+            "REFILL_MODE=on with CHECK_MODE=off: new sandboxes can be allocated before their accounts are usable, \
+             which takes some minutes; set CHECK_MODE=new",
         );
     }
     if jobs.sync_interval > LONGEST_SYNC_INTERVAL {

@@ -212,16 +212,17 @@ impl Sandbox {
     pub fn reason_of_check(&self, after: &Readiness, rules: &CheckRules) -> Reason {
         let error = after.error.as_deref().unwrap_or("it is not usable");
         let last = after.checked_at.unwrap_or_default().iso();
-        let minutes = after.unusable_sec / 60;
+        let span = match after.unusable_sec / 60 {
+            1 => "1 minute".to_owned(),
+            minutes => format!("{minutes} minutes"),
+        };
         let text = if after.failures >= rules.max_failures {
             let failures = after.failures;
             format!(
                 "{failures} checks in a row found the account broken, the last one at {last}: {error}"
             )
         } else {
-            format!(
-                "checks have found the account not usable for {minutes} minutes, until {last}: {error}"
-            )
+            format!("checks have found the account not usable for {span}, until {last}: {error}")
         };
         Reason::of_job(&text)
     }

@@ -98,7 +98,7 @@ describe("checks and refill", () => {
     assert.equal(progressOf({ job: "check", state: "running", counts }), 10 / 12);
     assert.equal(countsText({ counts: { created: 0, adopted: 1, unanswered: 2, dropped: 0, pools: [] } }), "0 created, 1 adopted, 2 without an answer");
     assert.equal(progressOf({ job: "refill", state: "running", counts: { created: 1 } }), null);
-    assert.deepEqual(notesOf({ state: "succeeded", counts: { recheck_guard: "too many" } }, 0), ["No available sandbox was set aside: too many"]);
+    assert.deepEqual(notesOf({ state: "succeeded", counts: { recheck_guard: "too many" } }, 0), ["Sandboxes were kept out of quarantine: too many"]);
   });
 
   test("a plan says how many accounts would be created", () => {

@@ -65,6 +65,17 @@ fn account_that_is_never_usable_is_set_aside_after_the_timeout() {
 }
 
 #[test]
+fn time_in_the_reason_of_a_quarantine_is_singular_for_one_minute() {
+    let (_, after) = observe(new(), &not_yet(), &[0, 60]);
+    let reason = after.reason_of_check(&after.readiness, &RULES);
+    assert!(
+        reason.as_str().contains("not usable for 1 minute, until"),
+        "{}",
+        reason.as_str()
+    );
+}
+
+#[test]
 fn time_without_answers_counts_for_no_more_than_two_intervals() {
     let (verdicts, after) = observe(new(), &not_yet(), &[0, 86_400, -86_400, -86_340]);
     assert_eq!(verdicts, [Verdict::NotYet; 4]);
