@@ -45,7 +45,8 @@ pub enum Change {
     Insert(Account, Status),
     /// Updates a sandbox in this status, `available` or `provisioning`, with the current attributes of its account.
     Update(Account, Status),
-    /// `stale` to this status, `available` or `provisioning`, unless the sandbox ever had a holder.
+    /// `stale` to this status, `available` or `provisioning`, unless the sandbox ever had a holder. In `provisioning`
+    /// the checks of its account begin anew.
     Restore(Account, Status),
     /// `provisioning` to `available` without a check, with the current attributes of its account.
     Provide(Account),
@@ -153,7 +154,12 @@ impl PoolStore {
                     .condition_expression(format!("#status = :from AND {NEVER_HELD}"))
                     .expression_attribute_values(":null", string("NULL"))
                     .expression_attribute_values(":never", number(0));
-                vec![action(set_account(update, account, &[]))?]
+                // The results may be those of another account, which had this id.
+                let outdated: &[_] = match to {
+                    Status::Provisioning => &["usable_at", CHECK_ATTRIBUTES],
+                    _ => &[],
+                };
+                vec![action(set_account(update, account, outdated))?]
             }
             Change::Provide(account) => {
                 let update = self

@@ -372,12 +372,23 @@ impl Comparison {
                 };
                 self.difference.resurfaced.push((tombstone, account));
             }
-        } else if let Some(known) = self.sandboxes.get(&account.sandbox_id) {
+        } else if let Some(known) = self.sandboxes.get_mut(&account.sandbox_id) {
             if known.is_listed || known.standing == Standing::Untouchable {
                 self.difference.duplicates += 1;
                 log_duplicate(&account);
+            } else if self.checks && known.standing == Standing::Available {
+                // CSP lists its id with another account, which was never checked. The known account is missing, so that
+                // the sandbox becomes stale. The next sync restores it for a check.
+                tracing::warn!(
+                    sandbox_id = account.sandbox_id.as_str(),
+                    external_id = account.external_id,
+                    "available sandbox has another account, which is not checked"
+                );
             } else {
                 // CSP lists its id with another external id, and no longer with the known one.
+                if known.standing == Standing::Restorable {
+                    known.was_usable = false;
+                }
                 let owner = account.sandbox_id.clone();
                 self.refresh(&owner, account);
             }

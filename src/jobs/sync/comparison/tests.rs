@@ -349,6 +349,29 @@ fn available_sandbox_follows_its_id_to_another_account() {
 }
 
 #[test]
+fn another_account_of_an_available_sandbox_is_checked_before_it_can_be_allocated() {
+    let other = || vec![account("1", "b")];
+    let known = |status| {
+        let mut known = sandbox("1", "a", status);
+        known.readiness.usable_at = Some(NOW);
+        page(vec![known])
+    };
+    let difference = compare_with_checks(true, other(), known(Status::Available));
+    assert_eq!(difference.missing, [available("1")]);
+    assert!(difference.changed.is_empty() && difference.new.is_empty());
+    let difference = compare_with_checks(true, other(), known(Status::Stale));
+    assert_eq!(
+        difference.restored,
+        [(account("1", "b"), Status::Provisioning)]
+    );
+    let difference = compare_with_checks(false, other(), known(Status::Stale));
+    assert_eq!(
+        difference.restored,
+        [(account("1", "b"), Status::Available)]
+    );
+}
+
+#[test]
 fn sandbox_of_an_unusable_entry_is_not_missing() {
     let list = AccountList {
         other_ids: HashSet::from([SandboxId::parse("1").unwrap()]),
