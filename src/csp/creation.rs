@@ -5,18 +5,23 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     CspClient, CspError,
     error::Credentials,
     http::{checked, observed, read_json, uuid_of},
     json::Page,
-    list::{Entries, read_all},
+    list::{Entries, read_pages},
 };
 use crate::domain::{AdminUser, MAX_REASON, PoolCreation, one_line};
 
 /// The time-out of a creation as a whole. Nothing is repeated within it.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time-out of a search for a name, with all its pages.
+const FIND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most pages of a search for a name. Few accounts have the same one.
+const FIND_PAGES: u32 = 5;
 /// The beginning of the ids of accounts.
 const ID_PREFIX: &str = "identity/accounts/";
 /// The longest id of an account that is accepted, in bytes.
@@ -86,14 +91,15 @@ impl CspClient {
     /// Returns the accounts with exactly this name, on all pages. CSP shows an account here before it lists it.
     ///
     /// # Errors
-    /// [`CspError`]: nothing is then known about the account. [`CspError::InvalidId`] if one exists whose id cannot be
-    /// used, and [`CspError::Refused`] if CSP answers with accounts of other names.
+    /// [`CspError`]: nothing is then known about the account, as after too many pages or too long a time.
+    /// [`CspError::InvalidId`] if one exists whose id cannot be used, and [`CspError::Refused`] if CSP answers with
+    /// accounts of other names.
     pub async fn find_accounts(&self, name: &str) -> Result<Vec<CreatedAccount>, CspError> {
-        let url = self.search_url(name)?;
+        let (url, deadline) = (self.search_url(name)?, Instant::now() + FIND_TIMEOUT);
         let Entries {
             entries,
             incomplete,
-        } = read_all(|query| {
+        } = read_pages(FIND_PAGES, |query| {
             let page = query.trim_start_matches('?');
             let url = if page.is_empty() {
                 url.to_string()
@@ -101,14 +107,12 @@ impl CspClient {
                 format!("{url}&{page}")
             };
             observed(&self.metrics, "find", async move {
-                let answer = self.send(self.http.get(url)).await?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                let answer = self.send(self.http.get(url).timeout(left)).await?;
                 read_json(checked_with_message(answer).await?, Page::parse).await
             })
         })
         .await?;
-        if let Some(reason) = incomplete {
-            return Err(CspError::unavailable(reason));
-        }
         let (mut found, mut has_others) = (Vec::new(), false);
         for entry in entries {
             let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
@@ -124,6 +128,9 @@ impl CspClient {
                 status: StatusCode::OK.as_u16(),
                 message: "the answer to the search for a name has other accounts".to_owned(),
             });
+        }
+        if let Some(reason) = incomplete {
+            return Err(CspError::unavailable(reason));
         }
         Ok(found)
     }
@@ -232,6 +239,11 @@ fn message_in(error: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
     use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use serde_json::json;
 
@@ -333,6 +345,10 @@ mod tests {
     }
 
     fn client() -> CspClient {
+        client_of("http://csp/v2")
+    }
+
+    fn client_of(base_url: &str) -> CspClient {
         let config = super::super::CspConfig {
             mode: super::super::CspMode::Live,
             base_url: String::new(),
@@ -344,11 +360,30 @@ mod tests {
         let token = crate::shared::Shared::new("token".to_owned().into());
         CspClient::new(
             &config,
-            "http://csp/v2",
+            base_url,
             token,
             crate::telemetry::metrics::Metrics::new(),
         )
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn search_without_an_end_is_an_error_after_a_few_pages() {
+        let pages = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&pages);
+        let answer = move || {
+            let page = count.fetch_add(1, Ordering::SeqCst);
+            let account = json!({"name": "lab-1", "id": format!("{ID_PREFIX}{page}")});
+            async move { axum::Json(json!({"results": [account], "page": {"total_size": "9999"}})) }
+        };
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer);
+        let server = tokio::spawn(async move { axum::serve(server, router).await });
+        let error = client_of(&url).find_accounts("lab-1").await.unwrap_err();
+        server.abort();
+        assert!(error.is_outage(), "nothing is known: {error}");
+        assert_eq!(pages.load(Ordering::SeqCst), FIND_PAGES);
     }
 
     proptest! {

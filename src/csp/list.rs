@@ -23,12 +23,24 @@ pub(super) struct Entries {
 pub(super) async fn read_all<F: Future<Output = Result<Page, CspError>>>(
     read: impl Fn(String) -> F,
 ) -> Result<Entries, CspError> {
+    read_pages(MAX_PAGES, read).await
+}
+
+/// Reads a list, but at most `max_pages` pages of it: a longer list is incomplete. `read` requests a page by its query,
+/// which is empty for the first.
+///
+/// # Errors
+/// Those of `read`.
+pub(super) async fn read_pages<F: Future<Output = Result<Page, CspError>>>(
+    max_pages: u32,
+    read: impl Fn(String) -> F,
+) -> Result<Entries, CspError> {
     let first = read(String::new()).await?;
     let mut entries = first.entries;
     let limit = entries.len();
     let total = first.total.unwrap_or(limit);
     let mut incomplete = None;
-    for _ in 1..MAX_PAGES {
+    for _ in 1..max_pages {
         let count = entries.len();
         if count == 0 || count >= total {
             break;
