@@ -64,7 +64,7 @@ pub use self::{
     principal::{Bounds, IssuedToken, OutOfBounds, Principal, Role, Roles},
     quota::{Held, LabUsage, LabsHeld, OTHER_LABS, permitted_slots},
     refill::{Closing, PoolContents, RefillLimit, RefillPlan, RefillState, RefillStop},
-    sandbox::{Account, Holder, Maintenance, Quarantine, Readiness, Sandbox},
+    sandbox::{Account, Holder, Maintenance, Quarantine, Readiness, Sandbox, account_key},
     status::{Status, Transition, UnknownStatus},
     text::{
         CallerId, IdempotencyKey, InvalidText, LabId, MAX_REASON, MAX_TEXT, NamePrefix, Reason,

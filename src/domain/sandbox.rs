@@ -20,6 +20,13 @@ pub struct Account {
     pub created_at: Option<UnixSeconds>,
 }
 
+/// Returns the part of an external id that identifies the account: the last one. CSP may list an account with or without
+/// `identity/accounts/`.
+#[must_use]
+pub fn account_key(external_id: &str) -> &str {
+    external_id.rsplit('/').next().unwrap_or_default()
+}
+
 /// The current or last holder of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {

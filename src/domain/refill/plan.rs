@@ -9,7 +9,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{
         Creation, CreationOutcome, CreationState, NamePrefix, PoolTarget, PoolTerms, Sandbox,
-        Status,
+        Status, account_key,
     },
 };
 
@@ -31,6 +31,7 @@ pub struct PoolContents<'a> {
     pub total: u64,
     /// The largest number in the names of sandboxes.
     last_number: u64,
+    /// By the keys of their accounts.
     by_id: HashMap<&'a str, u64>,
     by_name: HashMap<&'a str, u64>,
     /// The sandboxes of open creations, by number: how the creation ended, and when the sandbox became available; `None`
@@ -92,7 +93,10 @@ impl<'a> PoolContents<'a> {
     #[must_use]
     pub fn new(prefix: &'a NamePrefix, creations: &'a [Creation]) -> Self {
         // Two accounts can have one name. The id decides, once it is known.
-        let id = |creation: &'a Creation| Some((creation.external_id.as_deref()?, creation.number));
+        let id = |creation: &'a Creation| {
+            let key = account_key(creation.external_id.as_deref()?);
+            Some((key, creation.number))
+        };
         let without_id = creations.iter().filter(|it| it.external_id.is_none());
         Self {
             prefix,
@@ -112,7 +116,7 @@ impl<'a> PoolContents<'a> {
     /// Adds a sandbox of another pool, or of none. If a creation has its account, CSP has given that another name, and
     /// the creation counts as under way: further ones would end in the same way, and never fill the pool.
     pub fn add_other(&mut self, sandbox: &Sandbox) {
-        let number = self.by_id.get(sandbox.account.external_id.as_str());
+        let number = self.by_id.get(account_key(&sandbox.account.external_id));
         self.renamed
             .extend(number.filter(|_| sandbox.status != Status::Stale));
     }
@@ -129,7 +133,7 @@ impl<'a> PoolContents<'a> {
         }
         let number = self
             .by_id
-            .get(account.external_id.as_str())
+            .get(account_key(&account.external_id))
             .or_else(|| self.by_name.get(account.name.as_str()));
         if let Some(&number) = number {
             self.found.insert(number, closing(number, sandbox));

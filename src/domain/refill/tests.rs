@@ -106,6 +106,18 @@ fn accounts_under_way_are_not_wanted_again() {
 }
 
 #[test]
+fn creation_finds_its_sandbox_by_an_id_without_the_type_of_the_resource() {
+    let open = [creation(1, CreationState::Created)];
+    let mut short = sandbox("lab-r000001", "1", Status::Available);
+    short.account.external_id = "1".to_owned();
+    let closed = plan((1, None), &open, &[short.clone()]);
+    assert_eq!((closed.closings.len(), closed.under_way), (1, 0));
+    short.account.external_id = "2".to_owned();
+    let other = plan((2, None), &open, &[short]);
+    assert_eq!((other.closings.len(), other.under_way), (0, 1));
+}
+
+#[test]
 fn creation_whose_account_csp_lists_under_another_name_is_under_way() {
     use CreationState::{Created, Listed};
     let open = [creation(1, Created), creation(2, Listed)];

@@ -2,7 +2,7 @@
 
 use crate::{
     csp::AccountList,
-    domain::{Account, Creation, CreationState, NamePrefix},
+    domain::{Account, Creation, CreationState, NamePrefix, account_key},
     jobs::{
         JobContext, RefillMode,
         run::{Report, Run},
@@ -27,7 +27,7 @@ impl ListedCreations {
         let mut listed = Vec::new();
         for (prefix, creation) in waiting(run.context()).await? {
             let is_its = |account: &&Account| match &creation.external_id {
-                Some(id) => account.external_id == *id,
+                Some(id) => account_key(&account.external_id) == account_key(id),
                 None => account.name == creation.name,
             };
             let Some(account) = list.accounts.iter().find(is_its) else {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::UnixSeconds,
-    domain::{Closing, Creation, CreationOutcome},
+    domain::{Closing, Creation, CreationOutcome, account_key},
     jobs::JobError,
     store::CreationStep,
 };
@@ -153,7 +153,11 @@ impl Refill<'_> {
                 continue;
             };
             let id = creation.external_id.as_deref();
-            if found.iter().any(|it| Some(it.external_id.as_str()) == id) {
+            let key = id.map(account_key);
+            if found
+                .iter()
+                .any(|it| Some(account_key(&it.external_id)) == key)
+            {
                 let now = self.context().clock.now();
                 self.step(pool, &creation, &CreationStep::LookedUp, now)
                     .await?;

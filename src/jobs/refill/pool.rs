@@ -12,7 +12,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{
         Creation, LAST_CREATION, NamePrefix, Policy, PoolContents, PoolSupply, PoolTarget,
-        PoolTerms, RefillLimit, RefillPlan, RefillStop, Urgency,
+        PoolTerms, RefillLimit, RefillPlan, RefillStop, Urgency, account_key,
     },
     jobs::JobContext,
     store::{RefillItems, StoreError},
@@ -126,7 +126,8 @@ impl PolicyInForce {
             let ids = items
                 .creations
                 .iter()
-                .filter_map(|it| it.external_id.as_deref());
+                .filter_map(|it| it.external_id.as_deref())
+                .map(account_key);
             owners.extend(ids.map(|id| (id, position)));
         }
         let mut items = items.iter();
@@ -142,7 +143,7 @@ impl PolicyInForce {
             .store
             .each_sandbox(|name, sandbox| {
                 let position = self.policy.pool_of(name).and_then(|index| positions[index]);
-                let owner = sandbox.and_then(|it| owners.get(it.account.external_id.as_str()));
+                let owner = sandbox.and_then(|it| owners.get(account_key(&it.account.external_id)));
                 if let (Some(sandbox), Some(&owner)) = (sandbox, owner)
                     && Some(owner) != position
                 {
