@@ -140,7 +140,8 @@ impl<'a> Tally<'a> {
             Status::Provisioning => {
                 self.outlook.warming += 1;
                 let attempted = creation.and_then(|index| self.creations[index].attempted_at);
-                let begun = attempted.or(account.created_at).or(sandbox.inserted_at);
+                // Not from the creation of an account alone: a sync may list it long after that, and its checks begin then.
+                let begun = attempted.or(account.created_at.max(sandbox.inserted_at));
                 self.expect_usable(begun.unwrap_or(timetable.now), timetable);
             }
             Status::Allocated => {

@@ -193,9 +193,24 @@ fn new_sandbox_is_expected_after_the_measured_time_from_its_creation() {
     // Not created by refill: from what is known of the account.
     let unknown = tally(&terms, &[], std::slice::from_ref(&listed), &timetable());
     assert_eq!(changes(&unknown), [(4, PoolChange::Usable, 1)]);
+    listed.account.created_at = Some(at(2));
+    let created = tally(&terms, &[], std::slice::from_ref(&listed), &timetable());
+    assert_eq!(changes(&created), [(6, PoolChange::Usable, 1)]);
+    listed.inserted_at = None;
     listed.account.created_at = Some(at(-2));
     let created = tally(&terms, &[], std::slice::from_ref(&listed), &timetable());
     assert_eq!(changes(&created), [(2, PoolChange::Usable, 1)]);
+}
+
+#[test]
+fn new_sandbox_of_an_old_account_is_not_overdue() {
+    let terms = terms();
+    let mut listed = sandbox("lab-1", Status::Provisioning);
+    listed.account.created_at = Some(at(-90 * 24 * 60));
+    listed.inserted_at = Some(at(-1));
+    let tally = tally(&terms, &[], &[listed], &timetable());
+    assert_eq!(changes(&tally), [(3, PoolChange::Usable, 1)]);
+    assert_eq!(tally.overdue, 0);
 }
 
 #[test]
