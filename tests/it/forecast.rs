@@ -75,12 +75,17 @@ async fn time_has_to_be_ahead_by_90_days_at_most() {
             "{at}"
         );
     }
-    for query in [
-        "",
-        "?at=1&at=2",
-        "?when=1795000000",
-        "?at=1795000000&pool=lab",
-    ] {
+    let missing = "at is missing; it takes a date and time with an offset, such as 2026-11-28T10:00:00Z, or Unix seconds.";
+    for query in ["", "?"] {
+        let answer = send(query.to_owned()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (400, "INVALID_PARAMETER"),
+            "{query}"
+        );
+        assert_eq!(answer.message(), missing, "{query}");
+    }
+    for query in ["?at=1&at=2", "?when=1795000000", "?at=1795000000&pool=lab"] {
         let answer = send(query.to_owned()).await;
         assert_eq!(answer.code(), "INVALID_PARAMETER", "{query}");
     }

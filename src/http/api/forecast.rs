@@ -36,8 +36,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 struct ForecastParams {
     /// The time, from now to 90 days ahead: a date and time with an offset (RFC 3339), or Unix seconds.
-    #[param(example = "2026-11-28T10:00:00+01:00")]
-    at: String,
+    // Optional only for serde, whose message for a missing field does not say what the parameter takes.
+    #[param(value_type = String, required = true, example = "2026-11-28T10:00:00+01:00")]
+    at: Option<String>,
 }
 
 /// The forecast of the pools for a time. Times are Unix seconds.
@@ -201,9 +202,14 @@ async fn get_forecast(
     _: Viewer,
     ApiQuery(ForecastParams { at }): ApiQuery<ForecastParams>,
 ) -> Result<Json<ForecastBody>, ApiError> {
+    let invalid = |message| ApiError::new(ErrorCode::InvalidParameter, message);
+    let at = at.ok_or_else(|| {
+        invalid(
+            "at is missing; it takes a date and time with an offset, such as 2026-11-28T10:00:00Z, or Unix seconds.",
+        )
+    })?;
     let at = parse_time(&at).ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::InvalidParameter,
+        invalid(
             "at takes a date and time with an offset, such as 2026-11-28T10:00:00Z, or Unix seconds.",
         )
     })?;
