@@ -119,7 +119,7 @@ impl Forecast {
         Ok(Self {
             at,
             now,
-            assumptions: assumptions::of_all(context),
+            assumptions: assumptions::of_all(context, &tallies),
             pools: pools.collect(),
         })
     }
@@ -164,6 +164,7 @@ async fn refill_of(
     Ok(RefillFacts {
         creations,
         measured,
+        is_stopped: terms.create.is_some() && stopped.is_some(),
         creates_from: creates_from(context, terms, stopped, now),
     })
 }

@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// Returns the assumptions about all pools.
-pub(super) fn of_all(context: &JobContext) -> Vec<String> {
+pub(super) fn of_all(context: &JobContext, pools: &[Tally<'_>]) -> Vec<String> {
     let sentences = [
         "Until then, nobody allocates or releases a sandbox, and operators change neither sandboxes nor the policy."
             .to_owned(),
-        of_refill(context),
+        of_refill(context, pools),
         of_checks(context),
         of_deletions(context),
     ];
@@ -57,16 +57,26 @@ pub(super) fn of_pool(tally: &Tally<'_>) -> Vec<String> {
     sentences
 }
 
-fn of_refill(context: &JobContext) -> String {
+fn of_refill(context: &JobContext, pools: &[Tally<'_>]) -> String {
     let refill = &context.jobs.refill;
-    match refill.mode {
-        RefillMode::Off => "REFILL_MODE is off: no sandbox is created.".to_owned(),
-        RefillMode::Plan => "REFILL_MODE is plan: no sandbox is created.".to_owned(),
-        RefillMode::On => format!(
-            "REFILL_MODE is on: refill creates at most {} sandboxes every {} s, for all pools together, and CSP refuses \
-             none.",
-            refill.pace.batch,
-            refill.interval.as_secs()
+    let (batch, interval) = (refill.pace.batch, refill.interval.as_secs());
+    let pace = || {
+        format!(
+            "REFILL_MODE is on: refill creates at most {batch} sandboxes every {interval} s, for all pools together"
+        )
+    };
+    let stopped = pools.iter().any(|pool| pool.is_stopped);
+    let others = pools.iter().any(|pool| pool.creates() && !pool.is_stopped);
+    match (refill.mode, stopped, others) {
+        (RefillMode::Off, ..) => "REFILL_MODE is off: no sandbox is created.".to_owned(),
+        (RefillMode::Plan, ..) => "REFILL_MODE is plan: no sandbox is created.".to_owned(),
+        (RefillMode::On, false, _) => format!("{}, and CSP refuses none.", pace()),
+        (RefillMode::On, true, false) => {
+            format!("{}. It has stopped, and stays so.", pace())
+        }
+        (RefillMode::On, true, true) => format!(
+            "{}. Where it has stopped, it stays so; for the other pools, CSP refuses no creation.",
+            pace()
         ),
     }
 }

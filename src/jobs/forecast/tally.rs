@@ -73,6 +73,8 @@ pub(super) struct RefillFacts {
     pub(super) measured: Option<(usize, Duration)>,
     /// When it can create sandboxes at the earliest, or why it does not.
     pub(super) creates_from: Result<UnixSeconds, String>,
+    /// Whether it has stopped for the pool.
+    pub(super) is_stopped: bool,
 }
 
 /// A pool, while its sandboxes are counted.
@@ -81,6 +83,8 @@ pub(super) struct Tally<'a> {
     pub(super) outlook: PoolOutlook<'a>,
     /// How many creations were measured for the time that they take; `None` if it is an assumption.
     pub(super) measured: Option<usize>,
+    /// Whether refill has stopped for the pool.
+    pub(super) is_stopped: bool,
     /// The sandboxes and creations that take longer than they should.
     pub(super) overdue: u64,
     creations: Vec<Creation>,
@@ -110,6 +114,7 @@ impl<'a> Tally<'a> {
                 creates_from: refill.creates_from,
             },
             measured: refill.measured.map(|(count, _)| count),
+            is_stopped: refill.is_stopped,
             overdue: 0,
             by_account: creations.iter().enumerate().flat_map(keys).collect(),
             counted: vec![false; creations.len()],

@@ -9,10 +9,15 @@ use crate::support::START;
 
 /// Returns the forecast of the pool for a time after the start.
 async fn forecast(lab: &Refilled, seconds: i64) -> Value {
+    whole_forecast(lab, seconds).await["pools"][0].clone()
+}
+
+/// Returns the forecast of all pools for a time after the start.
+async fn whole_forecast(lab: &Refilled, seconds: i64) -> Value {
     let path = format!("/v1/admin/forecast?at={}", START.0 + seconds);
     let answer = lab.broker.client.admin(Method::GET, &path).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["pools"][0].clone()
+    answer.json()
 }
 
 fn counts(forecast: &Value) -> [u64; 5] {
@@ -81,7 +86,16 @@ async fn stopped_pool_is_not_expected_to_get_more() {
     assert_eq!(counts(&expected), [0; 5]);
     let shortfall = json!({ "missing": 2, "reason": reason, "reached_at": null });
     assert_eq!(expected["shortfall"], shortfall);
+    let of_refill = async || whole_forecast(&lab, 86_400).await["assumptions"][1].to_string();
+    let stopped = of_refill().await;
+    assert!(
+        stopped.contains("It has stopped, and stays so."),
+        "{stopped}"
+    );
+    assert!(!stopped.contains("CSP refuses"), "{stopped}");
     lab.simulator.inject([]);
     assert_eq!(lab.refill().await["created"], 2);
+    let resumed = of_refill().await;
+    assert!(resumed.contains("and CSP refuses none."), "{resumed}");
     assert_eq!(forecast(&lab, 1800).await["shortfall"], Value::Null);
 }

@@ -72,6 +72,7 @@ fn tally<'a>(
         creations: creations.to_vec(),
         measured: Some((37, Duration::from_mins(4))),
         creates_from: Ok(NOW),
+        is_stopped: false,
     };
     let mut tally = Tally::new(terms, refill, timetable);
     for sandbox in sandboxes {
