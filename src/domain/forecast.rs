@@ -38,9 +38,9 @@ pub type PoolChanges = BTreeMap<(UnixSeconds, PoolChange), u64>;
 
 /// A pool as it is now.
 #[derive(Clone, Debug)]
-pub struct PoolOutlook<'a> {
+pub struct PoolOutlook {
     /// Its terms in the policy.
-    pub terms: &'a PoolTerms,
+    pub terms: PoolTerms,
     /// Its available sandboxes.
     pub available: u64,
     /// Its sandboxes that are not usable yet, and the creations under way.
@@ -95,7 +95,7 @@ pub struct Shortfall {
 pub fn forecast(
     now: UnixSeconds,
     at: UnixSeconds,
-    pools: &[PoolOutlook<'_>],
+    pools: &[PoolOutlook],
     pace: Option<RefillPace>,
 ) -> Vec<PoolForecast> {
     let mut simulation = Simulation::new(now, pools, pace);

@@ -84,8 +84,8 @@ impl PoolTarget {
         Self::until(now, pools, pace).0
     }
 
-    /// Returns the targets of all pools at `now`, and the earliest time at which one may change while no sandbox becomes
-    /// available or is allocated; `None` if none will.
+    /// Returns the targets of all pools at `now`, and the earliest time at which one may grow beyond the available
+    /// sandboxes of its pool while none is allocated; `None` if none will.
     pub(super) fn until(
         now: UnixSeconds,
         pools: &[PoolSupply<'_>],
@@ -105,7 +105,13 @@ impl PoolTarget {
         let mut ahead: Vec<(usize, ScheduledTarget)> = Vec::new();
         for (index, pool) in pools.iter().enumerate() {
             for schedule in &pool.terms.schedules {
-                next = earlier(next, [schedule.from, schedule.to], now);
+                if pool.missing(schedule.target_available) > 0 {
+                    next = earlier(next, [schedule.from], now);
+                }
+                // The target of the pool itself is in force again.
+                if pool.missing(pool.terms.target_available) > 0 {
+                    next = earlier(next, [schedule.to], now);
+                }
                 if schedule.from > now {
                     ahead.push((index, *schedule));
                 }
@@ -121,7 +127,9 @@ impl PoolTarget {
             for (index, schedule) in at_once {
                 let (pool, target) = (&pools[*index], &mut targets[*index]);
                 let begins = schedule.from - pool.lead(schedule, all_missing, pace);
-                next = earlier(next, [begins], now);
+                if pools[*index].missing(schedule.target_available) > 0 {
+                    next = earlier(next, [begins], now);
+                }
                 if begins <= now && schedule.target_available > target.goal {
                     target.goal = schedule.target_available;
                     target.schedule = Some(*schedule);

@@ -1,12 +1,15 @@
 //! The forecast of the pools: reads them as they are, and follows refill until the time in question.
 
 mod assumptions;
+mod computation;
 mod tally;
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use thiserror::Error;
 
+pub(super) use self::computation::Computation;
 use self::tally::{RefillFacts, Tally, Timetable};
 use super::{JobContext, RefillMode};
 use crate::{
@@ -62,6 +65,8 @@ pub(crate) enum ForecastError {
     Store(#[from] StoreError),
 }
 
+/// The maximum number of pools whose creations are read at the same time.
+const CONCURRENT_READS: usize = 16;
 /// The statuses that are read: every one in which a sandbox counts towards `max_total`.
 const COUNTED: [Status; 6] = [
     Status::Provisioning,
@@ -77,18 +82,27 @@ impl Forecast {
     ///
     /// # Errors
     /// [`ForecastError`].
-    pub(super) async fn read(at: UnixSeconds, context: &JobContext) -> Result<Self, ForecastError> {
+    pub(super) async fn read(
+        at: UnixSeconds,
+        context: &JobContext,
+        computation: &Computation,
+    ) -> Result<Self, ForecastError> {
         let now = context.clock.now();
         let at = checked(at, now)?;
         let policy = context.policy.current();
         let timetable = Timetable::new(context, now);
-        let mut tallies: Vec<Tally<'_>> = Vec::new();
+        let mut tallies: Vec<Tally> = Vec::new();
         if !policy.pools().is_empty() {
             let store = context.store.admit_read()?;
-            for terms in policy.pools() {
-                let refill = refill_of(context, &store, terms, now).await?;
-                tallies.push(Tally::new(terms, refill, &timetable));
-            }
+            let pools = policy.pools();
+            let reads = pools
+                .iter()
+                .map(|pool| refill_of(context, &store, pool, now));
+            // Collected first: the compiler does not see that a stream of borrowing futures can be sent.
+            let reads = stream::iter(reads.collect::<Vec<_>>());
+            let refills: Vec<_> = reads.buffered(CONCURRENT_READS).try_collect().await?;
+            let refills = pools.iter().zip(refills);
+            tallies.extend(refills.map(|(terms, refill)| Tally::new(terms, refill, &timetable)));
             // After the creations: one whose sandbox is inserted meanwhile is then among the sandboxes, too.
             for status in COUNTED {
                 let visit = |sandbox: Sandbox| {
@@ -103,26 +117,39 @@ impl Forecast {
             .into_iter()
             .map(|tally| tally.close(&timetable))
             .collect();
-        let outlooks: Vec<_> = tallies.iter().map(|tally| tally.outlook.clone()).collect();
-        let forecasts = forecast(now, at, &outlooks, pace(context));
-        let pools = tallies
-            .iter()
-            .zip(forecasts)
-            .map(|(tally, forecast)| ExpectedPool {
-                name_prefix: tally.outlook.terms.name_prefix.clone(),
-                available_now: tally.outlook.available,
-                max_total: tally.outlook.terms.max_total,
-                time_to_available: tally.creates().then_some(tally.outlook.time_to_available),
-                assumptions: assumptions::of_pool(tally),
-                forecast,
-            });
+        let assumptions = assumptions::of_all(context, &tallies);
+        let pace = pace(context);
+        let pools = computation.run(move || expected(now, at, &tallies, pace));
         Ok(Self {
             at,
             now,
-            assumptions: assumptions::of_all(context, &tallies),
-            pools: pools.collect(),
+            assumptions,
+            pools: pools.await,
         })
     }
+}
+
+/// Computes the forecast of each pool.
+fn expected(
+    now: UnixSeconds,
+    at: UnixSeconds,
+    tallies: &[Tally],
+    pace: Option<RefillPace>,
+) -> Vec<ExpectedPool> {
+    let outlooks: Vec<_> = tallies.iter().map(|tally| tally.outlook.clone()).collect();
+    let forecasts = forecast(now, at, &outlooks, pace);
+    let pools = tallies
+        .iter()
+        .zip(forecasts)
+        .map(|(tally, forecast)| ExpectedPool {
+            name_prefix: tally.outlook.terms.name_prefix.clone(),
+            available_now: tally.outlook.available,
+            max_total: tally.outlook.terms.max_total,
+            time_to_available: tally.creates().then_some(tally.outlook.time_to_available),
+            assumptions: assumptions::of_pool(tally),
+            forecast,
+        });
+    pools.collect()
 }
 
 /// Returns the time of a forecast, at `now` or later. A time that has passed by less than two clocks may differ is `now`.

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::pools::{HourlyGrowth, PoolHistory};
 use super::{
     CheckMode, JobContext,
-    forecast::{Forecast, ForecastError},
+    forecast::{Computation, Forecast, ForecastError},
     overview::Overview,
     pool_report::PoolReport,
 };
@@ -46,6 +46,7 @@ const FIRST_SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct PoolMonitor {
     context: Arc<JobContext>,
     metrics: Metrics,
+    forecasts: Computation,
     tasks: TaskTracker,
     state: Mutex<State>,
     /// As of the last count.
@@ -82,6 +83,7 @@ impl PoolMonitor {
         Self {
             context,
             metrics,
+            forecasts: Computation::new(tasks.clone()),
             tasks,
             state: Mutex::default(),
             csp_state: std::sync::Mutex::default(),
@@ -156,7 +158,7 @@ impl PoolMonitor {
     /// # Errors
     /// [`ForecastError`].
     pub(crate) async fn forecast(&self, at: UnixSeconds) -> Result<Forecast, ForecastError> {
-        Forecast::read(at, &self.context).await
+        Forecast::read(at, &self.context, &self.forecasts).await
     }
 
     /// Returns the samples of the last `span`, oldest first.

@@ -11,25 +11,33 @@ use crate::{
     },
 };
 
-/// How many runs that create something are simulated one by one. After as many, two runs are one step; then four, and so
-/// on, so that months of creations cost a bounded time.
-const STEPS_PER_STRIDE: u32 = 500;
+/// How many runs are simulated one by one at most. After as many, two runs are one step; then four, and so on, so that
+/// months of creations cost a bounded time.
+const STEPS_PER_STRIDE: usize = 500;
+/// A step reads every pool and schedule. With many of them, fewer steps are one by one: as many as read so many of them.
+const READS_PER_STRIDE: usize = 400_000;
+/// How many runs are simulated one by one with any number of pools and schedules.
+const MIN_STEPS_PER_STRIDE: usize = 10;
+/// The longest step is 2 to the power of so many runs.
+const LONGEST_STRIDE: usize = 16;
 
 /// The pools at some time, from which they are advanced.
 #[derive(Debug)]
 pub(super) struct Simulation<'a> {
     pools: Vec<SimulatedPool<'a>>,
+    steps_per_stride: usize,
     pace: Option<RefillPace>,
     /// When refill runs next.
     run_at: UnixSeconds,
-    /// The steps so far in which refill has created something.
-    steps: u32,
+    /// The steps so far in which refill has created something, and those in which it has not.
+    steps: usize,
+    idle_steps: usize,
 }
 
 /// A pool at the time of the simulation.
 #[derive(Debug)]
 struct SimulatedPool<'a> {
-    outlook: &'a PoolOutlook<'a>,
+    outlook: &'a PoolOutlook,
     available: u64,
     arrived: u64,
     created: u64,
@@ -42,9 +50,12 @@ impl<'a> Simulation<'a> {
     /// Returns the pools as they are at `now`. The first run of refill begins an interval later.
     pub(super) fn new(
         now: UnixSeconds,
-        pools: &'a [PoolOutlook<'a>],
+        pools: &'a [PoolOutlook],
         pace: Option<RefillPace>,
     ) -> Self {
+        let schedules = pools.iter().map(|outlook| outlook.terms.schedules.len());
+        let read = pools.len() + schedules.sum::<usize>();
+        let steps = READS_PER_STRIDE / read.max(1);
         let pools = pools.iter().map(|outlook| SimulatedPool {
             outlook,
             available: outlook.available,
@@ -56,9 +67,11 @@ impl<'a> Simulation<'a> {
         });
         Self {
             pools: pools.collect(),
+            steps_per_stride: steps.clamp(MIN_STEPS_PER_STRIDE, STEPS_PER_STRIDE),
             pace,
             run_at: pace.map_or(UnixSeconds::NEVER, |pace| now + pace.interval),
             steps: 0,
+            idle_steps: 0,
         }
     }
 
@@ -83,19 +96,21 @@ impl<'a> Simulation<'a> {
         let mut waiting: Vec<usize> = (0..forecasts.len())
             .filter(|pool| forecasts[*pool].shortfall.is_some())
             .collect();
-        while !waiting.is_empty() {
-            let next = self.next_change().min(self.run_at);
-            if next > latest {
-                break;
-            }
-            self.advance(next);
+        loop {
+            let until = self.run_at.min(latest);
             waiting.retain(|pool| {
-                let is_reached = self.pools[*pool].available >= forecasts[*pool].target.into();
-                if is_reached {
-                    reached_at[*pool] = Some(next);
-                }
-                !is_reached
+                let target = forecasts[*pool].target.into();
+                reached_at[*pool] = self.pools[*pool].reach(target, until);
+                reached_at[*pool].is_none()
             });
+            let Some(pace) = self
+                .pace
+                .filter(|_| self.run_at <= latest && !waiting.is_empty())
+            else {
+                break;
+            };
+            self.apply_until(until);
+            self.run_at = self.run(until, pace);
         }
         reached_at
     }
@@ -103,7 +118,7 @@ impl<'a> Simulation<'a> {
     /// Returns the forecasts for the time `at`, to which the pools have been advanced.
     pub(super) fn forecasts(&self, at: UnixSeconds) -> Vec<PoolForecast> {
         let forecasts = self.pools.iter().map(|pool| {
-            let target = PoolTarget::in_force(at, pool.outlook.terms);
+            let target = PoolTarget::in_force(at, &pool.outlook.terms);
             let missing = u64::from(target.target).saturating_sub(pool.available);
             PoolForecast {
                 target: target.target,
@@ -125,7 +140,7 @@ impl<'a> Simulation<'a> {
 
     fn supplies(&self) -> Vec<PoolSupply<'a>> {
         let supplies = self.pools.iter().map(|pool| PoolSupply {
-            terms: pool.outlook.terms,
+            terms: &pool.outlook.terms,
             available: pool.available,
             time_to_available: pool.outlook.time_to_available,
         });
@@ -138,14 +153,19 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn next_change(&self) -> UnixSeconds {
-        let changes = self.pools.iter().filter_map(SimulatedPool::next_change);
+    /// Returns the next change after which refill may create something that it cannot create now.
+    fn next_need(&self) -> UnixSeconds {
+        let changes = self.pools.iter().filter_map(SimulatedPool::next_need);
         changes.min().unwrap_or(UnixSeconds::NEVER)
     }
 
-    /// Simulates a run of refill, and returns when the next one is that can create something.
+    /// Returns how many runs are one step after so many steps.
+    fn stride(&self, steps: usize) -> u32 {
+        1 << (steps / self.steps_per_stride).min(LONGEST_STRIDE)
+    }
+
+    /// Simulates the next runs of refill, and returns when the one after them is that can create something.
     fn run(&mut self, now: UnixSeconds, pace: RefillPace) -> UnixSeconds {
-        let runs = 1 << (self.steps / STEPS_PER_STRIDE).min(16);
         let (targets, next) = PoolTarget::until(now, &self.supplies(), self.pace);
         let mut turns: BinaryHeap<Reverse<(Urgency, usize)>> = (0..targets.len())
             .filter_map(|index| self.turn(index, now, &targets))
@@ -156,14 +176,25 @@ impl<'a> Simulation<'a> {
                 Some(*begins).filter(|begins| *begins > now)
             });
             let next = begins.chain(next).min().unwrap_or(UnixSeconds::NEVER);
-            return next_run(now, next.min(self.next_change()), pace.interval);
+            let earliest = now + pace.interval.saturating_mul(self.stride(self.idle_steps));
+            self.idle_steps += 1;
+            let next = next.min(self.next_need()).max(earliest);
+            return next_run(now, next, pace.interval);
         }
-        let begun_at = now + pace.interval.saturating_mul(runs - 1);
-        for _ in 0..pace.batch {
-            let Some(Reverse((_, index))) = turns.pop() else {
-                break;
-            };
-            self.pools[index].create(runs.into(), &targets[index], begun_at);
+        let runs = self.stride(self.steps);
+        let (at_most, batch) = (u64::from(runs) * u64::from(pace.batch), pace.batch.max(1));
+        let mut created = 0;
+        let mut begun_at = now;
+        while created < at_most
+            && let Some(Reverse((_, index))) = turns.pop()
+        {
+            let (pool, target) = (&mut self.pools[index], &targets[index]);
+            let count = pool.missing(target).min(runs.into()).min(at_most - created);
+            created += count;
+            // The run that creates the last of them.
+            let run = u32::try_from((created - 1) / u64::from(batch)).unwrap_or(u32::MAX);
+            begun_at = now + pace.interval.saturating_mul(run);
+            pool.create(count, begun_at);
             turns.extend(self.turn(index, now, &targets));
         }
         self.steps += 1;
@@ -196,8 +227,32 @@ fn next_run(now: UnixSeconds, next: UnixSeconds, interval: Duration) -> UnixSeco
 }
 
 impl SimulatedPool<'_> {
-    fn next_change(&self) -> Option<UnixSeconds> {
-        self.changes.keys().next().map(|(at, _)| *at)
+    /// Returns the next change after which refill may create a sandbox that it cannot create now. A sandbox that becomes
+    /// available was expected to, and makes leads shorter, so that nothing is created because of it.
+    fn next_need(&self) -> Option<UnixSeconds> {
+        let is_full = self.room() == 0;
+        let mut changes = self.changes.keys();
+        let need = changes.find(|(_, change)| match change {
+            PoolChange::GivenUp => true,
+            PoolChange::Gone => is_full,
+            PoolChange::Usable | PoolChange::Returned | PoolChange::Created => false,
+        });
+        need.map(|(at, _)| *at)
+    }
+
+    /// Applies the changes until so many sandboxes are available, and returns when they are; `None` if they are not by the
+    /// end of the second `until`.
+    fn reach(&mut self, available: u64, until: UnixSeconds) -> Option<UnixSeconds> {
+        while let Some(first) = self.changes.first_entry()
+            && first.key().0 <= until
+        {
+            let ((at, change), count) = first.remove_entry();
+            self.apply(change, count);
+            if self.available >= available {
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// Returns how many sandboxes may be added.
@@ -206,10 +261,14 @@ impl SimulatedPool<'_> {
         max.saturating_sub(self.total)
     }
 
-    /// Creates as many sandboxes as are missing, and as there is room for, but at most `count`.
-    fn create(&mut self, count: u64, target: &PoolTarget, at: UnixSeconds) {
+    /// Returns how many sandboxes are missing that there is room for.
+    fn missing(&self, target: &PoolTarget) -> u64 {
         let missing = u64::from(target.goal).saturating_sub(self.available + self.warming);
-        let count = count.min(missing).min(self.room());
+        missing.min(self.room())
+    }
+
+    /// Creates sandboxes.
+    fn create(&mut self, count: u64, at: UnixSeconds) {
         self.warming += count;
         self.total += count;
         let usable_at = at + self.outlook.time_to_available;

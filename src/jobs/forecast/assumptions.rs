@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Returns the assumptions about all pools.
-pub(super) fn of_all(context: &JobContext, pools: &[Tally<'_>]) -> Vec<String> {
+pub(super) fn of_all(context: &JobContext, pools: &[Tally]) -> Vec<String> {
     let sentences = [
         "Until then, nobody allocates or releases a sandbox, and operators change neither sandboxes nor the policy."
             .to_owned(),
@@ -33,7 +33,7 @@ pub(super) fn of_all(context: &JobContext, pools: &[Tally<'_>]) -> Vec<String> {
 }
 
 /// Returns the assumptions about one pool.
-pub(super) fn of_pool(tally: &Tally<'_>) -> Vec<String> {
+pub(super) fn of_pool(tally: &Tally) -> Vec<String> {
     let mut sentences = Vec::new();
     let seconds = tally.outlook.time_to_available.as_secs();
     match (tally.creates(), tally.measured) {
@@ -57,7 +57,7 @@ pub(super) fn of_pool(tally: &Tally<'_>) -> Vec<String> {
     sentences
 }
 
-fn of_refill(context: &JobContext, pools: &[Tally<'_>]) -> String {
+fn of_refill(context: &JobContext, pools: &[Tally]) -> String {
     let refill = &context.jobs.refill;
     let (batch, interval) = (refill.pace.batch, refill.interval.as_secs());
     let pace = || {

@@ -79,8 +79,8 @@ pub(super) struct RefillFacts {
 
 /// A pool, while its sandboxes are counted.
 #[derive(Debug)]
-pub(super) struct Tally<'a> {
-    pub(super) outlook: PoolOutlook<'a>,
+pub(super) struct Tally {
+    pub(super) outlook: PoolOutlook,
     /// How many creations were measured for the time that they take; `None` if it is an assumption.
     pub(super) measured: Option<usize>,
     /// Whether refill has stopped for the pool.
@@ -94,8 +94,8 @@ pub(super) struct Tally<'a> {
     by_account: HashMap<String, usize>,
 }
 
-impl<'a> Tally<'a> {
-    pub(super) fn new(terms: &'a PoolTerms, refill: RefillFacts, timetable: &Timetable) -> Self {
+impl Tally {
+    pub(super) fn new(terms: &PoolTerms, refill: RefillFacts, timetable: &Timetable) -> Self {
         let creations = refill.creations;
         let keys = |(index, creation): (usize, &Creation)| {
             let keys = [Some(creation.name.clone()), creation.external_id.clone()];
@@ -104,7 +104,7 @@ impl<'a> Tally<'a> {
         let time_to_available = refill.measured.map(|(_, time)| time);
         Self {
             outlook: PoolOutlook {
-                terms,
+                terms: terms.clone(),
                 available: 0,
                 warming: 0,
                 total: 0,

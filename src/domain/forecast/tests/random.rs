@@ -6,11 +6,7 @@ use super::*;
 use crate::domain::{PoolSupply, PoolTarget};
 
 /// Follows every run of refill and every second of a change, in the plainest way.
-fn run_by_run(
-    pools: &[PoolOutlook<'_>],
-    at: UnixSeconds,
-    pace: RefillPace,
-) -> Vec<(u64, u64, u64)> {
+fn run_by_run(pools: &[PoolOutlook], at: UnixSeconds, pace: RefillPace) -> Vec<(u64, u64, u64)> {
     let mut state: Vec<_> = pools
         .iter()
         .map(|pool| {
@@ -44,7 +40,7 @@ fn run_by_run(
             .iter()
             .zip(&state)
             .map(|(pool, (available, ..))| PoolSupply {
-                terms: pool.terms,
+                terms: &pool.terms,
                 available: *available,
                 time_to_available: pool.time_to_available,
             })
@@ -127,14 +123,14 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     (0..30_u64, 0..6_u64, 0..20_u64, changes, times, creates_from)
 }
 
-fn outlook<'a>(terms: &'a PoolTerms, facts: &Facts) -> PoolOutlook<'a> {
+fn outlook(terms: &PoolTerms, facts: &Facts) -> PoolOutlook {
     let (available, warming, other, changes, (seconds, usable_from), creates_from) = facts;
     let mut counted = PoolChanges::new();
     for (at, change) in changes {
         *counted.entry((after(*at), *change)).or_default() += 1;
     }
     PoolOutlook {
-        terms,
+        terms: terms.clone(),
         available: *available,
         warming: *warming,
         total: available + warming + other,

@@ -62,12 +62,12 @@ fn creation(name: &str, state: CreationState) -> Creation {
 }
 
 /// Counts sandboxes and creations; four minutes were measured.
-fn tally<'a>(
-    terms: &'a PoolTerms,
+fn tally(
+    terms: &PoolTerms,
     creations: &[Creation],
     sandboxes: &[Sandbox],
     timetable: &Timetable,
-) -> Tally<'a> {
+) -> Tally {
     let refill = RefillFacts {
         creations: creations.to_vec(),
         measured: Some((37, Duration::from_mins(4))),
@@ -82,13 +82,13 @@ fn tally<'a>(
 }
 
 /// Returns the expected changes, each with its time in minutes from now.
-fn changes(tally: &Tally<'_>) -> Vec<(i64, PoolChange, u64)> {
+fn changes(tally: &Tally) -> Vec<(i64, PoolChange, u64)> {
     let changes = tally.outlook.changes.iter();
     let changes = changes.map(|((at, change), count)| ((at.0 - NOW.0) / MINUTE, *change, *count));
     changes.collect()
 }
 
-fn counts(tally: &Tally<'_>) -> (u64, u64, u64) {
+fn counts(tally: &Tally) -> (u64, u64, u64) {
     let outlook = &tally.outlook;
     (outlook.available, outlook.warming, outlook.total)
 }
