@@ -379,9 +379,9 @@ mod tests {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
         let router = axum::Router::new().fallback(answer);
-        let server = tokio::spawn(async move { axum::serve(server, router).await });
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { axum::serve(server, router).await });
         let error = client_of(&url).find_accounts("lab-1").await.unwrap_err();
-        server.abort();
         assert!(error.is_outage(), "nothing is known: {error}");
         assert_eq!(pages.load(Ordering::SeqCst), FIND_PAGES);
     }

@@ -12,7 +12,7 @@ use std::{
 use reqwest::Method;
 use sandbox_broker::{
     clock::{ManualClock, UnixSeconds},
-    csp::simulator::{Call, Fault, FaultKind, Settings},
+    csp::simulator::{AccountDelays, Call, Fault, FaultKind, Settings},
     domain::Status,
 };
 use tokio::task::JoinHandle;
@@ -146,10 +146,17 @@ impl Trial {
         }
     }
 
-    /// Creates two accounts of the name that refill uses next.
+    /// Creates two accounts of the name that refill uses next, which no sync lists before.
     async fn add_next_name_twice(&mut self) {
         let items = self.world.refill_items("lab").await;
         self.twice = format!("lab-r{:06}", items.state.last_number + 1);
+        let mut settings = self.world.simulator.settings();
+        settings.accounts = vec![AccountDelays {
+            names: vec![self.twice.clone()],
+            listing_delay: Some(ROUND * 6),
+            ..AccountDelays::default()
+        }];
+        self.world.simulator.configure(settings);
         self.world.add_accounts([&self.twice, &self.twice]);
     }
 
@@ -262,7 +269,10 @@ impl Trial {
         outcomes.retain(|_, outcome| outcome != "dropped");
         let unknown = outcomes.keys().find(|name| !accounts.contains_key(*name));
         assert_eq!(unknown, None, "{outcomes:?} {accounts:?}");
-        let forgotten = accounts.keys().find(|name| !outcomes.contains_key(*name));
+        // A name that a sync has listed is not used.
+        let forgotten = accounts
+            .keys()
+            .find(|name| !outcomes.contains_key(*name) && **name != self.twice);
         assert_eq!(forgotten, None, "{outcomes:?} {accounts:?}");
         for (name, outcome) in outcomes {
             let is_broken = BROKEN.contains(&name.as_str());
