@@ -110,6 +110,7 @@ async fn a_history_under_faults_breaks_no_promise() {
             );
         }
         number += 1;
+        println!("not seen in {number} epochs: {:?}", figures.missing());
         if operations.is_some() {
             println!(
                 "epoch {number}: {} operations in total",

@@ -43,7 +43,7 @@ pub(super) async fn job(world: Arc<World>, job: &str, broker: usize, seed: u64) 
         if world.brokers[broker].is_up() {
             world.job(broker, job).await;
         }
-        sleep(Duration::from_millis(rng.random_range(20..150))).await;
+        sleep(Duration::from_millis(rng.random_range(500..2000))).await;
     }
 }
 

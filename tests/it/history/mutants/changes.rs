@@ -65,14 +65,17 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 async fn inserted(stage: Stage) -> Outcome {
     stage.allocated("first", "play", START, 4).await;
-    let made = stage
-        .change(
-            None,
-            Change::Insert(account("first"), Status::Available),
-            START,
-        )
-        .await;
-    must(!made, "it was inserted")
+    insert_again(&stage).await
+}
+
+/// Inserts the sandbox again, in each status of a new one.
+async fn insert_again(stage: &Stage) -> Outcome {
+    for status in [Status::Available, Status::Provisioning] {
+        let change = Change::Insert(account("first"), status);
+        let made = stage.change(None, change, START).await;
+        must(!made, "it was inserted")?;
+    }
+    Ok(())
 }
 
 /// Deletes a sandbox and returns its tombstone.
@@ -92,14 +95,7 @@ async fn bury(stage: &Stage, name: &str) -> Tombstone {
 
 async fn buried(stage: Stage) -> Outcome {
     bury(&stage, "first").await;
-    let made = stage
-        .change(
-            None,
-            Change::Insert(account("first"), Status::Available),
-            START,
-        )
-        .await;
-    must(!made, "it was inserted")
+    insert_again(&stage).await
 }
 
 async fn held(stage: Stage) -> Outcome {
