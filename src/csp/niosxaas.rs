@@ -1,6 +1,6 @@
 //! NIOSXaaS: the client that deletes the universal services a student may have left in a sandbox's account.
 //!
-//! The client acts in a [session](super::session) of a user: it lists the services of an account and deletes them.
+//! The client acts in a session of a user: it lists the services of an account and deletes them.
 
 use std::{sync::Arc, time::Duration};
 
