@@ -7,7 +7,7 @@ import { createPoll } from "../lib/poll.js";
 import { ACTIONS } from "../sandboxes/actions.js";
 import { askForAction } from "../sandboxes/action-dialog.js";
 import { performOnAll } from "../sandboxes/bulk-action.js";
-import { createCheckedRows, idsBetween } from "../sandboxes/checked-rows.js";
+import { createCheckedRows } from "../sandboxes/checked-rows.js";
 import { createInventory } from "../sandboxes/inventory.js";
 import { failureText, perform } from "../sandboxes/perform.js";
 import { pageOf, sortRows } from "../sandboxes/rows.js";
@@ -26,7 +26,6 @@ export function quarantineView(context) {
   const mayAct = may("operator");
   const columns = quarantineColumns({ actions: mayAct ? WAYS_OUT : [], onAct: performOnOne });
   const checkedRows = createCheckedRows();
-  let lastChecked = null; // The id where a range begins.
   let shownRows = []; // The rows of the current page.
   let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows.
 
@@ -108,16 +107,15 @@ export function quarantineView(context) {
     draw();
   }
 
-  /** Checks or unchecks a row; with the shift key, all rows from the one before. */
-  function check({ sandbox_id: id }, { target, shiftKey }) {
-    const ids = shiftKey ? idsBetween(shownRows.map((row) => row.sandbox_id), lastChecked, id) : [id];
-    checkedRows.set(ids, target.checked);
-    lastChecked = id;
+  const pageIds = () => shownRows.map(({ sandbox_id: id }) => id);
+
+  function check({ sandbox_id: id }, event) {
+    checkedRows.toggle(pageIds(), id, event);
     draw();
   }
 
   function checkPage() {
-    checkedRows.set(shownRows.map(({ sandbox_id: id }) => id), allOfPage.checked);
+    checkedRows.set(pageIds(), allOfPage.checked);
     draw();
   }
 

@@ -2,6 +2,7 @@
 
 export function createCheckedRows() {
   const ids = new Set();
+  let rangeStart = null; // The id that was checked or unchecked last.
   return {
     has: (id) => ids.has(id),
     size: () => ids.size,
@@ -10,6 +11,11 @@ export function createCheckedRows() {
         if (isChecked) ids.add(id);
         else ids.delete(id);
       }
+    },
+    /** Checks or unchecks a row of a page; with the shift key, all rows from the one before. */
+    toggle(pageIds, id, { target, shiftKey }) {
+      this.set(shiftKey ? idsBetween(pageIds, rangeStart, id) : [id], target.checked);
+      rangeStart = id;
     },
     clear: () => ids.clear(),
     /** Returns the checked ones of `rows`. */

@@ -7,7 +7,7 @@ import { createPager } from "../lib/pager.js";
 import { createPoll } from "../lib/poll.js";
 import { addressOf, addressOfSandbox, parseAddress } from "./address.js";
 import { performOnAll } from "./bulk-action.js";
-import { createCheckedRows, idsBetween } from "./checked-rows.js";
+import { createCheckedRows } from "./checked-rows.js";
 import { columnChoice } from "./column-choice.js";
 import { COLUMNS, FIELDS } from "./fields.js";
 import { filterBar } from "./filters.js";
@@ -28,7 +28,6 @@ export function sandboxesView(context) {
   let matchingRows = []; // In order.
   let shownRows = []; // The rows of the current page.
   const checkedRows = createCheckedRows();
-  let lastChecked = null; // The id where a range begins.
   let loadedRows = null; // The rows that the table was last drawn from.
   let details = null; // The dialog opened last: the sandbox's id, and how to update what it shows, also as time passes.
 
@@ -144,16 +143,15 @@ export function sandboxesView(context) {
 
   const mayAct = () => may("operator");
 
-  /** Checks or unchecks a row; with the shift key, all rows from the one before. */
-  function check({ sandbox_id: id }, { target, shiftKey }) {
-    const ids = shiftKey ? idsBetween(shownRows.map((row) => row.sandbox_id), lastChecked, id) : [id];
-    checkedRows.set(ids, target.checked);
-    lastChecked = id;
+  const pageIds = () => shownRows.map(({ sandbox_id: id }) => id);
+
+  function check({ sandbox_id: id }, event) {
+    checkedRows.toggle(pageIds(), id, event);
     draw();
   }
 
   function checkPage() {
-    checkedRows.set(shownRows.map(({ sandbox_id: id }) => id), allOfPage.checked);
+    checkedRows.set(pageIds(), allOfPage.checked);
     draw();
   }
 

@@ -507,6 +507,20 @@ describe("actions", () => {
     assert.deepEqual(idsBetween(page, null, "1"), ["1"]);
   });
 
+  test("a click with the shift key checks the rows from the one before", () => {
+    const page = ["4", "9", "1", "7"];
+    const checked = createCheckedRows();
+    const click = (id, isChecked, shiftKey) => checked.toggle(page, id, { target: { checked: isChecked }, shiftKey });
+    const rows = page.map((id) => ({ sandbox_id: id }));
+    const ids = () => checked.among(rows).map(({ sandbox_id: id }) => id);
+    click("9", true, false);
+    click("7", true, true);
+    assert.deepEqual(ids(), ["9", "1", "7"]);
+    click("1", false, false);
+    click("4", false, true);
+    assert.deepEqual(ids(), ["7"]);
+  });
+
   test("sandboxes that leave the pool are no longer checked", () => {
     const checked = createCheckedRows();
     const rows = ["1", "2", "3"].map((id) => ({ sandbox_id: id }));
