@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::{
     accounts::{add_sandboxes, some},
     calls::{TIMEOUT, Wanted},
-    event::{AllocateAnswer, EventKind},
+    event::{AllocateAnswer, EventKind, ReleaseAnswer},
     filled_pool,
     memories::CALLERS,
     pool,
@@ -134,8 +134,11 @@ pub(super) async fn act_in_each_way(world: &World) {
     for action in ["quarantine", "restore"] {
         world.act(0, &aside, action, &reason).await;
     }
-    expiring.await;
+    let expiring = expiring.await;
     world.advance(Duration::from_hours(3));
+    // In a short history no caller may have released its sandbox between the end of its allocation and the expiry.
+    let late = world.release(0, &expiring, "operated-3", TIMEOUT).await;
+    assert_eq!(late, ReleaseAnswer::Expired);
     world.complete_job("auto-expire").await;
 }
 
