@@ -254,7 +254,7 @@ pub struct Row {
     /// The sandbox that its holder received in place of it.
     pub replaced_by: Option<String>,
     pub deletion_retry_count: u64,
-    /// Who set it aside.
+    /// The author of its quarantine.
     pub quarantined_by: Option<String>,
 }
 

@@ -40,7 +40,7 @@ const AHEAD: [i64; 5] = [7_200, 30, -3_600, 100, -86_400];
 /// Accounts that CSP never lets anybody use.
 const BROKEN: [&str; 3] = ["lab-r000005", "lab-r000012", "lab-r000020"];
 
-/// What happens to a broker at a write of one of its runs.
+/// The end or interruption of a broker at a write of one of its runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It is killed, and the write is lost.

@@ -63,7 +63,7 @@ async fn broker_without_checks_refill_and_pools_makes_no_call_for_them() {
         ];
         counted.assert_calls(job, calls).await;
     }
-    // What a request calls depends on when the candidates were read last.
+    // The calls of a request depend on the time of the last scan, so these three are not counted.
     let id = client.allocate(HOLDER).await.sandbox_id();
     let id = client.replace(&id, HOLDER).await.sandbox_id();
     client.release(&id, HOLDER).await;
