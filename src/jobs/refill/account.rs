@@ -28,7 +28,6 @@ impl Refill<'_> {
         pool: &mut Pool,
         creation: Creation,
         is_new: bool,
-        policy_version: u32,
     ) -> Result<(), JobError> {
         if !self.is_admitted() {
             return Ok(());
@@ -48,14 +47,14 @@ impl Refill<'_> {
         }
         // Also before the first request: the table may have been restored to an earlier state.
         if !self.absent.contains(&creation.name) {
-            let Some(found) = self.find(pool, &creation, policy_version).await? else {
+            let Some(found) = self.find(pool, &creation).await? else {
                 return Ok(());
             };
             if let Some(account) = first_of(&creation, found) {
                 return self.record_account(pool, &creation, account, true).await;
             }
         }
-        self.request(pool, creation, policy_version).await?;
+        self.request(pool, creation).await?;
         if pool.is_probe && pool.report.reason.is_none() {
             pool.skip("the account of a stopped pool was requested without success");
         }
@@ -63,12 +62,7 @@ impl Refill<'_> {
     }
 
     /// Requests the account from CSP, once.
-    async fn request(
-        &mut self,
-        pool: &mut Pool,
-        creation: Creation,
-        policy_version: u32,
-    ) -> Result<(), JobError> {
+    async fn request(&mut self, pool: &mut Pool, creation: Creation) -> Result<(), JobError> {
         let context = self.context();
         let Some(terms) = pool.terms.create.clone() else {
             return Ok(());
@@ -103,8 +97,7 @@ impl Refill<'_> {
             }
             Err(error) => error,
         };
-        self.not_created(pool, attempted, error, policy_version)
-            .await
+        self.not_created(pool, attempted, error).await
     }
 
     /// Records the consequences of a request that was answered with an error.
@@ -113,7 +106,6 @@ impl Refill<'_> {
         pool: &mut Pool,
         attempted: Creation,
         error: CspError,
-        policy_version: u32,
     ) -> Result<(), JobError> {
         let context = self.context();
         tracing::warn!(
@@ -123,9 +115,10 @@ impl Refill<'_> {
             "account not created"
         );
         match error {
-            CspError::Conflict { .. } => {
+            CspError::Conflict { status } => {
                 self.answered();
-                return self.adopt_or_drop(pool, &attempted, policy_version).await;
+                let is_taken = status == 409;
+                return self.adopt_or_drop(pool, &attempted, is_taken).await;
             }
             ref error if error.may_have_created() => self.leave_unanswered(&attempted),
             CspError::Unavailable { .. } | CspError::Unauthorized { .. } => {
@@ -135,7 +128,7 @@ impl Refill<'_> {
             }
             ref error => {
                 self.report.failed += 1;
-                let stop = self.stop_for(error, policy_version);
+                let stop = self.stop_for(pool, error);
                 let refused = CreationStep::Refused(stop.clone());
                 let now = context.clock.now();
                 self.step(pool, &attempted, &refused, now).await?;
@@ -144,37 +137,38 @@ impl Refill<'_> {
                 return Ok(());
             }
         }
-        self.fail(pool, error, policy_version).await
+        self.fail(pool, error).await
     }
 
-    /// Adopts the account whose name CSP has refused as taken. If CSP does not find it, the creation is left to the next
-    /// runs, and then dropped: the next one has another name.
+    /// Adopts the account of a creation that conflicts with the state of CSP. If CSP does not find it, the creation is left to
+    /// the next runs. After several attempts it is dropped if its name is taken, and the next one has another name; any other
+    /// conflict leaves open whether the request takes effect.
     async fn adopt_or_drop(
         &mut self,
         pool: &mut Pool,
         attempted: &Creation,
-        policy_version: u32,
+        is_taken: bool,
     ) -> Result<(), JobError> {
-        let found = self.find(pool, attempted, policy_version).await?;
+        let found = self.find(pool, attempted).await?;
         let is_missing = found.as_ref().is_some_and(Vec::is_empty);
         if let Some(account) = found.and_then(|found| first_of(attempted, found)) {
             return self.record_account(pool, attempted, account, true).await;
         }
-        if is_missing && attempted.attempts >= MAX_CONFLICTS {
+        if is_missing && is_taken && attempted.attempts >= MAX_CONFLICTS {
             tracing::warn!(name = attempted.name, "name of an account is taken");
             self.drop_creation(pool, attempted).await?;
             // If CSP refuses every name with 409, only a stop shows it to operators.
             let reason =
                 "CSP answers 409 to the creation of an account, but finds none of its name";
             let now = self.context().clock.now();
-            let stop = RefillStop::new(reason.to_owned(), now, policy_version);
+            let stop = RefillStop::new(reason.to_owned(), now, pool.policy_version);
             let (store, fence) = (&self.context().store, self.run.fence());
             store.stop_refill(fence, pool.prefix(), &stop).await?;
             self.stop_pool(pool, stop);
             return Ok(());
         }
         self.leave_unanswered(attempted);
-        let reason = "CSP answers that the name of an account exists, but does not find it";
+        let reason = "CSP answers with a conflict, but finds no account of the name";
         self.skip_pool(pool, reason.to_owned(), false);
         Ok(())
     }
@@ -232,8 +226,7 @@ impl Refill<'_> {
         }
         self.look_ups -= 1;
         pool.report.look_ups += 1;
-        let version = self.context().policy.status().number();
-        let found = self.find(pool, creation, version).await?;
+        let found = self.find(pool, creation).await?;
         self.pause_between().await;
         Ok(found)
     }
@@ -243,7 +236,6 @@ impl Refill<'_> {
         &mut self,
         pool: &mut Pool,
         creation: &Creation,
-        policy_version: u32,
     ) -> Result<Option<Vec<CreatedAccount>>, JobError> {
         match self.context().csp.find_accounts(&creation.name).await {
             Ok(found) => {
@@ -256,7 +248,7 @@ impl Refill<'_> {
                     cause = chain(&error),
                     "account could not be looked for"
                 );
-                self.fail(pool, error, policy_version).await?;
+                self.fail(pool, error).await?;
                 Ok(None)
             }
         }
@@ -285,19 +277,14 @@ impl Refill<'_> {
     }
 
     /// Handles a failed call: it ends the run, stops the pool, or skips the pool in this run.
-    async fn fail(
-        &mut self,
-        pool: &mut Pool,
-        error: CspError,
-        policy_version: u32,
-    ) -> Result<(), JobError> {
+    async fn fail(&mut self, pool: &mut Pool, error: CspError) -> Result<(), JobError> {
         let text = one_line(&chain(&error), MAX_REASON);
         if matches!(error, CspError::Unauthorized { .. }) {
             return Err(error.into());
         }
         if !error.is_outage() {
             self.answered();
-            let stop = self.stop_for(&error, policy_version);
+            let stop = self.stop_for(pool, &error);
             let (store, fence) = (&self.context().store, self.run.fence());
             store.stop_refill(fence, pool.prefix(), &stop).await?;
             self.stop_pool(pool, stop);
@@ -316,9 +303,9 @@ impl Refill<'_> {
         Ok(())
     }
 
-    fn stop_for(&self, error: &CspError, policy_version: u32) -> RefillStop {
+    fn stop_for(&self, pool: &Pool, error: &CspError) -> RefillStop {
         let reason = one_line(&chain(error), MAX_REASON);
-        RefillStop::new(reason, self.context().clock.now(), policy_version)
+        RefillStop::new(reason, self.context().clock.now(), pool.policy_version)
     }
 
     fn stop_pool(&mut self, pool: &mut Pool, stop: RefillStop) {

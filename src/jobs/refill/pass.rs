@@ -23,14 +23,14 @@ impl Refill<'_> {
         let mut unanswered = 0;
         let ended = async {
             for pool in &mut pools {
-                unanswered += self.prepare(pool, policy.version).await?;
+                unanswered += self.prepare(pool).await?;
             }
             let reserved = if may_another_follow {
                 unanswered.min(self.budget.div_ceil(2))
             } else {
                 0
             };
-            let turns = self.take_turns(&mut pools, reserved, policy.version).await;
+            let turns = self.take_turns(&mut pools, reserved).await;
             for pool in &mut pools {
                 pool.explain(self.budget <= reserved);
             }
@@ -44,9 +44,9 @@ impl Refill<'_> {
     }
 
     /// Does everything in a pool but creating accounts. Returns the number of creations of earlier runs without an answer.
-    async fn prepare(&mut self, pool: &mut Pool, policy_version: u32) -> Result<usize, JobError> {
+    async fn prepare(&mut self, pool: &mut Pool) -> Result<usize, JobError> {
         let now = self.context().clock.now();
-        pool.apply_stop(|stop| self.job.probe_stopped || stop.admits_probe(now, policy_version));
+        pool.apply_stop(self.job.probe_stopped, now);
         if !pool.items.unreadable.is_empty() {
             tracing::warn!(
                 pool = %pool.prefix(),
@@ -89,9 +89,7 @@ impl Refill<'_> {
         let mut pools = policy.read_pools(context, |_| false).await?;
         let now = context.clock.now();
         for pool in &mut pools {
-            pool.apply_stop(|stop| {
-                self.job.probe_stopped || stop.admits_probe(now, policy.version)
-            });
+            pool.apply_stop(self.job.probe_stopped, now);
             if pool.report.stopped {
                 continue;
             }
@@ -214,12 +212,7 @@ impl Refill<'_> {
     }
 
     /// Lets the pools take turns, one creation each, the most urgent one first. Leaves `reserved` of the run's budget.
-    async fn take_turns(
-        &mut self,
-        pools: &mut [Pool],
-        reserved: usize,
-        policy_version: u32,
-    ) -> Result<(), JobError> {
+    async fn take_turns(&mut self, pools: &mut [Pool], reserved: usize) -> Result<(), JobError> {
         let mut is_first = true;
         while self.budget > reserved && !self.is_over() {
             let urgent = pools
@@ -243,7 +236,7 @@ impl Refill<'_> {
                     break;
                 }
             }
-            self.create(pool, creation, is_new, policy_version).await?;
+            self.create(pool, creation, is_new).await?;
             // CSP fails in this pool, however often it has its turn. The next turn is not taken from the others.
             if self.skipped.contains_key(pool.prefix()) && self.failures > 0 {
                 self.failures -= 1;

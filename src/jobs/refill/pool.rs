@@ -12,7 +12,7 @@ use crate::{
     clock::UnixSeconds,
     domain::{
         Creation, LAST_CREATION, NamePrefix, Policy, PoolContents, PoolSupply, PoolTarget,
-        PoolTerms, RefillLimit, RefillPlan, RefillStop, Urgency, account_key,
+        PoolTerms, RefillLimit, RefillPlan, Urgency, account_key,
     },
     jobs::JobContext,
     store::{RefillItems, StoreError},
@@ -25,6 +25,8 @@ const CONCURRENT_READS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) terms: PoolTerms,
+    /// The version of the policy that states the terms, or one before it.
+    pub(super) policy_version: u32,
     pub(super) items: RefillItems,
     pub(super) target: PoolTarget,
     pub(super) plan: RefillPlan,
@@ -108,7 +110,7 @@ impl PolicyInForce {
         let pools = self.pools().zip(items).zip(targets).zip(plans);
         Ok(pools
             .map(|(((terms, items), target), (plan, report))| {
-                Pool::new(terms.clone(), items, target, plan, report)
+                Pool::new((terms.clone(), self.version), items, target, plan, report)
             })
             .collect())
     }
@@ -188,7 +190,7 @@ fn targets<'a>(
 
 impl Pool {
     fn new(
-        terms: PoolTerms,
+        (terms, policy_version): (PoolTerms, u32),
         items: RefillItems,
         target: PoolTarget,
         plan: RefillPlan,
@@ -200,6 +202,7 @@ impl Pool {
             resume,
             supply: report.available + report.provisioning + plan.created,
             terms,
+            policy_version,
             items,
             target,
             plan,
@@ -235,8 +238,8 @@ impl Pool {
         self.report.stopped = skip.is_stop;
     }
 
-    /// Stops the pool if an item is unreadable, or if CSP has refused and no probe is admitted yet.
-    pub(super) fn apply_stop(&mut self, admits_probe: impl Fn(&RefillStop) -> bool) {
+    /// Stops the pool if an item is unreadable, or if CSP has refused and no probe is admitted yet. `is_probed` admits one.
+    pub(super) fn apply_stop(&mut self, is_probed: bool, now: UnixSeconds) {
         if let Some(fault) = self.items.fault() {
             return self.stop(format!("{fault}; correct or remove it"));
         }
@@ -245,7 +248,7 @@ impl Pool {
         let Some(stop) = self.items.state.stop.clone().filter(|_| wanted) else {
             return;
         };
-        if admits_probe(&stop) {
+        if is_probed || stop.admits_probe(now, self.policy_version) {
             self.is_probe = true;
         } else {
             self.stop(stop.report_reason());

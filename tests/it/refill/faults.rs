@@ -149,6 +149,26 @@ async fn creation_whose_name_is_taken_is_dropped_for_another_name() {
     assert_eq!(lab.accounts(), ["lab-r000002"]);
 }
 
+/// The request may take effect later, so another name could become a second account.
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_that_meets_another_conflict_keeps_its_name() {
+    for code in [423, 425] {
+        let lab = Refilled::new(1).await;
+        let fault = Fault {
+            on: Call::Create,
+            ..Fault::always(FaultKind::Status { code })
+        };
+        lab.simulator.inject([fault]);
+        for attempts in 1..=4 {
+            lab.refill().await;
+            assert_eq!(lab.items().await.creations[0].attempts, attempts, "{code}");
+        }
+        lab.simulator.inject([]);
+        assert_eq!(lab.refill().await["created"], 1, "{code}");
+        assert_eq!(lab.accounts(), ["lab-r000001"], "{code}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refusal_stops_its_pool_with_the_message_and_no_other() {
     let document = json!({ "pool": [pool_entry("lab", 3), pool_entry("other", 2)] });
