@@ -1,10 +1,15 @@
 //! The command line: its arguments, and one module for each subcommand.
 
+pub mod admin;
 pub mod check_config;
+pub mod completions;
+pub mod connection;
 #[cfg(feature = "simulator")]
 pub mod csp_simulator;
 pub mod healthcheck;
 pub mod job;
+pub mod lease;
+pub mod output;
 pub mod serve;
 pub mod table;
 pub mod worker;
@@ -18,6 +23,8 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+
+use crate::{config::Variables, domain::one_line};
 
 /// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
 ///
@@ -53,6 +60,15 @@ pub enum Command {
     Healthcheck,
     /// Print every setting in force, or every invalid variable.
     CheckConfig,
+    /// Allocate and hold sandboxes of a running broker, over its API.
+    Lease(lease::Lease),
+    /// Operate a running broker, over its API.
+    Admin(admin::Admin),
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The jobs.
@@ -150,6 +166,34 @@ fn parse_key(text: &str) -> Result<String, &'static str> {
         return Err("a key has letters, digits and '-' only");
     }
     Ok(text.to_owned())
+}
+
+/// Runs `command` if it calls a running broker over its API, and returns its exit code. Such a command needs no
+/// configuration of a broker, and does not read `.env`: the working directory may belong to others.
+///
+/// # Errors
+/// The threads of the runtime cannot be started.
+pub fn run_over_api(command: &Command, environment: &Variables) -> io::Result<Option<ExitCode>> {
+    if !matches!(command, Command::Lease(_) | Command::Admin(_)) {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Lease(lease) => lease::run(lease, environment).await,
+            Command::Admin(admin) => admin::run(admin, environment).await,
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    });
+    Ok(Some(result.unwrap_or_else(|error| {
+        print_error(format_args!(
+            "error: {}",
+            one_line(&error.to_string(), usize::MAX)
+        ));
+        ExitCode::from(error.exit_code())
+    })))
 }
 
 /// Prints a line to stdout. Output that cannot be written, because the pipe is closed or the disk is full, changes

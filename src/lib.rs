@@ -17,6 +17,7 @@ mod aws;
 mod backoff;
 pub mod broker;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod csp;

@@ -21,6 +21,8 @@ use sandbox_broker::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const NO_THREADS: &str = "cannot start the threads of the runtime";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli.command.unwrap_or(Command::Serve)) {
@@ -33,11 +35,18 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    if let Command::Completions { shell } = command {
+        cli::completions::run(*shell);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(code) = cli::run_over_api(command, &variables()).context(NO_THREADS)? {
+        return Ok(code);
+    }
     load_dotenv()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the threads of the runtime")?;
+        .context(NO_THREADS)?;
     #[cfg(feature = "simulator")]
     if let Command::CspSimulator(arguments) = command {
         return runtime
@@ -66,7 +75,12 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Table(table) => cli::table::run(&config, *table).await,
             #[cfg(feature = "simulator")]
             Command::CspSimulator(_) => Ok(ExitCode::SUCCESS),
-            Command::CheckConfig | Command::Healthcheck => Ok(ExitCode::SUCCESS),
+            // These have ended above.
+            Command::CheckConfig
+            | Command::Healthcheck
+            | Command::Lease(_)
+            | Command::Admin(_)
+            | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     });
     telemetry.shut_down();

@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 10] = [
         "url",
     ],
     &["domain"],
-    &["csp", "store"],
+    &["client", "csp", "store"],
     &["auth", "broker"],
     &["jobs", "secrets"],
     &["http"],
