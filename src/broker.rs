@@ -21,6 +21,7 @@ mod allocate;
 mod audit;
 pub mod candidates;
 mod extend;
+mod leaks;
 mod listing;
 pub mod pauses;
 pub mod policy;
@@ -41,6 +42,7 @@ use thiserror::Error;
 pub use self::{
     allocate::{AllocateRequest, Allocation},
     extend::ExtendedAllocation,
+    leaks::{LeakPage, LeakRelease},
     readiness::Readiness,
     refusals::{Refusal, RefusalLog},
     release::ReleasedSandbox,

@@ -11,10 +11,12 @@ mod csp_state;
 mod extension;
 mod forecast;
 mod job;
+mod leak;
 mod lease;
 mod lease_terms;
 mod niosxaas;
 mod pause;
+mod percentile;
 mod policy;
 mod policy_version;
 mod pool;
@@ -43,6 +45,7 @@ pub use self::{
         LONGEST_FORECAST, PoolChange, PoolChanges, PoolForecast, PoolOutlook, Shortfall, forecast,
     },
     job::{JobName, JobState, RunId, RunRecord, RunState},
+    leak::{Basis, LabHistory, Leak, SeenAllocation, Usual},
     lease::Lease,
     lease_terms::{
         FASTAPI_LAB_DURATION_HOURS, LONGEST_DURATION, LeaseTerms, SHORTEST_DURATION, lab_duration,

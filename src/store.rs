@@ -18,6 +18,7 @@ mod error;
 mod extend;
 mod fastapi;
 mod item;
+mod lab_history;
 mod lease;
 mod list;
 mod migration;

@@ -47,11 +47,22 @@ impl Broker {
     ) -> Result<Sandbox, BrokerError> {
         let order = ActionOrder {
             action,
+            allocation: None,
             author,
             reason,
         };
+        self.execute(id, &order).await
+    }
+
+    /// Executes an order of an operator, as [`act`](Self::act) does.
+    pub(super) async fn execute(
+        &self,
+        id: &SandboxId,
+        order: &ActionOrder,
+    ) -> Result<Sandbox, BrokerError> {
+        let action = order.action;
         let grace = self.terms.grace;
-        let done = self.store.act(id, &order, grace, self.clock.now_ms()).await;
+        let done = self.store.act(id, order, grace, self.clock.now_ms()).await;
         let (outcome, done) = match done {
             Ok(Decided::Done(sandbox)) => ("success", Ok(*sandbox)),
             Ok(Decided::Refused(refusal)) => ("refused", Err(BrokerError::Refused(refusal))),

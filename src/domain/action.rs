@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{AuditAction, Author, LabId, Quarantine, Reason, Sandbox, Status, Transition};
+use super::{
+    AuditAction, Author, LabId, Quarantine, Reason, Sandbox, SeenAllocation, Status, Transition,
+};
 use crate::clock::UnixSeconds;
 
 /// An action of an operator on one sandbox.
@@ -33,6 +35,8 @@ pub enum SandboxAction {
 pub struct ActionOrder {
     /// The action.
     pub action: SandboxAction,
+    /// The only allocation that it may end; `None` for any. Counts for a release.
+    pub allocation: Option<SeenAllocation>,
     /// The operator.
     pub author: Author,
     /// Why, in the words of the operator.
@@ -50,6 +54,8 @@ pub enum ActionRefusal {
     EndsLater,
     /// The allocation is overdue, and its caller has been allocated another sandbox since.
     Replaced,
+    /// The sandbox is in another allocation than the operator has seen, or it was extended since.
+    AllocationChanged,
 }
 
 impl SandboxAction {
@@ -84,6 +90,13 @@ impl ActionOrder {
                 if sandbox.status != Status::Allocated =>
             {
                 return Err(in_status);
+            }
+            SandboxAction::Release
+                if self
+                    .allocation
+                    .is_some_and(|seen| !seen.is_that_of(sandbox)) =>
+            {
+                return Err(ActionRefusal::AllocationChanged);
             }
             SandboxAction::Release => {
                 after.status = Transition::Retire.to();
@@ -196,6 +209,7 @@ mod tests {
     fn order(action: SandboxAction) -> ActionOrder {
         ActionOrder {
             action,
+            allocation: None,
             author: Author {
                 name: "jane".into(),
                 role: Some(Role::Operator),

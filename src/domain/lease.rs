@@ -1,10 +1,10 @@
-//! The lease of a sandbox: the name prefix of its allocation, and its extensions, replacement and quota slot.
+//! The lease of a sandbox: the name prefix of its allocation, and its extensions, replacement, quota slot and release.
 
 use super::SandboxId;
 use crate::clock::UnixSeconds;
 
-/// The name prefix of an allocation, and its extensions, replacement and quota slot. Empty in a sandbox that was never
-/// allocated, and in one that an earlier version or another service allocated.
+/// The name prefix of an allocation, and its extensions, replacement, quota slot and release. Empty in a sandbox that was
+/// never allocated, and in one that an earlier version or another service allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// The name prefix that the allocation was restricted to, by the request or by its lab.
@@ -21,4 +21,6 @@ pub struct Lease {
     pub replacement_reason: Option<String>,
     /// The number of the slot of the lab's quota that the allocation occupies.
     pub quota_slot: Option<u32>,
+    /// When its holder released the sandbox; `None` if the allocation has ended in any other way.
+    pub released_at: Option<UnixSeconds>,
 }

@@ -13,6 +13,7 @@ mod forecast;
 mod header_docs;
 mod health;
 mod jobs;
+mod leaks;
 mod me;
 pub(crate) mod metrics;
 mod minutes;

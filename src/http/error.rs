@@ -113,6 +113,25 @@ impl ApiError {
         self
     }
 
+    /// Logs the cause, and returns the code and the message, for an answer that has several results.
+    #[must_use]
+    pub(crate) fn into_result(self) -> (ErrorCode, String) {
+        self.log_cause();
+        (self.code, self.message)
+    }
+
+    fn log_cause(&self) {
+        if let Some(cause) = &self.cause {
+            let cause: &(dyn StdError + 'static) = &**cause;
+            tracing::error!(
+                request_id = request_context::request_id(),
+                code = self.code.as_str(),
+                cause = chain(cause),
+                "request failed"
+            );
+        }
+    }
+
     fn caused(code: ErrorCode, cause: impl StdError + Send + Sync + 'static) -> Self {
         Self {
             cause: Some(Box::new(cause)),
@@ -129,24 +148,16 @@ impl From<ErrorCode> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        self.log_cause();
         let Self {
             code,
             message,
             retry_after,
             run_id,
             faults,
-            cause,
+            cause: _,
         } = self;
         let request_id = request_context::request_id();
-        if let Some(cause) = cause {
-            let cause: &(dyn StdError + 'static) = &*cause;
-            tracing::error!(
-                request_id,
-                code = code.as_str(),
-                cause = chain(cause),
-                "request failed"
-            );
-        }
         let error = ErrorDetail {
             code,
             message,

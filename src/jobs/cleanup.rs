@@ -3,17 +3,20 @@
 //! The order makes an interruption safe at any point: if a sandbox is deleted in CSP but not in the table, the next run
 //! deletes it again, CSP answers 404, and that counts as deleted.
 
+mod durations;
+mod report;
+
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join_all;
 use rand::{RngExt, seq::SliceRandom};
-use serde::Serialize;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
+use self::durations::PlayDurations;
+pub(crate) use self::report::CleanupReport;
 use super::{
     JobContext, JobError,
-    run::{Job, Report, ReportStatus, Run, elapsed_ms},
+    run::{Job, ReportStatus, Run, elapsed_ms},
 };
 use crate::{
     clock::UnixSeconds,
@@ -25,7 +28,7 @@ use crate::{
     domain::{JobName, NiosxaasOutcome, Sandbox, Status},
     shared::lock,
     store::{Change, DeletionOutcome},
-    telemetry::{chain, metrics::Metrics},
+    telemetry::chain,
 };
 
 /// The pause before the second attempt to delete a sandbox; it doubles with each further attempt.
@@ -47,68 +50,11 @@ pub(crate) struct CleanupJob {
     pub retry_failed: bool,
 }
 
-/// The report of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({
-    "status": "completed", "due": 200, "deleted": 180, "failed": 0, "deferred": 20, "requeued": 0, "unreadable": 0,
-    "niosxaas_cleaned": 0, "niosxaas_failed": 0,
-    "stopped": "CSP is unavailable; deletions resume after 1774000060", "duration_ms": 41200
-}))]
-pub(crate) struct CleanupReport {
-    /// The status of the run.
-    pub status: ReportStatus,
-    /// Sandboxes to delete in this run.
-    pub due: usize,
-    /// Sandboxes deleted.
-    pub deleted: usize,
-    /// Sandboxes that CSP permanently refuses to delete, or without attempts left: now `deletion_failed`.
-    pub failed: usize,
-    /// Sandboxes deferred to a later run.
-    pub deferred: usize,
-    /// `deletion_failed` sandboxes returned to `pending_deletion` at the start.
-    pub requeued: usize,
-    /// Unreadable items that are due for deletion, and left as they are.
-    pub unreadable: usize,
-    /// Sandboxes whose NIOSXaaS services were deleted.
-    pub niosxaas_cleaned: usize,
-    /// Sandboxes whose NIOSXaaS services could not be deleted.
-    pub niosxaas_failed: usize,
-    /// Why the run ended before every deletion was attempted: CSP, or a pause.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<String>,
-    /// How long the run took, in milliseconds.
-    pub duration_ms: u64,
-}
-
-impl Report for CleanupReport {
-    fn status(&self) -> ReportStatus {
-        self.status
-    }
-
-    fn pause(&mut self, reason: String) {
-        self.status = ReportStatus::Paused;
-        self.stopped = Some(reason);
-    }
-
-    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration) {
-        metrics.cleanup.with_label_values(&[outcome]).inc();
-        metrics.cleanup_deleted.inc_by(self.deleted as u64);
-        metrics.cleanup_failed.inc_by(self.failed as u64);
-        metrics.cleanup_duration.observe(took.as_secs_f64());
-    }
-
-    fn processed(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("deleted", self.deleted),
-            ("failed", self.failed),
-            ("niosxaas_cleaned", self.niosxaas_cleaned),
-            ("niosxaas_failed", self.niosxaas_failed),
-        ]
-    }
-
-    fn deferred(&self) -> usize {
-        self.deferred
-    }
+/// The results of a run so far.
+#[derive(Default)]
+struct Progress {
+    report: CleanupReport,
+    durations: PlayDurations,
 }
 
 /// The results of one attempt to delete a sandbox.
@@ -171,9 +117,9 @@ impl Job for CleanupJob {
 
     async fn run_once(&self, run: &Run<CleanupReport>) -> Result<CleanupReport, JobError> {
         let began = Instant::now();
-        let mut report = CleanupReport::default();
+        let mut progress = Progress::default();
         if self.retry_failed {
-            report.requeued = self.requeue(run).await?;
+            progress.report.requeued = self.requeue(run).await?;
         }
         let context = run.context();
         let mut due = context
@@ -185,12 +131,17 @@ impl Job for CleanupJob {
         due.sandboxes.shuffle(&mut rand::rng());
         due.sandboxes
             .sort_by_key(|sandbox| sandbox.maintenance.deletion_retry_count);
-        report.due = due.sandboxes.len();
-        report.unreadable = due.unreadable;
-        run.progress(&report);
+        progress.report.due = due.sandboxes.len();
+        progress.report.unreadable = due.unreadable;
+        run.progress(&progress.report);
         let ended = self
-            .delete_all(run, due.sandboxes.into(), &mut report)
+            .delete_all(run, due.sandboxes.into(), &mut progress)
             .await;
+        let Progress {
+            mut report,
+            durations,
+        } = progress;
+        durations.record(context).await;
         report.deferred = report.due - report.deleted - report.failed;
         report.duration_ms = elapsed_ms(began);
         run.progress(&report);
@@ -220,26 +171,26 @@ impl CleanupJob {
         &self,
         run: &Run<CleanupReport>,
         mut queue: VecDeque<Sandbox>,
-        report: &mut CleanupReport,
+        progress: &mut Progress,
     ) -> Result<(), JobError> {
         let context = run.context();
         let session = context.niosxaas.as_ref().map(NiosxaasClient::session);
         while !queue.is_empty() {
             if run.is_stopped() {
-                report.status = ReportStatus::Interrupted;
+                progress.report.status = ReportStatus::Interrupted;
                 return Ok(());
             }
             let pace = match context.admit_batch(context.jobs.pace) {
                 Ok(pace) => pace,
                 Err(until) => {
-                    report.stopped = Some(format!(
+                    progress.report.stopped = Some(format!(
                         "CSP is unavailable; deletions resume after {until}"
                     ));
                     break;
                 }
             };
             let batch = self
-                .delete_batch(run, session.as_ref(), &mut queue, pace.batch, report)
+                .delete_batch(run, session.as_ref(), &mut queue, pace.batch, progress)
                 .await?;
             if let Some(error) = batch.unauthorized {
                 return Err(error.into());
@@ -248,7 +199,7 @@ impl CleanupJob {
                 .requested_pause
                 .is_some_and(|pause| pause > LONGEST_PAUSE)
             {
-                report.stopped =
+                progress.report.stopped =
                     Some("CSP requests a longer pause than a run waits for".to_owned());
                 break;
             }
@@ -259,7 +210,7 @@ impl CleanupJob {
                     .await;
             }
         }
-        report.status = ReportStatus::Completed;
+        progress.report.status = ReportStatus::Completed;
         Ok(())
     }
 
@@ -270,7 +221,7 @@ impl CleanupJob {
         session: Option<&Session>,
         queue: &mut VecDeque<Sandbox>,
         size: usize,
-        report: &mut CleanupReport,
+        progress: &mut Progress,
     ) -> Result<Batch, JobError> {
         let context = run.context();
         let mut batch = Batch::default();
@@ -281,7 +232,7 @@ impl CleanupJob {
             let attempts =
                 join_all(group.map(|sandbox| self.attempt(context, session, sandbox))).await;
             let settled = batch.add(attempts);
-            self.record_attempts(run, settled, report).await?;
+            self.record_attempts(run, settled, progress).await?;
             if left == 0 || batch.unauthorized.is_some() || batch.requested_pause.is_some() {
                 break;
             }
@@ -299,7 +250,7 @@ impl CleanupJob {
         }
         if batch.unauthorized.is_none() {
             let forbidden = std::mem::take(&mut batch.forbidden);
-            self.record_attempts(run, forbidden, report).await?;
+            self.record_attempts(run, forbidden, progress).await?;
             let mut pace = lock(&context.pace);
             if batch.has_outage {
                 pace.slow_down();
@@ -345,8 +296,9 @@ impl CleanupJob {
         &self,
         run: &Run<CleanupReport>,
         attempts: Vec<Attempt>,
-        report: &mut CleanupReport,
+        progress: &mut Progress,
     ) -> Result<(), JobError> {
+        let Progress { report, durations } = progress;
         let context = run.context();
         let now = context.clock.now();
         let mut changes = Vec::with_capacity(attempts.len());
@@ -394,7 +346,10 @@ impl CleanupJob {
         for (change, made) in changes.iter().zip(made) {
             match change {
                 // Also if another run has removed it meanwhile.
-                Change::Deletion(_, DeletionOutcome::Deleted, _) => report.deleted += 1,
+                Change::Deletion(sandbox, DeletionOutcome::Deleted, _) => {
+                    report.deleted += 1;
+                    durations.add(sandbox);
+                }
                 Change::Deletion(_, DeletionOutcome::GivenUp { .. }, _) if made => {
                     report.failed += 1;
                 }

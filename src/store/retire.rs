@@ -64,8 +64,11 @@ impl PoolStore {
         terms: LeaseTerms,
         now: UnixSeconds,
     ) -> Result<Release, StoreError> {
-        let mut attempt = self
-            .retirement(id, by, now)
+        let release = || {
+            self.retirement(id, by, now)
+                .update_expression(format!("{RETIRE}, released_by = :by, released_at = :now"))
+        };
+        let mut attempt = release()
             .condition_expression(
                 "#status = :from AND allocated_to_track = :caller AND expires_at >= :earliest",
             )
@@ -88,8 +91,7 @@ impl PoolStore {
                 Status::Allocated if !is_last => {
                     // The item does not state the end of the allocation, which is not overdue: the second attempt
                     // names this allocation by its start.
-                    attempt = self
-                        .retirement(id, by, now)
+                    attempt = release()
                         .condition_expression(
                             "#status = :from AND allocated_to_track = :caller AND allocated_at = :allocated_at",
                         )

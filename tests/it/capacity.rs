@@ -195,6 +195,8 @@ impl Stage {
         self.measure("the samples of a day", 1, samples).await;
         let name = format!("NIOSXaaS, pool of {POOL}");
         self.measure(&name, 1, get("niosxaas")).await;
+        let name = format!("the leaks, of the allocations in a pool of {POOL}");
+        self.measure(&name, 1, get("leaks")).await;
         let proxy = Arc::clone(&self.proxy);
         let refusal = async {
             let request = client.request(Method::GET, "/v1/admin/stats");

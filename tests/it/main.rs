@@ -40,6 +40,7 @@ mod isolation;
 mod job_state;
 mod jobs;
 mod lab_terms;
+mod leaks;
 mod metrics;
 mod migration;
 mod outage;

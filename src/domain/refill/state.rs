@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::UnixSeconds;
+use crate::{clock::UnixSeconds, domain::percentile::percentile_95};
 
 /// The number of measured times below which their percentile says nothing.
 const FEWEST_TIMES: usize = 5;
@@ -69,13 +69,7 @@ impl RefillState {
     /// Returns the 95th percentile of the measured times; `None` with too few.
     #[must_use]
     pub fn time_to_available(&self) -> Option<Duration> {
-        let mut times = self.times.clone();
-        times.sort_unstable();
-        let rank = (times.len() * 95).div_ceil(100);
-        times
-            .get(rank.checked_sub(1)?)
-            .filter(|_| times.len() >= FEWEST_TIMES)
-            .copied()
+        percentile_95(self.times.clone()).filter(|_| self.times.len() >= FEWEST_TIMES)
     }
 
     /// Returns `below_since` at `now`, when the pool is below its target, or not. A time that lies ahead was written by a

@@ -91,7 +91,7 @@ impl From<PoolSnapshot> for StatsBody {
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f", "status": "pending_deletion",
     "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
-    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "name_prefix": "lab-", "extensions": 1,
+    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "released_at": 1_774_003_600, "name_prefix": "lab-", "extensions": 1,
     "extended_at": 1_774_001_800, "replaces": null, "replaced_by": null, "replacement_reason": null,
     "deletion_retry_count": 2,
     "next_deletion_at": 1_774_003_900, "deletion_error": "CSP is unavailable: HTTP 500", "created_at": 1_743_094_427,
@@ -126,6 +126,8 @@ pub(crate) struct AdminSandboxBody {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released or deleted it; `null` if that is not known.
     pub released_by: Option<String>,
+    /// When its holder released it; `null` if the allocation has ended in any other way.
+    pub released_at: Option<UnixSeconds>,
     /// The name prefix that the allocation was restricted to, by its request or its lab.
     pub name_prefix: Option<String>,
     /// How often the end of the allocation was moved to a later time.
@@ -219,6 +221,7 @@ impl From<Sandbox> for AdminSandboxBody {
             lab_duration_hours,
             deletion_requested_at,
             released_by,
+            released_at: lease.released_at,
             name_prefix: lease.name_prefix,
             extensions: lease.extensions,
             extended_at: lease.extended_at,

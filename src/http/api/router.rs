@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::{
-    actions, admin, allocations, audit, extension, forecast, health, jobs, me, metrics, niosxaas,
-    openapi, overview, pauses, policy, replacement, runs, sandboxes, timeline, tokens,
+    actions, admin, allocations, audit, extension, forecast, health, jobs, leaks, me, metrics,
+    niosxaas, openapi, overview, pauses, policy, replacement, runs, sandboxes, timeline, tokens,
 };
 use crate::{
     csp::CspMode,
@@ -57,6 +57,7 @@ pub(crate) fn build(state: AppState) -> Router {
         .merge(actions::routes())
         .merge(overview::routes())
         .merge(forecast::routes())
+        .merge(leaks::routes())
         .merge(niosxaas::routes())
         .merge(pauses::routes())
         .merge(policy::routes())
@@ -145,9 +146,9 @@ pub(crate) fn build(state: AppState) -> Router {
     )
 }
 
-/// Returns the operations whose body is a policy document, which may be large.
+/// Returns the operations whose body may be large: a policy document, or a list of allocations.
 fn with_document(required: &RequiredRoles, base_path: &str) -> Vec<DocumentOperation> {
-    let operations = policy::WITH_DOCUMENT.into_iter();
+    let operations = policy::WITH_DOCUMENT.into_iter().chain(leaks::WITH_LIST);
     let operations = operations.filter_map(|(method, path)| {
         let operation = (method, format!("{base_path}{path}"));
         let role = *required.get(&operation)?;

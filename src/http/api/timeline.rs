@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     "external_id": "identity/accounts/3f2a6c1e-8f0b-4a7e-9c1d-2b3a4c5d6e7f",
     "allocated_to_track": "play-7f3a91", "idempotency_key": "play-7f3a91", "track_name": "cloud-security-101",
     "allocated_at": 1_774_000_000, "expires_at": 1_774_014_400, "lab_duration_hours": 4,
-    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "name_prefix": "lab-", "extensions": 1,
+    "deletion_requested_at": 1_774_003_600, "released_by": "env-track", "released_at": 1_774_003_600, "name_prefix": "lab-", "extensions": 1,
     "extended_at": 1_774_001_800, "replaces": null, "replaced_by": null, "replacement_reason": null,
     "deletion_retry_count": 2,
     "quarantined_by": null, "quarantined_at": null, "quarantine_reason": null, "quarantined_until": null,
@@ -67,6 +67,8 @@ pub(crate) struct TombstoneBody {
     pub deletion_requested_at: Option<UnixSeconds>,
     /// The name of the principal or job that released, expired or deleted it.
     pub released_by: Option<String>,
+    /// When its holder released it; `null` if its last allocation ended in any other way.
+    pub released_at: Option<UnixSeconds>,
     /// The name prefix that its last allocation was restricted to, by its request or its lab.
     pub name_prefix: Option<String>,
     /// How often the end of its last allocation was moved to a later time.
@@ -125,6 +127,7 @@ impl From<Tombstone> for TombstoneBody {
             lab_duration_hours: tombstone.lab_duration_hours,
             deletion_requested_at: time(tombstone.deletion_requested_at),
             released_by: tombstone.released_by,
+            released_at: lease.released_at,
             name_prefix: lease.name_prefix,
             extensions: lease.extensions,
             extended_at: lease.extended_at,

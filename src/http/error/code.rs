@@ -86,6 +86,8 @@ pub(crate) enum ErrorCode {
     SandboxUnreadable,
     /// The sandbox had a holder, so it never becomes available again.
     HadHolder,
+    /// The sandbox is in another allocation than the request names, or that was extended since.
+    AllocationChanged,
     /// The allocation cannot end any later.
     ExtensionLimitReached,
     /// An operator has paused allocations.
@@ -145,6 +147,7 @@ impl ErrorCode {
             | Self::SandboxUnreadable
             | Self::PolicyUnreadable
             | Self::HadHolder
+            | Self::AllocationChanged
             | Self::ExtensionLimitReached
             | Self::ReplacementLimitReached
             | Self::LabQuotaReached => StatusCode::CONFLICT,
@@ -208,6 +211,7 @@ impl ErrorCode {
             Self::SandboxQuarantined => "SANDBOX_QUARANTINED",
             Self::SandboxUnreadable => "SANDBOX_UNREADABLE",
             Self::HadHolder => "HAD_HOLDER",
+            Self::AllocationChanged => "ALLOCATION_CHANGED",
             Self::ExtensionLimitReached => "EXTENSION_LIMIT_REACHED",
             Self::AllocationsPaused => "ALLOCATIONS_PAUSED",
             Self::ReplacementLimitReached => "REPLACEMENT_LIMIT_REACHED",
@@ -343,6 +347,9 @@ impl ErrorCode {
             Self::HadHolder => {
                 "The sandbox had a holder, so it never becomes available again; delete it."
             }
+            Self::AllocationChanged => {
+                "The sandbox is in another allocation than you have seen, or it was extended since; list the leaks again."
+            }
             Self::ExtensionLimitReached => {
                 "The allocation already ends at the requested time or later, or as late as its lab permits."
             }
@@ -422,6 +429,7 @@ mod tests {
             E::SandboxQuarantined,
             E::SandboxUnreadable,
             E::HadHolder,
+            E::AllocationChanged,
             E::ExtensionLimitReached,
             E::AllocationsPaused,
             E::ReplacementLimitReached,

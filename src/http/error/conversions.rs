@@ -198,6 +198,7 @@ impl From<ActionRefusal> for ApiError {
             ActionRefusal::InStatus(Status::Stale) => ErrorCode::SandboxStale,
             ActionRefusal::InStatus(Status::Quarantined) => ErrorCode::SandboxQuarantined,
             ActionRefusal::HadHolder => ErrorCode::HadHolder,
+            ActionRefusal::AllocationChanged => ErrorCode::AllocationChanged,
             ActionRefusal::EndsLater => {
                 let message = "The allocation already ends at this time or later. The minutes count from now; ask for \
                                more of them.";

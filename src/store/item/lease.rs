@@ -24,6 +24,8 @@ pub(super) struct LeaseRow {
     replacement_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quota_slot: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    released_at: Option<i64>,
 }
 
 impl From<&Lease> for LeaseRow {
@@ -37,6 +39,7 @@ impl From<&Lease> for LeaseRow {
             replaced_by: id(&lease.replaced_by),
             replacement_reason: lease.replacement_reason.clone(),
             quota_slot: lease.quota_slot,
+            released_at: lease.released_at.map(|at| at.0),
         }
     }
 }
@@ -51,6 +54,7 @@ impl From<LeaseRow> for Lease {
             replaced_by: row.replaced_by.map(SandboxId::stored),
             replacement_reason: row.replacement_reason,
             quota_slot: row.quota_slot,
+            released_at: row.released_at.map(UnixSeconds),
         }
     }
 }

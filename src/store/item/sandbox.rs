@@ -102,6 +102,7 @@ impl Attributes<'_> {
             replaced_by: id("replaced_by"),
             replacement_reason: self.short_text("replacement_reason"),
             quota_slot: count("quota_slot"),
+            released_at: self.time("released_at"),
         }
     }
 
@@ -518,8 +519,8 @@ mod tests {
             "track_name", "deletion_requested_at", "sfdc_account_id", "created_at", "updated_at", "last_synced",
             "next_deletion_at", "deletion_error", "deletion_retry_count", "niosxaas_cleaned_at",
             "niosxaas_cleanup_skipped", "niosxaas_cleanup_failed_reason", "expires_at", "lab_duration_hours",
-            "allocated_to_track", "idempotency_key", "released_by", "quarantined_by", "quarantined_at",
-            "quarantine_reason", "quarantined_until", "quarantined_from", "inserted_at", "unknown",
+            "allocated_to_track", "idempotency_key", "released_by", "released_at", "quarantined_by",
+            "quarantined_at", "quarantine_reason", "quarantined_until", "quarantined_from", "inserted_at", "unknown",
         ])) {
             let mut item = used();
             item.insert(name.to_owned(), value);
@@ -561,6 +562,7 @@ mod tests {
             sandbox.allocated_at = UnixSeconds(allocated_at);
             sandbox.expires_at = Some(UnixSeconds(allocated_at.saturating_add(60)));
             sandbox.released_by = Some("jane".to_owned());
+            sandbox.lease.released_at = Some(UnixSeconds(now));
             sandbox.quarantine = Quarantine {
                 by: Some("jane".to_owned()),
                 at: Some(UnixSeconds(now)),
@@ -578,8 +580,8 @@ mod tests {
             // This deletion is requested by sync.
             prop_assert_eq!(back.released_by.as_deref(), Some("sync"));
             prop_assert_eq!(
-                (back.inserted_at, back.quarantine),
-                (sandbox.inserted_at, sandbox.quarantine)
+                (back.inserted_at, back.quarantine, back.lease),
+                (sandbox.inserted_at, sandbox.quarantine, sandbox.lease)
             );
         }
 

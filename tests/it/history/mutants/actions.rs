@@ -53,6 +53,7 @@ const QUARANTINE: SandboxAction = SandboxAction::Quarantine { until: None };
 fn order(action: SandboxAction) -> ActionOrder {
     ActionOrder {
         action,
+        allocation: None,
         author: Author {
             name: "jane".into(),
             role: Some(Role::Operator),
