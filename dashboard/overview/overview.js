@@ -3,6 +3,7 @@
 import { fill, h, scrollRegion, section } from "../lib/dom.js";
 import { jobTable } from "../jobs/job-table.js";
 import { runList } from "../jobs/run-list.js";
+import { leakCard } from "../leaks/leak-card.js";
 import { allocationBars } from "./allocation-bars.js";
 import { labQuotas } from "./lab-quotas.js";
 import { poolCharts } from "./pool-charts.js";
@@ -17,6 +18,7 @@ export function overviewView(context) {
   const jobs = scrollRegion("Jobs");
   const charts = poolCharts(context);
   const labs = labQuotas();
+  const leaks = leakCard(context);
   const bars = allocationBars(context, labs.updateLeases);
   const node = h("div", {},
     section("Pool", pool.node),
@@ -24,6 +26,7 @@ export function overviewView(context) {
     section("Running jobs", running.node),
     section("Jobs", jobs),
     labs.node,
+    leaks.node,
     h("div", { class: "two" }, charts.nodes, bars.nodes));
 
   const unsubscribe = overview.subscribe((data) => {
@@ -40,10 +43,12 @@ export function overviewView(context) {
     show() {
       charts.poll.start();
       bars.poll.start();
+      leaks.poll.start();
     },
     hide() {
       charts.poll.stop();
       bars.poll.stop();
+      leaks.poll.stop();
     },
     destroy() {
       this.hide();

@@ -1,4 +1,4 @@
-// One action on several sandboxes: one confirmation, one request for each, and one result for each.
+// One action on several sandboxes: one confirmation, and one result for each.
 
 import { showDetails } from "../lib/dialogs.js";
 import { h, scrollRegion, setText, table } from "../lib/dom.js";
@@ -6,11 +6,19 @@ import { number, sandboxes, statusName } from "../lib/format.js";
 import { askForAction } from "./action-dialog.js";
 import { failureText, forEach, perform } from "./perform.js";
 
+/** Returns how an action is performed on several sandboxes with a request for each. */
+const oneByOne = (api, action) => (rows, body, { onSent, onResult, isStopped }) => forEach(rows, (row) => {
+  onSent(row);
+  return perform(api, action, row.sandbox_id, body);
+}, onResult, isStopped);
+
 /**
  * Asks the operator, and performs the action on those of the rows whose state allows it. Returns the newer rows by id, or
  * null if the operator cancels. No refusal ends the others; closing the dialog does, apart from the requests under way.
+ * `send(rows, body, {onSent, onResult, isStopped})` sends the requests, and calls `onSent(row)` and then
+ * `onResult(row, {row} or {error})` for each row.
  */
-export async function performOnAll(action, rows, { api, clock, announce }) {
+export async function performOnAll(action, rows, { api, clock, announce }, send = oneByOne(api, action)) {
   const [sent, skipped] = [rows.filter(action.allows), rows.filter((row) => !action.allows(row))];
   const body = await askForAction(action, sent, {
     now: clock.now(),
@@ -36,17 +44,17 @@ export async function performOnAll(action, rows, { api, clock, announce }) {
   for (const row of skipped) lines.get(row).show("left out", `It is ${statusName(row.status)}.`);
 
   const newer = new Map();
-  await forEach(sent, (row) => {
-    lines.get(row).show("sent …");
-    return perform(api, action, row.sandbox_id, body);
-  }, (row, { row: after, error }) => {
+  const onSent = (row) => lines.get(row).show("sent …");
+  const isStopped = () => isClosed || api.isClosed();
+  function onResult(row, { row: after, error }) {
     const outcome = error ? (error.isRefusal ? "refused" : "failed") : "done";
     counts[outcome] += 1;
     bar.value = answered();
     if (after) newer.set(row.sandbox_id, after);
     if (error) lines.get(row).show(outcome, failureText(error), "failed");
     else lines.get(row).show(outcome, `Now ${statusName(after.status)}.`, "succeeded");
-  }, () => isClosed || api.isClosed());
+  }
+  await send(sent, body, { onSent, onResult, isStopped });
 
   if (api.isClosed()) return null; // The operator has signed out in the meantime.
   const all = Object.entries({ ...counts, "not sent": sent.length - answered(), "left out": skipped.length });

@@ -106,7 +106,8 @@ export const COLUMNS = [
 export const FIELDS = [
   id, name, externalId, status, caller, idempotencyKey, lab,
   allocatedAt, expiresAt, extensions, extendedAt, labDuration, namePrefix, replaces, replacedBy, replacementReason,
-  requestedAt, text("released_by", "Released by"), retries, time("next_deletion_at", "Next deletion attempt"), reason,
+  requestedAt, text("released_by", "Released by"), time("released_at", "Released by its holder"), retries,
+  time("next_deletion_at", "Next deletion attempt"), reason,
   text("quarantined_by", "Quarantined by"), time("quarantined_at", "Quarantined"), quarantineReason,
   time("quarantined_until", "End of the quarantine"), quarantinedFrom,
   usableAt, checkedAt, nextCheckAt, checkFailures, unusableFor, checkError,

@@ -5,6 +5,18 @@ import { ApiError } from "../lib/api.js";
 const MAX_ATTEMPTS = 4;
 const CONCURRENCY = 4;
 
+/** Sends a request, and again as long as the broker rejects it because of its rate: such a request did nothing. */
+export async function whileRateLimited(request) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await request();
+    } catch (error) {
+      if (error.status !== 429 || attempt === MAX_ATTEMPTS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? attempt) * 1000));
+    }
+  }
+}
+
 /**
  * Performs an action on one sandbox. Returns `{row}`, or `{error}` if the broker refused it because of the sandbox's
  * state. Throws an `ApiError` for any other failure: the sandbox may be as it was, or the action may have been performed
@@ -12,14 +24,11 @@ const CONCURRENCY = 4;
  */
 export async function perform(api, action, id, body) {
   const path = `/admin/sandboxes/${encodeURIComponent(id)}/${action.name}`;
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return { row: await api.post(path, body) };
-    } catch (error) {
-      if (error.status === 409 || error.status === 404) return { error };
-      if (error.status !== 429 || attempt === MAX_ATTEMPTS) throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? attempt) * 1000));
-    }
+  try {
+    return { row: await whileRateLimited(() => api.post(path, body)) };
+  } catch (error) {
+    if (error.status === 409 || error.status === 404) return { error };
+    throw error;
   }
 }
 

@@ -73,7 +73,7 @@ export const release = ({ caller, id }) => asTrack(`/sandboxes/${encodeURICompon
 /** Changes the answers of the broker to the requests of a page whose URL matches. */
 export const editAnswers = (page, pattern, change) => page.route(pattern, async (route) => {
   const response = await route.fetch();
-  await route.fulfill({ response, json: change(await response.json()) });
+  await route.fulfill({ response, json: await change(await response.json()) });
 });
 
 /** Makes a page poll now, as a tab that is shown again does. */
