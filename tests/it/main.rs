@@ -41,6 +41,7 @@ mod job_state;
 mod jobs;
 mod lab_terms;
 mod leaks;
+mod lease;
 mod metrics;
 mod migration;
 mod outage;

@@ -14,6 +14,7 @@ mod pool;
 mod process;
 pub mod proxy;
 pub mod signer;
+mod terminal;
 
 pub use self::{
     alone::run_alone,
@@ -24,6 +25,7 @@ pub use self::{
     pool::{Pool, account, assert_each_has_one, key},
     process::{BINARY, BrokerProcess, Signal, command, laptop},
     proxy::Proxy,
+    terminal::Terminal,
 };
 
 use sandbox_broker::clock::UnixSeconds;

@@ -1,0 +1,3 @@
+//! `lease`: sandboxes for people and their programs, over the API.
+
+mod output;
