@@ -6,6 +6,7 @@ pub mod completions;
 pub mod connection;
 #[cfg(feature = "simulator")]
 pub mod csp_simulator;
+pub mod error;
 pub mod healthcheck;
 pub mod job;
 pub mod lease;
@@ -24,7 +25,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::Variables, domain::one_line};
+use self::error::CommandError;
+use crate::config::Variables;
 
 /// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
 ///
@@ -182,18 +184,14 @@ pub fn run_over_api(command: &Command, environment: &Variables) -> io::Result<Op
         .build()?;
     let result = runtime.block_on(async {
         match command {
-            Command::Lease(lease) => lease::run(lease, environment).await,
+            Command::Lease(lease) => lease::run(lease, environment)
+                .await
+                .map_err(CommandError::from),
             Command::Admin(admin) => admin::run(admin, environment).await,
             _ => Ok(ExitCode::SUCCESS),
         }
     });
-    Ok(Some(result.unwrap_or_else(|error| {
-        print_error(format_args!(
-            "error: {}",
-            one_line(&error.to_string(), usize::MAX)
-        ));
-        ExitCode::from(error.exit_code())
-    })))
+    Ok(Some(result.unwrap_or_else(|error| error.report())))
 }
 
 /// Prints a line to stdout. Output that cannot be written, because the pipe is closed or the disk is full, changes

@@ -71,7 +71,7 @@ pub use self::{
     status::{Status, Transition, UnknownStatus},
     text::{
         CallerId, IdempotencyKey, InvalidText, LabId, MAX_REASON, MAX_TEXT, NamePrefix, Reason,
-        SandboxId, one_line,
+        SandboxId, is_printable, one_line,
     },
     token::{InvalidGrant, Token, TokenGrant, TokenId},
 };

@@ -1,17 +1,30 @@
 //! The output of the commands over the API: tables for people, JSON for programs.
+//!
+//! Texts of the API are shown without control characters, which could change the terminal.
+
+mod progress;
+mod prompt;
+mod style;
+mod table;
+pub mod time;
 
 use std::{
-    fmt,
-    io::{self, IsTerminal, Write},
+    fmt::{self, Write as _},
+    io::{self, IsTerminal, Write as _},
 };
 
 use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
-use crate::domain::one_line;
-
-/// The longest text in a cell of a table, in characters.
-const MAX_CELL: usize = 500;
+pub use self::{
+    progress::Progress,
+    prompt::confirm,
+    style::{Cell, Style, status_style},
+    table::Table,
+};
+use super::print_error;
+use crate::domain::{is_printable, one_line};
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -23,63 +36,125 @@ pub enum Format {
     Json,
 }
 
-/// A table without borders.
-#[derive(Debug)]
-pub struct Table(comfy_table::Table);
-
-impl Table {
-    /// Creates a table with the titles of its columns.
-    #[must_use]
-    pub fn new(titles: &[&str]) -> Self {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(titles);
-        Self(table)
+/// Returns the columns and rows of the terminal that stdout is; `None` if it is none, or has no size.
+#[must_use]
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
     }
-
-    /// Adds a row. Control characters of its texts are removed: they could change the terminal.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = impl fmt::Display>) {
-        let cells = cells
-            .into_iter()
-            .map(|cell| one_line(&cell.to_string(), MAX_CELL));
-        self.0.add_row(cells.collect::<Vec<_>>());
-    }
-
-    /// Prints the table to stdout.
-    pub fn print(&self) {
-        for line in self.0.lines() {
-            super::print(line.trim_end());
-        }
-    }
+    let size = tcgetwinsize(stdout).ok()?;
+    (size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
-/// Prints a document of the API.
+/// Returns the width of the terminal that stdout is: the longest line.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    terminal_size().map(|(columns, _)| columns)
+}
+
+/// Writes finished lines to stdout. Colours are removed unless it is a terminal that shows them.
+///
+/// # Errors
+/// The error of stdout.
+pub fn write_lines(lines: &[String]) -> io::Result<()> {
+    let mut text = lines.join("\n");
+    if !lines.is_empty() {
+        text.push('\n');
+    }
+    let mut stdout = anstream::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes one line of plain text to stdout.
+///
+/// # Errors
+/// The error of stdout.
+pub fn write_line(text: impl fmt::Display) -> io::Result<()> {
+    write_lines(&[printable(&text.to_string())])
+}
+
+/// Writes a text of several lines to stdout: as it is, but without control characters on a terminal.
+///
+/// # Errors
+/// The error of stdout.
+pub fn write_text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    if stdout.is_terminal() {
+        let lines: Vec<_> = text.lines().map(printable).collect();
+        return write_lines(&lines);
+    }
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes a document of the API to stdout.
+///
+/// # Errors
+/// The error of stdout.
+pub fn write_json(document: &Value) -> io::Result<()> {
+    let text = escape_controls(&format!("{document:#}\n"));
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Prints a document of the API, like [`print()`](super::print()).
 pub fn print_json(document: &Value) {
-    super::print(format_args!("{document:#}"));
+    let _ = write_json(document);
 }
 
 /// Prints a remark to stderr, which is no part of the result.
 pub fn notice(text: impl fmt::Display) {
-    super::print_error(one_line(&text.to_string(), usize::MAX));
+    let text = one_line(&text.to_string(), usize::MAX);
+    progress::suspended(|| print_error(text));
 }
 
-/// Asks on the terminal for a confirmation. `yes` confirms in advance.
-///
-/// # Errors
-/// A sentence that says how to confirm, if there is no terminal or the answer is no.
-pub fn confirm(question: &str, yes: bool) -> Result<(), String> {
-    if yes {
-        return Ok(());
+/// Replaces control characters, which could change the terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let replaced = |char| if is_printable(char) { char } else { '\u{FFFD}' };
+    text.chars().map(replaced).collect()
+}
+
+/// Escapes the control characters that serialized JSON has in texts, of which JSON itself escapes only those of ASCII.
+#[must_use]
+pub fn escape_controls(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char == '\n' || is_printable(char) {
+            escaped.push(char);
+        } else {
+            // All of them are in the basic plane, so each is one unit of UTF-16.
+            // Writing to a text cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(char));
+        }
     }
-    if !io::stdin().is_terminal() {
-        return Err("add --yes to confirm: there is no terminal to ask on".to_owned());
-    }
-    let _ = write!(io::stderr(), "{} [y/N] ", one_line(question, usize::MAX));
-    let mut answer = String::new();
-    let _ = io::stdin().read_line(&mut answer);
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err("nothing was changed".to_owned())
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn escaped_document_is_the_same_without_control_characters(text in any::<String>(), name in any::<String>()) {
+            let document = json!({ name: [text] });
+            let escaped = escape_controls(&format!("{document:#}"));
+            prop_assert!(escaped.chars().all(|char| char == '\n' || is_printable(char)), "{escaped:?}");
+            prop_assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), document);
+        }
+
+        #[test]
+        fn line_has_no_control_character(text in any::<String>()) {
+            let line = printable(&text);
+            prop_assert!(line.chars().all(is_printable));
+            prop_assert_eq!(line.chars().count(), text.chars().count());
+        }
     }
 }

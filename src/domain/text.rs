@@ -95,7 +95,8 @@ pub fn one_line(text: &str, max: usize) -> String {
 /// Returns whether a character may stand in an identifier: neither a control character nor one that breaks a line,
 /// changes the direction or meaning of the text around it, or has no width, in a log or on a page. Characters that join
 /// others are printable: names and emoji contain them.
-fn is_printable(char: char) -> bool {
+#[must_use]
+pub fn is_printable(char: char) -> bool {
     !char.is_control()
         && !matches!(
             char,

@@ -1,0 +1,211 @@
+//! `admin run`: starts a job and follows its run.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{signal::ctrl_c, time::sleep};
+
+use super::{
+    jobs::{self, Run},
+    session::Session,
+};
+use crate::{
+    cli::{
+        Job,
+        error::CommandError,
+        output::{self, Progress, confirm, notice},
+    },
+    client::{Answer, Call, ClientError},
+    domain::{JobName, Status},
+};
+
+/// The first and the longest time between two reads of a run. Its record changes every 5 s, and at its end.
+const POLLS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+/// The exit code of a shell after SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// The arguments of `admin run`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(subcommand)]
+    job: RunJob,
+    /// Start the run, print its id, and do not wait for its end.
+    #[arg(long, global = true)]
+    detach: bool,
+    /// Do not ask for a confirmation.
+    #[arg(long, global = true)]
+    yes: bool,
+}
+
+/// The jobs.
+#[derive(Clone, Debug, Subcommand)]
+enum RunJob {
+    #[command(flatten)]
+    Job(Job),
+    /// Remove all sandboxes from the table that are stale, or whose deletion failed.
+    BulkDelete {
+        /// The status of the sandboxes.
+        #[arg(long, value_parser = PossibleValuesParser::new([Status::Stale, Status::DeletionFailed].map(Status::as_str)))]
+        status: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    run_id: String,
+}
+
+/// Starts a job, and follows its run unless it is detached.
+pub(super) async fn run(
+    session: &Session,
+    arguments: &RunArguments,
+) -> Result<ExitCode, CommandError> {
+    let (name, call) = call_of(&arguments.job);
+    if let Some(question) = question(session, &arguments.job, arguments.yes).await? {
+        confirm(&question, arguments.yes)?;
+    }
+    let call = call.header("prefer", "respond-async")?;
+    let answer = session.send(&call).await.map_err(started_already)?;
+    let Accepted { run_id } = answer.json()?;
+    if !arguments.detach {
+        notice(format_args!("{name} has started: {run_id}"));
+        return follow(session, &run_id).await;
+    }
+    if session.is_json() {
+        session.write_json(&answer)?;
+    } else {
+        output::write_line(run_id)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn call_of(job: &RunJob) -> (JobName, Call) {
+    let start = |name: JobName| Call::post(["admin", name.as_str()]);
+    let flag = |flag: bool| flag.then_some(true);
+    match job {
+        RunJob::Job(Job::Sync { force }) => {
+            let name = JobName::Sync;
+            (name, start(name).query("force", flag(*force)))
+        }
+        RunJob::Job(Job::Cleanup { retry_failed }) => {
+            let name = JobName::Cleanup;
+            (name, start(name).query("retry_failed", flag(*retry_failed)))
+        }
+        RunJob::Job(Job::AutoExpire { force }) => {
+            let name = JobName::AutoExpire;
+            (name, start(name).query("force", flag(*force)))
+        }
+        RunJob::Job(Job::AutoDeleteStale { grace_period_hours }) => {
+            let name = JobName::AutoDeleteStale;
+            (
+                name,
+                start(name).query("grace_period_hours", *grace_period_hours),
+            )
+        }
+        RunJob::Job(Job::Check) => (JobName::Check, start(JobName::Check)),
+        RunJob::Job(Job::Refill { plan }) => {
+            let name = JobName::Refill;
+            (name, start(name).query("plan", flag(*plan)))
+        }
+        RunJob::BulkDelete { status } => {
+            let name = JobName::BulkDelete;
+            (name, start(name).query("status", Some(status)))
+        }
+    }
+}
+
+/// Returns the question before a job that removes sandboxes or works without its limit; `None` if it needs none.
+async fn question(
+    session: &Session,
+    job: &RunJob,
+    yes: bool,
+) -> Result<Option<String>, CommandError> {
+    let question = match job {
+        RunJob::Job(Job::Sync { force: true }) => {
+            "Mark every sandbox stale that CSP does not list, however many they are?".to_owned()
+        }
+        RunJob::Job(Job::AutoExpire { force: true }) => {
+            "Retire every overdue allocation, however many they are?".to_owned()
+        }
+        // There is nobody to read the count.
+        RunJob::BulkDelete { .. } if yes => return Ok(None),
+        RunJob::BulkDelete { status } => {
+            let stats: Value = session.send(&Call::get(["admin", "stats"])).await?.json()?;
+            let count = &stats[status];
+            format!("Remove {count} sandboxes with the status {status} from the table?")
+        }
+        RunJob::Job(_) => return Ok(None),
+    };
+    Ok(Some(question))
+}
+
+/// Adds to the error of a job that is running how to follow its run.
+fn started_already(error: ClientError) -> CommandError {
+    if let ClientError::Rejected { code, detail, .. } = &error
+        && code == "JOB_RUNNING"
+        && let Some(id) = detail["run_id"].as_str()
+    {
+        let hint = follow_hint(id);
+        return CommandError::hinted(error, hint);
+    }
+    error.into()
+}
+
+fn follow_hint(id: &str) -> String {
+    format!("follow it with: sandbox-broker admin jobs {id} --follow")
+}
+
+/// Follows a run to its end, and shows its result.
+///
+/// # Errors
+/// The run failed, or was stopped before it had done all its work.
+pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, CommandError> {
+    let answer = tokio::select! {
+        answer = wait(session, id) => answer?,
+        _ = ctrl_c() => {
+            notice(format_args!("the run goes on; {}", follow_hint(id)));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    let run: Run = answer.json()?;
+    if session.is_json() {
+        session.write_json(&answer)?;
+    } else {
+        jobs::write(session, &run)?;
+    }
+    match run.state.as_str() {
+        "succeeded" => Ok(ExitCode::SUCCESS),
+        "failed" => {
+            let error = run.error.unwrap_or_default();
+            Err(CommandError::Failed(format!("the run failed: {error}")))
+        }
+        state => Err(CommandError::TryAgain(format!(
+            "the run was {state} before it had done all its work; a later run continues"
+        ))),
+    }
+}
+
+/// Waits for the end of a run, and shows its progress meanwhile.
+async fn wait(session: &Session, id: &str) -> Result<Answer, CommandError> {
+    let progress = Progress::start(id);
+    let [mut pause, longest] = POLLS;
+    loop {
+        let answer = jobs::read(session, id).await.map_err(|error| {
+            // The run goes on without this command.
+            if error.may_pass() {
+                CommandError::hinted(error, follow_hint(id))
+            } else {
+                error.into()
+            }
+        })?;
+        let run: Run = answer.json()?;
+        if run.state != "running" {
+            return Ok(answer);
+        }
+        progress.update(&format!("{}: {}", run.job, run.result()), run.progress());
+        sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+}

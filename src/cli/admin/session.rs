@@ -1,0 +1,47 @@
+//! What all subcommands of `admin` share.
+
+use crate::{
+    cli::{
+        error::CommandError,
+        output::{self, Format, time::show},
+    },
+    client::{Answer, Call, Client, ClientError},
+    clock::UnixSeconds,
+};
+
+/// The connection to the broker, the form of the output, and the time of the command.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) output: Format,
+    pub(super) now: UnixSeconds,
+}
+
+impl Session {
+    /// Sends a call, with retries.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(super) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+        self.client.send(call).await
+    }
+
+    /// Returns whether the output is for programs.
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Format::Json
+    }
+
+    /// Writes the document of an answer.
+    ///
+    /// # Errors
+    /// The answer is no JSON, or the output cannot be written.
+    pub(super) fn write_json(&self, answer: &Answer) -> Result<(), CommandError> {
+        output::write_json(&answer.json()?)?;
+        Ok(())
+    }
+
+    /// Returns a time of the API for people; an empty text if there is none.
+    pub(super) fn time(&self, at: Option<UnixSeconds>) -> String {
+        at.map_or_else(String::new, |at| show(at, self.now))
+    }
+}

@@ -1,0 +1,34 @@
+//! Confirmation of commands that destroy something.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::{cli::error::CommandError, domain::one_line};
+
+/// Asks on the terminal for a confirmation. `yes` confirms in advance.
+///
+/// # Errors
+/// [`CommandError::Usage`] if there is no terminal to ask on, [`CommandError::Failed`] if the answer is not yes.
+pub fn confirm(question: &str, yes: bool) -> Result<(), CommandError> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(CommandError::Usage(
+            "add --yes to confirm: there is no terminal to ask on".to_owned(),
+        ));
+    }
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{} [y/N] ", one_line(question, usize::MAX));
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    if !answer.ends_with('\n') {
+        let _ = writeln!(stderr);
+    }
+    let answer = answer.trim().to_lowercase();
+    if read.is_ok() && matches!(answer.as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(CommandError::Failed("nothing was changed".to_owned()))
+    }
+}
