@@ -58,17 +58,16 @@ impl ConnectionOptions {
     /// # Errors
     /// There is no token, or no connection can be made from this machine.
     pub fn client(&self, settings: &Settings, kind: TokenKind) -> Result<Client, ClientError> {
+        let token = settings.token(kind)?;
+        for warning in settings.warnings(&token) {
+            notice(format_args!("warning: {warning}"));
+        }
         let wait = Duration::from_secs(self.wait_sec.into());
-        Client::new(
-            settings.url.clone(),
-            &settings.token(kind)?,
-            wait,
-            |error, pause| {
-                notice(format_args!(
-                    "{error}; retrying in {} s",
-                    pause.as_secs_f32().ceil()
-                ));
-            },
-        )
+        Client::new(settings.url.clone(), &token, wait, |error, pause| {
+            notice(format_args!(
+                "{error}; retrying in {} s",
+                pause.as_secs_f32().ceil()
+            ));
+        })
     }
 }

@@ -4,12 +4,13 @@ use std::fmt;
 
 use reqwest::{
     Method, StatusCode,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{DATE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::ClientError;
+use super::{ClientError, date};
+use crate::clock::UnixSeconds;
 
 /// The body of a call.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +119,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns when the answer was sent, by the clock of its sender. This machine's clock may be wrong.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<UnixSeconds> {
+        date::parse(self.headers.get(DATE)?)
+    }
+
     /// Returns the body as a JSON document; `null` if it is empty.
     ///
     /// # Errors

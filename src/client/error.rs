@@ -40,6 +40,8 @@ pub enum ClientError {
         url: String,
         /// The cause.
         cause: String,
+        /// Whether the broker may have received the call.
+        was_sent: bool,
     },
     /// A server that is not the broker, such as a load balancer, answered with an error that may pass.
     #[error("{url} answers with HTTP {status} and no message of the broker")]
@@ -84,6 +86,18 @@ impl ClientError {
                     || awaited.contains(&code.as_str())
             }
             _ => self.may_pass(),
+        }
+    }
+
+    /// Returns whether the broker may have done what it was asked for, although it did not say so.
+    #[must_use]
+    pub fn leaves_outcome_open(&self) -> bool {
+        match self {
+            Self::Rejected { status, .. } | Self::Unavailable { status, .. } => {
+                status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT
+            }
+            Self::Unreachable { was_sent, .. } => *was_sent,
+            Self::NotABroker { .. } | Self::Usage(_) | Self::Settings(_) => false,
         }
     }
 
@@ -134,4 +148,95 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
         status,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
     ) || status.is_server_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(status: u16, code: &str, retry_after: Option<u64>) -> ClientError {
+        ClientError::Rejected {
+            status: StatusCode::from_u16(status).unwrap(),
+            code: code.to_owned(),
+            message: "No.".to_owned(),
+            request_id: "r-1".to_owned(),
+            retry_after: retry_after.map(Duration::from_secs),
+            detail: Value::Null,
+        }
+    }
+
+    fn unreachable(was_sent: bool) -> ClientError {
+        ClientError::Unreachable {
+            url: "http://localhost".to_owned(),
+            cause: "refused".to_owned(),
+            was_sent,
+        }
+    }
+
+    fn unavailable(status: StatusCode) -> ClientError {
+        ClientError::Unavailable {
+            url: "http://localhost".to_owned(),
+            status,
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn exit_code_tells_what_to_do() {
+        let not_a_broker = ClientError::NotABroker {
+            url: "http://localhost".to_owned(),
+            reason: "it is a web page".to_owned(),
+        };
+        for (error, code) in [
+            (rejected(400, "INVALID_BODY", None), 1),
+            (rejected(401, "UNAUTHORIZED", None), 3),
+            (rejected(403, "FORBIDDEN", None), 3),
+            (rejected(404, "SANDBOX_NOT_FOUND", None), 4),
+            (rejected(409, "EXTENSION_LIMIT_REACHED", None), 1),
+            (rejected(409, "NO_SANDBOXES_AVAILABLE", Some(30)), 75),
+            (rejected(429, "RATE_LIMIT_EXCEEDED", Some(1)), 75),
+            (rejected(500, "INTERNAL_ERROR", None), 75),
+            (rejected(503, "ALLOCATIONS_PAUSED", Some(30)), 75),
+            (unreachable(true), 75),
+            (unavailable(StatusCode::BAD_GATEWAY), 75),
+            (not_a_broker, 1),
+            (ClientError::Usage("no".to_owned()), 2),
+        ] {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn refusal_that_passes_is_retried_only_by_calls_that_await_it() {
+        for (error, is_always, is_awaited) in [
+            (
+                rejected(409, "NO_SANDBOXES_AVAILABLE", Some(30)),
+                false,
+                true,
+            ),
+            (rejected(503, "ALLOCATIONS_PAUSED", Some(30)), false, true),
+            (rejected(503, "OVERLOADED", Some(1)), true, true),
+            (rejected(404, "SANDBOX_NOT_FOUND", None), false, false),
+            (unreachable(false), true, true),
+        ] {
+            let awaited = ["NO_SANDBOXES_AVAILABLE", "ALLOCATIONS_PAUSED"];
+            assert_eq!(error.is_retried(&[]), is_always, "{error}");
+            assert_eq!(error.is_retried(&awaited), is_awaited, "{error}");
+        }
+    }
+
+    #[test]
+    fn outcome_is_open_where_the_broker_may_have_acted() {
+        for (error, is_open) in [
+            (unreachable(true), true),
+            (unreachable(false), false),
+            (unavailable(StatusCode::GATEWAY_TIMEOUT), true),
+            (unavailable(StatusCode::TOO_MANY_REQUESTS), false),
+            (rejected(500, "INTERNAL_ERROR", None), true),
+            (rejected(409, "NO_SANDBOXES_AVAILABLE", Some(30)), false),
+            (rejected(401, "UNAUTHORIZED", None), false),
+        ] {
+            assert_eq!(error.leaves_outcome_open(), is_open, "{error}");
+        }
+    }
 }

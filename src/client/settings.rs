@@ -2,16 +2,23 @@
 //!
 //! The tokens of a context are only ever sent to the URL of that context.
 
+mod contexts;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use thiserror::Error;
+
+use self::contexts::Context;
+use crate::url::{is_loopback_url, redact};
 
 /// The variables of the environment, by name.
 type Environment = BTreeMap<String, String>;
@@ -50,6 +57,16 @@ impl TokenKind {
     }
 }
 
+/// A token, and where it was found.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub(super) secret: SecretString,
+    /// A variable, a field of a context or a file, for messages.
+    pub(super) place: String,
+    /// The file that has the token, if a file has it.
+    file: Option<PathBuf>,
+}
+
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -58,29 +75,7 @@ pub struct Settings {
     /// The caller, if one is set.
     pub caller: Option<String>,
     environment: Environment,
-    context: Option<(String, Context)>,
-}
-
-/// The file of the contexts.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    /// The context that is used unless another one is chosen.
-    current: Option<String>,
-    #[serde(default)]
-    contexts: BTreeMap<String, Context>,
-}
-
-/// One broker in the file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Context {
-    url: String,
-    token: Option<SecretString>,
-    token_file: Option<PathBuf>,
-    admin_token: Option<SecretString>,
-    admin_token_file: Option<PathBuf>,
-    caller: Option<String>,
+    context: Option<Context>,
 }
 
 impl Settings {
@@ -89,155 +84,116 @@ impl Settings {
     /// # Errors
     /// No broker is named, or the file or a value is invalid.
     pub fn load(selection: &Selection, environment: &Environment) -> Result<Self, SettingsError> {
-        let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        let url = selection.url.as_ref().or(variable("BROKER_API_URL"));
-        let named = selection.context.as_ref();
-        let context = match (named, url) {
-            (Some(_), Some(_)) if selection.url.is_some() => {
+        let url = selection
+            .url
+            .as_deref()
+            .or(variable(environment, "BROKER_API_URL"));
+        let context = match (&selection.context, url) {
+            (Some(_), _) if selection.url.is_some() => {
                 return Err(SettingsError(
                     "--url and --context exclude each other: a context has a URL of its own"
                         .to_owned(),
                 ));
             }
             // The environment's URL does not matter then.
-            (Some(name), _) => Some(read_context(Some(name), environment)?),
+            (Some(name), _) => Some(Context::read(Some(name), environment)?),
             (None, Some(_)) => None,
-            (None, None) => Some(read_context(variable("BROKER_CONTEXT"), environment)?),
+            (None, None) => {
+                let name = variable(environment, "BROKER_CONTEXT");
+                Some(Context::read(name, environment)?)
+            }
         };
-        let url = match (&context, url) {
-            (Some((_, context)), _) => &context.url,
-            (None, Some(url)) => url,
-            (None, None) => return Err(no_broker(&config_path(environment))),
-        };
-        let caller = variable("BROKER_CALLER").cloned();
-        let of_context = || context.as_ref()?.1.caller.clone();
+        let url = context.as_ref().map(|context| context.url.as_str()).or(url);
+        let caller = variable(environment, "BROKER_CALLER").map(str::to_owned);
         Ok(Self {
-            url: parse_url(url)?,
-            caller: caller.or_else(of_context),
+            url: parse_url(url.unwrap_or_default())?,
+            caller: caller.or_else(|| context.as_ref()?.caller.clone()),
             environment: environment.clone(),
             context,
         })
+    }
+
+    /// Returns the name of the context that is used, if one is.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        Some(&self.context.as_ref()?.name)
     }
 
     /// Returns a token: the environment's, or else that of the context.
     ///
     /// # Errors
     /// There is none, or its file cannot be read.
-    pub fn token(&self, kind: TokenKind) -> Result<SecretString, SettingsError> {
-        let variable = kind.variable();
-        if let Some(token) = self
-            .environment
-            .get(variable)
-            .filter(|token| !token.is_empty())
-        {
-            return checked_token(token, variable);
+    pub fn token(&self, kind: TokenKind) -> Result<Token, SettingsError> {
+        let name = kind.variable();
+        if let Some(text) = variable(&self.environment, name) {
+            return Token::parse(text, name.to_owned(), None);
         }
-        let Some((name, context)) = &self.context else {
-            return Err(SettingsError(format!("no token: set {variable}")));
-        };
-        let (token, file, field) = match kind {
-            TokenKind::Track => (&context.token, &context.token_file, "token"),
-            TokenKind::Admin => (
-                &context.admin_token,
-                &context.admin_token_file,
-                "admin_token",
-            ),
-        };
-        let place = format!("{field} of the context {name:?}");
-        match (token, file) {
-            (Some(token), None) => checked_token(token.expose_secret(), &place),
-            (None, Some(file)) => {
-                let text = fs::read_to_string(file).map_err(|error| {
-                    SettingsError(format!("cannot read {}: {error}", file.display()))
-                })?;
-                checked_token(&text, &file.display().to_string())
-            }
-            (Some(_), Some(_)) => Err(SettingsError(format!(
-                "the context {name:?} has both {field} and {field}_file; remove one"
-            ))),
-            (None, None) => Err(SettingsError(format!(
-                "no token: set {variable}, or {field} or {field}_file in the context {name:?}"
-            ))),
+        self.context.as_ref().map_or_else(
+            || Err(SettingsError(format!("no token: set {name}"))),
+            |context| context.token(kind),
+        )
+    }
+
+    /// Returns warnings of settings that give a token away.
+    #[must_use]
+    pub fn warnings(&self, token: &Token) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.url.scheme() == "http" && !is_loopback_url(self.url.as_str()) {
+            warnings.push(format!(
+                "{} is not https: the token is sent unencrypted, and everybody on the way can read it",
+                self.url
+            ));
         }
+        if let Some(file) = token.file.as_deref().filter(|file| is_open_to_others(file)) {
+            let shown = file.display();
+            warnings.push(format!(
+                "other users of this machine can read or change {shown}, which has a token: chmod 600 {shown}"
+            ));
+        }
+        warnings
     }
 }
 
-/// Returns the path of the file of the contexts.
-fn config_path(environment: &Environment) -> Option<PathBuf> {
-    let folder = |name| {
-        let folder = PathBuf::from(environment.get(name)?);
-        folder.is_absolute().then_some(folder)
-    };
-    let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
-    Some(config.join("sandbox-broker").join("config.toml"))
-}
-
-fn no_broker(path: &Option<PathBuf>) -> SettingsError {
-    let file = path
-        .as_deref()
-        .unwrap_or(Path::new("~/.config/sandbox-broker/config.toml"));
-    SettingsError(format!(
-        "no broker: set BROKER_API_URL, such as http://127.0.0.1:8080/v1 for one on this machine, or a context in {}",
-        file.display()
-    ))
-}
-
-/// Returns the context `name`, or else the current one, with its name.
-fn read_context(
-    name: Option<&String>,
-    environment: &Environment,
-) -> Result<(String, Context), SettingsError> {
-    let path = config_path(environment);
-    let missing = || no_broker(&path);
-    let file = path.as_deref().ok_or_else(missing)?;
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && name.is_none() => {
-            return Err(missing());
-        }
-        Err(error) => {
+impl Token {
+    /// Reads the text of a token. White space around it is ignored.
+    fn parse(text: &str, place: String, file: Option<PathBuf>) -> Result<Self, SettingsError> {
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SettingsError(format!(
-                "cannot read {}: {error}",
-                file.display()
+                "{place} is no token: it is empty, or has a space or another character that no token has"
             )));
         }
-    };
-    let shown = file.display();
-    // The message of the parser shows the line, which may have a token.
-    let mut contexts: File = toml::from_str(&text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start].lines().count().max(1));
-        SettingsError(format!("{shown}, line {line}: {}", error.message()))
-    })?;
-    let Some(name) = name.cloned().or(contexts.current) else {
-        return Err(SettingsError(format!(
-            "{shown} names no current context; set current in it, BROKER_CONTEXT, or --context"
-        )));
-    };
-    let known: Vec<_> = contexts.contexts.keys().cloned().collect();
-    match contexts.contexts.remove(&name) {
-        Some(context) => Ok((name, context)),
-        None => Err(SettingsError(format!(
-            "{shown} has no context {name:?}; it has {known:?}"
-        ))),
+        Ok(Self {
+            secret: text.to_owned().into(),
+            place,
+            file,
+        })
+    }
+
+    /// Returns the text of the token.
+    pub(super) fn expose(&self) -> &str {
+        self.secret.expose_secret()
     }
 }
 
-fn checked_token(text: &str, place: &str) -> Result<SecretString, SettingsError> {
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(SettingsError(format!(
-            "{place} is no token: it is empty, or has a space or another character that no token has"
-        )));
-    }
-    Ok(token.to_owned().into())
+/// Returns the value of a variable, unless it is empty.
+fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    let value = environment.get(name)?;
+    (!value.is_empty()).then_some(value)
+}
+
+/// The permissions of all users but the owner.
+const OTHERS: u32 = 0o077;
+
+/// Returns whether other users than its owner may read or write a regular file.
+fn is_open_to_others(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & OTHERS != 0)
 }
 
 /// Returns the URL of the API. One without a path gets the path of the API's version.
 fn parse_url(text: &str) -> Result<Url, SettingsError> {
     let invalid = |reason: &str| {
-        let shown = crate::url::redact(text);
+        let shown = redact(text);
         SettingsError(format!(
             "the broker's URL {shown:?} {reason}; it is like https://broker.example.com/v1"
         ))

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use reqwest::{
     Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
 };
-use secrecy::{ExposeSecret, SecretString};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Body, Call, ClientError, error::is_transient};
+use super::{Answer, Body, Call, ClientError, Token, date::retry_after, error::is_transient};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     tls,
+    url::redact,
 };
 
 /// The time-out of a connection.
@@ -34,6 +36,8 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     authorization: HeaderValue,
+    /// Where the token was found, for messages.
+    token_place: String,
     wait: Duration,
     backoff: Backoff,
     on_retry: fn(&ClientError, Duration),
@@ -46,7 +50,7 @@ impl Client {
     /// [`ClientError::Usage`] if a connection to `url` cannot be made from this machine.
     pub fn new(
         url: Url,
-        token: &SecretString,
+        token: &Token,
         wait: Duration,
         on_retry: fn(&ClientError, Duration),
     ) -> Result<Self, ClientError> {
@@ -57,7 +61,7 @@ impl Client {
             .timeout(REQUEST_TIMEOUT)
             .build()
             .map_err(|error| usage(chain(&error)))?;
-        let text = format!("Bearer {}", token.expose_secret());
+        let text = format!("Bearer {}", token.expose());
         let mut authorization = HeaderValue::try_from(text)
             .map_err(|_| usage("the token cannot be sent".to_owned()))?;
         authorization.set_sensitive(true);
@@ -65,10 +69,17 @@ impl Client {
             http,
             url,
             authorization,
+            token_place: token.place.clone(),
             wait,
             backoff: Backoff::new(BACKOFF, rand::random()),
             on_retry,
         })
+    }
+
+    /// Returns how long calls are repeated.
+    #[must_use]
+    pub const fn wait(&self) -> Duration {
+        self.wait
     }
 
     /// Sends a call until it succeeds, fails for good, or the time to wait is over.
@@ -84,22 +95,40 @@ impl Client {
     /// # Errors
     /// [`ClientError`] of the last attempt.
     pub async fn send_within(&self, call: &Call, wait: Duration) -> Result<Answer, ClientError> {
-        let end = Instant::now() + wait;
+        let never = CancellationToken::new();
+        self.send_until(call, wait, &never, self.on_retry).await
+    }
+
+    /// Sends a call as [`Self::send_within`] does until `stop` is cancelled, and calls `on_retry` before each pause. An
+    /// attempt is never cut short, because its outcome would be unknown.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last attempt.
+    pub async fn send_until(
+        &self,
+        call: &Call,
+        wait: Duration,
+        stop: &CancellationToken,
+        mut on_retry: impl FnMut(&ClientError, Duration),
+    ) -> Result<Answer, ClientError> {
+        let began = Instant::now();
         let mut attempt = 0;
         loop {
             let error = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let pause = self
-                .backoff
-                .pause(attempt)
-                .max(error.retry_after().unwrap_or_default());
-            if !error.is_retried(call.awaited) || Instant::now() + pause > end {
+            // Jitter beyond the time that the broker asks for, which is the same for all callers.
+            let pause = self.backoff.pause(attempt) + error.retry_after().unwrap_or_default();
+            let is_late = began.elapsed() + pause > wait;
+            if !error.is_retried(call.awaited) || is_late || stop.is_cancelled() {
                 return Err(error);
             }
-            (self.on_retry)(&error, pause);
-            sleep(pause).await;
+            on_retry(&error, pause);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return Err(error),
+            }
             attempt = attempt.saturating_add(1);
         }
     }
@@ -110,6 +139,7 @@ impl Client {
         let unreachable = |error: &reqwest::Error| ClientError::Unreachable {
             url: shown.clone(),
             cause: chain(error),
+            was_sent: !error.is_connect(),
         };
         let request = self
             .http
@@ -128,15 +158,23 @@ impl Client {
         let text = read(response, &shown)
             .await?
             .map_err(|error| unreachable(&error))?;
-        if status.is_success() {
-            return Ok(Answer {
-                status,
-                headers,
-                text,
+        if !status.is_success() {
+            return Err(self.rejection(status, &headers, &text, shown));
+        }
+        // A body that ends with the connection can be cut short without any other sign.
+        if is_json(&headers) && serde_json::from_str::<IgnoredAny>(&text).is_err() {
+            return Err(ClientError::Unreachable {
                 url: shown,
+                cause: "the answer is incomplete".to_owned(),
+                was_sent: true,
             });
         }
-        Err(rejection(status, &headers, &text, shown))
+        Ok(Answer {
+            status,
+            headers,
+            text,
+            url: shown,
+        })
     }
 
     /// Returns the URL of a call.
@@ -157,6 +195,62 @@ impl Client {
         }
         Ok(url)
     }
+
+    /// Returns the error of an answer whose status code is no success.
+    fn rejection(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        text: &str,
+        url: String,
+    ) -> ClientError {
+        let retry_after = retry_after(headers);
+        let detail = serde_json::from_str::<Value>(text)
+            .ok()
+            .and_then(|mut body| body.get_mut("error").map(Value::take))
+            .filter(|detail| detail["code"].is_string());
+        if let Some(detail) = detail {
+            let text_of = |name: &str| detail[name].as_str().unwrap_or("unknown").to_owned();
+            let mut message = text_of("message");
+            if status == StatusCode::UNAUTHORIZED {
+                let place = &self.token_place;
+                message = format!("{message} The broker was sent that of {place}.");
+            }
+            return ClientError::Rejected {
+                status,
+                code: text_of("code"),
+                message,
+                request_id: text_of("request_id"),
+                retry_after,
+                detail,
+            };
+        }
+        if is_transient(status) {
+            return ClientError::Unavailable {
+                url,
+                status,
+                retry_after,
+            };
+        }
+        let code = status.as_u16();
+        let target = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let reason = match target.filter(|_| status.is_redirection()) {
+            Some(target) => format!(
+                "it redirects to {} (HTTP {code}); set the address of the broker itself",
+                redact(target)
+            ),
+            None => format!(
+                "it answers with HTTP {code} and no message of a broker; check the address and its path, /v1"
+            ),
+        };
+        ClientError::NotABroker { url, reason }
+    }
+}
+
+/// Returns whether the body is a JSON document by its headers.
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    media_type.is_some_and(|media_type| media_type.starts_with(b"application/json"))
 }
 
 /// Reads the body as text.
@@ -180,48 +274,6 @@ async fn read(
             Err(error) => return Ok(Err(error)),
         }
     }
-}
-
-/// Returns the error of an answer whose status code is no success.
-fn rejection(status: StatusCode, headers: &HeaderMap, text: &str, url: String) -> ClientError {
-    let retry_after = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let detail = serde_json::from_str::<Value>(text)
-        .ok()
-        .and_then(|mut body| body.get_mut("error").map(Value::take))
-        .filter(|detail| detail["code"].is_string());
-    if let Some(detail) = detail {
-        let text_of = |name: &str| detail[name].as_str().unwrap_or("unknown").to_owned();
-        return ClientError::Rejected {
-            status,
-            code: text_of("code"),
-            message: text_of("message"),
-            request_id: text_of("request_id"),
-            retry_after,
-            detail,
-        };
-    }
-    if is_transient(status) {
-        return ClientError::Unavailable {
-            url,
-            status,
-            retry_after,
-        };
-    }
-    let reason = if status.is_redirection() {
-        format!(
-            "it redirects (HTTP {}); set the address that it redirects to",
-            status.as_u16()
-        )
-    } else {
-        format!(
-            "it answers with HTTP {} and no message of a broker; check the address and its path, /v1",
-            status.as_u16()
-        )
-    };
-    ClientError::NotABroker { url, reason }
 }
 
 /// Returns an error with its causes, without the URL, which the caller shows.

@@ -142,6 +142,8 @@ mod tests {
             "AWS_REGIONS",
             "AWS_PROFILE",
             "BROKER_API_URL",
+            "BROKER_CALLER",
+            "BROKER_CONTEXT",
             "BROKER_TEST_DYNAMODB_ENDPOINT",
             "ECS_CONTAINER_METADATA_URI_V4",
             "HOME",
