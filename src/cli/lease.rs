@@ -1,17 +1,28 @@
 //! `lease`: sandboxes for people and their programs, over the API.
 
+mod caller;
+mod calls;
+mod command_line;
+mod release;
+mod run;
+mod view;
+
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
-use serde::Deserialize;
-use serde_json::Value;
+use clap::{Args, Subcommand, builder::RangedI64ValueParser};
+use reqwest::StatusCode;
 
+use self::{
+    calls::{LeaseCalls, SandboxList},
+    release::{ReleaseChain, is_not_held},
+    run::RunArguments,
+};
 use super::{
     connection::ConnectionOptions,
-    output::{Format, Table, print_json},
+    output::{Format, notice, print_json},
 };
 use crate::{
-    client::{Call, ClientError, TokenKind},
+    client::{Answer, Call, Client, ClientError, Settings, TokenKind},
     config::Variables,
 };
 
@@ -20,8 +31,9 @@ use crate::{
 pub struct Lease {
     #[command(flatten)]
     connection: ConnectionOptions,
-    /// The identity that holds the sandboxes. Default: BROKER_CALLER, else that of the context.
-    #[arg(long, global = true)]
+    /// The identity that holds the sandboxes. Default: `BROKER_CALLER`, else that of the context, else
+    /// `INSTRUQT_PARTICIPANT_ID`, else USER@HOST.
+    #[arg(long, global = true, help_heading = "Connection")]
     caller: Option<String>,
     #[command(subcommand)]
     command: LeaseCommand,
@@ -30,15 +42,76 @@ pub struct Lease {
 /// The subcommands of `lease`.
 #[derive(Clone, Debug, Subcommand)]
 enum LeaseCommand {
+    /// Allocate a sandbox, or show the one that the caller already holds under the same key.
+    ///
+    /// While no sandbox is free, the lab is at its quota, or an operator has paused allocations, the broker asks to wait
+    /// for half a minute: a longer `--wait`, such as 600, waits for a sandbox.
+    Allocate {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Distinguishes several sandboxes of one caller. Default: the caller.
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Show a sandbox that the caller holds, or held last.
+    Show {
+        /// The id of the sandbox.
+        id: String,
+    },
     /// List the sandboxes that the caller holds.
     List,
+    /// Extend a lease: it ends no earlier than MINUTES from now, as far as the lab permits.
+    Extend {
+        /// The id of the sandbox.
+        id: String,
+        /// How long from now, in minutes, up to 30 days.
+        #[arg(long, default_value_t = 60, value_parser = minutes())]
+        minutes: u32,
+    },
+    /// Replace a broken sandbox by another one. The old one is deleted, with everything in it.
+    Replace {
+        /// The id of the sandbox.
+        id: String,
+        /// What is wrong with it, for the operators: up to 500 characters.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Release a sandbox: it is deleted, with everything in it. If it was replaced, the current one is released.
+    Release {
+        /// The id of the sandbox.
+        id: String,
+    },
+    /// Run a command with a sandbox of its own, which is released when the command ends.
+    Run(RunArguments),
 }
 
-/// A sandbox of the caller.
-#[derive(Debug, Deserialize)]
-struct Held {
-    sandbox_id: String,
-    name: String,
+/// The sandbox that an allocation asks for.
+#[derive(Clone, Debug, Args)]
+struct Wanted {
+    /// The lab, for which the operator sets durations and limits.
+    #[arg(long)]
+    lab: Option<String>,
+    /// Allocate only a sandbox whose name begins with this prefix. Default: that of the lab.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// How long to hold it, in minutes, up to 30 days and to the maximum of the lab. Default: that of the lab; for `run`,
+    /// 30, extended while the command runs.
+    #[arg(long, value_name = "MINUTES", value_parser = minutes())]
+    duration: Option<u32>,
+}
+
+/// The minutes that the API accepts: up to 30 days.
+fn minutes() -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(1..=43_200)
+}
+
+/// A caller and its broker.
+#[derive(Debug)]
+struct Session {
+    settings: Settings,
+    client: Client,
+    calls: LeaseCalls,
+    output: Format,
 }
 
 /// Runs a subcommand of `lease`.
@@ -48,24 +121,97 @@ struct Held {
 pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, ClientError> {
     let settings = lease.connection.settings(environment)?;
     let client = lease.connection.client(&settings, TokenKind::Track)?;
-    let caller = lease.caller.clone().or(settings.caller).unwrap_or_default();
+    let caller = caller::find(lease.caller.as_deref(), &settings, environment)?;
+    let session = Session {
+        client,
+        calls: LeaseCalls::of(caller),
+        settings,
+        output: lease.connection.output,
+    };
+    let calls = &session.calls;
     match &lease.command {
-        LeaseCommand::List => {
-            let call = Call::get(["sandboxes"]).header("x-instruqt-sandbox-id", &caller)?;
-            let answer = client.send(&call).await?;
-            if lease.connection.output == Format::Json {
-                print_json(&answer.json()?);
-                return Ok(ExitCode::SUCCESS);
+        LeaseCommand::Allocate { wanted, key } => {
+            let call = calls.allocation(wanted, wanted.duration, key.as_deref())?;
+            let answer = session.client.send(&call).await?;
+            if answer.status == StatusCode::OK {
+                notice("the caller holds this sandbox since an earlier request with the same key");
             }
-            let mut body: Value = answer.json()?;
-            let held: Vec<Held> =
-                serde_json::from_value(body["sandboxes"].take()).unwrap_or_default();
-            let mut table = Table::new(&["ID", "NAME"]);
-            for sandbox in held {
-                table.row([sandbox.sandbox_id, sandbox.name]);
-            }
-            table.print();
+            session.show(&answer)?;
         }
+        LeaseCommand::Show { id } => session.send_and_show(&calls.sandbox(id)?).await?,
+        LeaseCommand::List => session.list().await?,
+        LeaseCommand::Extend { id, minutes } => {
+            let answer = session.client.send(&calls.extension(id, *minutes)?).await?;
+            session.print(&answer, |answer| {
+                view::extension(&answer.json()?, answer);
+                Ok(())
+            })?;
+        }
+        LeaseCommand::Replace { id, reason } => {
+            session
+                .send_and_show(&calls.replacement(id, reason)?)
+                .await?;
+        }
+        LeaseCommand::Release { id } => session.release(id).await?,
+        LeaseCommand::Run(arguments) => return run::run(&session, arguments).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Session {
+    /// Prints an answer: as it is for programs, else as `view` shows it.
+    fn print(
+        &self,
+        answer: &Answer,
+        view: impl FnOnce(&Answer) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        match self.output {
+            Format::Json => {
+                print_json(&answer.json()?);
+                Ok(())
+            }
+            Format::Table => view(answer),
+        }
+    }
+
+    /// Prints a sandbox.
+    fn show(&self, answer: &Answer) -> Result<(), ClientError> {
+        self.print(answer, |answer| {
+            view::sandbox(&answer.json()?, answer);
+            Ok(())
+        })
+    }
+
+    async fn send_and_show(&self, call: &Call) -> Result<(), ClientError> {
+        self.show(&self.client.send(call).await?)
+    }
+
+    async fn list(&self) -> Result<(), ClientError> {
+        let answer = self.client.send(&self.calls.list()?).await?;
+        self.print(&answer, |answer| {
+            let SandboxList { sandboxes } = answer.json()?;
+            if sandboxes.is_empty() {
+                notice(format_args!("{} holds no sandbox", self.calls.caller()));
+            }
+            view::sandboxes(&sandboxes, answer);
+            Ok(())
+        })
+    }
+
+    /// Releases a sandbox and those that replaced it. That a successor is not held any more is no error.
+    async fn release(&self, id: &str) -> Result<(), ClientError> {
+        let chain = ReleaseChain::run(&self.calls, id, async |call| self.client.send(call).await);
+        let chain = chain.await;
+        let last = chain.answers.last();
+        if let Some((_, error)) = chain.failure
+            && (last.is_none() || !is_not_held(&error))
+        {
+            return Err(error);
+        }
+        match last.filter(|_| self.output == Format::Json) {
+            Some((answer, _)) => print_json(&answer.json()?),
+            None => view::released(chain.answers.iter().map(|(_, released)| released)),
+        }
+        Ok(())
+    }
 }

@@ -1,3 +1,10 @@
 //! `lease`: sandboxes for people and their programs, over the API.
 
-mod output;
+mod commands;
+mod connection;
+mod desk;
+mod ends;
+mod extensions;
+mod front;
+mod outages;
+mod signals;

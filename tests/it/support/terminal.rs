@@ -41,6 +41,8 @@ impl Terminal {
     pub const INTERRUPT: &str = "\x03";
     /// Ctrl-\.
     pub const QUIT: &str = "\x1c";
+    /// Ctrl-Z. It stops a program only if a shell with job control has started it.
+    pub const SUSPEND: &str = "\x1a";
 
     /// Starts a program on a terminal of `rows` and `columns`. Its variable `TERM` is that of the terminal.
     pub fn run(mut command: Command, rows: u16, columns: u16) -> Self {

@@ -1,0 +1,62 @@
+//! The release of a sandbox and of those that replaced it.
+
+use super::calls::{LeaseCalls, Released};
+use crate::client::{Answer, Call, ClientError};
+
+/// The most sandboxes that one release follows. A lab permits a few replacements; the bound ends the chain whatever the
+/// answers contain.
+const MAX_LENGTH: usize = 100;
+
+/// The releases of a sandbox, of the one that replaced it, and so on.
+#[derive(Debug, Default)]
+pub(super) struct ReleaseChain {
+    /// The answers, in order.
+    pub(super) answers: Vec<(Answer, Released)>,
+    /// The sandbox whose release failed, and the error.
+    pub(super) failure: Option<(String, ClientError)>,
+}
+
+impl ReleaseChain {
+    /// Releases a sandbox, and then the one that its holder received in its place, if it was replaced.
+    pub(super) async fn run(
+        calls: &LeaseCalls,
+        first: &str,
+        send: impl AsyncFn(&Call) -> Result<Answer, ClientError>,
+    ) -> Self {
+        let mut chain = Self::default();
+        let mut next = Some(first.to_owned());
+        while let Some(id) = next {
+            let released = async {
+                let answer = send(&calls.release(&id)?).await?;
+                let released = answer.json::<Released>()?;
+                Ok((answer, released))
+            };
+            match released.await {
+                Ok((answer, released)) => {
+                    next = released.replaced_by.clone();
+                    chain.answers.push((answer, released));
+                }
+                Err(error) => {
+                    chain.failure = Some((id, error));
+                    return chain;
+                }
+            }
+            let is_known = |id: &String| {
+                chain
+                    .answers
+                    .iter()
+                    .any(|(_, known)| known.sandbox_id == *id)
+            };
+            next = next.filter(|id| !is_known(id) && chain.answers.len() < MAX_LENGTH);
+        }
+        chain
+    }
+}
+
+/// Returns whether the error of a release says that the caller does not hold the sandbox: there is nothing to release.
+pub(super) fn is_not_held(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some("ALLOCATION_EXPIRED" | "NOT_SANDBOX_OWNER" | "SANDBOX_NOT_FOUND")
+    )
+}

@@ -1,0 +1,254 @@
+//! Holds a sandbox while the command runs: extends its lease, and follows its replacements.
+
+use std::{fmt, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        Session,
+        calls::{Extension, Sandbox},
+        release::is_not_held,
+    },
+    clock::{self, BrokerTime},
+    say,
+};
+use crate::{
+    cli::output::time,
+    client::{Answer, ClientError},
+    clock::UnixSeconds,
+};
+
+/// The shortest pause between two extensions, for a lease that is almost over.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two extensions of a lease that is over. It may still be in its grace period.
+const PAUSE_IN_GRACE: Duration = Duration::from_secs(30);
+/// How long a sandbox is looked up after its extension was refused.
+const LOOKUP_WAIT: Duration = Duration::from_secs(15);
+/// The most replacements that are followed at once.
+const MAX_REPLACEMENTS: usize = 100;
+
+/// The holder of a sandbox.
+#[derive(Debug)]
+pub(super) struct Keeper<'a> {
+    pub(super) session: &'a Session,
+    /// The sandbox as the command received it, or the one that replaced it.
+    pub(super) sandbox: Sandbox,
+    /// How long the lease lasts after each extension.
+    minutes: u32,
+    time: BrokerTime,
+    is_lost: bool,
+    /// What the user has been told already.
+    told: Told,
+}
+
+/// The remarks that are not repeated.
+#[derive(Debug, Default)]
+struct Told {
+    limit: bool,
+    end: bool,
+    failure: bool,
+}
+
+impl<'a> Keeper<'a> {
+    /// Creates the holder of a sandbox that a request sent at `sent` has allocated.
+    pub(super) fn new(
+        session: &'a Session,
+        sandbox: Sandbox,
+        minutes: u32,
+        sent: Duration,
+    ) -> Self {
+        Self {
+            time: BrokerTime::new(sandbox.allocated_at, sent),
+            session,
+            sandbox,
+            minutes,
+            is_lost: false,
+            told: Told::default(),
+        }
+    }
+
+    /// Returns the id of the sandbox.
+    pub(super) fn id(&self) -> &str {
+        &self.sandbox.sandbox_id
+    }
+
+    /// Returns whether the sandbox is known not to be held any more.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Returns when the lease ends, as a clause.
+    pub(super) fn end(&self) -> String {
+        let span = self.left();
+        let end = self.expires_at().iso();
+        if span.is_zero() {
+            format!("was held until {end}")
+        } else {
+            // A lease of 30 minutes is shown as such, although milliseconds of it are over.
+            let span = time::duration(span + Duration::from_millis(999));
+            format!("is held until {end} ({span} from now)")
+        }
+    }
+
+    /// Returns the remark about a sandbox that could not be released.
+    pub(super) fn left_behind(&self, id: &str, reason: &str) -> String {
+        let command = self.session.command(&["release", id]);
+        format!(
+            "the sandbox {id} is not released: {reason}. It {}, and expires by itself after that. To release it now: {command}",
+            self.end()
+        )
+    }
+
+    fn expires_at(&self) -> UnixSeconds {
+        let requested = Duration::from_mins(self.minutes.into());
+        self.sandbox
+            .expires_at
+            .unwrap_or(self.sandbox.allocated_at + requested)
+    }
+
+    fn left(&self) -> Duration {
+        self.time.left(self.expires_at(), clock::now())
+    }
+
+    /// Extends the lease whenever half of it is over. Ends only when the sandbox is lost.
+    pub(super) async fn keep(&mut self) {
+        while !self.is_lost {
+            let left = self.left();
+            let pause = if left.is_zero() {
+                if !self.told.end {
+                    self.told.end = true;
+                    say(format_args!(
+                        "{self} {}: it may be deleted at any time",
+                        self.end()
+                    ));
+                }
+                PAUSE_IN_GRACE
+            } else {
+                (left / 2).max(MIN_PAUSE.min(left))
+            };
+            clock::wait(pause).await;
+            self.extend().await;
+        }
+    }
+
+    /// Extends the lease, and retries until it is over.
+    async fn extend(&mut self) {
+        let (never, left) = (CancellationToken::new(), self.left());
+        let mut is_told = self.told.failure;
+        let name = self.to_string();
+        let answer = match self.session.calls.extension(self.id(), self.minutes) {
+            Ok(call) => {
+                let client = &self.session.client;
+                let on_retry = |error: &ClientError, _| {
+                    if !is_told {
+                        is_told = true;
+                        say(format_args!(
+                            "the lease of {name} cannot be extended yet: {error}; retrying"
+                        ));
+                    }
+                };
+                client.send_until(&call, left, &never, on_retry).await
+            }
+            Err(error) => Err(error),
+        };
+        self.told.failure = is_told;
+        match answer.and_then(|answer| answer.json::<Extension>()) {
+            Ok(extension) => self.extended(&extension),
+            Err(error) if error.code() == Some("EXTENSION_LIMIT_REACHED") => self.warn_of_limit(),
+            Err(error) if is_not_held(&error) => self.look_up().await,
+            Err(error) => {
+                if !self.told.failure {
+                    say(format_args!(
+                        "the lease of {self} cannot be extended: {error}. It {}",
+                        self.end()
+                    ));
+                }
+                self.told.failure = true;
+            }
+        }
+    }
+
+    fn extended(&mut self, extension: &Extension) {
+        self.sandbox.expires_at = Some(extension.expires_at);
+        if self.told.failure || self.told.end {
+            say(format_args!("{self} {}", self.end()));
+        }
+        (self.told.failure, self.told.end) = (false, false);
+        if extension.expires_at >= extension.max_expires_at {
+            self.warn_of_limit();
+        }
+    }
+
+    fn warn_of_limit(&mut self) {
+        if !self.told.limit {
+            self.told.limit = true;
+            say(format_args!(
+                "warning: {self} {}, and its lab permits no longer lease: the command should end before, or an operator extend it",
+                self.end()
+            ));
+        }
+    }
+
+    /// Finds out why the sandbox is not held any more, and continues with the one that replaced it.
+    async fn look_up(&mut self) {
+        let mut id = self.id().to_owned();
+        for _ in 0..MAX_REPLACEMENTS {
+            let sandbox = match self.read(&id).await {
+                Ok(sandbox) => sandbox,
+                Err(error) if is_not_held(&error) => return self.lose(&error.to_string()),
+                // The next extension comes here again.
+                Err(_) => return,
+            };
+            let status = sandbox.status.as_deref().unwrap_or("unknown");
+            if let Some(next) = sandbox.replaced_by {
+                id = next;
+            } else if status != "allocated" {
+                let reason = format!("it was released, or an operator took it (status {status})");
+                return self.lose(&reason);
+            } else if id == self.id() {
+                return self.lose("its lease and its grace period are over");
+            } else {
+                return self.adopt(sandbox);
+            }
+        }
+    }
+
+    /// Continues with the sandbox that replaced the present one.
+    fn adopt(&mut self, successor: Sandbox) {
+        let replaced = self.to_string();
+        self.sandbox = successor;
+        self.told = Told::default();
+        say(format_args!(
+            "{replaced} was replaced; the variables of the command still name it. {self} {}",
+            self.end()
+        ));
+    }
+
+    async fn read(&self, id: &str) -> Result<Sandbox, ClientError> {
+        let call = self.session.calls.sandbox(id)?;
+        let answer: Answer = self
+            .session
+            .client
+            .send_until(&call, LOOKUP_WAIT, &CancellationToken::new(), |_, _| {})
+            .await?;
+        answer.json()
+    }
+
+    fn lose(&mut self, reason: &str) {
+        say(format_args!(
+            "{self} is not held any more: {reason}; the command goes on without it"
+        ));
+        self.is_lost = true;
+    }
+}
+
+/// The name of the sandbox, for messages.
+impl fmt::Display for Keeper<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sandbox {
+            name, sandbox_id, ..
+        } = &self.sandbox;
+        write!(f, "the sandbox {name} ({sandbox_id})")
+    }
+}
