@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fmt,
     io::{self, ErrorKind},
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -35,12 +36,8 @@ pub(super) struct StartFailure {
 }
 
 impl StartFailure {
-    fn new(program: &OsStr, error: &io::Error) -> Self {
-        let code = match error.kind() {
-            ErrorKind::NotFound => NOT_FOUND,
-            _ => NOT_EXECUTABLE,
-        };
-        let message = format!("{} cannot be started: {error}", program.display());
+    fn new(code: u8, program: &OsStr, reason: impl fmt::Display) -> Self {
+        let message = format!("{} cannot be started: {reason}", program.display());
         Self { code, message }
     }
 
@@ -81,16 +78,19 @@ impl Program<'_> {
         for kind in [TokenKind::Track, TokenKind::Admin] {
             command.env_remove(kind.variable());
         }
-        command
-            .spawn()
-            .map_err(|error| StartFailure::new(program, &error))
+        command.spawn().map_err(|error| {
+            let code = match error.kind() {
+                ErrorKind::NotFound => NOT_FOUND,
+                _ => NOT_EXECUTABLE,
+            };
+            StartFailure::new(code, program, error)
+        })
     }
 }
 
 /// Checks whether a program can be found and may be executed.
 pub(super) fn check(arguments: &[OsString]) -> Result<(), StartFailure> {
     let (program, _) = split(arguments);
-    let failure = |kind: ErrorKind| StartFailure::new(program, &kind.into());
     let is_executable = |file: &Path| file.is_file() && access(file, Access::EXEC_OK).is_ok();
     let candidates = if program.as_encoded_bytes().contains(&b'/') {
         vec![program.into()]
@@ -105,10 +105,14 @@ pub(super) fn check(arguments: &[OsString]) -> Result<(), StartFailure> {
     };
     if candidates.iter().any(|file| is_executable(file)) {
         Ok(())
-    } else if candidates.iter().any(|file| file.is_file()) || Path::new(program).is_dir() {
-        Err(failure(ErrorKind::PermissionDenied))
+    } else if candidates.iter().any(|file| file.exists()) {
+        Err(StartFailure::new(
+            NOT_EXECUTABLE,
+            program,
+            "it is not executable",
+        ))
     } else {
-        Err(failure(ErrorKind::NotFound))
+        Err(StartFailure::new(NOT_FOUND, program, "it is not found"))
     }
 }
 
