@@ -13,11 +13,11 @@ use crate::{
 /// The options that all commands over the API have.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionOptions {
-    /// The URL of the broker's API, such as https://broker.example.com/v1. Default: BROKER_API_URL, else that of the
-    /// context.
+    /// The URL of the broker's API, such as `https://broker.example.com/v1`. Default: `BROKER_API_URL`, else that of
+    /// the context.
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
-    /// The context in ~/.config/sandbox-broker/config.toml. Default: BROKER_CONTEXT, else `current` of the file.
+    /// The context in ~/.config/sandbox-broker/config.toml. Default: `BROKER_CONTEXT`, else `current` of the file.
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
     pub context: Option<String>,
     /// How long to retry while the broker cannot be reached, is overloaded or fails, in seconds.

@@ -31,7 +31,8 @@ pub(super) struct LeaseCalls {
 /// A sandbox of the caller. The answer to an allocation has some of the fields only.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Sandbox {
-    pub(super) sandbox_id: String,
+    #[serde(rename = "sandbox_id")]
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) external_id: String,
     pub(super) sfdc_account_id: Option<String>,

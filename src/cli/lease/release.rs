@@ -32,24 +32,27 @@ impl ReleaseChain {
                 Ok((answer, released))
             };
             match released.await {
-                Ok((answer, released)) => {
-                    next = released.replaced_by.clone();
-                    chain.answers.push((answer, released));
-                }
+                Ok(answer) => chain.answers.push(answer),
                 Err(error) => {
                     chain.failure = Some((id, error));
                     return chain;
                 }
             }
-            let is_known = |id: &String| {
-                chain
-                    .answers
-                    .iter()
-                    .any(|(_, known)| known.sandbox_id == *id)
-            };
-            next = next.filter(|id| !is_known(id) && chain.answers.len() < MAX_LENGTH);
+            next = chain.successor();
         }
         chain
+    }
+
+    /// Returns the sandbox that replaced the last one, unless its release was tried already.
+    fn successor(&self) -> Option<String> {
+        let (_, last) = self.answers.last()?;
+        let next = last.replaced_by.as_ref()?;
+        let mut released = self
+            .answers
+            .iter()
+            .map(|(_, released)| &released.sandbox_id);
+        let is_new = self.answers.len() < MAX_LENGTH && released.all(|id| id != next);
+        is_new.then(|| next.clone())
     }
 }
 

@@ -168,11 +168,8 @@ async fn release(keeper: &Keeper<'_>, signals: &mut Signals) {
     });
     let remark =
         "interrupted; the release in progress is completed first. Interrupt again to end at once";
-    let chain = match interruptible(chain, &stop, signals, remark).await {
-        Ok((chain, _)) => chain,
-        Err(_) => {
-            return say(keeper.left_behind(keeper.id(), "the release was interrupted"));
-        }
+    let Ok((chain, _)) = interruptible(chain, &stop, signals, remark).await else {
+        return say(keeper.left_behind(keeper.id(), "the release was interrupted"));
     };
     for (_, released) in &chain.answers {
         if let Some(next) = &released.replaced_by {

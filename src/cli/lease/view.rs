@@ -23,7 +23,7 @@ pub(super) fn sandbox(sandbox: &Sandbox, answer: &Answer) {
     let mut table = Table::untitled(2);
     let text = |text: &Option<String>| text.clone();
     let fields = [
-        ("ID", Some(sandbox.sandbox_id.clone())),
+        ("ID", Some(sandbox.id.clone())),
         ("NAME", Some(sandbox.name.clone())),
         ("STATUS", text(&sandbox.status)),
         ("ACCOUNT ID", Some(sandbox.account_id().to_owned())),
@@ -51,7 +51,7 @@ pub(super) fn sandboxes(sandboxes: &[Sandbox], answer: &Answer) {
     for sandbox in sandboxes {
         let expires = sandbox.expires_at.map(|at| time::show(at, now));
         table.row([
-            sandbox.sandbox_id.clone(),
+            sandbox.id.clone(),
             sandbox.name.clone(),
             sandbox.track_name.clone().unwrap_or_default(),
             time::relative(sandbox.allocated_at, now),

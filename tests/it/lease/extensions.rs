@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Starts a run whose lease seems to last two seconds.
-async fn start(desk: &Desk, options: &[&str]) -> (Running, String) {
+fn start(desk: &Desk, options: &[&str]) -> (Running, String) {
     desk.front.shorten_leases(2);
     let script = format!("echo $SANDBOX_ID; {UNTIL_GO}; exit 6");
     let mut run = Running::start(desk.lease_run(options, &script));
@@ -26,7 +26,7 @@ fn count(text: &str, part: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn lease_is_extended_while_the_command_runs() {
     let desk = Desk::new(1).await;
-    let (run, id) = start(&desk, &[]).await;
+    let (run, id) = start(&desk, &[]);
     desk.front.wait_for(2, "/extend").await;
     let sandbox = desk.broker.client.get(&id, ME).await.json();
     assert_eq!(sandbox["status"], "allocated");
@@ -57,7 +57,7 @@ async fn extension_is_repeated_and_its_failure_is_reported_once() {
         }
         Action::Pass
     });
-    let (mut run, _) = start(&desk, &[]).await;
+    let (mut run, _) = start(&desk, &[]);
     run.remark("cannot be extended yet: Too many.");
     run.remark("is held until");
     desk.go();
@@ -75,7 +75,7 @@ async fn maximum_of_the_lab_is_announced_once_before_the_end() {
     // The lab permits four hours. The answer says so, or the refusal of an extension beyond.
     for passed in [Duration::ZERO, Duration::from_hours(2)] {
         let desk = Desk::new(1).await;
-        let (run, _) = start(&desk, &["--duration", "240"]).await;
+        let (run, _) = start(&desk, &["--duration", "240"]);
         desk.broker.clock.advance(passed);
         desk.front.wait_for(2, "/extend").await;
         desk.go();
@@ -94,7 +94,7 @@ async fn command_goes_on_after_an_operator_released_its_sandbox() {
         ("quarantine", "quarantined"),
     ] {
         let desk = Desk::new(1).await;
-        let (mut run, id) = start(&desk, &[]).await;
+        let (mut run, id) = start(&desk, &[]);
         let reason = json!({"reason": "the class is over"});
         let answer = desk.broker.client.act(&id, action, &reason).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -114,7 +114,7 @@ async fn command_goes_on_after_an_operator_released_its_sandbox() {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_continues_with_the_sandbox_that_replaced_its_own() {
     let desk = Desk::new(3).await;
-    let (mut run, id) = start(&desk, &[]).await;
+    let (mut run, id) = start(&desk, &[]);
     let second = desk.broker.client.replace(&id, ME).await.sandbox_id();
     let third = desk.broker.client.replace(&second, ME).await.sandbox_id();
     run.remark("was replaced");

@@ -65,7 +65,7 @@ mod tests {
         let (sent, minute) = (Duration::from_secs(1_000), Duration::from_mins(1));
         // The broker's clock is years behind.
         let time = BrokerTime::new(UnixSeconds(5_000), sent);
-        let left = |seconds, now| time.left(UnixSeconds(5_000 + seconds), now);
+        let left = |seconds: i64, now| time.left(UnixSeconds(5_000 + seconds), now);
         assert_eq!(left(1_800, sent), 30 * minute);
         assert_eq!(left(1_800, sent + 10 * minute), 20 * minute);
         // The machine slept past the end.

@@ -70,7 +70,7 @@ impl<'a> Keeper<'a> {
 
     /// Returns the id of the sandbox.
     pub(super) fn id(&self) -> &str {
-        &self.sandbox.sandbox_id
+        &self.sandbox.id
     }
 
     /// Returns whether the sandbox is known not to be held any more.
@@ -246,9 +246,7 @@ impl<'a> Keeper<'a> {
 /// The name of the sandbox, for messages.
 impl fmt::Display for Keeper<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sandbox {
-            name, sandbox_id, ..
-        } = &self.sandbox;
-        write!(f, "the sandbox {name} ({sandbox_id})")
+        let Sandbox { name, id, .. } = &self.sandbox;
+        write!(f, "the sandbox {name} ({id})")
     }
 }

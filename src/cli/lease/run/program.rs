@@ -57,7 +57,7 @@ impl Program<'_> {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env("SANDBOX_ID", &sandbox.sandbox_id)
+            .env("SANDBOX_ID", &sandbox.id)
             .env("SANDBOX_NAME", &sandbox.name)
             .env("SANDBOX_EXTERNAL_ID", &sandbox.external_id)
             .env("SANDBOX_ACCOUNT_ID", sandbox.account_id())
