@@ -24,6 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NO_THREADS: &str = "cannot start the threads of the runtime";
 
 fn main() -> ExitCode {
+    cli::completions::answer_shell();
     let cli = Cli::parse();
     match run(&cli.command.unwrap_or(Command::Serve)) {
         Ok(code) => code,
