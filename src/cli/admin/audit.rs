@@ -1,8 +1,10 @@
 //! `admin audit`: the audit records.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{pages::Listing, session::Session};
 use crate::{
@@ -117,27 +119,54 @@ pub(super) fn row(session: &Session, record: &Record) -> [Cell; 7] {
     ]
 }
 
-/// Returns the states before and after as a text.
+/// Returns the states before and after as a text: what both have in common is left out.
 fn change(before: Option<&Value>, after: Option<&Value>) -> String {
-    match (before, after) {
-        (None, None) => String::new(),
-        (None, Some(after)) => flat(after),
-        (Some(before), None) => format!("{} ->", flat(before)),
-        (Some(before), Some(after)) => format!("{} -> {}", flat(before), flat(after)),
+    let fields = |state: Option<&Value>| -> Map<String, Value> {
+        state
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (before, after) = (fields(before), fields(after));
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let parts = names.into_iter().filter_map(|name| {
+        match (stated(before.get(name)), stated(after.get(name))) {
+            (before, after) if before == after => None,
+            (None, Some(after)) => Some(format!("{name}={after}")),
+            (Some(before), after) => {
+                let after = after.unwrap_or_else(|| "none".to_owned());
+                Some(format!("{name}={before} -> {after}"))
+            }
+            (None, None) => None,
+        }
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns a value as a text, without quotes; `None` if it is `null`.
+fn stated(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
     }
 }
 
-/// Returns an object without braces and quotes: `status=allocated minutes=60`.
-fn flat(value: &Value) -> String {
-    let Some(object) = value.as_object() else {
-        return value.to_string();
-    };
-    let fields = object.iter().filter(|(_, value)| !value.is_null());
-    let fields: Vec<_> = fields
-        .map(|(name, value)| match value.as_str() {
-            Some(text) => format!("{name}={text}"),
-            None => format!("{name}={value}"),
-        })
-        .collect();
-    fields.join(" ")
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn change_shows_only_the_fields_that_differ() {
+        let before = json!({ "status": "allocated", "lab": "a", "until": 5, "by": null });
+        let after = json!({ "status": "quarantined", "lab": "a", "by": "anna" });
+        assert_eq!(
+            change(Some(&before), Some(&after)),
+            "by=anna, status=allocated -> quarantined, until=5 -> none"
+        );
+        assert_eq!(change(None, Some(&json!({ "force": true }))), "force=true");
+        assert_eq!(change(None, None), "");
+    }
 }

@@ -10,7 +10,10 @@ use super::{run, session::Session};
 use crate::{
     cli::{
         error::CommandError,
-        output::{self, Cell, Table, time::duration},
+        output::{
+            self, Cell, Table,
+            time::{duration, with_times},
+        },
     },
     client::{Answer, Call, ClientError},
     clock::UnixSeconds,
@@ -30,6 +33,9 @@ pub(super) struct JobsArguments {
     #[arg(long, conflicts_with = "id", value_parser = PossibleValuesParser::new(JobName::ALL.map(JobName::as_str)))]
     job: Option<String>,
 }
+
+/// The numbers of a report that count nothing.
+const NO_COUNTS: [&str; 3] = ["duration_ms", "grace_period_hours", "deferred_since"];
 
 /// A run of a job.
 #[derive(Clone, Debug, Deserialize)]
@@ -144,8 +150,8 @@ impl Run {
         }
         let shown = |(name, value): (&String, &Value)| {
             let count = value.as_u64().filter(|count| *count > 0)?;
-            let name = name.replace('_', " ");
-            (name != "duration ms").then(|| format!("{count} {name}"))
+            let is_count = !NO_COUNTS.contains(&name.as_str());
+            is_count.then(|| format!("{count} {}", name.replace('_', " ")))
         };
         let counts: Vec<_> = self.counts.iter().filter_map(shown).collect();
         counts.join(", ")
@@ -157,7 +163,7 @@ impl Run {
         let texts =
             texts.filter_map(|(name, value)| Some((name.replace('_', " "), value.as_str()?)));
         texts
-            .map(|(name, text)| format!("{name}: {text}"))
+            .map(|(name, text)| format!("{name}: {}", with_times(text)))
             .collect()
     }
 
@@ -189,6 +195,7 @@ fn pools_table(pools: &[Value]) -> Table {
     ]);
     for pool in pools {
         let cell = |name: &str| match &pool[name] {
+            Value::String(text) if name == "reason" => with_times(text),
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             other => other.to_string(),

@@ -8,7 +8,7 @@ use super::{jobs::Run, pauses::Pause};
 use crate::{
     cli::output::{
         Cell, Table,
-        time::{duration, relative, show},
+        time::{duration, relative, show, with_times},
     },
     clock::UnixSeconds,
     domain::Status,
@@ -103,7 +103,7 @@ impl Overview {
     /// The warnings, pauses, and circuit breakers that are not closed.
     fn alerts(&self, width: Option<usize>) -> Vec<String> {
         let warnings = self.warnings.iter().map(|warning| &warning.message);
-        let warnings = warnings.map(|message| Cell::warning(&format!("! {message}")));
+        let warnings = warnings.map(|message| Cell::warning(&format!("! {}", with_times(message))));
         let pauses = self
             .pauses
             .iter()
@@ -193,7 +193,7 @@ impl Overview {
                 (pool.provisioning + pool.under_way).into(),
                 pool.allocated.into(),
                 total.into(),
-                pool.reason.clone().into(),
+                pool.reason.as_deref().map(with_times).into(),
             ]);
         }
         table.take_lines(width)

@@ -36,6 +36,24 @@ pub fn duration(span: Duration) -> String {
     format!("{} {unit}", seconds / size)
 }
 
+/// Replaces the Unix seconds in a message of the broker by times in UTC.
+#[must_use]
+pub fn with_times(message: &str) -> String {
+    let is_digit = |char: char| char.is_ascii_digit();
+    let parts = message.split_inclusive(|char| !is_digit(char));
+    let parts = parts.map(|part| {
+        let digits = part.trim_end_matches(|char| !is_digit(char));
+        match digits.parse() {
+            // From 2001 to 2033.
+            Ok(seconds @ 1_000_000_000..2_000_000_000) => {
+                format!("{}{}", UnixSeconds(seconds).iso(), &part[digits.len()..])
+            }
+            _ => part.to_owned(),
+        }
+    });
+    parts.collect()
+}
+
 /// A time in an argument: a date and time with an offset, a day in UTC, Unix seconds, or a duration from now or ago.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment {
@@ -146,6 +164,18 @@ mod tests {
         assert_eq!(shown(7_199), "2026-11-28T11:59:59Z (in 119 min)");
         assert_eq!(shown(-8_000), "2026-11-28T07:46:40Z (2 h ago)");
         assert_eq!(shown(200_000), "2026-11-30T17:33:20Z (in 2 d)");
+    }
+
+    #[test]
+    fn times_in_messages_are_shown_as_utc() {
+        let message =
+            "paused since 1795860000, until 1795863600: 42 of 99 sandboxes, id 179586000012";
+        assert_eq!(
+            with_times(message),
+            "paused since 2026-11-28T10:00:00Z, until 2026-11-28T11:00:00Z: 42 of 99 sandboxes, id 179586000012"
+        );
+        assert_eq!(with_times("at 1795860000"), "at 2026-11-28T10:00:00Z");
+        assert_eq!(with_times(""), "");
     }
 
     #[test]
