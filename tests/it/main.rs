@@ -44,6 +44,7 @@ mod leaks;
 mod lease;
 mod metrics;
 mod migration;
+mod operate;
 mod outage;
 mod pauses;
 mod policy;

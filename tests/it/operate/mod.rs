@@ -1,0 +1,107 @@
+//! The command line of operators, `sandbox-broker admin`: the binary against a broker, as its user types it.
+
+mod acting;
+mod fake;
+mod policy;
+mod reading;
+mod running;
+mod terminal;
+mod watching;
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{ADMIN, TestBroker, command};
+
+/// An operator at a command line, with a token of the role admin.
+struct Operator {
+    directory: TempDir,
+    variables: BTreeMap<String, String>,
+}
+
+/// The result of a command.
+#[derive(Debug)]
+struct Output {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Output {
+    fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// Returns the output after checking that the command succeeded.
+    fn text(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout
+    }
+
+    /// Returns the lines of the output.
+    fn lines(&self) -> Vec<&str> {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout.lines().collect()
+    }
+}
+
+impl Operator {
+    fn of(broker: &TestBroker) -> Self {
+        Self::at(&broker.client.base)
+    }
+
+    fn at(base: &str) -> Self {
+        let variables = [("BROKER_API_URL", base), ("BROKER_ADMIN_TOKEN", ADMIN)];
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            variables: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        }
+    }
+
+    /// Sets a variable of the environment.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(self.directory.path(), &self.variables);
+        command.arg("admin").args(arguments);
+        command
+    }
+
+    /// Runs a command without a terminal.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, "").await
+    }
+
+    /// Runs a command without a terminal and with this input.
+    async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = input.to_owned();
+        // The broker answers from this runtime, so its threads must stay free.
+        let work = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            // A command that does not read its input may have ended.
+            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+            child.wait_with_output().unwrap()
+        });
+        let output = work.await.unwrap();
+        Output {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
