@@ -4,6 +4,7 @@ mod actions;
 mod audit;
 mod forecast;
 mod jobs;
+mod leaks;
 mod overview;
 mod pages;
 mod pauses;
@@ -59,6 +60,8 @@ enum AdminCommand {
     Extend(actions::ExtendArguments),
     /// Delete a sandbox that has no holder; the next cleanup deletes it.
     Delete(actions::ActionArguments),
+    /// List the allocations whose play is likely over, and release them in one go.
+    Leaks(leaks::LeaksArguments),
     /// List the recent runs of the jobs, or show one.
     Jobs(jobs::JobsArguments),
     /// Run a job, and show its progress. Ctrl-C leaves the run running.
@@ -100,6 +103,7 @@ pub async fn run(admin: &Admin, environment: &Variables) -> Result<ExitCode, Com
         AdminCommand::Restore(arguments) => actions::restore(&session, arguments).await?,
         AdminCommand::Extend(arguments) => actions::extend(&session, arguments).await?,
         AdminCommand::Delete(arguments) => actions::delete(&session, arguments).await?,
+        AdminCommand::Leaks(arguments) => leaks::run(&session, arguments).await?,
         AdminCommand::Jobs(arguments) => return jobs::show(&session, arguments).await,
         AdminCommand::Run(arguments) => return run::run(&session, arguments).await,
         AdminCommand::Pause(arguments) => pauses::pause(&session, arguments).await?,

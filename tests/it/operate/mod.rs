@@ -2,6 +2,7 @@
 
 mod acting;
 mod fake;
+mod leaks;
 mod policy;
 mod reading;
 mod running;

@@ -1,0 +1,248 @@
+//! `admin leaks`: allocations whose play is likely over, and their release in one go.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::session::Session;
+use crate::{
+    cli::{
+        error::CommandError,
+        output::{self, Cell, Table, confirm, time::duration},
+    },
+    client::{Call, ClientError},
+    clock::UnixSeconds,
+};
+
+/// The most leaks on a page, and in a request to release some.
+const PAGE: usize = 500;
+
+/// The arguments of `admin leaks`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LeaksArguments {
+    /// Only allocations of this lab.
+    #[arg(long)]
+    lab: Option<String>,
+    /// Release the listed allocations, each unless it has changed since.
+    #[arg(long, requires = "reason")]
+    release: bool,
+    /// Why, for the audit: 1 to 500 characters.
+    #[arg(long, requires = "release")]
+    reason: Option<String>,
+    /// Do not ask for a confirmation.
+    #[arg(long, requires = "release")]
+    yes: bool,
+}
+
+/// A page of the API.
+#[derive(Deserialize)]
+struct Page {
+    generated_at: UnixSeconds,
+    leaks: Vec<Value>,
+    labs: Vec<Value>,
+    cursor: Option<String>,
+}
+
+/// All leaks, as documents of the API.
+struct Leaks {
+    generated_at: UnixSeconds,
+    leaks: Vec<Value>,
+    labs: Vec<Value>,
+}
+
+/// An allocation whose play is likely over.
+#[derive(Deserialize)]
+struct Leak {
+    sandbox_id: String,
+    name: String,
+    caller: Option<String>,
+    lab: Option<String>,
+    allocated_at: UnixSeconds,
+    expires_at: Option<UnixSeconds>,
+    held_sec: u64,
+    usual_sec: u64,
+    basis: String,
+}
+
+/// The outcomes of a request to release some.
+#[derive(Deserialize)]
+struct Releases {
+    results: Vec<Value>,
+}
+
+/// The outcome of one release.
+#[derive(Deserialize)]
+struct Release {
+    sandbox_id: String,
+    outcome: String,
+    message: Option<String>,
+}
+
+/// Lists the leaks, and releases them if that is wanted.
+pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result<(), CommandError> {
+    let found = read(session, arguments.lab.as_deref()).await?;
+    let leaks: Vec<Leak> = found
+        .leaks
+        .iter()
+        .filter_map(|leak| Leak::deserialize(leak).ok())
+        .collect();
+    if !arguments.release && session.is_json() {
+        let document = json!({
+            "generated_at": found.generated_at, "leaks": found.leaks, "labs": found.labs, "cursor": null
+        });
+        output::write_json(&document)?;
+        return Ok(());
+    }
+    if !session.is_json() {
+        table(session, &leaks).write()?;
+    }
+    match &arguments.reason {
+        Some(reason) if arguments.release && !leaks.is_empty() => {
+            let count = leaks.len();
+            let question =
+                format!("Release these {count} allocations? Their holders lose the sandboxes.");
+            confirm(&question, arguments.yes)?;
+            release(session, &leaks, reason).await
+        }
+        _ if leaks.is_empty() && !session.is_json() => {
+            output::notice("no allocation is held for longer than is usual");
+            Ok(())
+        }
+        _ if arguments.release => write_results(session, &[]),
+        _ => Ok(()),
+    }
+}
+
+/// Reads all pages.
+async fn read(session: &Session, lab: Option<&str>) -> Result<Leaks, ClientError> {
+    let mut found = Leaks {
+        generated_at: session.now,
+        leaks: Vec::new(),
+        labs: Vec::new(),
+    };
+    let mut cursor: Option<String> = None;
+    loop {
+        let call = Call::get(["admin", "leaks"]).query("limit", Some(PAGE));
+        let page: Page = session.send(&call.query("cursor", cursor)).await?.json()?;
+        found.generated_at = page.generated_at;
+        let is_wanted = |entry: &Value| lab.is_none() || entry["lab"].as_str() == lab;
+        found.leaks.extend(page.leaks.into_iter().filter(is_wanted));
+        found.labs.extend(page.labs.into_iter().filter(is_wanted));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn table(session: &Session, leaks: &[Leak]) -> Table {
+    let mut table = Table::new(&["ID", "NAME", "LAB", "CALLER", "HELD", "USUAL", "ENDS"]);
+    for leak in leaks {
+        let span = |seconds| duration(Duration::from_secs(seconds));
+        let usual = match leak.basis.as_str() {
+            "history" => span(leak.usual_sec),
+            _ => format!("{} (its own end)", span(leak.usual_sec)),
+        };
+        table.row([
+            leak.sandbox_id.as_str().into(),
+            leak.name.as_str().into(),
+            Cell::from(leak.lab.clone()),
+            Cell::from(leak.caller.clone()),
+            span(leak.held_sec).into(),
+            usual.into(),
+            session.time(leak.expires_at).into(),
+        ]);
+    }
+    table
+}
+
+/// Releases allocations. Those that the broker had no time for are sent again, as long as it gets on.
+async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), CommandError> {
+    let mut results = Vec::new();
+    let mut left: Vec<&Leak> = leaks.iter().collect();
+    while !left.is_empty() {
+        let rest = left.split_off(left.len().min(PAGE));
+        let allocations: Vec<_> = left
+            .iter()
+            .map(|leak| {
+                json!({
+                    "sandbox_id": leak.sandbox_id, "allocated_at": leak.allocated_at, "expires_at": leak.expires_at
+                })
+            })
+            .collect();
+        let body = json!({ "reason": reason, "allocations": allocations });
+        let call = Call::post(["admin", "leaks", "release"]).json(body);
+        let sent: Releases = match session.send(&call).await {
+            Ok(answer) => answer.json()?,
+            Err(error) => {
+                write_results(session, &results)?;
+                return Err(error.into());
+            }
+        };
+        let is_open = |result: &Value| result["outcome"] == "not_attempted";
+        let gets_on = !sent.results.iter().all(is_open);
+        let again = left
+            .iter()
+            .zip(&sent.results)
+            .filter(|(_, result)| gets_on && is_open(result));
+        let again: Vec<_> = again.map(|(leak, _)| *leak).collect();
+        let is_final = |result: &Value| !(gets_on && is_open(result));
+        results.extend(sent.results.into_iter().filter(is_final));
+        left = again.into_iter().chain(rest).collect();
+    }
+    write_results(session, &results)?;
+    let is_open = |result: &&Value| {
+        ["failed", "not_attempted"]
+            .iter()
+            .any(|open| result["outcome"] == *open)
+    };
+    match results.iter().filter(is_open).count() {
+        0 => Ok(()),
+        open => Err(CommandError::TryAgain(format!(
+            "{open} allocations may not be released; repeat the command"
+        ))),
+    }
+}
+
+/// Writes the number of each outcome, and those that were not released.
+fn write_results(session: &Session, results: &[Value]) -> Result<(), CommandError> {
+    let count = |outcome: &str| {
+        results
+            .iter()
+            .filter(|result| result["outcome"] == outcome)
+            .count()
+    };
+    let counts =
+        ["released", "refused", "failed", "not_attempted"].map(|outcome| (outcome, count(outcome)));
+    if session.is_json() {
+        let mut document = json!({ "results": results });
+        for (outcome, count) in counts {
+            document[outcome] = json!(count);
+        }
+        output::write_json(&document)?;
+        return Ok(());
+    }
+    let mut table = Table::new(&["ID", "OUTCOME", "MESSAGE"]);
+    let results = results
+        .iter()
+        .filter_map(|result| Release::deserialize(result).ok());
+    for result in results.filter(|result| result.outcome != "released") {
+        let outcome = result.outcome.replace('_', " ");
+        table.row([
+            result.sandbox_id.into(),
+            Cell::warning(&outcome),
+            result.message.into(),
+        ]);
+    }
+    table.write()?;
+    let counts = counts
+        .into_iter()
+        .filter(|(outcome, count)| *count > 0 || *outcome == "released");
+    let counts: Vec<_> = counts
+        .map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " ")))
+        .collect();
+    output::write_line(counts.join(", "))?;
+    Ok(())
+}
