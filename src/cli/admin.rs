@@ -119,7 +119,7 @@ pub async fn run(admin: &Admin, environment: &Variables) -> Result<ExitCode, Com
 async fn stats(session: &Session) -> Result<(), CommandError> {
     let answer = session.send(&Call::get(["admin", "overview"])).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let overview: overview::Overview = answer.json()?;
     output::write_lines(&overview.lines(output::terminal_width()))?;

@@ -12,12 +12,12 @@ use crate::{client::ClientError, domain::one_line};
 pub enum CommandError {
     /// A call failed.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(Box<ClientError>),
     /// A call failed; the hint is a clause that says what to do.
     #[error("{error}; {hint}")]
     Hinted {
         /// The error of the call.
-        error: ClientError,
+        error: Box<ClientError>,
         /// What to do.
         hint: String,
     },
@@ -27,7 +27,7 @@ pub enum CommandError {
         /// The number of entries that were printed.
         printed: u64,
         /// The error of the page that followed them.
-        error: ClientError,
+        error: Box<ClientError>,
     },
     /// The arguments do not suffice; nothing was changed.
     #[error("{0}")]
@@ -43,11 +43,19 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(Box::new(error))
+    }
+}
+
 impl CommandError {
     /// Adds to the error of a call what to do.
     pub(super) fn hinted(error: ClientError, hint: impl Into<String>) -> Self {
-        let hint = hint.into();
-        Self::Hinted { error, hint }
+        Self::Hinted {
+            error: Box::new(error),
+            hint: hint.into(),
+        }
     }
 
     /// Prints the error to stderr, and returns the exit code. A reader that has closed the pipe, such as `head`, has what it

@@ -160,10 +160,7 @@ async fn ask(
 /// Returns a sentence about a sandbox.
 fn describe(session: &Session, sandbox: &Sandbox) -> String {
     let Sandbox {
-        sandbox_id,
-        name,
-        status,
-        ..
+        id, name, status, ..
     } = sandbox;
     let status = status.replace('_', " ");
     match (&sandbox.allocated_to_track, &sandbox.track_name) {
@@ -172,9 +169,9 @@ fn describe(session: &Session, sandbox: &Sandbox) -> String {
                 .as_ref()
                 .map_or_else(String::new, |lab| format!(" of the lab {lab}"));
             let since = session.time(Some(sandbox.allocated_at));
-            format!("{sandbox_id} ({name}) is allocated to {caller}{lab} since {since}.")
+            format!("{id} ({name}) is allocated to {caller}{lab} since {since}.")
         }
-        _ => format!("{sandbox_id} ({name}) is {status}."),
+        _ => format!("{id} ({name}) is {status}."),
     }
 }
 

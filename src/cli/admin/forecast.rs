@@ -62,7 +62,7 @@ pub(super) async fn show(
     let call = Call::get(["admin", "forecast"]).query("at", Some(at));
     let answer = session.send(&call).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let forecast: Forecast = answer.json()?;
     write_line(format_args!("At {}:", session.time(Some(forecast.at))))?;

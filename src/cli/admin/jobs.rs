@@ -65,7 +65,7 @@ pub(super) async fn show(
         Some(id) => {
             let answer = read(session, id).await?;
             if session.is_json() {
-                session.write_json(&answer)?;
+                Session::write_json(&answer)?;
             } else {
                 write(session, &answer.json()?)?;
             }

@@ -50,6 +50,7 @@ impl Listing {
             let answer = match self.page(session, printed, cursor.as_deref()).await {
                 Ok(answer) => answer,
                 Err(error) if printed > 0 => {
+                    let error = Box::new(error);
                     return Err(CommandError::Incomplete { printed, error });
                 }
                 Err(error) => return Err(error.into()),

@@ -96,7 +96,7 @@ pub(super) async fn pause(
     let call = Call::new(Method::PUT, ["admin", "pauses", &arguments.activity]).json(body);
     let answer = session.send(&call).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let pause: Pause = answer.json()?;
     output::write_line(pause.sentence(session.now))?;
@@ -112,7 +112,7 @@ pub(super) async fn resume(
     session.send(&Call::new(Method::DELETE, path)).await?;
     if session.is_json() {
         let answer = session.send(&Call::get(["admin", "pauses"])).await?;
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     output::write_line(format_args!("{} not paused", arguments.activity))?;
     Ok(())

@@ -113,7 +113,7 @@ fn policy() -> Call {
 async fn get(session: &Session, version: Option<u32>) -> Result<(), CommandError> {
     let call = policy().query("version", version);
     if session.is_json() {
-        return session.write_json(&session.send(&call).await?);
+        return Session::write_json(&session.send(&call).await?);
     }
     let call = call.header("accept", document::TOML)?;
     let answer = session.send(&call).await?;
@@ -124,7 +124,7 @@ async fn get(session: &Session, version: Option<u32>) -> Result<(), CommandError
 async fn check(session: &Session, document: &Document) -> Result<(), CommandError> {
     let (answer, check) = document.check(session).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     if check.changes.is_empty() {
         output::write_line(format_args!(
@@ -140,10 +140,7 @@ async fn check(session: &Session, document: &Document) -> Result<(), CommandErro
 async fn compare(session: &Session, arguments: &DiffArguments) -> Result<(), CommandError> {
     let to = match arguments.to {
         Some(to) => to,
-        None => {
-            let version: Version = session.send(&policy()).await?.json()?;
-            version.version
-        }
+        None => version_in_force(session).await?,
     };
     let from = arguments.from.unwrap_or_else(|| to.saturating_sub(1));
     let call = Call::get(["admin", "policy", "difference"])
@@ -151,7 +148,7 @@ async fn compare(session: &Session, arguments: &DiffArguments) -> Result<(), Com
         .query("to", Some(to));
     let answer = session.send(&call).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let Difference { changes } = answer.json()?;
     if changes.is_empty() {
@@ -159,6 +156,11 @@ async fn compare(session: &Session, arguments: &DiffArguments) -> Result<(), Com
     }
     document::write_changes(&changes)?;
     Ok(())
+}
+
+async fn version_in_force(session: &Session) -> Result<u32, ClientError> {
+    let version: Version = session.send(&policy()).await?.json()?;
+    Ok(version.version)
 }
 
 /// Puts a document in force. The version in force must still be the one that the changes were shown for.
@@ -171,7 +173,7 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
             check.version
         ));
         if session.is_json() {
-            return session.write_json(&session.send(&policy()).await?);
+            return Session::write_json(&session.send(&policy()).await?);
         }
         return Ok(());
     }
@@ -189,7 +191,7 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
         .body(document.body());
     let answer = session.send(&call).await.map_err(changed_by_another)?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let version: Version = answer.json()?;
     output::write_line(format_args!(

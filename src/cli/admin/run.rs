@@ -74,7 +74,7 @@ pub(super) async fn run(
         return follow(session, &run_id).await;
     }
     if session.is_json() {
-        session.write_json(&answer)?;
+        Session::write_json(&answer)?;
     } else {
         output::write_line(run_id)?;
     }
@@ -171,7 +171,7 @@ pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, Comm
     };
     let run: Run = answer.json()?;
     if session.is_json() {
-        session.write_json(&answer)?;
+        Session::write_json(&answer)?;
     } else {
         jobs::write(session, &run)?;
     }

@@ -31,7 +31,8 @@ pub(super) struct SandboxesArguments {
 /// A sandbox in a listing.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sandbox {
-    pub(super) sandbox_id: String,
+    #[serde(rename = "sandbox_id")]
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) status: String,
     pub(super) allocated_to_track: Option<String>,
@@ -97,7 +98,7 @@ pub(super) fn row(session: &Session, sandbox: &Sandbox) -> [Cell; 7] {
     let is_allocated = sandbox.status == Status::Allocated.as_str();
     let ends = sandbox.expires_at.filter(|_| is_allocated);
     [
-        sandbox.sandbox_id.as_str().into(),
+        sandbox.id.as_str().into(),
         sandbox.name.as_str().into(),
         Cell::status(&sandbox.status),
         sandbox.track_name.clone().into(),

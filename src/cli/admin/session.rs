@@ -35,7 +35,7 @@ impl Session {
     ///
     /// # Errors
     /// The answer is no JSON, or the output cannot be written.
-    pub(super) fn write_json(&self, answer: &Answer) -> Result<(), CommandError> {
+    pub(super) fn write_json(answer: &Answer) -> Result<(), CommandError> {
         output::write_json(&answer.json()?)?;
         Ok(())
     }

@@ -62,7 +62,7 @@ pub(super) async fn show(
 ) -> Result<(), CommandError> {
     let answer = read(session, &arguments.id, arguments.limit).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let timeline: Timeline = answer.json()?;
     let parts = [

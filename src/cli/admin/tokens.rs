@@ -59,7 +59,8 @@ pub(super) struct NewToken {
 /// A named token.
 #[derive(Debug, Deserialize)]
 struct Token {
-    token_id: String,
+    #[serde(rename = "token_id")]
+    id: String,
     name: String,
     role: String,
     labs: Vec<String>,
@@ -93,7 +94,7 @@ pub(super) async fn run(session: &Session, command: &TokensCommand) -> Result<()
 async fn list(session: &Session) -> Result<(), CommandError> {
     let answer = session.send(&Call::get(["admin", "tokens"])).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let Tokens { tokens } = answer.json()?;
     let mut table = table();
@@ -120,7 +121,7 @@ async fn create(session: &Session, token: &NewToken) -> Result<(), CommandError>
         _ => error.into(),
     })?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let Created { token, secret } = answer.json()?;
     let end = match token.expires_at {
@@ -129,10 +130,10 @@ async fn create(session: &Session, token: &NewToken) -> Result<(), CommandError>
     };
     notice(format_args!(
         "token {} of {} with the role {} {end}; its secret is shown only now:",
-        token.token_id, token.name, token.role
+        token.id, token.name, token.role
     ));
     if let Err(error) = output::write_line(secret) {
-        let id = &token.token_id;
+        let id = &token.id;
         return Err(CommandError::Failed(format!(
             "the secret cannot be written ({error}), and cannot be shown again; revoke the token: sandbox-broker admin \
              tokens revoke {id}"
@@ -145,7 +146,7 @@ async fn revoke(session: &Session, id: &str, yes: bool) -> Result<(), CommandErr
     if !yes {
         let answer = session.send(&Call::get(["admin", "tokens"])).await?;
         let Tokens { tokens } = answer.json()?;
-        let token = tokens.into_iter().find(|token| token.token_id == id);
+        let token = tokens.into_iter().find(|token| token.id == id);
         let described = token.map_or_else(
             || format!("Revoke the token {id}?"),
             |token| {
@@ -164,7 +165,7 @@ async fn revoke(session: &Session, id: &str, yes: bool) -> Result<(), CommandErr
     let call = Call::new(Method::DELETE, ["admin", "tokens", id]);
     let answer = session.send(&call).await?;
     if session.is_json() {
-        return session.write_json(&answer);
+        return Session::write_json(&answer);
     }
     let mut table = table();
     table.row(row(session, &answer.json()?));
@@ -197,7 +198,7 @@ fn row(session: &Session, token: &Token) -> [Cell; 8] {
         .map(|prefix| format!("{prefix}*"));
     let bounds: Vec<_> = token.labs.iter().cloned().chain(prefixes).collect();
     [
-        token.token_id.as_str().into(),
+        token.id.as_str().into(),
         token.name.as_str().into(),
         token.role.as_str().into(),
         Cell::status(state),

@@ -35,7 +35,7 @@ const END_OF_LINE: &str = "\x1b[K";
 const BELOW: &str = "\x1b[J";
 
 /// The arguments of `admin watch`.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct WatchArguments {
     /// The seconds between two reads.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -96,8 +96,11 @@ async fn faults_are_shown_one_a_line_and_change_nothing() {
         (output.code, document["faults"].as_array().unwrap().len()),
         (1, 2)
     );
-    let broken = operator.run_with(&["policy", "check", "-"], "[[lab").await;
-    assert!(broken.stdout.starts_with("line 1, column "), "{broken:?}");
+    let unclosed = operator.run_with(&["policy", "check", "-"], "[[lab").await;
+    assert!(
+        unclosed.stdout.starts_with("line 1, column "),
+        "{unclosed:?}"
+    );
     let missing = operator.run(&["policy", "check", "no-such.toml"]).await;
     assert_eq!(missing.code, 2, "{missing:?}");
     let policy = operator
