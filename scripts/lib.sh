@@ -43,6 +43,20 @@ install_packages() {
   "${run[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# become_root ARGUMENT...: restarts the script with these arguments as root, unless it is root already. The environment
+# stays, with the paths of cargo's programs and files.
+become_root() {
+  [ "$(id -u)" = 0 ] || exec sudo --preserve-env env PATH="$PATH" HOME="$HOME" "$0" "$@"
+}
+
+# alone COMMAND...: runs the command, as root, in a network namespace that has only a loopback interface, so that all
+# ports are free and nothing reaches another machine; in a PID namespace, so that no process outlives it. crun cannot
+# handle cgroups of both versions, which some machines have, and sets no limits here: it sees version 2 only.
+alone() {
+  timeout --foreground 300 unshare --net --mount --pid --fork --kill-child --mount-proc -- sh -c \
+    'ip link set lo up && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"' sh "$@"
+}
+
 # Installs a C compiler and Python's venv if they are missing.
 install_compiler() {
   command -v cc >/dev/null || install_packages gcc libc6-dev
