@@ -4,12 +4,14 @@
 mod account_api;
 mod accounts;
 mod answer;
+mod api_keys;
 mod calls;
 mod control;
 mod creation;
 mod faults;
 mod filter;
 mod generated;
+mod join_tokens;
 mod server;
 mod services;
 mod sessions;
@@ -17,7 +19,7 @@ mod settings;
 mod users;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -25,9 +27,13 @@ use std::{
 };
 
 use axum::http::StatusCode;
+use secrecy::SecretString;
 use tokio::time::Instant;
 
-use self::{accounts::Accounts, faults::ActiveFaults, sessions::Sessions};
+use self::{
+    accounts::Accounts, api_keys::ApiKey, faults::ActiveFaults, join_tokens::JoinToken,
+    sessions::Sessions,
+};
 pub use self::{
     accounts::SimulatedAccount,
     calls::{Call, Calls},
@@ -43,6 +49,10 @@ use crate::shared::lock;
 struct Inner {
     accounts: Accounts,
     users: Vec<AccountUser>,
+    /// The passwords by the resource ids of their users.
+    passwords: HashMap<String, SecretString>,
+    api_keys: Vec<ApiKey>,
+    join_tokens: Vec<JoinToken>,
     deleted_services: HashSet<String>,
     sessions: Sessions,
     settings: Settings,
@@ -102,6 +112,9 @@ impl Simulator {
         Self(Arc::new(Mutex::new(Inner {
             accounts,
             users: Vec::new(),
+            passwords: HashMap::new(),
+            api_keys: Vec::new(),
+            join_tokens: Vec::new(),
             deleted_services: HashSet::new(),
             sessions: Sessions::default(),
             settings: Settings::default(),

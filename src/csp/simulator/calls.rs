@@ -26,6 +26,10 @@ pub enum Call {
     Groups,
     /// Every call below `/users`.
     Users,
+    /// Every call below `/api_keys`, and `POST /current_api_keys`.
+    ApiKeys,
+    /// Every call below `/atlas-host-activation` and `/host-activation`.
+    JoinTokens,
     /// The calls of the NIOSXaaS client: sign in, switch, list and delete services.
     Niosxaas,
 }
@@ -43,6 +47,8 @@ impl Call {
             ("POST", ["v2", "session", "account_switch"]) => Some(Self::Switch),
             ("GET", ["v2", "groups"]) => Some(Self::Groups),
             (_, ["v2", "users", ..]) => Some(Self::Users),
+            (_, ["v2", "api_keys" | "current_api_keys", ..]) => Some(Self::ApiKeys),
+            (_, ["atlas-host-activation" | "host-activation", ..]) => Some(Self::JoinTokens),
             (_, ["api", "universalinfra", ..]) => Some(Self::Niosxaas),
             _ => None,
         }
@@ -82,6 +88,10 @@ pub struct Calls {
     pub groups: u64,
     /// Calls that concern users.
     pub users: u64,
+    /// Calls that concern API keys.
+    pub api_keys: u64,
+    /// Calls that concern join tokens.
+    pub join_tokens: u64,
     /// NIOSXaaS calls, with all sign-ins and switches.
     pub niosxaas: u64,
     /// Calls of any kind to which a fault applied.
@@ -99,6 +109,8 @@ impl Calls {
             Call::Switch => &mut self.switches,
             Call::Groups => &mut self.groups,
             Call::Users => &mut self.users,
+            Call::ApiKeys => &mut self.api_keys,
+            Call::JoinTokens => &mut self.join_tokens,
             Call::Niosxaas | Call::Any => &mut self.niosxaas,
         };
         *counter += 1;
@@ -137,6 +149,14 @@ mod tests {
         assert_eq!(
             call(Method::POST, "/v2/users/1/password"),
             Some(Call::Users)
+        );
+        assert_eq!(
+            call(Method::POST, "/v2/current_api_keys"),
+            Some(Call::ApiKeys)
+        );
+        assert_eq!(
+            call(Method::DELETE, "/atlas-host-activation/v1/jointoken/1"),
+            Some(Call::JoinTokens)
         );
         assert_eq!(call(Method::GET, "/simulator/calls"), None);
     }

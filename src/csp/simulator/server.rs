@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Call, FaultKind, Inner, Simulator, account_api, answer::error, control, faults::Target, filter,
-    generated::ID_PREFIX, services, sessions, users,
+    Call, FaultKind, Inner, Simulator, account_api, answer::error, api_keys, control,
+    faults::Target, filter, generated::ID_PREFIX, join_tokens, services, sessions, users,
 };
 
 /// The path below which the simulator serves the CSP API, as the real one does.
@@ -100,6 +100,8 @@ impl Simulator {
             .route("/v2/session/users/sign_in", post(sessions::sign_in))
             .route("/v2/session/account_switch", post(sessions::switch))
             .merge(users::routes())
+            .merge(api_keys::routes())
+            .merge(join_tokens::routes())
             .merge(services::routes())
             .layer(middleware::from_fn_with_state(self.clone(), serve_call))
             .nest("/simulator", control::routes())
@@ -133,7 +135,7 @@ impl Inner {
             }
             Call::Delete => self.accounts.find(&resource_id(request)),
             Call::Switch => self.accounts.find(&text(body, "id")),
-            Call::Groups | Call::Users | Call::Niosxaas => {
+            Call::Groups | Call::Users | Call::ApiKeys | Call::JoinTokens | Call::Niosxaas => {
                 self.account_of_session(request.headers())
             }
             Call::Any | Call::List | Call::SignIn => None,

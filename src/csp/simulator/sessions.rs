@@ -8,12 +8,13 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Inner, SimulatedAccount, Simulator,
+    AccountUser, Inner, SimulatedAccount, Simulator,
     answer::{Body, error},
 };
 
@@ -22,6 +23,8 @@ const LIFETIME: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 struct Session {
+    /// The e-mail address, if the user is one of an account, and not the operator.
+    student: Option<String>,
     /// The resource id of the account to which the session has switched.
     account: Option<String>,
     /// By the simulator's time, in milliseconds.
@@ -40,25 +43,63 @@ pub(super) struct Sessions(HashMap<String, Session>);
 
 impl Inner {
     /// Opens a session, and removes the expired ones. Returns its token.
-    fn open_session(&mut self, account: Option<String>) -> String {
+    fn open_session(&mut self, student: Option<String>, account: Option<String>) -> String {
         let opened_ms = self.accounts.now_ms();
         let sessions = &mut self.sessions.0;
         sessions.retain(|_, session| session.is_valid(opened_ms));
         let token = Uuid::new_v4().to_string();
-        sessions.insert(token.clone(), Session { account, opened_ms });
+        let session = Session {
+            student,
+            account,
+            opened_ms,
+        };
+        sessions.insert(token.clone(), session);
         token
     }
 
     fn session(&self, headers: &HeaderMap) -> Option<&Session> {
         let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let session = self.sessions.0.get(authorization.strip_prefix("Bearer ")?);
-        session.filter(|session| session.is_valid(self.accounts.now_ms()))
+        session
+            .filter(|session| session.is_valid(self.accounts.now_ms()))
+            .filter(|session| self.still_has_user(session))
     }
 
-    /// Returns the existing account to which the session of a request has switched.
+    fn still_has_user(&self, session: &Session) -> bool {
+        let student = session.student.as_deref();
+        student.is_none_or(|email| self.users_with_email(email).next().is_some())
+    }
+
+    /// Returns the existing account to which the session of a request has switched, or that of its API key.
     pub(super) fn account_of_session(&self, headers: &HeaderMap) -> Option<&SimulatedAccount> {
-        self.accounts
-            .find(self.session(headers)?.account.as_deref()?)
+        let account = match self.session(headers) {
+            Some(session) => session.account.as_deref(),
+            None => self.account_of_api_key(headers),
+        };
+        self.accounts.find(account?)
+    }
+
+    /// Returns the user whose session a request has, as far as it is one of `account`. The operator is of none.
+    pub(super) fn user_of_session(
+        &self,
+        headers: &HeaderMap,
+        account: &SimulatedAccount,
+    ) -> Option<&AccountUser> {
+        let email = self.session(headers)?.student.as_deref()?;
+        self.users_with_email(email)
+            .find(|user| user.account_id == account.id)
+    }
+
+    /// Returns whether these credentials are valid. A user of an account has only its own password.
+    fn accepts(&self, credentials: &Credentials) -> bool {
+        let mut users = self.users_with_email(&credentials.email).peekable();
+        let password = credentials.password.expose_secret();
+        if users.peek().is_none() {
+            return self.settings.accepts(&credentials.email, password);
+        }
+        users
+            .filter_map(|user| self.passwords.get(&user.id))
+            .any(|known| known.expose_secret() == password)
     }
 }
 
@@ -80,7 +121,7 @@ pub(super) fn unauthorized() -> Response {
 #[derive(Deserialize)]
 pub(super) struct Credentials {
     email: String,
-    password: String,
+    password: SecretString,
 }
 
 pub(super) async fn sign_in(
@@ -88,13 +129,12 @@ pub(super) async fn sign_in(
     Body(credentials): Body<Credentials>,
 ) -> Response {
     let mut inner = simulator.lock();
-    if !inner
-        .settings
-        .accepts(&credentials.email, &credentials.password)
-    {
+    if !inner.accepts(&credentials) {
         return error(StatusCode::UNAUTHORIZED, "wrong e-mail address or password");
     }
-    Json(json!({ "jwt": inner.open_session(None) })).into_response()
+    let is_student = inner.users_with_email(&credentials.email).next().is_some();
+    let student = is_student.then_some(credentials.email);
+    Json(json!({ "jwt": inner.open_session(student, None) })).into_response()
 }
 
 #[derive(Deserialize)]
@@ -109,12 +149,22 @@ pub(super) async fn switch(
     Body(switch): Body<Switch>,
 ) -> Response {
     let mut inner = simulator.lock();
-    if inner.session(&headers).is_none() {
+    let Some(student) = inner
+        .session(&headers)
+        .map(|session| session.student.clone())
+    else {
         return error(StatusCode::UNAUTHORIZED, "sign in first");
-    }
+    };
     if inner.accounts.find(&switch.id).is_none() {
         return error(StatusCode::NOT_FOUND, "no such account");
     }
-    let token = inner.open_session(Some(switch.id));
+    let is_admitted = student.as_deref().is_none_or(|email| {
+        let mut accounts = inner.users_with_email(email);
+        accounts.any(|user| user.account_id == switch.id)
+    });
+    if !is_admitted {
+        return error(StatusCode::FORBIDDEN, "the user is not one of this account");
+    }
+    let token = inner.open_session(student, Some(switch.id));
     (inner.success(), Json(json!({ "jwt": token }))).into_response()
 }

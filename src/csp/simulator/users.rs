@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,8 +19,8 @@ use super::{
     sessions::unauthorized,
 };
 
-/// The groups of a usable account.
-const GROUPS: [&str; 2] = ["admin", "user"];
+/// The groups of a usable account that labs give to a student's user.
+const GROUPS: [&str; 2] = ["act_admin", "user"];
 
 /// A user of an account. Users are not saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,9 +39,6 @@ pub struct AccountUser {
     /// The resource id of the account.
     #[serde(skip)]
     pub account_id: String,
-    /// Whether a password was set.
-    #[serde(skip)]
-    pub has_password: bool,
 }
 
 pub(super) fn routes() -> Router<Simulator> {
@@ -76,6 +74,13 @@ impl Inner {
         ids.zip(GROUPS)
             .map(|(id, name)| (format!("identity/groups/{id}"), name))
             .collect()
+    }
+
+    /// Returns the users of existing accounts that have an e-mail address.
+    pub(super) fn users_with_email(&self, email: &str) -> impl Iterator<Item = &AccountUser> {
+        self.users.iter().filter(move |user| {
+            user.email == email && self.accounts.find(&user.account_id).is_some()
+        })
     }
 
     /// Returns the position of a user of an account.
@@ -165,7 +170,6 @@ async fn create_user(
         kind: new.kind,
         group_ids: new.group_ids,
         account_id: account.id.clone(),
-        has_password: false,
     };
     inner.users.push(user.clone());
     (inner.success(), Json(json!({ "result": user }))).into_response()
@@ -173,7 +177,7 @@ async fn create_user(
 
 #[derive(Deserialize)]
 struct NewPassword {
-    new_password: String,
+    new_password: SecretString,
 }
 
 async fn set_password(
@@ -189,13 +193,14 @@ async fn set_password(
     let Some(position) = inner.position_of_user(account, &uuid) else {
         return no_such_user();
     };
-    if !is_strong(&body.new_password) {
+    if !is_strong(body.new_password.expose_secret()) {
         return error(
             StatusCode::BAD_REQUEST,
             "a password has an upper-case letter, a lower-case letter, a digit and two special characters",
         );
     }
-    inner.users[position].has_password = true;
+    let id = inner.users[position].id.clone();
+    inner.passwords.insert(id, body.new_password);
     Json(json!({})).into_response()
 }
 
@@ -220,7 +225,9 @@ async fn delete_user(
     let Some(position) = inner.position_of_user(account, &uuid) else {
         return no_such_user();
     };
-    inner.users.remove(position);
+    let user = inner.users.remove(position);
+    inner.passwords.remove(&user.id);
+    inner.api_keys.retain(|key| !key.belongs_to(&user.id));
     StatusCode::NO_CONTENT.into_response()
 }
 

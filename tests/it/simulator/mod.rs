@@ -2,6 +2,7 @@
 
 mod accounts;
 mod control;
+mod credentials;
 mod faults;
 mod sessions;
 
