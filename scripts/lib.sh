@@ -113,6 +113,20 @@ npm_archive() {
   exec 8>&-
 }
 
+# cargo_tool NAME VERSION [OPTION...]: compiles the program of a crate into target/, unless it is there, and sets `bin` to
+# the folder that has it.
+cargo_tool() {
+  local home=$root/target/cargo/$1-$2
+  bin=$home/bin
+  mkdir -p "$root/target/cargo"
+  exec 8>"$home.lock"
+  flock 8
+  # Compiled to be used once or twice.
+  [ -x "$bin/$1" ] ||
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked --version "$2" --root "$home" "${@:3}" "$1"
+  exec 8>&-
+}
+
 # --- Servers --------------------------------------------------------------------------------------------------------
 
 accepts_connections() { (exec 7<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
