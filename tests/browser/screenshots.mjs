@@ -1,10 +1,11 @@
-// Takes the README's pictures of the dashboard: a real broker, with an invented history of the day before.
+// Takes the documents' pictures of the dashboard: a real broker, with an invented history of the day before.
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { allocate, openDashboard, release } from "./operator.mjs";
+import { allocate, allSandboxes, applyPolicy, createToken, openDashboard, release, send } from "./operator.mjs";
 
 const FOLDER = process.env.SCREENSHOTS;
 const MAX_BYTES = 250_000;
+const MARGIN = 16;
 const HOUR = 3600;
 const SAMPLE_SECONDS = 300;
 const DURATION = 4 * HOUR;
@@ -51,12 +52,27 @@ function atTimeOfClass(row) {
   return { ...row, allocated_at: allocatedAt, updated_at: allocatedAt, expires_at: allocatedAt + DURATION };
 }
 
-async function openWithHistory() {
+/** Three plays of a class that usually lasts two hours. */
+async function leaks(json) {
+  const rows = (await allSandboxes()).filter(({ track_name: lab }) => lab === "cloud-ddi-foundations").slice(0, 3).map(atTimeOfClass);
+  const usual = { usual_sec: 2 * HOUR };
+  return {
+    ...json,
+    leaks: rows.map((row) => ({
+      ...usual, sandbox_id: row.sandbox_id, name: row.name, caller: row.allocated_to_track, lab: row.track_name, allocated_at: row.allocated_at,
+      extended_at: null, expires_at: row.expires_at, held_sec: now - row.allocated_at, basis: "history",
+    })),
+    labs: [{ ...usual, lab: "cloud-ddi-foundations", durations: 100, suspected_after_sec: 3 * HOUR, updated_at: now - 300 }],
+  };
+}
+
+async function openWithHistory({ hasLeaks = false } = {}) {
   const opened = await openDashboard();
   const edit = (pattern, change) => opened.page.route(pattern, async (route) => {
     const response = await route.fetch();
-    await route.fulfill({ response, json: change(await response.json()) });
+    await route.fulfill({ response, json: await change(await response.json()) });
   });
+  if (hasLeaks) await edit("**/admin/leaks*", leaks);
   await edit("**/admin/samples*", (json) => ({ ...json, samples: samples(Number(process.env.SIMULATOR_ACCOUNTS)) }));
   await edit("**/admin/sandboxes*", (json) => ({ ...json, sandboxes: json.sandboxes.map(atTimeOfClass) }));
   await edit("**/admin/overview", (json) => {
@@ -66,28 +82,113 @@ async function openWithHistory() {
   return opened;
 }
 
-async function take(name, { theme, width, height }) {
-  const { page, signIn } = await openWithHistory();
+const POLICY = `[defaults]
+duration_minutes = 240
+max_duration_minutes = 480
+
+[[lab]]
+id = "cloud-ddi-foundations"
+max_held = 300
+
+[[lab]]
+id = "threat-defense-201"
+duration_minutes = 180
+max_held = 200
+replaced = "quarantine"
+
+[[pool]]
+name_prefix = "cloud-"
+target_available = 60
+max_total = 240
+
+[pool.create]
+description = "Hands-on labs"
+admin_user = { email = "labs@example.com", name = "Labs" }
+
+[[pool]]
+name_prefix = "demo-"
+target_available = 80
+max_total = 200
+
+[[pool]]
+name_prefix = "lab-"
+target_available = 120
+max_total = 180
+
+[pool.create]
+description = "Hands-on labs"
+admin_user = { email = "labs@example.com", name = "Labs" }
+`;
+
+/** An afternoon of two operators, with requests that are refused. */
+async function operate(held) {
+  await applyPolicy(POLICY);
+  const [anna, ben] = await Promise.all(["anna", "ben"].map(async (name) => (await createToken(name, "operator")).secret));
+  const { json } = await send("GET", "/admin/sandboxes?status=available&limit=3");
+  const [first, second, third] = json.sandboxes.map((row) => row.sandbox_id);
+  const actions = [
+    [anna, "PUT", "/admin/pauses/deletions", { reason: "CSP is being repaired" }],
+    [anna, "POST", `/admin/sandboxes/${first}/quarantine`, { reason: "DNS does not resolve" }],
+    [ben, "POST", `/admin/sandboxes/${second}/quarantine`, { reason: "reported by a student" }],
+    [ben, "POST", "/admin/tokens", { name: "guest", role: "viewer" }],
+    [anna, "POST", `/admin/sandboxes/${held[0].id}/extend`, { minutes: 400, reason: "the class runs late" }],
+    [anna, "DELETE", "/admin/pauses/deletions"],
+    [ben, "POST", "/admin/sync"],
+    [ben, "POST", `/admin/sandboxes/${held[1].id}/release`, { reason: "the student has left" }],
+    [anna, "POST", `/admin/sandboxes/${second}/restore`, { reason: "repaired" }],
+    [ben, "POST", `/admin/sandboxes/${third}/delete`, { reason: "the account is damaged" }],
+    [ben, "POST", `/admin/sandboxes/${held[1].id}/extend`, { minutes: 60, reason: "the class runs late" }],
+  ];
+  for (const [token, method, path, body] of actions) await send(method, path, { token, body });
+}
+
+/** Takes a picture of a page from its top, or from `from`, down to the end of the last of the elements that `until` finds. */
+async function take(name, { theme, width = 1280, view = "Overview", hasLeaks, isReady, from, until }) {
+  const { page, signIn, openView } = await openWithHistory({ hasLeaks });
   await page.setViewportSize({ width, height: 900 });
   await page.getByLabel("Theme").selectOption(theme);
   await signIn();
-  await page.locator("canvas").nth(1).waitFor();
-  await page.getByText("dns-security-101").first().waitFor();
+  if (view !== "Overview") await openView(view);
+  await isReady(page);
   await page.waitForLoadState("networkidle");
+  const top = from ? Math.floor((await from(page).boundingBox()).y) - MARGIN : 0;
+  const last = await until(page).last().boundingBox();
+  const clip = { x: 0, y: top, width, height: Math.ceil(last.y + last.height) + MARGIN - top };
   const path = `${FOLDER}/${name}.png`;
-  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width, height } });
+  await page.screenshot({ path, fullPage: true, clip });
+  await page.unrouteAll({ behavior: "ignoreErrors" });
   await page.close();
   const { length } = await readFile(path);
   console.log(`${name}: ${length} bytes`);
-  if (length > MAX_BYTES) throw new Error(`${path} is too large for a README`);
+  if (length > MAX_BYTES) throw new Error(`${path} is too large for a document`);
 }
 
-test("the pictures are taken", { timeout: 120_000 }, async () => {
+async function takeInBothThemes(name, options) {
+  for (const theme of ["light", "dark"]) await take(`${name}-${theme}`, { theme, ...options });
+}
+
+test("the pictures are taken", { timeout: 300_000 }, async () => {
+  const held = [];
   for (const { lab, students, ago } of running) {
-    await Promise.all(Array.from({ length: students }, (_, index) => allocate(`${lab}-${ago}-${index}`, lab)));
+    held.push(...await Promise.all(Array.from({ length: students }, (_, index) => allocate(`${lab}-${ago}-${index}`, lab))));
   }
   await Promise.all(Array.from({ length: 12 }, async (_, index) => release(await allocate(`guest-${index}`, "ipam-automation"))));
-  await take("dashboard-light", { theme: "light", width: 1280, height: 1560 });
-  await take("dashboard-dark", { theme: "dark", width: 1280, height: 1560 });
-  await take("dashboard-narrow", { theme: "light", width: 390, height: 844 });
+  const isReady = async (page) => {
+    await page.locator("canvas").nth(1).waitFor();
+    await page.getByText("dns-security-101").first().waitFor();
+  };
+  const leakCard = (page) => page.locator("section", { hasText: "Play likely over" });
+  await takeInBothThemes("leaks", {
+    hasLeaks: true, width: 1440, isReady: (page) => page.getByText("3 sandboxes of 1 lab").waitFor(), from: leakCard, until: leakCard,
+  });
+  await takeInBothThemes("dashboard", { isReady, until: (page) => page.locator("canvas") });
+  await take("dashboard-narrow", { theme: "light", width: 390, isReady, until: (page) => page.getByText("Circuit breakers") });
+
+  await operate(held);
+  await takeInBothThemes("audit", {
+    view: "Audit", width: 1440, isReady: (page) => page.getByText("the student has left").first().waitFor(),
+    until: (page) => page.locator("tbody tr:nth-child(5)"),
+  });
+  const poolOfLabs = (page) => page.getByRole("article", { name: "lab-" });
+  await takeInBothThemes("pools", { view: "Pools", isReady: (page) => poolOfLabs(page).waitFor(), until: poolOfLabs });
 });
