@@ -46,7 +46,7 @@ struct Page {
 }
 
 /// All leaks, as documents of the API.
-struct Leaks {
+struct AllLeaks {
     generated_at: UnixSeconds,
     leaks: Vec<Value>,
     labs: Vec<Value>,
@@ -116,8 +116,8 @@ pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result
 }
 
 /// Reads all pages.
-async fn read(session: &Session, lab: Option<&str>) -> Result<Leaks, ClientError> {
-    let mut found = Leaks {
+async fn read(session: &Session, lab: Option<&str>) -> Result<AllLeaks, ClientError> {
+    let mut found = AllLeaks {
         generated_at: session.now,
         leaks: Vec::new(),
         labs: Vec::new(),

@@ -22,17 +22,17 @@ pub(super) struct Overview {
     allocations_last_hour: u64,
     releases_last_hour: u64,
     lasts_for_seconds: Option<u64>,
-    jobs: Vec<Job>,
+    jobs: Vec<JobState>,
     breakers: Vec<Breaker>,
     pub(super) pauses: Vec<Pause>,
-    labs: Vec<Lab>,
+    labs: Vec<LabUse>,
     policy: Policy,
     pools: Vec<Pool>,
     pub(super) warnings: Vec<Warning>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Job {
+struct JobState {
     job: String,
     is_off: bool,
     next_due_at: Option<UnixSeconds>,
@@ -48,7 +48,7 @@ struct Breaker {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Lab {
+struct LabUse {
     lab: String,
     held: u64,
     max_held: Option<u64>,

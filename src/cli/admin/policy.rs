@@ -75,7 +75,7 @@ pub(super) struct ApplyArguments {
 
 /// A version of the policy.
 #[derive(Debug, Deserialize)]
-struct Version {
+struct PolicyVersion {
     version: u32,
     author: Option<String>,
     at: Option<UnixSeconds>,
@@ -84,7 +84,7 @@ struct Version {
 
 #[derive(Deserialize)]
 struct Versions {
-    versions: Vec<Version>,
+    versions: Vec<PolicyVersion>,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +159,7 @@ async fn compare(session: &Session, arguments: &DiffArguments) -> Result<(), Com
 }
 
 async fn version_in_force(session: &Session) -> Result<u32, ClientError> {
-    let version: Version = session.send(&policy()).await?.json()?;
+    let version: PolicyVersion = session.send(&policy()).await?.json()?;
     Ok(version.version)
 }
 
@@ -193,7 +193,7 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
     if session.is_json() {
         return Session::write_json(&answer);
     }
-    let version: Version = answer.json()?;
+    let version: PolicyVersion = answer.json()?;
     output::write_line(format_args!(
         "version {} is in force on every broker and in every job within 5 s",
         version.version

@@ -97,7 +97,7 @@ async fn create_key(
     let account_id = account.id.clone();
     let expires_at = new.expires_at.unwrap_or_default();
     let end = expires_at.parse::<jiff::Timestamp>();
-    let expires_ms = match end.map(|end| end.as_millisecond()) {
+    let expires_ms = match end.map(jiff::Timestamp::as_millisecond) {
         Ok(end) if end > inner.accounts.now_ms() => end,
         _ => {
             let message = "HTTP interceptor error: invalid datetime or duration";
