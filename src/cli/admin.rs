@@ -10,6 +10,7 @@ mod pages;
 mod pauses;
 mod policy;
 mod run;
+mod run_record;
 mod sandboxes;
 mod session;
 mod timeline;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{jobs::Run, pauses::Pause};
+use super::{pauses::Pause, run_record::Run};
 use crate::{
     cli::output::{
         Cell, Table,

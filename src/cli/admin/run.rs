@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::{signal::ctrl_c, time::sleep};
 
 use super::{
-    jobs::{self, Run},
+    run_record::{self, Run},
     session::Session,
 };
 use crate::{
@@ -173,7 +173,7 @@ pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, Comm
     if session.is_json() {
         Session::write_json(&answer)?;
     } else {
-        jobs::write(session, &run)?;
+        run_record::write(session, &run)?;
     }
     match run.state.as_str() {
         "succeeded" => Ok(ExitCode::SUCCESS),
@@ -192,7 +192,7 @@ async fn wait(session: &Session, id: &str) -> Result<Answer, CommandError> {
     let progress = Progress::start(id);
     let [mut pause, longest] = POLLS;
     loop {
-        let answer = jobs::read(session, id).await.map_err(|error| {
+        let answer = run_record::read(session, id).await.map_err(|error| {
             // The run goes on without this command.
             if error.may_pass() {
                 CommandError::hinted(error, follow_hint(id))
