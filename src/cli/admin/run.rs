@@ -5,7 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::{signal::ctrl_c, time::sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 use super::{
     run_record::{self, Run},
@@ -162,9 +165,12 @@ fn follow_hint(id: &str) -> String {
 /// # Errors
 /// The run failed, or was stopped before it had done all its work.
 pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, CommandError> {
+    // Listens before anything is shown that the user could want to interrupt.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| CommandError::Failed(format!("cannot listen for Ctrl-C: {error}")))?;
     let answer = tokio::select! {
         answer = wait(session, id) => answer?,
-        _ = ctrl_c() => {
+        _ = interrupt.recv() => {
             notice(format_args!("the run goes on; {}", follow_hint(id)));
             return Ok(ExitCode::from(INTERRUPTED));
         }
