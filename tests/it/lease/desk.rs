@@ -15,7 +15,7 @@ use sandbox_broker::domain::Status;
 use serde_json::Value;
 
 use super::front::Front;
-use crate::support::{Pool, TRACK, TestBroker, command};
+use crate::support::{Pool, TRACK, TestBroker, command, unignore_signals};
 
 /// How long to wait for a line of a command.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -117,8 +117,9 @@ impl Desk {
     }
 }
 
-/// A loop of a shell that ends when the test says so.
-pub const UNTIL_GO: &str = "while [ ! -e go ]; do sleep 0.02; done";
+/// A loop of a shell that ends when the test says so, or after some minutes.
+pub const UNTIL_GO: &str =
+    "i=0; while [ ! -e go ] && [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
 
 /// Runs a command to its end. The broker answers from this runtime, so its threads must stay free.
 pub async fn outcome(mut command: Command) -> Outcome {
@@ -177,6 +178,7 @@ impl Lines {
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
+        unignore_signals();
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

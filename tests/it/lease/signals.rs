@@ -13,7 +13,7 @@ use crate::support::{BINARY, Signal, TRACK, Terminal};
 
 /// A command that reports the first signal that it receives, and ends.
 const REPORT: &str = "for signal in HUP INT QUIT TERM USR1 USR2; do trap \"echo got $signal; exit 9\" $signal; done; \
-                      echo ready; while :; do sleep 0.02; done";
+                      echo ready; i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signal_to_the_run_reaches_the_command() {
@@ -72,8 +72,7 @@ async fn stopped_command_ends_by_a_signal_to_the_run() {
 async fn signal_that_was_ignored_at_the_start_stays_ignored() {
     let desk = Desk::new(1).await;
     // As `nohup` does. The second signal arrives after the first.
-    let script =
-        "trap 'exit 4' USR1; (kill -HUP $PPID; kill -USR1 $PPID); while :; do sleep 0.02; done";
+    let script = "trap 'exit 4' USR1; (kill -HUP $PPID; kill -USR1 $PPID); i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
     let run = desk.lease_run(&[], script);
     let mut nohup = Command::new("sh");
     nohup
@@ -140,7 +139,7 @@ async fn second_signal_ends_an_allocation_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn key_of_the_terminal_reaches_the_command_once() {
     let desk = Desk::new(1).await;
-    let script = "trap 'n=$((n+1)); echo got $n' INT; trap 'exit 5' QUIT; n=0; echo ready; while :; do sleep 0.02; done";
+    let script = "trap 'n=$((n+1)); echo got $n' INT; trap 'exit 5' QUIT; n=0; echo ready; i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
     let mut terminal = Terminal::run(desk.lease_run(&[], script), 24, 200);
     terminal.wait_for("ready");
     for n in 1..=3 {

@@ -23,7 +23,7 @@ pub use self::{
     csp::simulated_csp,
     load_balancer::{KeyAnswer, LoadBalancer, person},
     pool::{Pool, account, assert_each_has_one, key},
-    process::{BINARY, BrokerProcess, Signal, command, laptop},
+    process::{BINARY, BrokerProcess, Signal, command, laptop, unignore_signals},
     proxy::Proxy,
     terminal::Terminal,
 };

@@ -12,6 +12,8 @@ use std::{
 
 use pty_process::{Size, blocking::Pty};
 
+use super::unignore_signals;
+
 /// How long to wait for a text, or for the end of the program.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -46,6 +48,7 @@ impl Terminal {
 
     /// Starts a program on a terminal of `rows` and `columns`. Its variable `TERM` is that of the terminal.
     pub fn run(mut command: Command, rows: u16, columns: u16) -> Self {
+        unignore_signals();
         let (keyboard, pts) = pty_process::blocking::open().unwrap();
         keyboard.resize(Size::new(rows, columns)).unwrap();
         command.env("TERM", "xterm-256color");
@@ -158,7 +161,7 @@ fn program_on_a_terminal_has_its_size_its_keys_and_its_screen() {
     shell.args([
         "-c",
         "trap 'echo interrupted' INT; trap 'echo quit; exit 3' QUIT; stty size; printf 'old\\rnew\\n'; read line; \
-         echo \"got $line\"; echo ready; while :; do read line; done",
+         echo \"got $line\"; echo ready; for i in 1 2 3 4 5 6 7 8 9; do read line; done",
     ]);
     let mut terminal = Terminal::run(shell, 10, 40);
     terminal.wait_for("10 40\nnew");
