@@ -1,8 +1,54 @@
 //! `admin leaks`.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Operator, fake::fake_broker};
+use crate::support::Pool;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaks_are_listed_by_lab_and_released_together() {
+    let pool = Pool::of(4).await;
+    let broker = pool.broker().await;
+    let operator = Operator::of(&broker);
+    for (lab, caller) in [
+        ("cloud-101", "play-1"),
+        ("cloud-101", "play-2"),
+        ("other", "play-3"),
+    ] {
+        broker.client.allocate_in(lab, caller).await.sandbox_id();
+    }
+    let none = operator.run(&["leaks"]).await;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+    assert!(none.stderr.contains("no allocation"), "{none:?}");
+    // Longer than any of them usually lasts, by its own end.
+    broker.clock.advance(Duration::from_hours(12));
+    let listed = operator.run(&["leaks"]).await;
+    assert_eq!(listed.lines().len(), 4, "{listed:?}");
+    let of_lab = ["leaks", "--lab", "cloud-101"];
+    let document = operator
+        .run(&[&of_lab[..], &["--output", "json"]].concat())
+        .await
+        .json();
+    let leaks = document["leaks"].as_array().unwrap().iter();
+    let mut callers: Vec<_> = leaks.map(|leak| leak["caller"].as_str().unwrap()).collect();
+    // They began in the same second, so either may be first.
+    callers.sort_unstable();
+    assert_eq!(callers, ["play-1", "play-2"]);
+    let release = [&of_lab[..], &["--release", "--reason", "the class is over"]].concat();
+    let unasked = operator.run(&release).await;
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    let released = operator.run(&[&release[..], &["--yes"]].concat()).await;
+    assert_eq!(released.lines().last(), Some(&"2 released"), "{released:?}");
+    let stats = broker.client.stats().await;
+    assert_eq!(
+        (&stats["allocated"], &stats["pending_deletion"]),
+        (&1.into(), &2.into())
+    );
+    let no_reason = operator.run(&["leaks", "--release", "--yes"]).await;
+    assert_eq!(no_reason.code, 2, "{no_reason:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaks_without_an_outcome_are_tried_again_and_failures_are_reported() {
