@@ -13,6 +13,9 @@ import { failureText, perform } from "./perform.js";
 import { hasEnd, timeLeftText } from "./time-left.js";
 import { createTimeline } from "./timeline.js";
 
+/** The broker writes the record of a refused action after its answer, within a moment as a rule. */
+const REFUSAL_DELAYS_MS = [500, 5000];
+
 /**
  * Opens the dialog. `row` is null for a sandbox that the table does not have. `onRow(id, row)` is called with each newer
  * row that the broker returns, or null if the sandbox is not in the pool. `time()` returns what texts that are live depend
@@ -79,6 +82,7 @@ export function showSandbox({ id, row, context, time, onRow, onClose }) {
       onRow(id, newer);
     }
     timeline.load(); // Its answer has the sandbox, too: what the table shows may be older.
+    if (error) for (const delay of REFUSAL_DELAYS_MS) setTimeout(timeline.load, delay);
   }
 
   /** Shows the outcome, and moves the focus to it: the button of the action may be hidden now. */
