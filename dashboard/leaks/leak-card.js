@@ -1,6 +1,6 @@
-// The card of the allocations whose play is likely over: what is usual for their lab, and their release in one go.
+// The card of the allocations whose play is likely over: the usual duration of each lab, and their release in one go.
 
-import { errorLine, fill, h, newId, scrollRegion, section, setText, table } from "../lib/dom.js";
+import { errorLine, fill, h, newId, rescueFocus, scrollRegion, section, setText, table } from "../lib/dom.js";
 import { dateTime, number } from "../lib/format.js";
 import { createPager } from "../lib/pager.js";
 import { createPoll } from "../lib/poll.js";
@@ -159,14 +159,8 @@ export function leakCard(context) {
     checkedRows.set([...newer.keys()], false);
     rows = rows.filter(({ sandbox_id: id }) => !newer.has(id));
     draw();
-    if (!document.activeElement?.checkVisibility() || document.activeElement === document.body) focusSummary();
+    rescueFocus(summary);
     poll.refresh();
-  }
-
-  /** The button of the action may be gone with its rows. */
-  function focusSummary() {
-    summary.tabIndex = -1;
-    summary.focus();
   }
 
   return { node, poll };

@@ -67,6 +67,14 @@ export function table(caption, columnNames, rows) {
 /** Returns a reason as text whose direction does not affect the text around it: people wrote it. */
 export const reasonNode = (reason) => h("bdi", { class: "reason" }, reason);
 
+/** Moves the focus to `element` if the one that had it is gone, such as the button of an action with its row. */
+export function rescueFocus(element) {
+  const { activeElement } = document;
+  if (activeElement !== document.body && activeElement?.checkVisibility()) return;
+  element.tabIndex = -1;
+  element.focus();
+}
+
 let lastId = 0;
 
 /** Returns an unused element id, for a label or a description to refer to. */

@@ -1,6 +1,6 @@
 // The view "Quarantine": the sandboxes that were set aside, by whom and why, and the ways out for one and for several.
 
-import { errorLine, h, newId, scrollRegion, section, setText } from "../lib/dom.js";
+import { errorLine, h, newId, rescueFocus, scrollRegion, section, setText } from "../lib/dom.js";
 import { sandboxes } from "../lib/format.js";
 import { createPager } from "../lib/pager.js";
 import { createPoll } from "../lib/poll.js";
@@ -141,14 +141,8 @@ export function quarantineView(context) {
     for (const [id] of newer) checkedRows.set([id], false);
     inventory.put(newer);
     draw();
-    if (!document.activeElement?.checkVisibility() || document.activeElement === document.body) focusSummary();
+    rescueFocus(summary);
     poll.refresh();
-  }
-
-  /** The button of the action may be gone with its row. */
-  function focusSummary() {
-    summary.tabIndex = -1;
-    summary.focus();
   }
 
   function openSandbox(row) {
