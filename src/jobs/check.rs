@@ -8,8 +8,6 @@ mod answer;
 mod batch;
 mod queue;
 
-use std::time::Duration;
-
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -26,7 +24,6 @@ use crate::{
     csp::CspError,
     domain::{CheckRules, JobName},
     shared::lock,
-    telemetry::metrics::Metrics,
 };
 
 /// The job.
@@ -75,8 +72,6 @@ impl Report for CheckReport {
         self.status = ReportStatus::Paused;
         self.stopped = Some(reason);
     }
-
-    fn count(&self, _: &Metrics, _: &str, _: Duration) {}
 
     fn processed(&self) -> Vec<(&'static str, usize)> {
         vec![

@@ -14,7 +14,6 @@ use crate::{
     clock::UnixSeconds,
     domain::{JobName, Sandbox, Status},
     store::Change,
-    telemetry::metrics::Metrics,
 };
 
 /// The jobs that remove sandboxes from the table.
@@ -57,8 +56,6 @@ impl Report for RemovalReport {
         self.status = ReportStatus::Paused;
         self.stopped = Some(reason);
     }
-
-    fn count(&self, _: &Metrics, _: &str, _: Duration) {}
 
     fn processed(&self) -> Vec<(&'static str, usize)> {
         vec![("deleted", self.deleted)]

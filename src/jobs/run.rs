@@ -75,8 +75,9 @@ pub trait Report: Clone + Debug + Default + Serialize + Send + Sync + 'static {
         self.status() == ReportStatus::Interrupted
     }
 
-    /// Adds the work of the run to the metrics. `outcome` is `success`, `interrupted`, `paused` or `error`.
-    fn count(&self, metrics: &Metrics, outcome: &str, took: Duration);
+    /// Adds the work of the run to metrics of its job, if there are any beside those of all jobs. `outcome` is `success`,
+    /// `interrupted`, `paused` or `error`.
+    fn count(&self, _metrics: &Metrics, _outcome: &str, _took: Duration) {}
 
     /// Returns the numbers of sandboxes that the run processed, by result. The names are part of a metric.
     fn processed(&self) -> Vec<(&'static str, usize)>;

@@ -1,14 +1,9 @@
 //! The report of a run.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    jobs::run::{Report, ReportStatus},
-    telemetry::metrics::Metrics,
-};
+use crate::jobs::run::{Report, ReportStatus};
 
 /// The most pools in a report, which is part of the run's record and of a log event.
 const MAX_POOLS: usize = 50;
@@ -123,8 +118,6 @@ impl Report for RefillReport {
         self.status = ReportStatus::Paused;
         self.stopped = Some(reason);
     }
-
-    fn count(&self, _: &Metrics, _: &str, _: Duration) {}
 
     fn processed(&self) -> Vec<(&'static str, usize)> {
         vec![
