@@ -13,12 +13,12 @@ pub enum CommandError {
     /// A call failed.
     #[error(transparent)]
     Client(Box<ClientError>),
-    /// A call failed; the hint is a clause that says what to do.
+    /// A call failed, and there is a remedy.
     #[error("{error}; {hint}")]
     Hinted {
         /// The error of the call.
         error: Box<ClientError>,
-        /// What to do.
+        /// A clause that says what to do.
         hint: String,
     },
     /// A listing ended before its last page.

@@ -72,7 +72,7 @@ enum LeaseCommand {
     Replace {
         /// The id of the sandbox.
         id: String,
-        /// What is wrong with it, for the operators: up to 500 characters.
+        /// The fault of the sandbox, for the operators: up to 500 characters.
         #[arg(long)]
         reason: String,
     },

@@ -18,7 +18,7 @@ SHELLS = {name: command for name, command in
 BROKER_SCRIPTS = ["setup", "cleanup", "extend", "replace"]
 CSP_SCRIPTS = ["csp-user", "csp-user-cleanup"]
 SCRIPTS = BROKER_SCRIPTS + CSP_SCRIPTS
-# What the scripts remember for each other. The values for authors are beside it.
+# Files by which one script tells another what it did. The values for authors are beside them.
 NOTES = {".caller", ".legacy", ".csp_account", ".api_key", ".join_token"}
 FILES = {"sandbox_id", "name", "external_id", "account_id", "sfdc_account_id", "expires_at"}
 HTML = "<!doctype html><html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1></html>"

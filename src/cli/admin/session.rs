@@ -1,4 +1,4 @@
-//! What all subcommands of `admin` share.
+//! The connection and the output of all subcommands of `admin`.
 
 use crate::{
     cli::{

@@ -92,7 +92,7 @@ async fn read(session: &Session) -> Result<Answer, ClientError> {
     session.client.send_within(&call, Duration::ZERO).await
 }
 
-/// What is known of the pool.
+/// The last overview, and the absence of the broker since then.
 #[derive(Default)]
 struct State {
     /// The last overview, as a document and as its parts.

@@ -272,7 +272,7 @@ struct LeakReleasesBody {
 struct LeakReleaseBody {
     /// The id of the sandbox.
     sandbox_id: String,
-    /// What became of its allocation.
+    /// The outcome of the release.
     outcome: OutcomeBody,
     /// The code of the error, if it was refused or failed.
     code: Option<ErrorCode>,
@@ -280,7 +280,7 @@ struct LeakReleaseBody {
     message: Option<String>,
 }
 
-/// What became of an allocation: `released`; `refused`, because of the state of its sandbox, so that a repetition changes
+/// The outcome of a release: `released`; `refused`, because of the state of its sandbox, so that a repetition changes
 /// nothing; `failed`, so that it may have been released nevertheless; `not_attempted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

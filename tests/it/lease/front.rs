@@ -24,7 +24,7 @@ use crate::support::START;
 /// How long to wait for a request.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// What happens to a request.
+/// The fate of a request.
 #[derive(Clone)]
 pub enum Action {
     /// The broker answers.

@@ -1,4 +1,4 @@
-//! What an operator sees on a terminal: tables, colours, questions, progress.
+//! The screen of an operator on a terminal: tables, colours, questions, progress.
 
 use sandbox_broker::csp::simulator::{Fault, FaultKind};
 use serde_json::json;

@@ -38,7 +38,7 @@ pub(super) struct Keeper<'a> {
     minutes: u32,
     time: BrokerTime,
     is_lost: bool,
-    /// What the user has been told already.
+    /// The remarks that were printed.
     told: Told,
 }
 
