@@ -16,6 +16,7 @@ use aws_sdk_dynamodb::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use sandbox_broker::clock::{Clock, SystemClock};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -28,6 +29,10 @@ use crate::{
 
 /// The number of concurrent requests that prepare a measurement.
 pub const PREPARING_CONNECTIONS: usize = 32;
+
+/// The broker's default grace period, and how long it keeps a claim after it.
+const GRACE: Duration = Duration::from_mins(30);
+const CLAIM_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// One measurement of the bare SDK.
 #[derive(Clone, Debug, clap::Args)]
@@ -235,7 +240,9 @@ impl Caller {
         sandbox: usize,
     ) -> Result<aws_sdk_dynamodb::operation::transact_write_items::builders::TransactWriteItemsFluentBuilder>
     {
-        let now = number(1_795_000_000);
+        let at = SystemClock.now();
+        let end = at + Duration::from_hours(4);
+        let now = number(at.0);
         let update = Update::builder()
             .table_name(&self.table)
             .key("PK", string(format!("SBX#{}", sandbox_id(sandbox))))
@@ -255,7 +262,7 @@ impl Caller {
             .expression_attribute_values(":caller", string(caller))
             .expression_attribute_values(":key", string(caller))
             .expression_attribute_values(":now", now.clone())
-            .expression_attribute_values(":end", number(1_795_014_400))
+            .expression_attribute_values(":end", number(end.0))
             .expression_attribute_values(":hours", number(4))
             .expression_attribute_values(":name", string(name(sandbox)))
             .expression_attribute_values(":external_id", string(external_id(sandbox)))
@@ -270,8 +277,8 @@ impl Caller {
             .item("key", string(caller))
             .item("sandbox_id", string(sandbox_id(sandbox)))
             .item("allocated_at", now.clone())
-            .item("expires_at", number(1_795_016_200))
-            .item("ttl", number(1_795_621_000))
+            .item("expires_at", number((end + GRACE).0))
+            .item("ttl", number((end + GRACE + CLAIM_KEPT).0))
             .condition_expression("attribute_not_exists(PK)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()?;
