@@ -1,19 +1,16 @@
 //! The burst part: a class of 1,000 concurrent requests on two brokers.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use axum::body::Body;
-use hyper::{Method, Request, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Barrier, task::JoinSet};
+use anyhow::{Result, ensure};
 
 use crate::{
     bare::Load,
-    broker::{Broker, CALLER, TRACK_TOKEN},
+    broker::Broker,
     engine::Engine,
     outcome::{Outcome, micros, percentiles},
     report,
+    student::{Student, allocate_concurrently},
     table::Table,
 };
 
@@ -45,7 +42,7 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         bare.push(load.measure()?);
         let mut students = Vec::with_capacity(STUDENTS);
         for number in 0..STUDENTS {
-            students.push(Student::connect(&brokers[number % brokers.len()], number).await?);
+            students.push(Student::connect(&brokers[number % brokers.len()]).await?);
         }
         // The first class warms up, as the first calls of the bare SDK do.
         let (students, _) = class(students, &format!("warm-up-{round}")).await?;
@@ -56,66 +53,23 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
 }
 
 async fn class(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, Outcome)> {
-    let barrier = Arc::new(Barrier::new(students.len()));
-    let mut tasks = JoinSet::new();
-    for mut student in students {
-        let barrier = Arc::clone(&barrier);
-        let caller = format!("{run}-{}", student.number);
-        tasks.spawn(async move {
-            barrier.wait().await;
-            let sent = Instant::now();
-            let status = student.allocate(&caller).await?;
-            let latency = sent.elapsed();
-            ensure!(status == 201, "a student received the status {status}");
-            Ok((student, latency))
-        });
+    let requests = students
+        .into_iter()
+        .enumerate()
+        .map(|(number, student)| (student, format!("{run}-{number}")))
+        .collect();
+    let answers = allocate_concurrently(requests).await?;
+    for answered in &answers {
+        let status = answered.status;
+        ensure!(status == 201, "a student received the status {status}");
     }
-    let mut latencies = Vec::new();
-    let mut students = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        let (student, latency) = done??;
-        latencies.push(micros(latency));
-        students.push(student);
-    }
+    let mut latencies: Vec<u64> = answers
+        .iter()
+        .map(|answered| micros(answered.latency()))
+        .collect();
+    let students = answers
+        .into_iter()
+        .map(|answered| answered.student)
+        .collect();
     Ok((students, percentiles(&mut latencies)))
-}
-
-/// A student, whose connection is open before the class begins.
-struct Student {
-    number: usize,
-    host: String,
-    sender: http1::SendRequest<Body>,
-}
-
-impl Student {
-    async fn connect(broker: &Broker, number: usize) -> Result<Self> {
-        let host = broker
-            .url
-            .strip_prefix("http://")
-            .context("no address")?
-            .to_owned();
-        let stream = TcpStream::connect(&host).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self {
-            number,
-            host,
-            sender,
-        })
-    }
-
-    async fn allocate(&mut self, caller: &str) -> Result<u16> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri("/v1/allocate")
-            .header("host", &self.host)
-            .header("authorization", format!("Bearer {TRACK_TOKEN}"))
-            .header(CALLER, caller)
-            .body(Body::empty())?;
-        let answer = self.sender.send_request(request).await?;
-        let status = answer.status().as_u16();
-        axum::body::to_bytes(Body::new(answer.into_body()), usize::MAX).await?;
-        Ok(status)
-    }
 }

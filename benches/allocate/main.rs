@@ -27,7 +27,9 @@ mod report;
 mod sandbox;
 mod start;
 mod steady;
+mod storm;
 mod stub;
+mod student;
 mod table;
 
 use std::path::PathBuf;
@@ -40,6 +42,9 @@ use self::engine::EngineKind;
 /// The broker's allocator, so that memory allocations cost the bare SDK the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A retry storm takes a second or less, and varies most.
+const STORMS: usize = 15;
 
 /// Measures the broker against the bare SDK. Needs `wrk`; DynamoDB Local needs Java 17 and npm.
 #[derive(Debug, Parser)]
@@ -76,6 +81,8 @@ enum Part {
     Steady,
     /// A class of 1,000 concurrent requests on two brokers.
     Burst,
+    /// Callers that send the same request to two brokers at the same time.
+    Storm,
     /// The time from the start of the process to its first answer.
     Start,
 }
@@ -134,6 +141,9 @@ async fn measure(options: &Options) -> Result<()> {
         }
         if wanted(Part::Burst) {
             burst::measure(&engine, &options.broker, options.rounds).await?;
+        }
+        if wanted(Part::Storm) && kind.keeps_tables() {
+            storm::measure(&engine, &options.broker, STORMS).await?;
         }
     }
     Ok(())

@@ -85,6 +85,24 @@ pub fn burst(bare: &[Outcome], brokers: &[Outcome]) {
     println!("| burst | {} |", cells.join(" | "));
 }
 
+/// `measured`: the seconds of the new allocations and of the retry storm, by round.
+pub fn storm(callers: usize, measured: &[(f64, f64)]) {
+    let ratio = median(
+        measured
+            .iter()
+            .map(|(fresh, storm)| storm / fresh)
+            .collect(),
+    );
+    let millis =
+        |figure: fn(&(f64, f64)) -> f64| median(measured.iter().map(figure).collect()) * 1e3;
+    println!(
+        "\nRetry storm: {callers} new allocations in {:.0} ms; {callers} callers with the same request to both \
+         brokers in {:.0} ms; ratio {ratio:.2}",
+        millis(|(fresh, _)| *fresh),
+        millis(|(_, storm)| *storm),
+    );
+}
+
 pub fn start(sandboxes: usize, millis: &[f64]) {
     println!(
         "Start to first answer, {sandboxes} sandboxes in the table: {:.0} ms",
