@@ -32,5 +32,6 @@ use sandbox_broker::clock::UnixSeconds;
 
 pub const TRACK: &str = "test-track-token";
 pub const ADMIN: &str = "test-admin-token";
-/// The initial time of the tests' clocks: a plausible present, because engines expire items by their own clock.
-pub const START: UnixSeconds = UnixSeconds(1_795_000_000);
+/// The initial time of the tests' clocks, on 2036-11-19: engines remove items by their own clock, so no time to live of a
+/// test may be over.
+pub const START: UnixSeconds = UnixSeconds(2_110_705_600);
