@@ -10,7 +10,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::csp_endpoint::CspEndpoint;
@@ -355,8 +355,7 @@ impl App {
         })
     }
 
-    /// Reads the first candidates, and adds the first sample of the pool. With the simulator it runs a sync first, so that
-    /// a new pool is not empty.
+    /// Reads the first candidates. With the simulator it runs a sync first, so that a new pool is not empty.
     async fn warm_up(&self, config: &Config) -> Result<(), StartError> {
         if config.csp.mode == CspMode::Simulated {
             let job = SyncJob { force: false };
@@ -368,10 +367,7 @@ impl App {
             }
         }
         // One page suffices for the start: a request without a candidate continues the scan.
-        let (first_page, ()) = tokio::join!(
-            self.refresher.warm_up(),
-            self.state.monitor.add_first_sample()
-        );
+        let first_page = self.refresher.warm_up().await;
         first_page.map_err(|source| unusable(config, source))
     }
 
@@ -390,6 +386,14 @@ impl App {
         }
         tasks.spawn(Arc::clone(&self.state.monitor).run(self.stop.clone()));
         tasks.spawn(Arc::clone(&self.state.refusals).run(self.stop.clone()));
+    }
+
+    /// Adds the first sample of the pool, in a task: to count a large pool takes longer than the start may.
+    pub fn add_first_sample(&self) -> JoinHandle<()> {
+        let (monitor, stop) = (Arc::clone(&self.state.monitor), self.stop.clone());
+        self.state.tasks.spawn(async move {
+            stop.run_until_cancelled(monitor.add_first_sample()).await;
+        })
     }
 
     /// Reads the named tokens, and starts to keep them up to date until [`stop`](Self::stop). If they cannot be read now,

@@ -21,6 +21,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         running = RunningBroker::start(config, Arc::new(SystemClock), rand::random()) => running?,
         signal = signals.first() => return Ok(stopped_during_start(signal)),
     };
+    drop(running.app().add_first_sample());
     if config.store.engine == Engine::Embedded {
         print(banner(config, &running).await);
     }

@@ -38,8 +38,6 @@ const POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// The oldest count that operators receive. A count reads every sandbox, and dashboards request it repeatedly.
 const MAX_AGE: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long the start of a broker waits for its first sample.
-const FIRST_SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts the pool, sets its gauges, and adds samples. Concurrent requests share one count.
 #[derive(Debug)]
@@ -108,7 +106,7 @@ impl PoolMonitor {
     /// poll: the first request for counts still counts anew. A failure is logged, and the first poll adds the sample.
     pub async fn add_first_sample(&self) {
         let (store, now) = (&self.context.store, self.context.clock.now());
-        let added = timeout(FIRST_SAMPLE_TIMEOUT, async {
+        let added = timeout(POLL_TIMEOUT, async {
             let census = self.count(&self.context.policy.current()).await?;
             store.add_sample(census.counts, Flow::default(), now).await
         });

@@ -35,6 +35,7 @@ impl TestBroker {
         // The start of a broker is a large future, and so would be every test that boots one.
         let start = Box::pin(RunningBroker::start(&config, clock_of_broker, seed));
         let running = start.await.unwrap();
+        running.app().add_first_sample().await.unwrap();
         let client = BrokerClient::new(format!("http://{}", running.address()));
         Self {
             running,
