@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    event::{ActAnswer, AllocateAnswer, EventKind, GetAnswer, Grant, ReleaseAnswer},
+    event::{AllocateAnswer, EventKind, GetAnswer, Grant, ReleaseAnswer},
     labs::lab_of,
     world::World,
 };
-use crate::support::{ADMIN, TRACK};
+use crate::support::TRACK;
 
 /// Longer than any answer takes.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -175,60 +175,6 @@ impl World {
         };
         self.recorder.record(began, kind);
         answer
-    }
-
-    /// Requests an action of an operator, and returns whether it was done.
-    pub(super) async fn act(
-        &self,
-        broker: usize,
-        sandbox: &str,
-        action: &str,
-        body: &Value,
-    ) -> bool {
-        #[derive(Deserialize)]
-        struct Body {
-            status: String,
-            allocated_to_track: Option<String>,
-            expires_at: Option<i64>,
-        }
-        let began = self.recorder.now();
-        let base = self.brokers[broker].base();
-        let request = self
-            .http
-            .post(format!("{base}/v1/admin/sandboxes/{sandbox}/{action}"))
-            .bearer_auth(ADMIN)
-            .timeout(TIMEOUT)
-            .json(body);
-        let answer = async {
-            let answer = request.send().await?;
-            let status = answer.status().as_u16();
-            Ok::<_, reqwest::Error>((status, answer.bytes().await?))
-        };
-        let answer = match answer.await {
-            Err(_) => ActAnswer::Unknown("no answer".to_owned()),
-            Ok((200, body)) => match serde_json::from_slice(&body) {
-                Ok(Body {
-                    status,
-                    allocated_to_track,
-                    expires_at,
-                }) => ActAnswer::Done {
-                    status,
-                    caller: allocated_to_track,
-                    expires_at,
-                },
-                Err(fault) => ActAnswer::Unknown(fault.to_string()),
-            },
-            Ok((400 | 404 | 409, body)) => ActAnswer::Refused(code(&body)),
-            Ok((status, body)) => ActAnswer::Unknown(format!("{status} {}", code(&body))),
-        };
-        let is_done = matches!(answer, ActAnswer::Done { .. });
-        let kind = EventKind::Act {
-            sandbox: sandbox.to_owned(),
-            action: action.to_owned(),
-            answer,
-        };
-        self.recorder.record(began, kind);
-        is_done
     }
 
     pub(super) async fn get(&self, broker: usize, sandbox: &str, caller: &str) {

@@ -75,7 +75,7 @@ async fn allocate(world: &World, number: usize, rng: &mut SmallRng) {
     }
     for answer in &answers {
         if let AllocateAnswer::New(grant) | AllocateAnswer::Replayed(grant) = answer {
-            world.memories.remember(number, &grant.sandbox, &key);
+            world.memories.remember(number, grant, &key);
         }
     }
     if is_unknown {
@@ -129,7 +129,7 @@ async fn extend(world: &World, number: usize, rng: &mut SmallRng) {
 }
 
 async fn replace(world: &World, number: usize, rng: &mut SmallRng) {
-    let Some(Remembered { sandbox, key }) = world.memories.likely_held_by(number, rng) else {
+    let Some(Remembered { sandbox, key, .. }) = world.memories.likely_held_by(number, rng) else {
         return;
     };
     let by = if rng.random_bool(0.1) {
@@ -155,7 +155,7 @@ async fn replace(world: &World, number: usize, rng: &mut SmallRng) {
     };
     for answer in &answers {
         if let ReplaceAnswer::New(grant) | ReplaceAnswer::Current(grant) = answer {
-            world.memories.remember(by, &grant.sandbox, &key);
+            world.memories.remember(by, grant, &key);
         }
     }
 }

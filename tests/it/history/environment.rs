@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use super::{
     accounts::{add_sandboxes, some},
     calls::{TIMEOUT, Wanted},
-    event::{AllocateAnswer, EventKind, ReleaseAnswer},
+    event::{AllocateAnswer, EventKind, RELEASE_LISTED, ReleaseAnswer},
     filled_pool,
-    memories::CALLERS,
+    memories::{CALLERS, Remembered},
     pool,
     world::World,
 };
@@ -50,8 +50,9 @@ pub(super) async fn jobs(world: Arc<World>, broker: usize, seed: u64) {
 }
 
 /// The actions of operators with their relative frequencies.
-const ACTIONS: [(&str, u32); 5] = [
+const ACTIONS: [(&str, u32); 6] = [
     ("release", 2),
+    (RELEASE_LISTED, 2),
     ("extend", 5),
     ("quarantine", 3),
     ("restore", 3),
@@ -71,6 +72,12 @@ pub(super) async fn operators(world: Arc<World>, seed: u64) {
         let of_a_caller = world
             .memories
             .some_of(rng.random_range(0..CALLERS), &mut rng);
+        if *action == RELEASE_LISTED {
+            if let Some(listed) = of_a_caller {
+                release_listed(&world, &listed, &mut rng).await;
+            }
+            continue;
+        }
         let is_back = matches!(*action, "restore" | "delete") && rng.random_bool(0.8);
         let sandbox = if is_back && !aside.is_empty() {
             Some(aside.swap_remove(rng.random_range(0..aside.len())))
@@ -106,6 +113,17 @@ pub(super) async fn operators(world: Arc<World>, seed: u64) {
     }
 }
 
+/// Releases an allocation as it may have been listed, sometimes on both brokers at once.
+async fn release_listed(world: &World, listed: &Remembered, rng: &mut SmallRng) {
+    let broker = rng.random_range(0..2);
+    let first = world.release_listed(broker, listed);
+    if rng.random_bool(0.3) {
+        tokio::join!(first, world.release_listed(1 - broker, listed));
+    } else {
+        first.await;
+    }
+}
+
 /// Acts on sandboxes in each way, and lets an allocation expire. In a short history on a slow engine this may not have
 /// happened by itself.
 pub(super) async fn act_in_each_way(world: &World) {
@@ -116,25 +134,28 @@ pub(super) async fn act_in_each_way(world: &World) {
     for action in ["quarantine", "restore", "quarantine", "delete"] {
         world.act(0, &newest, action, &reason).await;
     }
-    let [released, aside, expiring] = [1, 2, 3].map(|number| async move {
+    let [released, aside, expiring, listed] = [1, 2, 3, 4].map(|number| async move {
         let caller = format!("operated-{number}");
         let pair = (caller.as_str(), caller.as_str());
         match world.allocate(0, pair, Wanted::default(), TIMEOUT).await {
-            AllocateAnswer::New(grant) => grant.sandbox,
+            AllocateAnswer::New(grant) => Remembered::new(&grant, &caller),
             other => panic!("no sandbox in the calm phase: {other:?}"),
         }
     });
-    let released = released.await;
+    let seen = released.await;
+    let released = seen.sandbox.clone();
     let extension = json!({ "minutes": 600, "reason": "history" });
     world.act(0, &released, "extend", &extension).await;
+    world.release_listed(0, &seen).await;
     for broker in 0..2 {
         world.act(broker, &released, "release", &reason).await;
     }
-    let aside = aside.await;
+    let aside = aside.await.sandbox;
     for action in ["quarantine", "restore"] {
         world.act(0, &aside, action, &reason).await;
     }
-    let expiring = expiring.await;
+    world.release_listed(0, &listed.await).await;
+    let expiring = expiring.await.sandbox;
     world.advance(Duration::from_hours(3));
     // In a short history no caller may have released its sandbox between the end of its allocation and the expiry.
     let late = world.release(0, &expiring, "operated-3", TIMEOUT).await;

@@ -13,6 +13,9 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// The release of an allocation as it was listed among the leaks. If it was done, its end was the listed one.
+pub const RELEASE_LISTED: &str = "release-listed";
+
 /// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
@@ -57,7 +60,8 @@ pub enum EventKind {
         sandbox: String,
         answer: GetAnswer,
     },
-    /// A call of `POST /admin/sandboxes/{id}/{action}` by an operator.
+    /// A call of `POST /admin/sandboxes/{id}/{action}` by an operator; for the action [`RELEASE_LISTED`], one of
+    /// `POST /admin/leaks/release`.
     Act {
         sandbox: String,
         action: String,

@@ -185,9 +185,11 @@ impl Figures {
             "accounts shown",
             "kills",
         ];
-        const ACTIONS: [&str; 7] = [
+        const ACTIONS: [&str; 9] = [
             "operator's release: done",
             "operator's release: SANDBOX_PENDING_DELETION",
+            "operator's release-listed: done",
+            "operator's release-listed: ALLOCATION_CHANGED",
             "operator's extend: done",
             "operator's quarantine: done",
             "operator's restore: done",

@@ -7,6 +7,8 @@ use std::{
 
 use rand::{RngExt, rngs::SmallRng};
 
+use super::event::Grant;
+
 /// Number of callers.
 pub(super) const CALLERS: usize = 24;
 /// Number of sandboxes that a caller remembers.
@@ -28,23 +30,34 @@ pub(super) struct Memories {
 #[derive(Clone, Debug)]
 pub(super) struct Remembered {
     pub(super) sandbox: String,
+    /// Start and end of its allocation, as the first answer showed them.
+    pub(super) allocated_at: i64,
+    pub(super) expires_at: i64,
     /// The key that it was allocated under.
     pub(super) key: String,
+}
+
+impl Remembered {
+    pub(super) fn new(grant: &Grant, key: &str) -> Self {
+        Self {
+            sandbox: grant.sandbox.clone(),
+            allocated_at: grant.allocated_at,
+            expires_at: grant.expires_at,
+            key: key.to_owned(),
+        }
+    }
 }
 
 /// A caller and a key.
 pub(super) type Pair = (String, String);
 
 impl Memories {
-    pub(super) fn remember(&self, caller: usize, sandbox: &str, key: &str) {
+    pub(super) fn remember(&self, caller: usize, grant: &Grant, key: &str) {
         let mut all = self.sandboxes.lock().unwrap();
         all.resize(CALLERS, VecDeque::new());
         let mine = &mut all[caller];
-        if !mine.iter().any(|known| known.sandbox == sandbox) {
-            mine.push_back(Remembered {
-                sandbox: sandbox.to_owned(),
-                key: key.to_owned(),
-            });
+        if !mine.iter().any(|known| known.sandbox == grant.sandbox) {
+            mine.push_back(Remembered::new(grant, key));
         }
         if mine.len() > REMEMBERED {
             mine.pop_front();

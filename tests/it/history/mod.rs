@@ -14,6 +14,7 @@ mod labs;
 mod lease_calls;
 mod memories;
 mod mutants;
+mod operator_calls;
 mod pool;
 mod pools;
 mod recorder;

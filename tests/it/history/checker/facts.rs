@@ -5,7 +5,7 @@ mod notes;
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::event::{Event, EventKind, Grant, ReleaseAnswer, ReplaceAnswer, Row},
+    super::event::{Event, EventKind, Grant, RELEASE_LISTED, ReleaseAnswer, ReplaceAnswer, Row},
     Terms,
     clock::Clock,
     policies::Policies,
@@ -211,7 +211,7 @@ impl<'a> Facts<'a> {
             .map(|(_, end)| self.clock.may_pass(end + self.terms.grace))
             .max()
             .unwrap_or(Duration::ZERO);
-        let ended = known.first_act(self.events, &["release", "quarantine"]);
+        let ended = known.first_act(self.events, &["release", RELEASE_LISTED, "quarantine"]);
         Some(Hold {
             caller: first.caller,
             key: first.key,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        super::event::{ActAnswer, AllocateAnswer, EventKind, ReleaseAnswer},
+        super::event::{ActAnswer, AllocateAnswer, EventKind, RELEASE_LISTED, ReleaseAnswer},
         Promise,
     },
     accepts,
@@ -34,12 +34,12 @@ fn replayed_until(caller: &str, sandbox: &str, end: i64) -> EventKind {
 fn operator_ends_an_allocation_by_a_release_or_a_quarantine_that_may_have_been_done() {
     let first = at(0, 1, new("p", "a", 0));
     let second = at(5, 6, new("p", "b", 5));
-    for action in ["release", "quarantine"] {
-        let status = if action == "release" {
-            "pending_deletion"
-        } else {
-            "quarantined"
-        };
+    let ends = [
+        ("release", "pending_deletion"),
+        (RELEASE_LISTED, "pending_deletion"),
+        ("quarantine", "quarantined"),
+    ];
+    for (action, status) in ends {
         let done = acted("a", action, status, Some("p"), Some(HOURS_4));
         accepts(&[first.clone(), at(2, 3, done), second.clone()]);
         accepts(&[
@@ -176,6 +176,21 @@ fn end_of_an_allocation_changes_only_by_an_extension_and_only_to_a_later_time() 
             at(4, 5, get("p", "s", found("allocated", 0))),
         ],
     );
+}
+
+#[test]
+fn listed_allocation_is_not_released_after_an_extension() {
+    let first = at(0, 1, new("p", "s", 0));
+    let extended = acted("s", "extend", "allocated", Some("p"), Some(9 * HOUR));
+    let released = acted("s", RELEASE_LISTED, "pending_deletion", None, Some(HOURS_4));
+    let released = at(4, 5, released);
+    accepts(&[first.clone(), released.clone()]);
+    violates(
+        Promise::Agreement,
+        &[1, 2],
+        &[first.clone(), at(2, 3, extended), released.clone()],
+    );
+    accepts(&[first, at(2, 3, refused("s", "extend")), released]);
 }
 
 #[test]
