@@ -89,6 +89,7 @@ impl Broker {
         self.wrk(connections, 1, &warm_up, pairs)?;
         let (usage, counts) = (self.usage(), self.counts().await?);
         let (answers, outcome) = self.wrk(connections, seconds, run, pairs)?;
+        ensure!(answers > 0.0, "no answer came in time; measure for longer");
         let (usage_after, counts_after) = (self.usage(), self.counts().await?);
         // wrk sees the status only; the broker's counters show that every answer was of the measured kind.
         let kind = if pairs > 0 { "idempotent" } else { "success" };
@@ -166,10 +167,6 @@ impl Broker {
             report.faults == 0.0,
             "{} requests failed: {text}",
             report.faults
-        );
-        ensure!(
-            report.answers > 0.0,
-            "no answer came in time; measure for longer"
         );
         Ok((
             report.answers,

@@ -19,10 +19,12 @@ pub async fn measure(
     report::steady_head();
     let mut bare_table = Table::create(engine).await?;
     let mut broker_table = Table::create(engine).await?;
-    // One second of warm-up.
-    let most = engine.kind.max_per_second() * usize::try_from(seconds + 1)?;
-    broker_table.grow_to(most).await?;
     for &connections in connections {
+        // Each connection needs time for several answers, also of a slow engine.
+        let seconds = seconds.max(u64::try_from(connections / 100)?);
+        // One second of warm-up.
+        let most = engine.kind.max_per_second() * usize::try_from(seconds + 1)?;
+        broker_table.grow_to(broker_table.count() + most).await?;
         // A new process for each number of connections, so that its peak of memory belongs to them.
         let broker = Broker::start(program, engine, &broker_table.name)?;
         for pairs in [0, PAIRS] {

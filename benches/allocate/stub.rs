@@ -198,12 +198,18 @@ impl Table {
         item["allocated_to_track"] = by[":caller"].clone();
         item["idempotency_key"] = by[":key"].clone();
         item["allocated_at"] = by[":now"].clone();
+        item["expires_at"] = by[":end"].clone();
         ok(&json!({ "Item": item }))
     }
 
-    /// A page of the available sandboxes. Counts and queries of other indexes return nothing.
+    /// A page of the available sandboxes. Queries of other statuses and indexes return nothing.
     fn query(&self, input: &Value) -> (StatusCode, String) {
-        if input["Select"] == "COUNT" || input["IndexName"] != "StatusIndex" {
+        let values = input["ExpressionAttributeValues"].as_object();
+        let is_of_available = values
+            .into_iter()
+            .flat_map(serde_json::Map::values)
+            .any(|value| value["S"] == "available");
+        if input["IndexName"] != "StatusIndex" || !is_of_available {
             return ok(&json!({ "Items": [], "Count": 0, "ScannedCount": 0 }));
         }
         let from = number(&input["ExclusiveStartKey"]["PK"]).map_or(0, |number| number + 1);
@@ -230,7 +236,7 @@ impl Table {
 fn available(number: usize) -> String {
     let (id, name, external_id) = (sandbox_id(number), name(number), external_id(number));
     format!(
-        r#"{{"PK":{{"S":"SBX#{id}"}},"SK":{{"S":"META"}},"sandbox_id":{{"S":"{id}"}},"name":{{"S":"{name}"}},"external_id":{{"S":"{external_id}"}},"status":{{"S":"available"}}}}"#
+        r#"{{"PK":{{"S":"SBX#{id}"}},"SK":{{"S":"META"}},"sandbox_id":{{"S":"{id}"}},"name":{{"S":"{name}"}},"external_id":{{"S":"{external_id}"}},"status":{{"S":"available"}},"allocated_at":{{"N":"0"}}}}"#
     )
 }
 
