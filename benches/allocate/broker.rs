@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -61,6 +62,19 @@ impl Broker {
             http: reqwest::Client::builder().no_proxy().build()?,
             url: format!("http://{address}"),
         })
+    }
+
+    /// Waits until the broker is idle: after the start it counts the pool and completes its index of candidates.
+    pub async fn settle(&self) {
+        const INTERVAL: Duration = Duration::from_millis(200);
+        const MOST: usize = 100;
+        for _ in 0..MOST {
+            let before = self.usage().cpu_seconds;
+            tokio::time::sleep(INTERVAL).await;
+            if self.usage().cpu_seconds - before < 0.02 {
+                return;
+            }
+        }
     }
 
     pub fn usage(&self) -> Usage {

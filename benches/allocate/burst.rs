@@ -26,6 +26,9 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         Broker::start(program, engine, &broker_table.name)?,
         Broker::start(program, engine, &broker_table.name)?,
     ];
+    for broker in &brokers {
+        broker.settle().await;
+    }
     let (mut bare, mut brokered) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let first = bare_table.count();

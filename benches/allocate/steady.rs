@@ -27,6 +27,7 @@ pub async fn measure(
         broker_table.grow_to(broker_table.count() + most).await?;
         // A new process for each number of connections, so that its peak of memory belongs to them.
         let broker = Broker::start(program, engine, &broker_table.name)?;
+        broker.settle().await;
         for pairs in [0, PAIRS] {
             let mut measured = Vec::with_capacity(rounds);
             for round in 0..rounds {

@@ -23,6 +23,9 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         Broker::start(program, engine, &table.name)?,
         Broker::start(program, engine, &table.name)?,
     ];
+    for broker in &brokers {
+        broker.settle().await;
+    }
     let mut measured = Vec::with_capacity(rounds);
     for round in 0..rounds {
         let mut students = Vec::with_capacity(2 * CALLERS);
