@@ -30,7 +30,8 @@ use crate::config::Variables;
 
 /// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
 ///
-/// Settings come from the environment and from the file .env; `check-config` shows them.
+/// The settings of a broker come from the environment and from the file .env; `check-config` shows them. Those of `lease`
+/// and `admin` come from the environment and from ~/.config/sandbox-broker/config.toml.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -46,9 +47,10 @@ pub enum Command {
     Serve,
     /// Run the jobs on their intervals, without the API.
     Worker,
-    /// Run a job once, and print its report as one line of JSON. Exit codes: 0 if it succeeded or is paused, 75 if a
-    /// run of it is already in progress, 1 if it failed, was interrupted, or is off by its mode (`CHECK_MODE`,
-    /// `REFILL_MODE`).
+    /// Run a job once, and print its report as one line of JSON.
+    ///
+    /// Exit codes: 0 if it succeeded or is paused, 75 if a run of it is already in progress, 1 if it failed, was
+    /// interrupted, or is off by its mode (`CHECK_MODE`, `REFILL_MODE`).
     #[command(subcommand)]
     Job(Job),
     /// Create, migrate or convert the tables.
@@ -57,8 +59,9 @@ pub enum Command {
     /// Run a simulated CSP, for tests and demonstrations.
     #[cfg(feature = "simulator")]
     CspSimulator(SimulatorArguments),
-    /// Check that the broker on this machine with this configuration is up: exit code 0 if it is, 1 if not. For
-    /// containers.
+    /// Check that the broker with this configuration is up on this machine, for containers.
+    ///
+    /// Exit codes: 0 if it is, 1 if not.
     Healthcheck,
     /// Print every setting in force, or every invalid variable.
     CheckConfig,
@@ -66,7 +69,9 @@ pub enum Command {
     Lease(lease::Lease),
     /// Operate a running broker, over its API.
     Admin(admin::Admin),
-    /// Print the completions of a shell.
+    /// Print the script that completes commands in a shell.
+    ///
+    /// To load it in bash or zsh: source <(sandbox-broker completions bash)
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -115,12 +120,14 @@ pub enum Job {
 pub enum Table {
     /// Create the pool's table and the companion table, and enable their TTL, unless they exist.
     Create,
-    /// Migrate the pool's table of the FastAPI service or of an earlier build: write the missing claim of every
-    /// allocated sandbox, and move other items to the companion table. Safe to repeat.
+    /// Migrate the pool's table of the FastAPI service or of an earlier build. Safe to repeat.
+    ///
+    /// Writes the missing claim of every allocated sandbox, and moves other items to the companion table.
     Migrate,
-    /// Prepare the pool's table for the way back to the FastAPI service, which does not know the status `quarantined`:
-    /// give each sandbox in quarantine the status `deletion_failed`, and each one in `provisioning`, which that service
-    /// does not know either, the status `stale`. Stop all brokers first. Safe to repeat.
+    /// Prepare the pool's table for the way back to the FastAPI service. Stop all brokers first. Safe to repeat.
+    ///
+    /// Replaces the statuses that the FastAPI service does not know: `quarantined` by `deletion_failed`, and `provisioning`
+    /// by `stale`.
     ToFastapi,
 }
 
@@ -152,11 +159,11 @@ pub struct SimulatorArguments {
     /// The quota: with this many existing accounts, the API creates no more.
     #[arg(long)]
     pub max_accounts: Option<usize>,
-    /// Rejects the creation of a second account of the same name. CSP accepts it.
+    /// Reject the creation of a second account of the same name, which CSP accepts.
     #[arg(long)]
     pub unique_names: bool,
-    /// The first part of every path, which keeps other users and web pages out; letters, digits and '-'. Without it, a
-    /// random one is generated. Other users of the machine see arguments.
+    /// The first part of every path, which keeps other users and web pages out: letters, digits and '-'. Default: a random
+    /// one, which is safer, because other users of the machine can see this argument.
     #[arg(long, value_parser = parse_key)]
     pub key: Option<String>,
 }
@@ -207,7 +214,7 @@ pub fn print_error(line: impl fmt::Display) {
 
 const NO_SIGNALS: &str = "cannot listen for signals";
 
-/// The result of a signal during the start. It is a success: no request was accepted, and all writes are complete.
+/// Logs that a signal ended the start, and returns success: no request was accepted, and all writes are complete.
 fn stopped_during_start(signal: &str) -> ExitCode {
     tracing::info!(signal, "stopped during the start");
     ExitCode::SUCCESS

@@ -1,5 +1,5 @@
-//! Completions of shells. The script of a shell asks this program for the completions of a line, so it completes values at
-//! every depth, and those of the version that is installed.
+//! Shell completions. The script that a shell loads asks this program for the completions of each line, so they include the
+//! values of options, and are those of the installed version.
 
 use std::io::{self, Write};
 
@@ -8,11 +8,11 @@ use clap_complete::{CompleteEnv, Shell, env::Shells};
 
 use super::Cli;
 
-/// The variable by which the script of a shell asks for completions.
+/// The variable with which the script asks this program for completions.
 const VARIABLE: &str = "SANDBOX_BROKER_COMPLETE";
 const PROGRAM: &str = env!("CARGO_PKG_NAME");
 
-/// Prints the completions of a line, and exits, if the script of a shell asks for them.
+/// If the script of a shell asks for the completions of a line, prints them and exits.
 pub fn answer_shell() {
     CompleteEnv::with_factory(Cli::command)
         .var(VARIABLE)
@@ -21,12 +21,14 @@ pub fn answer_shell() {
 
 /// Prints the script of `shell` to stdout.
 pub fn run(shell: Shell) {
+    // They have a completer for every value of `Shell`.
     let shells = Shells::builtins();
     let Some(completer) = shells.completer(&shell.to_string()) else {
         return;
     };
     let mut script = Vec::new();
-    // Writing to memory cannot fail, and output that cannot be written changes nothing.
+    // Writing to memory cannot fail.
     let _ = completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script);
+    // Like `print`, it ignores an output that cannot be written.
     let _ = io::stdout().write_all(&script);
 }

@@ -29,7 +29,7 @@ pub enum CommandError {
         /// The error of the page that followed them.
         error: Box<ClientError>,
     },
-    /// The arguments do not suffice; nothing was changed.
+    /// The arguments are invalid or incomplete; nothing was changed.
     #[error("{0}")]
     Usage(String),
     /// The command did not do its work.
@@ -50,7 +50,7 @@ impl From<ClientError> for CommandError {
 }
 
 impl CommandError {
-    /// Adds to the error of a call what to do.
+    /// Adds a hint to the error of a call: a clause that says what to do.
     pub(super) fn hinted(error: ClientError, hint: impl Into<String>) -> Self {
         Self::Hinted {
             error: Box::new(error),
@@ -58,8 +58,7 @@ impl CommandError {
         }
     }
 
-    /// Prints the error to stderr, and returns the exit code. A reader that has closed the pipe, such as `head`, has what it
-    /// wants: no error.
+    /// Prints the error to stderr, and returns the exit code. A pipe that its reader has closed, as `head` does, is no error.
     pub(super) fn report(&self) -> ExitCode {
         if self.is_closed_pipe() {
             return ExitCode::SUCCESS;
