@@ -1,6 +1,6 @@
-//! The output of the commands over the API: tables for people, JSON for programs.
+//! The output of the commands over the API: human-readable tables, or JSON for programs.
 //!
-//! Texts of the API are shown without control characters, which could change the terminal.
+//! Texts of the API are shown without control characters, which could manipulate the terminal.
 
 mod progress;
 mod prompt;
@@ -29,14 +29,14 @@ use crate::domain::{is_printable, one_line};
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Tables and sentences, for people.
+    /// Human-readable tables and sentences.
     #[default]
     Table,
-    /// The broker's JSON, one document, for programs.
+    /// The JSON of the broker's API, for programs.
     Json,
 }
 
-/// Returns the columns and rows of the terminal that stdout is; `None` if it is none, or has no size.
+/// Returns the columns and rows of the terminal that stdout is; `None` if stdout is no terminal, or one without a size.
 #[must_use]
 pub fn terminal_size() -> Option<(usize, usize)> {
     let stdout = io::stdout();
@@ -47,13 +47,13 @@ pub fn terminal_size() -> Option<(usize, usize)> {
     (size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
-/// Returns the width of the terminal that stdout is: the longest line.
+/// Returns the width of the terminal that stdout is, in columns; `None` as in [`terminal_size`].
 #[must_use]
 pub fn terminal_width() -> Option<usize> {
     terminal_size().map(|(columns, _)| columns)
 }
 
-/// Writes finished lines to stdout. Colours are removed unless it is a terminal that shows them.
+/// Writes lines, which may contain colours, to stdout. The colours are removed unless it is a terminal that shows them.
 ///
 /// # Errors
 /// The error of stdout.
@@ -75,7 +75,7 @@ pub fn write_line(text: impl fmt::Display) -> io::Result<()> {
     write_lines(&[printable(&text.to_string())])
 }
 
-/// Writes a text of several lines to stdout: as it is, but without control characters on a terminal.
+/// Writes a text of several lines to stdout: without control characters to a terminal, unchanged to a file or a pipe.
 ///
 /// # Errors
 /// The error of stdout.
@@ -105,20 +105,20 @@ pub fn print_json(document: &Value) {
     let _ = write_json(document);
 }
 
-/// Prints a remark to stderr, which is no part of the result.
+/// Prints a remark, which is no part of the result, to stderr as one line.
 pub fn notice(text: impl fmt::Display) {
     let text = one_line(&text.to_string(), usize::MAX);
     progress::suspended(|| print_error(text));
 }
 
-/// Replaces control characters, which could change the terminal.
+/// Replaces control characters, which could manipulate the terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let replaced = |char| if is_printable(char) { char } else { '\u{FFFD}' };
     text.chars().map(replaced).collect()
 }
 
-/// Escapes the control characters that serialized JSON has in texts, of which JSON itself escapes only those of ASCII.
+/// Escapes the control characters in serialized JSON. The serializer has escaped only those below U+0020.
 #[must_use]
 pub fn escape_controls(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
@@ -126,8 +126,7 @@ pub fn escape_controls(json: &str) -> String {
         if char == '\n' || is_printable(char) {
             escaped.push(char);
         } else {
-            // All of them are in the basic plane, so each is one unit of UTF-16.
-            // Writing to a text cannot fail.
+            // All of them are in the basic multilingual plane, so each is one unit of UTF-16. Writing to a text cannot fail.
             let _ = write!(escaped, "\\u{:04x}", u32::from(char));
         }
     }
@@ -143,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaped_document_is_the_same_without_control_characters(text in any::<String>(), name in any::<String>()) {
+        fn escaped_document_has_no_control_characters_and_the_same_content(text in any::<String>(), name in any::<String>()) {
             let document = json!({ name: [text] });
             let escaped = escape_controls(&format!("{document:#}"));
             prop_assert!(escaped.chars().all(|char| char == '\n' || is_printable(char)), "{escaped:?}");
@@ -151,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn line_has_no_control_character(text in any::<String>()) {
+        fn printable_text_has_no_control_characters_and_the_same_length(text in any::<String>()) {
             let line = printable(&text);
             prop_assert!(line.chars().all(is_printable));
             prop_assert_eq!(line.chars().count(), text.chars().count());

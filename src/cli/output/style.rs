@@ -1,4 +1,4 @@
-//! Cells: texts with a style.
+//! Cells, which are texts with a style, and the styles of statuses and states.
 
 pub use clap::builder::styling::Style;
 use clap::builder::styling::{AnsiColor, Color};

@@ -52,8 +52,8 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Returns the lines of the rows that were added since the last time, before the first ones the titles. Cells are cut
-    /// for lines of at most `width`.
+    /// Returns the rows that were added since the last call as lines, with the titles before the very first of them. Cells
+    /// are cut so that a line has at most `width` columns.
     pub fn take_lines(&mut self, width: Option<usize>) -> Vec<String> {
         let mut widths = self.widths.clone();
         if let Some(width) = width {
@@ -66,7 +66,7 @@ impl Table {
         rows.iter().map(|row| line(row, &widths, width)).collect()
     }
 
-    /// Writes the rows that were added since the last time to stdout. Cells are cut only on a terminal.
+    /// Writes the rows that were added since the last call to stdout. Cells are cut only on a terminal.
     ///
     /// # Errors
     /// The error of stdout.
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-/// Makes the widest columns but the first narrower, until a line has at most `limit`.
+/// Makes the widest columns, except the first one, narrower until a line has at most `limit` columns.
 fn shrink(widths: &mut [usize], limit: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > limit {
@@ -126,7 +126,7 @@ fn styled(text: &str, style: Style) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Returns the beginning of a text that fits into `width`, with an ellipsis if it is not the whole text.
+/// Returns a text cut to `width` columns, with an ellipsis at the end if it was longer.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -191,6 +191,10 @@ mod tests {
         table.row(["30", "y", "z"]);
         let lines = shown(&table.take_lines(None));
         assert_eq!(lines, ["30       y                   z"]);
+    }
+
+    #[test]
+    fn table_without_rows_has_no_titles() {
         assert!(Table::new(&["ID"]).take_lines(None).is_empty());
     }
 

@@ -54,14 +54,14 @@ pub fn with_times(message: &str) -> String {
     parts.collect()
 }
 
-/// A time in an argument: a date and time with an offset, a day in UTC, Unix seconds, or a duration from now or ago.
+/// A time in an argument: a date and time with an offset, a day in UTC, Unix seconds, or a duration.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment {
     /// A point in time.
     At(UnixSeconds),
     /// A day in UTC.
     Day(Date),
-    /// A duration, whose direction depends on the argument.
+    /// A duration: before or after the present time, depending on the argument.
     Span(Span),
 }
 
@@ -76,6 +76,7 @@ impl FromStr for Moment {
         if let Ok(time) = text.parse::<Timestamp>() {
             return Ok(Self::At(UnixSeconds(time.as_second())));
         }
+        // A date and time without an offset would also be parsed as its day.
         let is_day = text.len() == "2026-11-28".len();
         if let Some(day) = text.parse().ok().filter(|_| is_day) {
             return Ok(Self::Day(day));
@@ -91,7 +92,7 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    /// Returns the time in the past from which on something is meant: a duration ago, or the first second of a day.
+    /// Returns the time as the start of a period in the past: a duration ago, or the first second of a day.
     #[must_use]
     pub fn since(self, now: UnixSeconds) -> UnixSeconds {
         match self {
@@ -100,7 +101,7 @@ impl Moment {
         }
     }
 
-    /// Returns the time in the past up to which something is meant: a duration ago, or the last second of a day.
+    /// Returns the time as the end of a period in the past: a duration ago, or the last second of a day.
     #[must_use]
     pub fn up_to(self, now: UnixSeconds) -> UnixSeconds {
         match self {
@@ -112,7 +113,7 @@ impl Moment {
         }
     }
 
-    /// Returns the time ahead: a duration from now, or the first second of a day.
+    /// Returns the time as one in the future: a duration from now, or the first second of a day.
     #[must_use]
     pub fn ahead(self, now: UnixSeconds) -> UnixSeconds {
         self.start(now)
@@ -131,7 +132,7 @@ impl Moment {
     }
 }
 
-/// Returns the time `span` after `now`; the first or last one that there is if it would be beyond.
+/// Returns the time `span` after `now`; 0 or [`UnixSeconds::NEVER`] if it cannot be represented.
 fn shifted(now: UnixSeconds, span: Span) -> UnixSeconds {
     let beyond = if span.is_negative() {
         UnixSeconds(0)
