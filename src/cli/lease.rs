@@ -1,4 +1,4 @@
-//! `lease`: sandboxes for people and their programs, over the API.
+//! `lease`: allocates and holds sandboxes for a user and their programs, over the API.
 
 mod caller;
 mod calls;
@@ -44,11 +44,11 @@ pub struct Lease {
 enum LeaseCommand {
     /// Allocate a sandbox, or show the one that the caller already holds under the same key.
     ///
-    /// While no sandbox is free, the lab is at its quota, or an operator has paused allocations, the broker asks to wait
-    /// for half a minute: a longer `--wait`, such as 600, waits for a sandbox.
+    /// While no sandbox is available, the lab is at its quota, or an operator has paused allocations, the broker asks for a
+    /// retry after half a minute. The default of `--wait` is shorter; `--wait 600` waits up to ten minutes for a sandbox.
     Allocate {
         #[command(flatten)]
-        wanted: Wanted,
+        options: AllocationOptions,
         /// Distinguishes several sandboxes of one caller. Default: the caller.
         #[arg(long)]
         key: Option<String>,
@@ -85,27 +85,27 @@ enum LeaseCommand {
     Run(RunArguments),
 }
 
-/// The sandbox that an allocation asks for.
+/// The options of a request for a sandbox.
 #[derive(Clone, Debug, Args)]
-struct Wanted {
+struct AllocationOptions {
     /// The lab, for which the operator sets durations and limits.
     #[arg(long)]
     lab: Option<String>,
     /// Allocate only a sandbox whose name begins with this prefix. Default: that of the lab.
     #[arg(long)]
     prefix: Option<String>,
-    /// How long to hold it, in minutes, up to 30 days and to the maximum of the lab. Default: that of the lab; for `run`,
-    /// 30, extended while the command runs.
+    /// How long to hold the sandbox, in minutes, up to 30 days and to the maximum of the lab. Default: that of the lab; for
+    /// `run`, 30, extended while the command runs.
     #[arg(long, value_name = "MINUTES", value_parser = minutes())]
     duration: Option<u32>,
 }
 
-/// The minutes that the API accepts: up to 30 days.
-fn minutes() -> RangedI64ValueParser<u32> {
+/// Parses the minutes of a lease. The API accepts up to 30 days.
+pub(super) fn minutes() -> RangedI64ValueParser<u32> {
     RangedI64ValueParser::new().range(1..=43_200)
 }
 
-/// A caller and its broker.
+/// A caller, the connection to its broker, and the form of the output.
 #[derive(Debug)]
 struct Session {
     settings: Settings,
@@ -130,8 +130,8 @@ pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, Cli
     };
     let calls = &session.calls;
     match &lease.command {
-        LeaseCommand::Allocate { wanted, key } => {
-            let call = calls.allocation(wanted, wanted.duration, key.as_deref())?;
+        LeaseCommand::Allocate { options, key } => {
+            let call = calls.allocation(options, options.duration, key.as_deref())?;
             let answer = session.client.send(&call).await?;
             if answer.status == StatusCode::OK {
                 notice("the caller holds this sandbox since an earlier request with the same key");
@@ -159,7 +159,7 @@ pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, Cli
 }
 
 impl Session {
-    /// Prints an answer: as it is for programs, else as `view` shows it.
+    /// Prints an answer: its JSON for programs, else what `view` prints.
     fn print(
         &self,
         answer: &Answer,
@@ -198,7 +198,7 @@ impl Session {
         })
     }
 
-    /// Releases a sandbox and those that replaced it. That a successor is not held any more is no error.
+    /// Releases a sandbox and those that replaced it. It is no error if one of the latter is not held any more.
     async fn release(&self, id: &str) -> Result<(), ClientError> {
         let chain = ReleaseChain::run(&self.calls, id, async |call| self.client.send(call).await);
         let chain = chain.await;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cli::{
         error::CommandError,
+        lease::minutes,
         output::{self, confirm, notice},
     },
     client::{Call, ClientError},
@@ -46,8 +47,8 @@ pub(super) struct QuarantineArguments {
 pub(super) struct ExtendArguments {
     /// The id of the sandbox.
     id: String,
-    /// The allocation ends at least this many minutes from now, up to 43200.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=43200))]
+    /// The allocation ends at least this many minutes from now, up to 43200: 30 days.
+    #[arg(long, value_parser = minutes())]
     minutes: u32,
     /// Why, for the audit: 1 to 500 characters.
     #[arg(long)]

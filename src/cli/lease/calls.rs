@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Wanted;
+use super::AllocationOptions;
 use crate::{
     client::{Call, ClientError},
     clock::UnixSeconds,
@@ -14,21 +14,21 @@ const LAB: &str = "x-instruqt-track-id";
 const PREFIX: &str = "x-sandbox-name-prefix";
 const KEY: &str = "idempotency-key";
 
-/// The errors of an allocation and of a replacement that pass when others release their sandboxes, or an operator ends a
-/// pause.
+/// The errors of an allocation and of a replacement that end when other callers release their sandboxes, or an operator
+/// resumes allocations.
 pub(super) const AWAITED: &[&str] = &[
     "NO_SANDBOXES_AVAILABLE",
     "LAB_QUOTA_REACHED",
     "ALLOCATIONS_PAUSED",
 ];
 
-/// The calls of a caller. Each is [`ClientError::Usage`] if an argument cannot be sent.
+/// The calls of a caller. Each method fails with [`ClientError::Usage`] if an argument cannot be sent.
 #[derive(Clone, Debug)]
 pub(super) struct LeaseCalls {
     caller: String,
 }
 
-/// A sandbox of the caller. The answer to an allocation has some of the fields only.
+/// A sandbox of the caller. The answer to an allocation has only some of the fields.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Sandbox {
     #[serde(rename = "sandbox_id")]
@@ -82,27 +82,27 @@ impl LeaseCalls {
         &self.caller
     }
 
-    /// The sandboxes that the caller holds.
+    /// Returns the call that lists the sandboxes of the caller.
     pub(super) fn list(&self) -> Result<Call, ClientError> {
         self.call(Call::get(["sandboxes"]))
     }
 
-    /// One sandbox.
+    /// Returns the call that reads one sandbox.
     pub(super) fn sandbox(&self, id: &str) -> Result<Call, ClientError> {
         self.call(Call::get(["sandboxes", id]))
     }
 
-    /// A new sandbox, or the one that the caller holds under `key`.
+    /// Returns the call that allocates a sandbox, or reads the one that the caller holds under `key`.
     pub(super) fn allocation(
         &self,
-        wanted: &Wanted,
+        options: &AllocationOptions,
         minutes: Option<u32>,
         key: Option<&str>,
     ) -> Result<Call, ClientError> {
         let mut call = self.call(Call::post(["allocate"]))?;
         let optional = [
-            (LAB, wanted.lab.as_deref()),
-            (PREFIX, wanted.prefix.as_deref()),
+            (LAB, options.lab.as_deref()),
+            (PREFIX, options.prefix.as_deref()),
             (KEY, key),
         ];
         for (name, value) in optional {
@@ -116,19 +116,19 @@ impl LeaseCalls {
         Ok(call.awaiting(AWAITED))
     }
 
-    /// An end not before `minutes` from now.
+    /// Returns the call that extends a lease to at least `minutes` from now.
     pub(super) fn extension(&self, id: &str, minutes: u32) -> Result<Call, ClientError> {
         let body = json!({ "minutes": minutes });
         Ok(self.action(id, "extend")?.json(body))
     }
 
-    /// Another sandbox in place of a broken one.
+    /// Returns the call that replaces a broken sandbox by another one.
     pub(super) fn replacement(&self, id: &str, reason: &str) -> Result<Call, ClientError> {
         let body = json!({ "reason": reason });
         Ok(self.action(id, "replace")?.json(body).awaiting(AWAITED))
     }
 
-    /// The release of a sandbox.
+    /// Returns the call that releases a sandbox.
     pub(super) fn release(&self, id: &str) -> Result<Call, ClientError> {
         self.action(id, "mark-for-deletion")
     }
@@ -137,8 +137,7 @@ impl LeaseCalls {
         self.call(Call::post(["sandboxes", id, action]))
     }
 
-    /// # Errors
-    /// [`ClientError::Usage`] if the caller cannot be sent.
+    /// Adds the caller to a call.
     fn call(&self, call: Call) -> Result<Call, ClientError> {
         call.header(CALLER, &self.caller)
     }

@@ -1,4 +1,4 @@
-//! Command lines to paste, in messages.
+//! Command lines in messages, which the user can paste into a shell.
 
 use super::Session;
 

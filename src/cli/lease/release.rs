@@ -3,9 +3,8 @@
 use super::calls::{LeaseCalls, Released};
 use crate::client::{Answer, Call, ClientError};
 
-/// The most sandboxes that one release follows. A lab permits a few replacements; the bound ends the chain whatever the
-/// answers contain.
-const MAX_LENGTH: usize = 100;
+/// The most replacements of a sandbox that are followed. A lab permits a few; the bound ends a chain in wrong answers.
+pub(super) const MAX_REPLACEMENTS: usize = 100;
 
 /// The releases of a sandbox, of the one that replaced it, and so on.
 #[derive(Debug, Default)]
@@ -17,7 +16,7 @@ pub(super) struct ReleaseChain {
 }
 
 impl ReleaseChain {
-    /// Releases a sandbox, and then the one that its holder received in its place, if it was replaced.
+    /// Releases a sandbox and, if it was replaced, the one that its caller holds instead. Ends at the first failure.
     pub(super) async fn run(
         calls: &LeaseCalls,
         first: &str,
@@ -43,7 +42,7 @@ impl ReleaseChain {
         chain
     }
 
-    /// Returns the sandbox that replaced the last one, unless its release was tried already.
+    /// Returns the sandbox that replaced the last one, unless it has been released already.
     fn successor(&self) -> Option<String> {
         let (_, last) = self.answers.last()?;
         let next = last.replaced_by.as_ref()?;
@@ -51,12 +50,12 @@ impl ReleaseChain {
             .answers
             .iter()
             .map(|(_, released)| &released.sandbox_id);
-        let is_new = self.answers.len() < MAX_LENGTH && released.all(|id| id != next);
+        let is_new = self.answers.len() < MAX_REPLACEMENTS && released.all(|id| id != next);
         is_new.then(|| next.clone())
     }
 }
 
-/// Returns whether the error of a release says that the caller does not hold the sandbox: there is nothing to release.
+/// Returns whether an error says that the caller does not hold the sandbox.
 pub(super) fn is_not_held(error: &ClientError) -> bool {
     matches!(
         error.code(),

@@ -1,7 +1,7 @@
 //! `lease run`: a command with a sandbox of its own.
 //!
-//! The lease is short, and extended while the command runs. So the sandbox of a `lease run` that was killed expires soon,
-//! and nothing else has to clean up. The command owns stdin, stdout and stderr; remarks go to stderr, with a prefix.
+//! The lease is short, and extended while the command runs. So the sandbox of a `lease run` that was killed expires soon
+//! without any cleanup. The command owns stdin, stdout and stderr; remarks go to stderr, with a prefix.
 
 mod clock;
 mod keeper;
@@ -21,7 +21,7 @@ use self::{
     signals::{Received, Signals},
 };
 use super::{
-    Session, Wanted,
+    AllocationOptions, Session,
     calls::{AWAITED, Sandbox},
     release::{ReleaseChain, is_not_held},
 };
@@ -31,8 +31,8 @@ use crate::{cli::print_error, client::ClientError, domain::one_line};
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    wanted: Wanted,
-    /// The command and its arguments. It finds its sandbox in `SANDBOX_ID`, `SANDBOX_NAME`, `SANDBOX_EXTERNAL_ID`,
+    options: AllocationOptions,
+    /// The command and its arguments. It finds its sandbox in the variables `SANDBOX_ID`, `SANDBOX_NAME`, `SANDBOX_EXTERNAL_ID`,
     /// `SANDBOX_ACCOUNT_ID`, `SANDBOX_SFDC_ACCOUNT_ID` and `SANDBOX_EXPIRES_AT`.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -52,13 +52,13 @@ pub(super) async fn run(
     session: &Session,
     arguments: &RunArguments,
 ) -> Result<ExitCode, ClientError> {
-    // A typing error must not cost a sandbox.
+    // A mistyped command must not cost a sandbox.
     if let Err(failure) = program::check(&arguments.command) {
         return Ok(failure.report());
     }
     let mut signals = Signals::listen()
         .map_err(|error| ClientError::Usage(format!("cannot listen for signals: {error}")))?;
-    let mut keeper = match allocate(session, &arguments.wanted, &mut signals).await? {
+    let mut keeper = match allocate(session, &arguments.options, &mut signals).await? {
         Start::Held(keeper) => keeper,
         Start::Interrupted(signal) => return Ok(signal.exit_code()),
     };
@@ -79,21 +79,21 @@ pub(super) async fn run(
 enum Start<'a> {
     /// The sandbox is held.
     Held(Box<Keeper<'a>>),
-    /// A signal arrived first. No sandbox is known to be held.
+    /// A signal arrived before the end of the allocation. No sandbox is known to be held.
     Interrupted(Received),
 }
 
-/// Allocates a sandbox under a key of its own.
+/// Allocates a sandbox under a random key, so that it is none that the caller already holds.
 async fn allocate<'a>(
     session: &'a Session,
-    wanted: &Wanted,
+    options: &AllocationOptions,
     signals: &mut Signals,
 ) -> Result<Start<'a>, ClientError> {
-    let minutes = wanted.duration.unwrap_or(DEFAULT_MINUTES);
+    let minutes = options.duration.unwrap_or(DEFAULT_MINUTES);
     let key = format!("run-{}", Uuid::new_v4());
     let call = session
         .calls
-        .allocation(wanted, Some(minutes), Some(&key))?;
+        .allocation(options, Some(minutes), Some(&key))?;
     let stop = CancellationToken::new();
     let began = clock::now();
     // Whether an attempt may have allocated a sandbox although its answer was lost.
@@ -146,18 +146,18 @@ async fn supervise(mut child: Child, keeper: &mut Keeper<'_>, signals: &mut Sign
     }
 }
 
-/// Releases the sandbox, and says what is left if that fails.
+/// Releases the sandbox. If that fails, prints how to release it later.
 async fn release(keeper: &Keeper<'_>, signals: &mut Signals) {
     if keeper.is_lost() {
         return;
     }
     let (stop, deadline) = (CancellationToken::new(), Instant::now() + RELEASE_WAIT);
-    let is_told = Cell::new(false);
+    let is_reported = Cell::new(false);
     let client = &keeper.session.client;
     let chain = ReleaseChain::run(&keeper.session.calls, keeper.id(), async |call| {
         let left = deadline.saturating_duration_since(Instant::now());
         let on_retry = |error: &ClientError, _| {
-            if !is_told.replace(true) {
+            if !is_reported.replace(true) {
                 let wait = RELEASE_WAIT.as_secs();
                 say(format_args!(
                     "{keeper} cannot be released yet: {error}; retrying for up to {wait} s"
@@ -188,8 +188,8 @@ async fn release(keeper: &Keeper<'_>, signals: &mut Signals) {
     }
 }
 
-/// Does work that a signal cuts short: the first one cancels `stop`, and `remark` says so; the second one ends the work.
-/// Returns the first signal with the result, or the second one.
+/// Does work that signals cut short: the first one cancels `stop` and prints `remark`, the second one drops the work.
+/// Returns the result with the first signal, if there was one, or the second signal as the error.
 async fn interruptible<T>(
     work: impl Future<Output = T>,
     stop: &CancellationToken,
@@ -214,19 +214,19 @@ async fn interruptible<T>(
     }
 }
 
-/// Returns whether a sandbox may be held after an attempt that failed, and attempts before it.
+/// Returns whether a sandbox may be held after a failed attempt, if `before` says whether one may have been before it.
 fn leaves_open(error: &ClientError, before: bool) -> bool {
-    // The broker looks for a sandbox that the caller holds before it refuses another one.
+    // The broker refuses a sandbox only to a caller that holds none under the key.
     let is_refused = error.code().is_some_and(|code| AWAITED.contains(&code));
     !is_refused && (before || error.leaves_outcome_open())
 }
 
-/// Says that a sandbox may be held that no answer named.
+/// Prints that a sandbox may be held although no answer named it.
 fn warn_of_unknown_sandbox(session: &Session, minutes: u32) {
     let list = session.command(&["list"]);
     say(format_args!(
-        "a sandbox may have been allocated although no answer arrived: it expires by itself within {minutes} minutes. \
-         To look: {list}"
+        "a sandbox may have been allocated although no answer arrived: it expires by itself after its lease of {minutes} \
+         minutes and the grace period. To see it: {list}"
     ));
 }
 

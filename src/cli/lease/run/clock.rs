@@ -1,4 +1,4 @@
-//! The time that is left of a lease, without trust in the clocks of this machine and of the broker to agree.
+//! The time left of a lease. It is measured, because the clocks of this machine and of the broker may differ.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::UnixSeconds;
 
-/// The clock that goes on while the machine sleeps, as the lease does, and that no correction of the time changes.
+/// A clock that goes on while the machine sleeps, as the lease does, and that no correction of the time changes.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
-/// On other systems, this one does.
+/// On macOS and other systems, the monotonic clock is such a clock.
 #[cfg(not(target_os = "linux"))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// Sleeping tasks do not notice that the machine slept, so they look at the clock this often.
+/// How often the clock is read during a wait. Timers of the runtime do not count the time in which the machine sleeps.
 const TICK: Duration = Duration::from_secs(15);
 
 /// Returns the time since a fixed point in the past.
@@ -23,7 +23,7 @@ pub(super) fn now() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
-/// Waits for a span, in which the machine may sleep.
+/// Waits for a span by [`now`], during which the machine may sleep.
 pub(super) async fn wait(span: Duration) {
     let end = now() + span;
     loop {
@@ -39,7 +39,7 @@ pub(super) async fn wait(span: Duration) {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BrokerTime {
     allocated_at: UnixSeconds,
-    /// When the request was sent that allocated the sandbox: at `allocated_at` or before.
+    /// When the request that allocated the sandbox was sent, by [`now`]: at `allocated_at` or before.
     sent: Duration,
 }
 
@@ -48,7 +48,7 @@ impl BrokerTime {
         Self { allocated_at, sent }
     }
 
-    /// Returns how much time is left until `end`, at most.
+    /// Returns a lower bound of the time left until `end`.
     pub(super) fn left(self, end: UnixSeconds, now: Duration) -> Duration {
         let span = end.0.saturating_sub(self.allocated_at.0);
         let span = Duration::from_secs(u64::try_from(span).unwrap_or(0));
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_left_counts_from_the_request_whatever_the_clocks_show() {
+    fn time_left_counts_from_the_request_and_not_from_the_time_of_day() {
         let (sent, minute) = (Duration::from_secs(1_000), Duration::from_mins(1));
         // The broker's clock is years behind.
         let time = BrokerTime::new(UnixSeconds(5_000), sent);

@@ -1,4 +1,4 @@
-//! Holds a sandbox while the command runs: extends its lease, and follows its replacements.
+//! Keeps a sandbox while the command runs: extends its lease, and continues with the sandbox that replaces it.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
     super::{
         Session,
         calls::{Extension, Sandbox},
-        release::is_not_held,
+        release::{MAX_REPLACEMENTS, is_not_held},
     },
     clock::{self, BrokerTime},
     say,
@@ -21,14 +21,12 @@ use crate::{
 
 /// The shortest pause between two extensions, for a lease that is almost over.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// The pause between two extensions of a lease that is over. It may still be in its grace period.
+/// The pause between two attempts to extend a lease that is over. It may still be in its grace period.
 const PAUSE_IN_GRACE: Duration = Duration::from_secs(30);
-/// How long a sandbox is looked up after its extension was refused.
-const LOOKUP_WAIT: Duration = Duration::from_secs(15);
-/// The most replacements that are followed at once.
-const MAX_REPLACEMENTS: usize = 100;
+/// How long the read of a sandbox is retried after its extension was refused.
+const READ_WAIT: Duration = Duration::from_secs(15);
 
-/// The holder of a sandbox.
+/// A sandbox that is kept for the command.
 #[derive(Debug)]
 pub(super) struct Keeper<'a> {
     pub(super) session: &'a Session,
@@ -38,20 +36,22 @@ pub(super) struct Keeper<'a> {
     minutes: u32,
     time: BrokerTime,
     is_lost: bool,
-    /// The remarks that were printed.
-    told: Told,
+    reported: Reported,
 }
 
-/// The remarks that are not repeated.
+/// Which remarks have been printed, so that they are not repeated.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
+    /// The lab permits no longer lease.
     limit: bool,
+    /// The lease is over.
     end: bool,
+    /// Extensions fail.
     failure: bool,
 }
 
 impl<'a> Keeper<'a> {
-    /// Creates the holder of a sandbox that a request sent at `sent` has allocated.
+    /// Creates the keeper of a sandbox that a request sent at `sent` has allocated.
     pub(super) fn new(
         session: &'a Session,
         sandbox: Sandbox,
@@ -64,7 +64,7 @@ impl<'a> Keeper<'a> {
             sandbox,
             minutes,
             is_lost: false,
-            told: Told::default(),
+            reported: Reported::default(),
         }
     }
 
@@ -78,14 +78,14 @@ impl<'a> Keeper<'a> {
         self.is_lost
     }
 
-    /// Returns when the lease ends, as a clause.
+    /// Returns a clause that says until when the sandbox is, or was, held.
     pub(super) fn end(&self) -> String {
         let span = self.left();
         let end = self.expires_at().iso();
         if span.is_zero() {
             format!("was held until {end}")
         } else {
-            // A lease of 30 minutes is shown as such, although milliseconds of it are over.
+            // Rounded up, so that a new lease of 30 minutes is not shown as one of 29.
             let span = time::duration(span + Duration::from_millis(999));
             format!("is held until {end} ({span} from now)")
         }
@@ -116,8 +116,8 @@ impl<'a> Keeper<'a> {
         while !self.is_lost {
             let left = self.left();
             let pause = if left.is_zero() {
-                if !self.told.end {
-                    self.told.end = true;
+                if !self.reported.end {
+                    self.reported.end = true;
                     say(format_args!(
                         "{self} {}: it may be deleted at any time",
                         self.end()
@@ -132,17 +132,17 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Extends the lease, and retries until it is over.
+    /// Extends the lease. A transient failure is retried until the lease is over.
     async fn extend(&mut self) {
         let (never, left) = (CancellationToken::new(), self.left());
-        let mut is_told = self.told.failure;
+        let mut is_reported = self.reported.failure;
         let name = self.to_string();
         let answer = match self.session.calls.extension(self.id(), self.minutes) {
             Ok(call) => {
                 let client = &self.session.client;
                 let on_retry = |error: &ClientError, _| {
-                    if !is_told {
-                        is_told = true;
+                    if !is_reported {
+                        is_reported = true;
                         say(format_args!(
                             "the lease of {name} cannot be extended yet: {error}; retrying"
                         ));
@@ -152,52 +152,53 @@ impl<'a> Keeper<'a> {
             }
             Err(error) => Err(error),
         };
-        self.told.failure = is_told;
+        self.reported.failure = is_reported;
         match answer.and_then(|answer| answer.json::<Extension>()) {
             Ok(extension) => self.extended(&extension),
             Err(error) if error.code() == Some("EXTENSION_LIMIT_REACHED") => self.warn_of_limit(),
-            Err(error) if is_not_held(&error) => self.look_up().await,
+            Err(error) if is_not_held(&error) => self.follow_replacements().await,
             Err(error) => {
-                if !self.told.failure {
+                if !self.reported.failure {
                     say(format_args!(
                         "the lease of {self} cannot be extended: {error}. It {}",
                         self.end()
                     ));
                 }
-                self.told.failure = true;
+                self.reported.failure = true;
             }
         }
     }
 
     fn extended(&mut self, extension: &Extension) {
         self.sandbox.expires_at = Some(extension.expires_at);
-        if self.told.failure || self.told.end {
+        if self.reported.failure || self.reported.end {
             say(format_args!("{self} {}", self.end()));
         }
-        (self.told.failure, self.told.end) = (false, false);
+        (self.reported.failure, self.reported.end) = (false, false);
         if extension.expires_at >= extension.max_expires_at {
             self.warn_of_limit();
         }
     }
 
     fn warn_of_limit(&mut self) {
-        if !self.told.limit {
-            self.told.limit = true;
+        if !self.reported.limit {
+            self.reported.limit = true;
             say(format_args!(
-                "warning: {self} {}, and its lab permits no longer lease: the command should end before, or an operator extend it",
+                "warning: {self} {}, and its lab permits no longer lease: the command should end before that, or an operator \
+                 has to extend it",
                 self.end()
             ));
         }
     }
 
-    /// Finds out why the sandbox is not held any more, and continues with the one that replaced it.
-    async fn look_up(&mut self) {
+    /// Continues with the sandbox that replaced one that is not held any more. Without a replacement it is lost.
+    async fn follow_replacements(&mut self) {
         let mut id = self.id().to_owned();
         for _ in 0..MAX_REPLACEMENTS {
             let sandbox = match self.read(&id).await {
                 Ok(sandbox) => sandbox,
                 Err(error) if is_not_held(&error) => return self.lose(&error.to_string()),
-                // The next extension comes here again.
+                // The next extension is refused as well, and leads here again.
                 Err(_) => return,
             };
             let status = sandbox.status.as_deref().unwrap_or("unknown");
@@ -214,11 +215,11 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Continues with the sandbox that replaced the present one.
+    /// Continues with the sandbox that replaced the current one.
     fn adopt(&mut self, successor: Sandbox) {
         let replaced = self.to_string();
         self.sandbox = successor;
-        self.told = Told::default();
+        self.reported = Reported::default();
         say(format_args!(
             "{replaced} was replaced; the variables of the command still name it. {self} {}",
             self.end()
@@ -230,7 +231,7 @@ impl<'a> Keeper<'a> {
         let answer: Answer = self
             .session
             .client
-            .send_until(&call, LOOKUP_WAIT, &CancellationToken::new(), |_, _| {})
+            .send_until(&call, READ_WAIT, &CancellationToken::new(), |_, _| {})
             .await?;
         answer.json()
     }

@@ -21,7 +21,7 @@ const NOT_EXECUTABLE: u8 = 126;
 /// The exit code of a shell for a program that does not exist.
 const NOT_FOUND: u8 = 127;
 
-/// A command with its sandbox.
+/// The command with the sandbox that it receives in its environment.
 pub(super) struct Program<'a> {
     pub(super) arguments: &'a [OsString],
     pub(super) sandbox: &'a Sandbox,
@@ -95,7 +95,7 @@ pub(super) fn check(arguments: &[OsString]) -> Result<(), StartFailure> {
     let candidates = if program.as_encoded_bytes().contains(&b'/') {
         vec![program.into()]
     } else {
-        // Without the variable, the system searches folders of its own.
+        // Without PATH, the system searches default folders, which are not known here.
         let Some(path) = env::var_os("PATH") else {
             return Ok(());
         };
@@ -116,7 +116,7 @@ pub(super) fn check(arguments: &[OsString]) -> Result<(), StartFailure> {
     }
 }
 
-/// Returns the program and its arguments. The command line has one at least.
+/// Returns the program and its arguments. The parser of the command line requires a program.
 fn split(arguments: &[OsString]) -> (&OsStr, &[OsString]) {
     arguments
         .split_first()
@@ -134,7 +134,7 @@ pub(super) fn exit_code(status: io::Result<ExitStatus>) -> ExitCode {
         },
         Err(error) => {
             say(format_args!(
-                "the end of the command cannot be seen: {error}"
+                "cannot wait for the end of the command: {error}"
             ));
             ExitCode::FAILURE
         }

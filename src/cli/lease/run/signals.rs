@@ -9,7 +9,7 @@ use signal_hook::{
 };
 use tokio::{process::Child, sync::mpsc};
 
-/// The signals that would end `lease run`, and that programs handle.
+/// The forwarded signals: those that programs handle, and that would otherwise end `lease run`.
 const SIGNALS: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// A listener for the signals.
@@ -20,7 +20,7 @@ pub(super) struct Signals(mpsc::UnboundedReceiver<Received>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Received {
     number: i32,
-    /// The process that sent it. The kernel sends those of the terminal's keys.
+    /// The process that sent it; `None` for the kernel, which sends the signals of the terminal's keys.
     sender: Option<i32>,
 }
 
@@ -70,8 +70,8 @@ impl Received {
         super::program::signal_code(self.number)
     }
 
-    /// Sends the signal to the command, unless the command has it already: it is in the same process group, which the
-    /// terminal's keys reach, and may have sent it itself.
+    /// Sends the signal to the command, unless the command has received it already, because a key of the terminal signals
+    /// the whole process group, or has sent it itself.
     pub(super) fn forward_to(self, child: &Child) {
         // Without an id, the command has ended.
         let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
@@ -88,13 +88,13 @@ impl Received {
         // It fails only if the command has just ended.
         let _ = kill_process(pid, signal);
         if matches!(self.number, SIGHUP | SIGTERM) {
-            // A stopped command ends only if it goes on.
+            // A stopped command handles the signal only when it continues.
             let _ = kill_process(pid, Signal::CONT);
         }
     }
 }
 
-/// Returns which signals this process ignores. None if the system does not say.
+/// Returns which signals this process ignores: none, if the system does not report them.
 fn ignored() -> impl Fn(i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = ignored_mask(&status);
