@@ -41,7 +41,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Creates a call of the path that `segments` form below the broker's URL. Each is one segment, whatever it contains.
+    /// Creates a call of the path that `segments` form below the broker's URL. A `/` in a segment is escaped.
     pub fn new<S: Into<String>>(method: Method, segments: impl IntoIterator<Item = S>) -> Self {
         Self {
             method,
@@ -98,7 +98,7 @@ impl Call {
         self.body(Body::Json(body))
     }
 
-    /// Names error codes after which the call is repeated although they are final for others.
+    /// Names error codes after which this call is repeated. For other calls they are final.
     #[must_use]
     pub fn awaiting(mut self, codes: &'static [&'static str]) -> Self {
         self.awaited = codes;
@@ -119,7 +119,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns when the answer was sent, by the clock of its sender. This machine's clock may be wrong.
+    /// Returns when the answer was sent, by the clock of its sender, which may differ from that of this machine.
     #[must_use]
     pub fn sent_at(&self) -> Option<UnixSeconds> {
         date::parse(self.headers.get(DATE)?)

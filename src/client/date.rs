@@ -1,4 +1,4 @@
-//! Dates and spans in headers.
+//! Dates and durations in headers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 use crate::clock::UnixSeconds;
 
-/// The longest wait that an answer can ask for. A longer one is a defect of its sender.
+/// The longest wait that an answer can ask for; a longer one is taken for an error of its sender, and shortened.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// Parses the date of a header, such as `Fri, 27 Nov 2026 22:12:00 GMT`.
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_span_or_a_date() {
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
         let now = "Fri, 27 Nov 2026 22:12:00 GMT";
         for (text, seconds) in [
             ("30", Some(30)),

@@ -1,4 +1,4 @@
-//! Errors of calls, and which of them may pass.
+//! Errors of calls, and which of them are transient.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::SettingsError;
 /// The error of a call.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The arguments or settings are invalid; nothing was sent.
+    /// An argument is invalid, or this machine cannot send the call; nothing was sent.
     #[error("{0}")]
     Usage(String),
-    /// The settings are invalid; nothing was sent.
+    /// A setting is missing or invalid; nothing was sent.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The broker answered with an error.
@@ -28,9 +28,9 @@ pub enum ClientError {
         message: String,
         /// The id of the request in the broker's log.
         request_id: String,
-        /// How long to wait before a retry. Without it a retry does not help.
+        /// How long to wait before a retry, if the broker asks for a wait.
         retry_after: Option<Duration>,
-        /// The other details of the error, such as `faults` and `run_id`.
+        /// The whole error object of the answer, with further fields such as `faults` and `run_id`.
         detail: Value,
     },
     /// There is no answer, or a truncated one.
@@ -43,7 +43,7 @@ pub enum ClientError {
         /// Whether the broker may have received the call.
         was_sent: bool,
     },
-    /// A server that is not the broker, such as a load balancer, answered with an error that may pass.
+    /// A server that is not the broker, such as a load balancer, answered with a transient error.
     #[error("{url} answers with HTTP {status} and no message of the broker")]
     Unavailable {
         /// The URL.
@@ -66,30 +66,30 @@ pub enum ClientError {
 impl ClientError {
     /// Returns whether the same call may succeed later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Rejected {
                 status,
                 retry_after,
                 ..
-            } => is_transient(*status) || retry_after.is_some(),
+            } => is_transient_status(*status) || retry_after.is_some(),
             Self::Unreachable { .. } | Self::Unavailable { .. } => true,
             Self::Usage(_) | Self::Settings(_) | Self::NotABroker { .. } => false,
         }
     }
 
-    /// Returns whether a call that awaits `codes` is repeated after this error.
+    /// Returns whether a call is repeated after this error, if it waits for the end of the errors with the codes `awaited`.
     pub(super) fn is_retried(&self, awaited: &[&str]) -> bool {
         match self {
             Self::Rejected { status, code, .. } => {
-                is_transient(*status) && code != "ALLOCATIONS_PAUSED"
+                is_transient_status(*status) && code != "ALLOCATIONS_PAUSED"
                     || awaited.contains(&code.as_str())
             }
-            _ => self.may_pass(),
+            _ => self.is_transient(),
         }
     }
 
-    /// Returns whether the broker may have done what it was asked for, although it did not say so.
+    /// Returns whether the broker may have executed the call although no answer confirms it.
     #[must_use]
     pub fn leaves_outcome_open(&self) -> bool {
         match self {
@@ -122,7 +122,7 @@ impl ClientError {
     }
 
     /// Returns the exit code of a command that ends with this error: 2 for invalid arguments and settings, 3 if the broker
-    /// refused the token or its role, 4 if there is no such thing, 75 if it may pass, else 1.
+    /// refused the token or its role, 4 if there is no such thing, 75 if the error is transient, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -136,14 +136,14 @@ impl ClientError {
                 status: StatusCode::NOT_FOUND,
                 ..
             } => 4,
-            _ if self.may_pass() => 75,
+            _ if self.is_transient() => 75,
             _ => 1,
         }
     }
 }
 
-/// Returns whether a status code stands for an error that may pass.
-pub(super) fn is_transient(status: StatusCode) -> bool {
+/// Returns whether a status code stands for a transient error.
+pub(super) fn is_transient_status(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_code_tells_what_to_do() {
+    fn exit_code_names_the_kind_of_error() {
         let not_a_broker = ClientError::NotABroker {
             url: "http://localhost".to_owned(),
             reason: "it is a web page".to_owned(),
@@ -207,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn refusal_that_passes_is_retried_only_by_calls_that_await_it() {
-        for (error, is_always, is_awaited) in [
+    fn refusal_that_ends_by_itself_is_retried_only_by_calls_that_await_its_end() {
+        for (error, by_any_call, by_awaiting_call) in [
             (
                 rejected(409, "NO_SANDBOXES_AVAILABLE", Some(30)),
                 false,
@@ -220,8 +220,8 @@ mod tests {
             (unreachable(false), true, true),
         ] {
             let awaited = ["NO_SANDBOXES_AVAILABLE", "ALLOCATIONS_PAUSED"];
-            assert_eq!(error.is_retried(&[]), is_always, "{error}");
-            assert_eq!(error.is_retried(&awaited), is_awaited, "{error}");
+            assert_eq!(error.is_retried(&[]), by_any_call, "{error}");
+            assert_eq!(error.is_retried(&awaited), by_awaiting_call, "{error}");
         }
     }
 

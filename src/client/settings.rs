@@ -1,4 +1,4 @@
-//! The settings of the command line: which broker, with which tokens, for which caller.
+//! The settings of the command line: URL of the broker, tokens, caller.
 //!
 //! The tokens of a context are only ever sent to the URL of that context.
 
@@ -32,7 +32,7 @@ pub struct Selection {
     pub context: Option<String>,
 }
 
-/// The error of settings that are missing or invalid. The message says what to set.
+/// The error of a setting that is missing or invalid. Its message says how to mend it.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
@@ -40,14 +40,14 @@ pub struct SettingsError(String);
 /// The two tokens of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// The token of `lease`.
+    /// That of a principal with the role `track`, for `lease`.
     Track,
-    /// The token of `admin`.
+    /// That of a principal with an administrative role, for `admin`.
     Admin,
 }
 
 impl TokenKind {
-    /// The variable that has the token.
+    /// Returns the name of the variable that has the token.
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {
@@ -61,9 +61,9 @@ impl TokenKind {
 #[derive(Clone, Debug)]
 pub struct Token {
     pub(super) secret: SecretString,
-    /// A variable, a field of a context or a file, for messages.
+    /// The variable, the field of a context or the file that has it, for messages.
     pub(super) place: String,
-    /// The file that has the token, if a file has it.
+    /// The file that has it, if it is in a file.
     file: Option<PathBuf>,
 }
 
@@ -95,7 +95,7 @@ impl Settings {
                         .to_owned(),
                 ));
             }
-            // The environment's URL does not matter then.
+            // BROKER_API_URL, if set, is ignored.
             (Some(name), _) => Some(Context::read(Some(name), environment)?),
             (None, Some(_)) => None,
             (None, None) => {
@@ -119,7 +119,7 @@ impl Settings {
         Some(&self.context.as_ref()?.name)
     }
 
-    /// Returns a token: the environment's, or else that of the context.
+    /// Returns a token: that of the environment, or else that of the context.
     ///
     /// # Errors
     /// There is none, or its file cannot be read.
@@ -134,13 +134,13 @@ impl Settings {
         )
     }
 
-    /// Returns warnings of settings that give a token away.
+    /// Returns warnings of settings that expose a token.
     #[must_use]
     pub fn warnings(&self, token: &Token) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.url.scheme() == "http" && !is_loopback_url(self.url.as_str()) {
             warnings.push(format!(
-                "{} is not https: the token is sent unencrypted, and everybody on the way can read it",
+                "{} is not https: the token is sent unencrypted, and everybody on the network path can read it",
                 self.url
             ));
         }

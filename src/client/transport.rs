@@ -1,4 +1,4 @@
-//! Sending of calls, with retries.
+//! The client, which sends calls and repeats them.
 
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Body, Call, ClientError, Token, date::retry_after, error::is_transient};
+use super::{
+    Answer, Body, Call, ClientError, Token, date::retry_after, error::is_transient_status,
+};
 use crate::{
     backoff::{Backoff, BackoffConfig},
     tls,
@@ -36,15 +38,16 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     authorization: HeaderValue,
-    /// Where the token was found, for messages.
+    /// The place of the token, for messages.
     token_place: String,
+    /// How long calls are repeated.
     wait: Duration,
     backoff: Backoff,
     on_retry: fn(&ClientError, Duration),
 }
 
 impl Client {
-    /// Creates a client that repeats calls for `wait` while they may still succeed, and calls `on_retry` before each pause.
+    /// Creates a client that repeats calls for `wait` after transient errors, and calls `on_retry` before each pause.
     ///
     /// # Errors
     /// [`ClientError::Usage`] if a connection to `url` cannot be made from this machine.
@@ -82,7 +85,7 @@ impl Client {
         self.wait
     }
 
-    /// Sends a call until it succeeds, fails for good, or the time to wait is over.
+    /// Sends a call until it succeeds or fails for good, or the next attempt would begin after the time to wait.
     ///
     /// # Errors
     /// [`ClientError`] of the last attempt.
@@ -90,7 +93,7 @@ impl Client {
         self.send_within(call, self.wait).await
     }
 
-    /// Sends a call as [`Self::send`] does, but for `wait`.
+    /// Sends a call as [`Self::send`] does, with another time to wait.
     ///
     /// # Errors
     /// [`ClientError`] of the last attempt.
@@ -99,8 +102,8 @@ impl Client {
         self.send_until(call, wait, &never, self.on_retry).await
     }
 
-    /// Sends a call as [`Self::send_within`] does until `stop` is cancelled, and calls `on_retry` before each pause. An
-    /// attempt is never cut short, because its outcome would be unknown.
+    /// Sends a call as [`Self::send_within`] does, with another `on_retry`, and without another attempt after `stop` is
+    /// cancelled. An attempt is never cut short, because its outcome would be unknown.
     ///
     /// # Errors
     /// [`ClientError`] of the last attempt.
@@ -118,7 +121,7 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // Jitter beyond the time that the broker asks for, which is the same for all callers.
+            // The broker asks all callers for the same wait. The jitter on top of it spreads their retries.
             let pause = self.backoff.pause(attempt) + error.retry_after().unwrap_or_default();
             let is_late = began.elapsed() + pause > wait;
             if !error.is_retried(call.awaited) || is_late || stop.is_cancelled() {
@@ -181,7 +184,7 @@ impl Client {
     fn url_of(&self, call: &Call) -> Result<Url, ClientError> {
         let mut url = self.url.clone();
         for segment in &call.segments {
-            // These would change the path.
+            // A URL with such a segment has another path.
             if matches!(segment.as_str(), "" | "." | "..") {
                 return Err(ClientError::Usage(format!("{segment:?} is not an id")));
             }
@@ -196,7 +199,7 @@ impl Client {
         Ok(url)
     }
 
-    /// Returns the error of an answer whose status code is no success.
+    /// Returns the error of an answer without success.
     fn rejection(
         &self,
         status: StatusCode,
@@ -214,7 +217,7 @@ impl Client {
             let mut message = text_of("message");
             if status == StatusCode::UNAUTHORIZED {
                 let place = &self.token_place;
-                message = format!("{message} The broker was sent that of {place}.");
+                message = format!("{message} The token that was sent is that of {place}.");
             }
             return ClientError::Rejected {
                 status,
@@ -225,7 +228,7 @@ impl Client {
                 detail,
             };
         }
-        if is_transient(status) {
+        if is_transient_status(status) {
             return ClientError::Unavailable {
                 url,
                 status,
@@ -276,7 +279,8 @@ async fn read(
     }
 }
 
-/// Returns an error with its causes, without the URL, which the caller shows.
+/// Returns the causes of an error. Its own text is left out unless it is the only one: it has the URL, which is shown
+/// anyway.
 fn chain(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);

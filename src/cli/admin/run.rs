@@ -200,7 +200,7 @@ async fn wait(session: &Session, id: &str) -> Result<Answer, CommandError> {
     loop {
         let answer = run_record::read(session, id).await.map_err(|error| {
             // The run goes on without this command.
-            if error.may_pass() {
+            if error.is_transient() {
                 CommandError::hinted(error, follow_hint(id))
             } else {
                 error.into()

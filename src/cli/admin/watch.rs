@@ -112,7 +112,7 @@ impl State {
                 self.last = Some((answer.json()?, answer.json()?));
                 self.absence = None;
             }
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_transient() => {
                 let since = self.absence.as_ref().map(|(since, _)| *since);
                 self.absence = Some((
                     since.unwrap_or_else(|| SystemClock.now()),

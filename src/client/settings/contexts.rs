@@ -1,4 +1,4 @@
-//! The file of the contexts, one for each broker.
+//! The file of the contexts. A context has the settings of one broker.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Environment, SettingsError, Token, TokenKind, variable};
 
-/// The file.
+/// The content of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -21,7 +21,7 @@ struct File {
     contexts: BTreeMap<String, Fields>,
 }
 
-/// One broker in the file.
+/// A context in the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -35,17 +35,16 @@ struct Fields {
     caller: Option<String>,
 }
 
-/// A context.
+/// A context that was chosen.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
-    /// Its name.
     pub(super) name: String,
-    /// The URL of its broker.
     pub(super) url: String,
-    /// Its caller.
     pub(super) caller: Option<String>,
     fields: Fields,
+    /// The file of the contexts.
     file: PathBuf,
+    /// The home folder.
     home: Option<PathBuf>,
 }
 
@@ -129,7 +128,7 @@ impl Context {
     }
 }
 
-/// Parses the file. No message has a value of it, which may be a token.
+/// Parses the file. No message contains a value of the file, which may be a token.
 fn parse(text: &str, file: &Path) -> Result<File, SettingsError> {
     toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
@@ -142,7 +141,7 @@ fn parse(text: &str, file: &Path) -> Result<File, SettingsError> {
     })
 }
 
-/// Reads a secret. The message of a value of another type would show it.
+/// Reads a secret. The message replaces that of the parser, which would contain a value of another type.
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
     let text = String::deserialize(deserializer)
         .map_err(|_| D::Error::custom("a token is a text in quotes"))?;
@@ -156,7 +155,7 @@ fn config_path(environment: &Environment) -> Option<PathBuf> {
     Some(config.join("sandbox-broker").join("config.toml"))
 }
 
-/// Returns the absolute path in a variable.
+/// Returns the path in a variable, if it is absolute.
 fn folder(environment: &Environment, name: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(variable(environment, name)?);
     folder.is_absolute().then_some(folder)

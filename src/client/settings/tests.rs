@@ -109,7 +109,7 @@ fn current_context_is_used_unless_another_one_is_chosen() {
 }
 
 #[test]
-fn environment_comes_before_the_context() {
+fn environment_has_precedence_over_the_context() {
     let home = Home::new(CONTEXTS)
         .set("BROKER_API_TOKEN", "of-environment")
         .set("BROKER_CALLER", "grace");
@@ -269,7 +269,7 @@ fn url_is_the_address_of_a_broker() {
 }
 
 #[test]
-fn settings_that_give_a_token_away_are_warned_of() {
+fn settings_that_expose_a_token_cause_a_warning() {
     let warnings = |home: &Home, kind| {
         let settings = home.load().unwrap();
         settings.warnings(&settings.token(kind).unwrap())
