@@ -139,11 +139,6 @@ impl Client {
     async fn attempt(&self, call: &Call) -> Result<Answer, ClientError> {
         let url = self.url_of(call)?;
         let shown = url.to_string();
-        let unreachable = |error: &reqwest::Error| ClientError::Unreachable {
-            url: shown.clone(),
-            cause: chain(error),
-            was_sent: !error.is_connect(),
-        };
         let request = self
             .http
             .request(call.method.clone(), url)
@@ -156,11 +151,12 @@ impl Client {
                 request.header(CONTENT_TYPE, *media_type).body(text.clone())
             }
         };
-        let response = request.send().await.map_err(|error| unreachable(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| no_answer(&shown, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = read(response, &shown)
-            .await?
-            .map_err(|error| unreachable(&error))?;
+        let text = read(response, &shown).await?;
         if !status.is_success() {
             return Err(self.rejection(status, &headers, &text, shown));
         }
@@ -257,25 +253,27 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the body as text.
-async fn read(
-    mut response: Response,
-    url: &str,
-) -> Result<Result<String, reqwest::Error>, ClientError> {
+async fn read(mut response: Response, url: &str) -> Result<String, ClientError> {
     let mut bytes = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER => {
-                bytes.extend_from_slice(&chunk);
-            }
-            Ok(Some(_)) => {
-                return Err(ClientError::NotABroker {
-                    url: url.to_owned(),
-                    reason: "the answer is too large".to_owned(),
-                });
-            }
-            Ok(None) => return Ok(Ok(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(error) => return Ok(Err(error)),
+    let lost = |error: reqwest::Error| no_answer(url, &error);
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(ClientError::NotABroker {
+                url: url.to_owned(),
+                reason: "the answer is too large".to_owned(),
+            });
         }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns the error of a call whose answer did not arrive, or not to its end.
+fn no_answer(url: &str, error: &reqwest::Error) -> ClientError {
+    ClientError::Unreachable {
+        url: url.to_owned(),
+        cause: chain(error),
+        was_sent: !error.is_connect(),
     }
 }
 
