@@ -13,7 +13,7 @@ use crate::{
 /// The options that all commands over the API have.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionOptions {
-    /// The URL of the broker's API, such as `https://broker.example.com/v1`. Default: `BROKER_API_URL`, else that of
+    /// The URL of the broker's API, such as `https://broker.example.com/v1`. Default: `BROKER_API_URL`, else the URL of
     /// the context.
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
@@ -64,10 +64,13 @@ impl ConnectionOptions {
         }
         let wait = Duration::from_secs(self.wait_sec.into());
         Client::new(settings.url.clone(), &token, wait, |error, pause| {
-            notice(format_args!(
-                "{error}; retrying in {} s",
-                pause.as_secs_f32().ceil()
-            ));
+            notice(retry_remark(error, pause));
         })
     }
+}
+
+/// Returns the remark about a call that is repeated after `pause`.
+#[must_use]
+pub fn retry_remark(error: &ClientError, pause: Duration) -> String {
+    format!("{error}; retrying in {} s", pause.as_secs_f32().ceil())
 }

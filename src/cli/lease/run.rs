@@ -25,7 +25,11 @@ use super::{
     calls::{AWAITED, Sandbox},
     release::{ReleaseChain, is_not_held},
 };
-use crate::{cli::print_error, client::ClientError, domain::one_line};
+use crate::{
+    cli::{connection::retry_remark, print_error},
+    client::ClientError,
+    domain::one_line,
+};
 
 /// The arguments of `lease run`.
 #[derive(Clone, Debug, Args)]
@@ -101,8 +105,7 @@ async fn allocate<'a>(
     let client = &session.client;
     let allocation = client.send_until(&call, client.wait(), &stop, |error, pause| {
         is_open = leaves_open(error, is_open);
-        let pause = pause.as_secs_f32().ceil();
-        say(format_args!("{error}; retrying in {pause} s"));
+        say(retry_remark(error, pause));
     });
     let remark = "interrupted; the request in progress is completed first, so that no sandbox is left. Interrupt again to \
                   end at once";
