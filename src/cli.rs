@@ -25,7 +25,6 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use self::error::CommandError;
 use crate::config::Variables;
 
 /// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
@@ -191,9 +190,7 @@ pub fn run_over_api(command: &Command, environment: &Variables) -> io::Result<Op
         .build()?;
     let result = runtime.block_on(async {
         match command {
-            Command::Lease(lease) => lease::run(lease, environment)
-                .await
-                .map_err(CommandError::from),
+            Command::Lease(lease) => lease::run(lease, environment).await,
             Command::Admin(admin) => admin::run(admin, environment).await,
             _ => Ok(ExitCode::SUCCESS),
         }

@@ -7,10 +7,11 @@ mod release;
 mod run;
 mod view;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{Args, Subcommand, builder::RangedI64ValueParser};
 use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
 
 use self::{
     calls::{LeaseCalls, SandboxList},
@@ -19,10 +20,11 @@ use self::{
 };
 use super::{
     connection::ConnectionOptions,
-    output::{Format, notice, print_json},
+    error::CommandError,
+    output::{Format, notice, write_json},
 };
 use crate::{
-    client::{Answer, Call, Client, ClientError, Settings, TokenKind},
+    client::{Answer, Call, Client, Settings, TokenKind},
     config::Variables,
 };
 
@@ -117,8 +119,8 @@ struct Session {
 /// Runs a subcommand of `lease`.
 ///
 /// # Errors
-/// [`ClientError`].
-pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, ClientError> {
+/// [`CommandError`].
+pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, CommandError> {
     let settings = lease.connection.settings(environment)?;
     let client = lease.connection.client(&settings, TokenKind::Track)?;
     let caller = caller::find(lease.caller.as_deref(), &settings, environment)?;
@@ -142,10 +144,7 @@ pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, Cli
         LeaseCommand::List => session.list().await?,
         LeaseCommand::Extend { id, minutes } => {
             let answer = session.client.send(&calls.extension(id, *minutes)?).await?;
-            session.print(&answer, |answer| {
-                view::extension(&answer.json()?, answer);
-                Ok(())
-            })?;
+            session.write(&answer, view::extension)?;
         }
         LeaseCommand::Replace { id, reason } => {
             session
@@ -153,64 +152,57 @@ pub async fn run(lease: &Lease, environment: &Variables) -> Result<ExitCode, Cli
                 .await?;
         }
         LeaseCommand::Release { id } => session.release(id).await?,
-        LeaseCommand::Run(arguments) => return run::run(&session, arguments).await,
+        LeaseCommand::Run(arguments) => return Ok(run::run(&session, arguments).await?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Session {
-    /// Prints an answer: its JSON for programs, else what `view` prints.
-    fn print(
+    /// Writes the body of an answer: as JSON for programs, else with `view`.
+    fn write<T: DeserializeOwned>(
         &self,
         answer: &Answer,
-        view: impl FnOnce(&Answer) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
+        view: impl FnOnce(&T, &Answer) -> io::Result<()>,
+    ) -> Result<(), CommandError> {
         match self.output {
-            Format::Json => {
-                print_json(&answer.json()?);
-                Ok(())
-            }
-            Format::Table => view(answer),
+            Format::Json => write_json(&answer.json()?)?,
+            Format::Table => view(&answer.json()?, answer)?,
         }
+        Ok(())
     }
 
-    /// Prints a sandbox.
-    fn show(&self, answer: &Answer) -> Result<(), ClientError> {
-        self.print(answer, |answer| {
-            view::sandbox(&answer.json()?, answer);
-            Ok(())
-        })
+    /// Writes a sandbox.
+    fn show(&self, answer: &Answer) -> Result<(), CommandError> {
+        self.write(answer, view::sandbox)
     }
 
-    async fn send_and_show(&self, call: &Call) -> Result<(), ClientError> {
+    async fn send_and_show(&self, call: &Call) -> Result<(), CommandError> {
         self.show(&self.client.send(call).await?)
     }
 
-    async fn list(&self) -> Result<(), ClientError> {
+    async fn list(&self) -> Result<(), CommandError> {
         let answer = self.client.send(&self.calls.list()?).await?;
-        self.print(&answer, |answer| {
-            let SandboxList { sandboxes } = answer.json()?;
-            if sandboxes.is_empty() {
+        self.write(&answer, |list: &SandboxList, answer| {
+            if list.sandboxes.is_empty() {
                 notice(format_args!("{} holds no sandbox", self.calls.caller()));
             }
-            view::sandboxes(&sandboxes, answer);
-            Ok(())
+            view::sandboxes(&list.sandboxes, answer)
         })
     }
 
     /// Releases a sandbox and those that replaced it. It is no error if one of the latter is not held any more.
-    async fn release(&self, id: &str) -> Result<(), ClientError> {
+    async fn release(&self, id: &str) -> Result<(), CommandError> {
         let chain = ReleaseChain::run(&self.calls, id, async |call| self.client.send(call).await);
         let chain = chain.await;
         let last = chain.answers.last();
         if let Some((_, error)) = chain.failure
             && (last.is_none() || !is_not_held(&error))
         {
-            return Err(error);
+            return Err(error.into());
         }
         match last.filter(|_| self.output == Format::Json) {
-            Some((answer, _)) => print_json(&answer.json()?),
-            None => view::released(chain.answers.iter().map(|(_, released)| released)),
+            Some((answer, _)) => write_json(&answer.json()?)?,
+            None => view::released(chain.answers.iter().map(|(_, released)| released))?,
         }
         Ok(())
     }

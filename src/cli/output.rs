@@ -100,11 +100,6 @@ pub fn write_json(document: &Value) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Prints a document of the API, like [`print()`](super::print()).
-pub fn print_json(document: &Value) {
-    let _ = write_json(document);
-}
-
 /// Prints a remark, which is no part of the result, to stderr as one line.
 pub fn notice(text: impl fmt::Display) {
     let text = one_line(&text.to_string(), usize::MAX);

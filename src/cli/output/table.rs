@@ -73,11 +73,6 @@ impl Table {
     pub fn write(&mut self) -> io::Result<()> {
         write_lines(&self.take_lines(terminal_width()))
     }
-
-    /// Prints the table to stdout, like [`print()`](crate::cli::print()).
-    pub fn print(mut self) {
-        let _ = self.write();
-    }
 }
 
 /// Makes the widest columns, except the first one, narrower until a line has at most `limit` columns.

@@ -134,6 +134,25 @@ async fn allocation_waits_for_a_sandbox_as_long_as_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn command_whose_output_cannot_be_written_fails() {
+    let desk = Desk::new(1).await;
+    for format in ["table", "json"] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut allocate = desk.lease(&["allocate", "--output", format]);
+        allocate.stdout(full.unwrap());
+        let failed = outcome(allocate).await;
+        assert_eq!(failed.code, 1, "{failed:?}");
+        assert!(
+            failed.stderr.contains("cannot write the output"),
+            "{failed:?}"
+        );
+    }
+    // Nothing is lost: the same key has the same sandbox.
+    let shown = desk.run(&["allocate"]).await;
+    assert!(shown.stdout.contains("lab-adventure-0000"), "{shown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn list_on_a_terminal_is_a_table() {
     let desk = Desk::new(1).await;
     let held = desk.broker.client.allocate(ME).await.sandbox_id();
