@@ -99,12 +99,16 @@ async fn allocate<'a>(
         .calls
         .allocation(options, Some(minutes), Some(&key))?;
     let stop = CancellationToken::new();
-    let began = clock::now();
     // Whether an attempt may have allocated a sandbox although its answer was lost.
     let mut is_open = false;
+    // When the first attempt was sent that may have allocated the sandbox.
+    let mut sent = clock::now();
     let client = &session.client;
     let allocation = client.send_until(&call, client.wait(), &stop, |error, pause| {
         is_open = leaves_open(error, is_open);
+        if !is_open {
+            sent = clock::now() + pause;
+        }
         say(retry_remark(error, pause));
     });
     let remark = "interrupted; the request in progress is completed first, so that no sandbox is left. Interrupt again to \
@@ -126,7 +130,7 @@ async fn allocate<'a>(
         }
     };
     let sandbox: Sandbox = answer.json()?;
-    let keeper = Keeper::new(session, sandbox, minutes, began);
+    let keeper = Keeper::new(session, sandbox, minutes, sent);
     if let Some(signal) = signal.or_else(|| signals.try_next()) {
         release(&keeper, signals).await;
         return Ok(Start::Interrupted(signal));

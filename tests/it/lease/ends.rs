@@ -4,8 +4,12 @@ use std::{io::Write, process::Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox_broker::domain::Status;
+use serde_json::json;
 
-use super::desk::{Desk, ME, Running, UNTIL_GO, outcome, write_executable};
+use super::{
+    desk::{Desk, ME, Running, UNTIL_GO, outcome, write_executable},
+    front::Action,
+};
 use crate::support::START;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +49,19 @@ async fn command_has_a_sandbox_and_the_streams_until_it_ends() {
     let sandbox = desk.pool.sandboxes().await.remove(0);
     assert_eq!(sandbox.status, Status::PendingDeletion);
     assert_eq!(sandbox.lab().unwrap().to_string(), "cloud-101");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_counts_from_its_allocation_and_not_from_the_wait_for_a_sandbox() {
+    let desk = Desk::new(1).await;
+    let full =
+        json!({"error": {"code": "LAB_QUOTA_REACHED", "message": "Full.", "request_id": "r"}});
+    let refusal = Action::Answer(409, vec![("retry-after", "2")], full.to_string());
+    desk.front.script([refusal]);
+    let run = desk.run_script(&["--wait", "60"], "exit 0").await;
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stderr.contains("retrying in"), "{run:?}");
+    assert!(run.stderr.contains("30 min from now"), "{run:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
