@@ -104,7 +104,7 @@ pub(super) async fn read(session: &Session, id: &str, limit: u64) -> Result<Answ
 
 /// Returns the fields of an object that have a value as a table.
 pub(super) fn fields(session: &Session, object: &Map<String, Value>) -> Table {
-    let mut table = Table::untitled(2);
+    let mut table = Table::of_fields();
     let first = FIELDS.iter().filter_map(|name| object.get_key_value(*name));
     let others = object
         .iter()

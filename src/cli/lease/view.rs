@@ -22,7 +22,7 @@ fn now(answer: &Answer) -> UnixSeconds {
 pub(super) fn sandbox(sandbox: &Sandbox, answer: &Answer) -> io::Result<()> {
     let now = now(answer);
     let time = |at| show(at, now);
-    let mut table = Table::untitled(2);
+    let mut table = Table::of_fields();
     let fields = [
         ("ID", Some(sandbox.id.clone())),
         ("NAME", Some(sandbox.name.clone())),

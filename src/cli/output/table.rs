@@ -33,13 +33,13 @@ impl Table {
         }
     }
 
-    /// Creates a table of names and values.
+    /// Creates a table without titles, whose rows are a name and a value.
     #[must_use]
-    pub fn untitled(columns: usize) -> Self {
+    pub fn of_fields() -> Self {
         Self {
             titles: Vec::new(),
             rows: Vec::new(),
-            widths: vec![0; columns],
+            widths: vec![0; 2],
         }
     }
 
@@ -63,7 +63,7 @@ impl Table {
         if !rows.is_empty() && !self.titles.is_empty() {
             rows.insert(0, std::mem::take(&mut self.titles));
         }
-        rows.iter().map(|row| line(row, &widths, width)).collect()
+        rows.iter().map(|row| line(row, &widths)).collect()
     }
 
     /// Writes the rows that were added since the last call to stdout. Cells are cut only on a terminal.
@@ -87,14 +87,11 @@ fn shrink(widths: &mut [usize], limit: usize) {
     }
 }
 
-/// Returns a row as a line. The last cell is not padded.
-fn line(row: &[Cell], widths: &[usize], limit: Option<usize>) -> String {
+/// Returns a row as a line, with its cells cut and padded to the widths of their columns. The last cell is not padded.
+fn line(row: &[Cell], widths: &[usize]) -> String {
     let mut line = String::new();
     for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
-        let text = match limit {
-            Some(_) => cut(&cell.text, *width),
-            None => cell.text.clone(),
-        };
+        let text = cut(&cell.text, *width);
         let is_last = row[index + 1..].iter().all(|cell| cell.text.is_empty());
         line.push_str(&styled(&text, cell.style));
         if is_last {
