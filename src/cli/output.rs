@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use self::{
     progress::Progress,
     prompt::confirm,
-    style::{Cell, Style, status_style},
+    style::{Cell, Style},
     table::Table,
 };
 use super::print_error;

@@ -69,9 +69,8 @@ const fn colour(colour: AnsiColor) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-/// Returns the style of a status of a sandbox, or of the state of a run, a pool or a circuit breaker.
-#[must_use]
-pub fn status_style(name: &str) -> Style {
+/// Returns the style of a status of a sandbox, or of the state of a run, a job, a pool or a token.
+fn status_style(name: &str) -> Style {
     let Ok(status) = name.parse::<Status>() else {
         return state_style(name);
     };
@@ -86,10 +85,10 @@ pub fn status_style(name: &str) -> Style {
 
 fn state_style(name: &str) -> Style {
     match name {
-        "succeeded" | "full" | "closed" | "live" | "done" => colour(AnsiColor::Green),
+        "succeeded" | "full" | "live" => colour(AnsiColor::Green),
         "running" | "filling" => colour(AnsiColor::Cyan),
-        "paused" | "interrupted" | "half_open" | "at_maximum" => colour(AnsiColor::Yellow),
-        "failed" | "overdue" | "late" | "stopped" | "open" | "unreadable" => colour(AnsiColor::Red),
+        "paused" | "interrupted" | "at_maximum" => colour(AnsiColor::Yellow),
+        "failed" | "overdue" | "late" | "stopped" | "unreadable" => colour(AnsiColor::Red),
         "off" | "revoked" | "expired" | "watched" => Style::new().dimmed(),
         _ => Style::new(),
     }
