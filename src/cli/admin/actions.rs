@@ -139,7 +139,7 @@ impl<'a> Action<'a> {
     }
 }
 
-/// Shows the sandbox, and asks for a confirmation.
+/// Asks for a confirmation that describes the sandbox, unless the arguments contain it.
 async fn ask(
     session: &Session,
     arguments: &ActionArguments,
@@ -155,7 +155,7 @@ async fn ask(
         || format!("{} is no sandbox of the pool.", arguments.id),
         |sandbox| describe(session, &sandbox),
     );
-    confirm(&format!("{described} {question}"), false)
+    confirm(&format!("{described} {question}"))
 }
 
 /// Returns a sentence about a sandbox.

@@ -16,7 +16,7 @@ use crate::{
     clock::UnixSeconds,
 };
 
-/// The most leaks on a page, and in a request to release some.
+/// The most leaks on a page, and in a request to release them.
 const PAGE: usize = 500;
 
 /// The arguments of `admin leaks`.
@@ -66,7 +66,7 @@ struct Leak {
     basis: String,
 }
 
-/// The outcomes of a request to release some.
+/// The outcomes of a request to release allocations.
 #[derive(Deserialize)]
 struct Releases {
     results: Vec<Value>,
@@ -80,7 +80,7 @@ struct Release {
     message: Option<String>,
 }
 
-/// Lists the leaks, and releases them if that is wanted.
+/// Lists the leaks, and releases them if the arguments request it.
 pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result<(), CommandError> {
     let found = read(session, arguments.lab.as_deref()).await?;
     let leaks: Vec<Leak> = found
@@ -88,31 +88,28 @@ pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result
         .iter()
         .filter_map(|leak| Leak::deserialize(leak).ok())
         .collect();
-    if !arguments.release && session.is_json() {
-        let document = json!({
-            "generated_at": found.generated_at, "leaks": found.leaks, "labs": found.labs, "cursor": null
-        });
-        output::write_json(&document)?;
-        return Ok(());
-    }
     if !session.is_json() {
         table(session, &leaks).write()?;
-    }
-    match &arguments.reason {
-        Some(reason) if arguments.release && !leaks.is_empty() => {
-            let count = leaks.len();
-            let question =
-                format!("Release these {count} allocations? Their holders lose the sandboxes.");
-            confirm(&question, arguments.yes)?;
-            release(session, &leaks, reason).await
-        }
-        _ if leaks.is_empty() && !session.is_json() => {
+        if leaks.is_empty() {
             output::notice("no allocation is held for longer than is usual");
-            Ok(())
+            return Ok(());
         }
-        _ if arguments.release => write_results(session, &[]),
-        _ => Ok(()),
     }
+    let Some(reason) = arguments.reason.as_ref().filter(|_| arguments.release) else {
+        if session.is_json() {
+            output::write_json(&json!({
+                "generated_at": found.generated_at, "leaks": found.leaks, "labs": found.labs, "cursor": null
+            }))?;
+        }
+        return Ok(());
+    };
+    if !arguments.yes && !leaks.is_empty() {
+        let count = leaks.len();
+        confirm(&format!(
+            "Release these {count} allocations? Their holders lose the sandboxes."
+        ))?;
+    }
+    release(session, &leaks, reason).await
 }
 
 /// Reads all pages.
@@ -158,7 +155,7 @@ fn table(session: &Session, leaks: &[Leak]) -> Table {
     table
 }
 
-/// Releases allocations. Those that the broker had no time for are sent again, as long as it gets on.
+/// Releases allocations. Those that a request left unattempted, for lack of time, are sent again unless it attempted none.
 async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), CommandError> {
     let mut results = Vec::new();
     let mut left: Vec<&Leak> = leaks.iter().collect();
@@ -181,32 +178,33 @@ async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), 
                 return Err(error.into());
             }
         };
-        let is_open = |result: &Value| result["outcome"] == "not_attempted";
-        let gets_on = !sent.results.iter().all(is_open);
+        let is_unattempted = |result: &Value| result["outcome"] == "not_attempted";
+        let made_progress = !sent.results.iter().all(is_unattempted);
+        let is_repeated = |result: &Value| made_progress && is_unattempted(result);
         let again = left
             .iter()
             .zip(&sent.results)
-            .filter(|(_, result)| gets_on && is_open(result));
+            .filter(|(_, result)| is_repeated(result));
         let again: Vec<_> = again.map(|(leak, _)| *leak).collect();
-        let is_final = |result: &Value| !(gets_on && is_open(result));
+        let is_final = |result: &Value| !is_repeated(result);
         results.extend(sent.results.into_iter().filter(is_final));
         left = again.into_iter().chain(rest).collect();
     }
     write_results(session, &results)?;
-    let is_open = |result: &&Value| {
+    let may_be_held = |result: &&Value| {
         ["failed", "not_attempted"]
             .iter()
-            .any(|open| result["outcome"] == *open)
+            .any(|outcome| result["outcome"] == *outcome)
     };
-    match results.iter().filter(is_open).count() {
+    match results.iter().filter(may_be_held).count() {
         0 => Ok(()),
-        open => Err(CommandError::TryAgain(format!(
-            "{open} allocations may not be released; repeat the command"
+        count => Err(CommandError::TryAgain(format!(
+            "{count} allocations may still be held; repeat the command"
         ))),
     }
 }
 
-/// Writes the number of each outcome, and those that were not released.
+/// Writes the number of releases with each outcome, and the allocations that were not released.
 fn write_results(session: &Session, results: &[Value]) -> Result<(), CommandError> {
     let count = |outcome: &str| {
         results

@@ -180,11 +180,10 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
     if !session.is_json() {
         document::write_changes(&check.changes)?;
     }
-    let next = check.version.saturating_add(1);
-    confirm(
-        &format!("Put these changes in force as version {next}?"),
-        arguments.yes,
-    )?;
+    if !arguments.yes {
+        let next = check.version.saturating_add(1);
+        confirm(&format!("Put these changes in force as version {next}?"))?;
+    }
     let call = Call::new(Method::PUT, ["admin", "policy"])
         .query("reason", arguments.reason.as_ref())
         .header("if-match", &format!("\"{}\"", check.version))?

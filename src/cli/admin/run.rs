@@ -24,8 +24,10 @@ use crate::{
     domain::{JobName, Status},
 };
 
-/// The first and the longest time between two reads of a run. Its record changes every 5 s, and at its end.
-const POLLS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+/// The time between the first two reads of a run. It doubles with each read.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest time between two reads of a run. Its record changes every 5 s, and at its end.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The exit code of a shell after SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -66,8 +68,10 @@ pub(super) async fn run(
     arguments: &RunArguments,
 ) -> Result<ExitCode, CommandError> {
     let (name, call) = call_of(&arguments.job);
-    if let Some(question) = question(session, &arguments.job, arguments.yes).await? {
-        confirm(&question, arguments.yes)?;
+    if !arguments.yes
+        && let Some(question) = question(session, &arguments.job).await?
+    {
+        confirm(&question)?;
     }
     let call = call.header("prefer", "respond-async")?;
     let answer = session.send(&call).await.map_err(started_already)?;
@@ -84,47 +88,33 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns the name of a job, and the call that starts it.
 fn call_of(job: &RunJob) -> (JobName, Call) {
-    let start = |name: JobName| Call::post(["admin", name.as_str()]);
-    let flag = |flag: bool| flag.then_some(true);
-    match job {
-        RunJob::Job(Job::Sync { force }) => {
-            let name = JobName::Sync;
-            (name, start(name).query("force", flag(*force)))
-        }
+    let flag = |name, is_set: bool| is_set.then(|| (name, "true".to_owned()));
+    let (name, option) = match job {
+        RunJob::Job(Job::Sync { force }) => (JobName::Sync, flag("force", *force)),
         RunJob::Job(Job::Cleanup { retry_failed }) => {
-            let name = JobName::Cleanup;
-            (name, start(name).query("retry_failed", flag(*retry_failed)))
+            (JobName::Cleanup, flag("retry_failed", *retry_failed))
         }
-        RunJob::Job(Job::AutoExpire { force }) => {
-            let name = JobName::AutoExpire;
-            (name, start(name).query("force", flag(*force)))
-        }
+        RunJob::Job(Job::AutoExpire { force }) => (JobName::AutoExpire, flag("force", *force)),
         RunJob::Job(Job::AutoDeleteStale { grace_period_hours }) => {
-            let name = JobName::AutoDeleteStale;
-            (
-                name,
-                start(name).query("grace_period_hours", *grace_period_hours),
-            )
+            let hours = grace_period_hours.map(|hours| ("grace_period_hours", hours.to_string()));
+            (JobName::AutoDeleteStale, hours)
         }
-        RunJob::Job(Job::Check) => (JobName::Check, start(JobName::Check)),
-        RunJob::Job(Job::Refill { plan }) => {
-            let name = JobName::Refill;
-            (name, start(name).query("plan", flag(*plan)))
-        }
-        RunJob::BulkDelete { status } => {
-            let name = JobName::BulkDelete;
-            (name, start(name).query("status", Some(status)))
-        }
-    }
+        RunJob::Job(Job::Check) => (JobName::Check, None),
+        RunJob::Job(Job::Refill { plan }) => (JobName::Refill, flag("plan", *plan)),
+        RunJob::BulkDelete { status } => (JobName::BulkDelete, Some(("status", status.clone()))),
+    };
+    let call = Call::post(["admin", name.as_str()]);
+    let call = match option {
+        Some((option, value)) => call.query(option, Some(value)),
+        None => call,
+    };
+    (name, call)
 }
 
-/// Returns the question before a job that removes sandboxes or works without its limit; `None` if it needs none.
-async fn question(
-    session: &Session,
-    job: &RunJob,
-    yes: bool,
-) -> Result<Option<String>, CommandError> {
+/// Returns the question that confirms a job which works without its limit or removes many sandboxes; `None` for others.
+async fn question(session: &Session, job: &RunJob) -> Result<Option<String>, CommandError> {
     let question = match job {
         RunJob::Job(Job::Sync { force: true }) => {
             "Mark every sandbox stale that CSP does not list, however many they are?".to_owned()
@@ -132,8 +122,6 @@ async fn question(
         RunJob::Job(Job::AutoExpire { force: true }) => {
             "Retire every overdue allocation, however many they are?".to_owned()
         }
-        // There is nobody to read the count.
-        RunJob::BulkDelete { .. } if yes => return Ok(None),
         RunJob::BulkDelete { status } => {
             let stats: Value = session.send(&Call::get(["admin", "stats"])).await?.json()?;
             let count = &stats[status];
@@ -196,7 +184,7 @@ pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, Comm
 /// Waits for the end of a run, and shows its progress meanwhile.
 async fn wait(session: &Session, id: &str) -> Result<Answer, CommandError> {
     let progress = Progress::start(id);
-    let [mut pause, longest] = POLLS;
+    let mut pause = FIRST_PAUSE;
     loop {
         let answer = run_record::read(session, id).await.map_err(|error| {
             // The run goes on without this command.
@@ -212,6 +200,6 @@ async fn wait(session: &Session, id: &str) -> Result<Answer, CommandError> {
         }
         progress.update(&format!("{}: {}", run.job, run.result()), run.progress());
         sleep(pause).await;
-        pause = longest.min(pause * 2);
+        pause = MAX_PAUSE.min(pause * 2);
     }
 }

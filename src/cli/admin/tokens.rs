@@ -160,7 +160,7 @@ async fn revoke(session: &Session, id: &str, yes: bool) -> Result<(), CommandErr
                 )
             },
         );
-        confirm(&described, false)?;
+        confirm(&described)?;
     }
     let call = Call::new(Method::DELETE, ["admin", "tokens", id]);
     let answer = session.send(&call).await?;

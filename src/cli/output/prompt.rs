@@ -4,14 +4,11 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::{cli::error::CommandError, domain::one_line};
 
-/// Asks on the terminal for a confirmation. `yes` confirms in advance.
+/// Asks on the terminal for a confirmation.
 ///
 /// # Errors
 /// [`CommandError::Usage`] if there is no terminal to ask on, [`CommandError::Failed`] if the answer is not yes.
-pub fn confirm(question: &str, yes: bool) -> Result<(), CommandError> {
-    if yes {
-        return Ok(());
-    }
+pub fn confirm(question: &str) -> Result<(), CommandError> {
     if !io::stdin().is_terminal() {
         return Err(CommandError::Usage(
             "add --yes to confirm: there is no terminal to ask on".to_owned(),
@@ -29,6 +26,8 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), CommandError> {
     if read.is_ok() && matches!(answer.as_str(), "y" | "yes") {
         Ok(())
     } else {
-        Err(CommandError::Failed("nothing was changed".to_owned()))
+        Err(CommandError::Failed(
+            "not confirmed; nothing was changed".to_owned(),
+        ))
     }
 }
