@@ -187,10 +187,8 @@ async fn act(session: &Session, action: &Action<'_>) -> Result<(), CommandError>
         output::write_json(&sandbox)?;
         return Ok(());
     }
-    let sandbox = Sandbox::deserialize(&sandbox)
-        .map_err(|error| CommandError::Failed(format!("the answer has another form: {error}")))?;
     let mut table = sandboxes::table();
-    table.row(sandboxes::row(session, &sandbox));
+    table.row(sandboxes::row(session, &Session::part(&sandbox)?));
     table.write()?;
     Ok(())
 }

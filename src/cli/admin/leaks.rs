@@ -83,11 +83,7 @@ struct Release {
 /// Lists the leaks, and releases them if the arguments request it.
 pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result<(), CommandError> {
     let found = read(session, arguments.lab.as_deref()).await?;
-    let leaks: Vec<Leak> = found
-        .leaks
-        .iter()
-        .filter_map(|leak| Leak::deserialize(leak).ok())
-        .collect();
+    let leaks: Vec<Leak> = Session::parts(&found.leaks)?;
     if !session.is_json() {
         table(session, &leaks).write()?;
         if leaks.is_empty() {
@@ -223,9 +219,8 @@ fn write_results(session: &Session, results: &[Value]) -> Result<(), CommandErro
         return Ok(());
     }
     let mut table = Table::new(&["ID", "OUTCOME", "MESSAGE"]);
-    let results = results
-        .iter()
-        .filter_map(|result| Release::deserialize(result).ok());
+    let results: Vec<Release> = Session::parts(results)?;
+    let results = results.into_iter();
     for result in results.filter(|result| result.outcome != "released") {
         let outcome = result.outcome.replace('_', " ");
         table.row([

@@ -51,6 +51,16 @@ async fn leaks_are_listed_by_lab_and_released_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leak_that_cannot_be_read_is_not_left_out() {
+    let leak = json!({ "sandbox_id": "1", "lab": "a" });
+    let page = json!({ "generated_at": 20, "leaks": [leak], "labs": [], "cursor": null });
+    let (url, _) = fake_broker(vec![(200, page)]).await;
+    let output = Operator::at(&url).run(&["leaks"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.contains("missing field"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaks_without_an_outcome_are_tried_again_and_failures_are_reported() {
     let leak = |id: &str| {
         json!({ "sandbox_id": id, "name": id, "caller": "play", "lab": "a", "allocated_at": 5, "extended_at": null,
