@@ -20,11 +20,13 @@ use std::net::IpAddr;
 use std::{
     fmt,
     io::{self, Write},
+    pin::Pin,
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 
+use self::error::CommandError;
 use crate::config::Variables;
 
 /// Leases pre-created Infoblox CSP sandbox accounts to Instruqt lab plays.
@@ -51,10 +53,10 @@ pub enum Command {
     /// Exit codes: 0 if it succeeded or is paused, 75 if a run of it is already in progress, 1 if it failed, was
     /// interrupted, or is off by its mode (`CHECK_MODE`, `REFILL_MODE`).
     #[command(subcommand)]
-    Job(Job),
+    Job(JobCommand),
     /// Create, migrate or convert the tables.
     #[command(subcommand)]
-    Table(Table),
+    Table(TableCommand),
     /// Run a simulated CSP, for tests and demonstrations.
     #[cfg(feature = "simulator")]
     CspSimulator(SimulatorArguments),
@@ -77,9 +79,9 @@ pub enum Command {
     },
 }
 
-/// The jobs.
+/// The subcommands of `job`.
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub enum Job {
+pub enum JobCommand {
     /// Synchronise the pool with CSP.
     Sync {
         /// Mark every sandbox stale that is missing from CSP's list, without the limit of `MAX_STALE_FRACTION`.
@@ -114,9 +116,9 @@ pub enum Job {
     },
 }
 
-/// The operations on the tables.
+/// The subcommands of `table`.
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub enum Table {
+pub enum TableCommand {
     /// Create the pool's table and the companion table, and enable their TTL, unless they exist.
     Create,
     /// Migrate the pool's table of the FastAPI service or of an earlier build. Safe to repeat.
@@ -182,19 +184,15 @@ fn parse_key(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// The threads of the runtime cannot be started.
 pub fn run_over_api(command: &Command, environment: &Variables) -> io::Result<Option<ExitCode>> {
-    if !matches!(command, Command::Lease(_) | Command::Admin(_)) {
-        return Ok(None);
-    }
+    let work: Pin<Box<dyn Future<Output = Result<ExitCode, CommandError>> + '_>> = match command {
+        Command::Lease(lease) => Box::pin(lease::run(lease, environment)),
+        Command::Admin(admin) => Box::pin(admin::run(admin, environment)),
+        _ => return Ok(None),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(async {
-        match command {
-            Command::Lease(lease) => lease::run(lease, environment).await,
-            Command::Admin(admin) => admin::run(admin, environment).await,
-            _ => Ok(ExitCode::SUCCESS),
-        }
-    });
+    let result = runtime.block_on(work);
     Ok(Some(result.unwrap_or_else(|error| error.report())))
 }
 

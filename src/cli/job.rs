@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio::time::Instant;
 
-use super::{Job, NO_SIGNALS, print, print_error, stopped_during_start};
+use super::{JobCommand, NO_SIGNALS, print, print_error, stopped_during_start};
 use crate::{
     app::App,
     clock::SystemClock,
@@ -40,24 +40,24 @@ const CLEAR_LINE: &str = "\r\x1b[K";
 ///
 /// # Errors
 /// If the job cannot be started, or fails.
-pub async fn run(config: &Config, job: Job) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, job: JobCommand) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context(NO_SIGNALS)?;
     let app = tokio::select! {
         app = App::start(config, Arc::new(SystemClock), rand::random()) => app?,
         signal = signals.first() => return Ok(stopped_during_start(signal)),
     };
     let result = match job {
-        Job::Sync { force } => run_once(&app, &mut signals, SyncJob { force }).await,
-        Job::Cleanup { retry_failed } => {
+        JobCommand::Sync { force } => run_once(&app, &mut signals, SyncJob { force }).await,
+        JobCommand::Cleanup { retry_failed } => {
             run_once(&app, &mut signals, CleanupJob { retry_failed }).await
         }
-        Job::AutoExpire { force } => run_once(&app, &mut signals, ExpiryJob { force }).await,
-        Job::AutoDeleteStale { grace_period_hours } => {
+        JobCommand::AutoExpire { force } => run_once(&app, &mut signals, ExpiryJob { force }).await,
+        JobCommand::AutoDeleteStale { grace_period_hours } => {
             let grace = grace_period_hours.map(|hours| Duration::from_hours(hours.into()));
             run_once(&app, &mut signals, RemovalJob::StaleFor(grace)).await
         }
-        Job::Check => run_once(&app, &mut signals, CheckJob).await,
-        Job::Refill { plan } => {
+        JobCommand::Check => run_once(&app, &mut signals, CheckJob).await,
+        JobCommand::Refill { plan } => {
             let job = RefillJob {
                 plan,
                 ..RefillJob::default()

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::{Table, print};
+use super::{TableCommand, print};
 use crate::{
     app::Storage,
     clock::{Clock, SystemClock},
@@ -16,11 +16,11 @@ use crate::{
 ///
 /// # Errors
 /// If the tables cannot be reached or changed, or if an existing one differs from the required schema.
-pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, table: TableCommand) -> anyhow::Result<ExitCode> {
     let storage = Storage::open(config, Metrics::new()).await?;
     let name = &config.store.table.name;
     match table {
-        Table::Create => {
+        TableCommand::Create => {
             let creation = storage
                 .store
                 .create_tables()
@@ -37,7 +37,7 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
             }
             print(serde_json::json!({ "table": name, "result": creation }));
         }
-        Table::Migrate => {
+        TableCommand::Migrate => {
             let migration = storage
                 .store
                 .migrate(config.terms, SystemClock.now())
@@ -45,7 +45,7 @@ pub async fn run(config: &Config, table: Table) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("table {name}"))?;
             print(serde_json::to_string(&migration)?);
         }
-        Table::ToFastapi => {
+        TableCommand::ToFastapi => {
             let conversion = storage
                 .store
                 .convert_for_fastapi(&SystemClock)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::{
-        Job,
+        JobCommand,
         error::CommandError,
         output::{self, Progress, confirm, notice},
     },
@@ -48,7 +48,7 @@ pub(super) struct RunArguments {
 #[derive(Clone, Debug, Subcommand)]
 enum RunJob {
     #[command(flatten)]
-    Job(Job),
+    Job(JobCommand),
     /// Remove all sandboxes from the table that are stale, or whose deletion failed.
     BulkDelete {
         /// The status of the sandboxes.
@@ -92,17 +92,19 @@ pub(super) async fn run(
 fn call_of(job: &RunJob) -> (JobName, Call) {
     let flag = |name, is_set: bool| is_set.then(|| (name, "true".to_owned()));
     let (name, option) = match job {
-        RunJob::Job(Job::Sync { force }) => (JobName::Sync, flag("force", *force)),
-        RunJob::Job(Job::Cleanup { retry_failed }) => {
+        RunJob::Job(JobCommand::Sync { force }) => (JobName::Sync, flag("force", *force)),
+        RunJob::Job(JobCommand::Cleanup { retry_failed }) => {
             (JobName::Cleanup, flag("retry_failed", *retry_failed))
         }
-        RunJob::Job(Job::AutoExpire { force }) => (JobName::AutoExpire, flag("force", *force)),
-        RunJob::Job(Job::AutoDeleteStale { grace_period_hours }) => {
+        RunJob::Job(JobCommand::AutoExpire { force }) => {
+            (JobName::AutoExpire, flag("force", *force))
+        }
+        RunJob::Job(JobCommand::AutoDeleteStale { grace_period_hours }) => {
             let hours = grace_period_hours.map(|hours| ("grace_period_hours", hours.to_string()));
             (JobName::AutoDeleteStale, hours)
         }
-        RunJob::Job(Job::Check) => (JobName::Check, None),
-        RunJob::Job(Job::Refill { plan }) => (JobName::Refill, flag("plan", *plan)),
+        RunJob::Job(JobCommand::Check) => (JobName::Check, None),
+        RunJob::Job(JobCommand::Refill { plan }) => (JobName::Refill, flag("plan", *plan)),
         RunJob::BulkDelete { status } => (JobName::BulkDelete, Some(("status", status.clone()))),
     };
     let call = Call::post(["admin", name.as_str()]);
@@ -116,10 +118,10 @@ fn call_of(job: &RunJob) -> (JobName, Call) {
 /// Returns the question that confirms a job which works without its limit or removes many sandboxes; `None` for others.
 async fn question(session: &Session, job: &RunJob) -> Result<Option<String>, CommandError> {
     let question = match job {
-        RunJob::Job(Job::Sync { force: true }) => {
+        RunJob::Job(JobCommand::Sync { force: true }) => {
             "Mark every sandbox stale that CSP does not list, however many they are?".to_owned()
         }
-        RunJob::Job(Job::AutoExpire { force: true }) => {
+        RunJob::Job(JobCommand::AutoExpire { force: true }) => {
             "Retire every overdue allocation, however many they are?".to_owned()
         }
         RunJob::BulkDelete { status } => {
