@@ -1,4 +1,4 @@
-//! `admin`: the work of operators, over the API.
+//! `admin`: operates a broker, over the API.
 
 mod actions;
 mod audit;
@@ -43,21 +43,21 @@ pub struct Admin {
 enum AdminCommand {
     /// Show the state of the pool: counts, warnings, pauses, pools, labs, jobs.
     Stats,
-    /// Show the state of the pool, and redraw it as it changes. Ctrl-C ends it.
+    /// Show the state of the pool, and redraw it as it changes. Ctrl-C ends the command.
     ///
     /// On a pipe, a line is printed for each change; with `--output json`, the overview as one line of JSON each time.
     Watch(watch::WatchArguments),
     /// List sandboxes.
     Sandboxes(sandboxes::SandboxesArguments),
-    /// Show one sandbox and its events, also after its deletion.
+    /// Show one sandbox and its events, also if it has been deleted.
     Sandbox(timeline::TimelineArguments),
-    /// Release a sandbox on behalf of any holder; the next cleanup deletes it.
+    /// Release a sandbox, whoever holds it; the next cleanup deletes it.
     Release(actions::ActionArguments),
-    /// Set a sandbox aside: it is neither allocated nor deleted until its quarantine ends. A holder loses it.
+    /// Set a sandbox aside: it is neither allocated nor deleted until its quarantine ends. Its holder, if any, loses it.
     Quarantine(actions::QuarantineArguments),
     /// Bring a sandbox back from quarantine, if it never had a holder.
     Restore(actions::ActionArguments),
-    /// Extend an allocation, whatever the maximum of its lab.
+    /// Extend an allocation, also beyond the maximum of its lab.
     Extend(actions::ExtendArguments),
     /// Delete a sandbox that has no holder; the next cleanup deletes it.
     Delete(actions::ActionArguments),
@@ -79,7 +79,7 @@ enum AdminCommand {
     /// Show, check, compare and change the policy.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Show how many sandboxes each pool of the policy will have available at a time.
+    /// Show how many sandboxes each pool of the policy will have available at a time ahead.
     Forecast(forecast::ForecastArguments),
 }
 

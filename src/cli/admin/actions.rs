@@ -20,7 +20,7 @@ use crate::{
     domain::Status,
 };
 
-/// The arguments of an action.
+/// The arguments of `admin release`, `admin restore` and `admin delete`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ActionArguments {
     /// The id of the sandbox.
@@ -121,7 +121,7 @@ pub(super) async fn extend(
 struct Action<'a> {
     id: &'a str,
     verb: &'static str,
-    /// The status that it leads to, if the API refuses a repetition because of that status.
+    /// The status to which it leads, if the API refuses a repetition with the error of that status.
     reached: Option<Status>,
     reason: &'a str,
     body: Value,
@@ -158,7 +158,7 @@ async fn ask(
     confirm(&format!("{described} {question}"))
 }
 
-/// Returns a sentence about a sandbox.
+/// Returns a sentence that describes a sandbox, for a question.
 fn describe(session: &Session, sandbox: &Sandbox) -> String {
     let Sandbox {
         id, name, status, ..
@@ -176,12 +176,12 @@ fn describe(session: &Session, sandbox: &Sandbox) -> String {
     }
 }
 
-/// Performs an action, and shows the sandbox after it.
+/// Performs an action, and writes the sandbox as it is after it.
 async fn act(session: &Session, action: &Action<'_>) -> Result<(), CommandError> {
     let call = Call::post(["admin", "sandboxes", action.id, action.verb]).json(action.body.clone());
     let sandbox: Value = match session.send(&call).await {
         Ok(answer) => answer.json()?,
-        Err(error) => done_before(session, action, error).await?,
+        Err(error) => result_of_repetition(session, action, error).await?,
     };
     if session.is_json() {
         output::write_json(&sandbox)?;
@@ -193,9 +193,9 @@ async fn act(session: &Session, action: &Action<'_>) -> Result<(), CommandError>
     Ok(())
 }
 
-/// Returns the sandbox if the newest action on it is this one, by this principal and with this reason: then `error` says that
-/// it was repeated, for instance because the answer to the first attempt was lost.
-async fn done_before(
+/// Returns the sandbox if `error` only means that the action has been repeated, for instance because the answer to the first
+/// attempt was lost: the newest action on the sandbox is this one, by the same principal and with the same reason.
+async fn result_of_repetition(
     session: &Session,
     action: &Action<'_>,
     error: ClientError,
@@ -211,6 +211,7 @@ async fn done_before(
     let timeline: Timeline = timeline::read(session, action.id, 20).await?.json()?;
     let name = format!("sandbox.{}", action.verb);
     let mut events = timeline.events.iter();
+    // The names of derived events, such as `allocated`, have no dot.
     let last = events.find(|event| event.outcome == "done" && event.action.contains('.'));
     let is_same = last.is_some_and(|last| {
         last.action == name

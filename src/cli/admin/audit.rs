@@ -25,7 +25,7 @@ pub(super) struct AuditArguments {
     /// Only records up to this time; a day counts to its end.
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
-    /// Only records of this principal or job; a * at the end stands for any rest, here and below.
+    /// Only records of this principal or job; a * at the end matches any rest, as in --action, --target and --outcome.
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only records of this action, such as sandbox.release or 'policy.*'.
@@ -34,7 +34,7 @@ pub(super) struct AuditArguments {
     /// Only records of this target, such as sandbox/2009521 or 'job/*'.
     #[arg(long)]
     target: Option<String>,
-    /// Only records with this outcome: done, or the code of the refusal.
+    /// Only records with this outcome: done, or the error code of the refusal.
     #[arg(long, value_name = "CODE")]
     outcome: Option<String>,
     /// The most records to list. Default: all.
@@ -42,7 +42,7 @@ pub(super) struct AuditArguments {
     limit: Option<u64>,
 }
 
-/// An audit record, or an event of a sandbox.
+/// An audit record, or an event in the timeline of a sandbox.
 #[derive(Debug, Deserialize)]
 pub(super) struct Record {
     at: UnixSeconds,
@@ -119,7 +119,7 @@ pub(super) fn row(session: &Session, record: &Record) -> [Cell; 7] {
     ]
 }
 
-/// Returns the states before and after as a text: what both have in common is left out.
+/// Returns the difference between the states before and after as a text.
 fn change(before: Option<&Value>, after: Option<&Value>) -> String {
     let fields = |state: Option<&Value>| -> Map<String, Value> {
         state

@@ -1,4 +1,4 @@
-//! `admin forecast`: the pools at a time ahead.
+//! `admin forecast`: the available sandboxes of each pool at a time ahead.
 
 use clap::Args;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! `admin jobs`: the runs of the jobs.
+//! `admin jobs`: the recent runs of the jobs.
 
 use std::process::ExitCode;
 

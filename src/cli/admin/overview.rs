@@ -100,7 +100,7 @@ impl Overview {
         parts.join(&String::new())
     }
 
-    /// The warnings, pauses, and circuit breakers that are not closed.
+    /// Returns the lines of the warnings, the pauses, and the circuit breakers that are not closed.
     fn alerts(&self, width: Option<usize>) -> Vec<String> {
         let warnings = self.warnings.iter().map(|warning| &warning.message);
         let warnings = warnings.map(|message| Cell::warning(&format!("! {}", with_times(message))));
@@ -230,7 +230,7 @@ impl Overview {
         table.take_lines(width)
     }
 
-    /// Returns the counts as a line, for a listing of changes.
+    /// Returns the counts, pauses and warnings as one line, for the output of changes.
     pub(super) fn summary(&self) -> String {
         let counts = Status::ALL.map(Status::as_str).map(|status| {
             let count = self.counts.get(status).copied().unwrap_or_default();

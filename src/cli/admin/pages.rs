@@ -1,7 +1,6 @@
 //! Listings of several pages, written as they arrive.
 //!
-//! As JSON a listing is one document. It is complete only at the end of the last page, so an export that failed in the
-//! middle is no JSON.
+//! As JSON a listing is one document, which ends after the last page. So an export that fails before cannot be parsed.
 
 use std::io::{self, Write};
 
@@ -26,7 +25,7 @@ pub(super) struct Listing {
     pub(super) call: Call,
     /// The field with the entries.
     pub(super) entries: &'static str,
-    /// The field with further entries, which no limit counts.
+    /// The field with further entries, which do not count towards the limit.
     pub(super) others: Option<&'static str>,
     /// The most entries to list.
     pub(super) limit: Option<u64>,
@@ -43,7 +42,7 @@ impl Listing {
         mut table: Table,
         mut rows: impl FnMut(&mut Table, P),
     ) -> Result<(), CommandError> {
-        let mut document = Document::default();
+        let mut document = JsonDocument::default();
         let mut printed = 0;
         let mut cursor = None;
         loop {
@@ -90,22 +89,23 @@ impl Listing {
     }
 }
 
-/// The end of a page.
+/// The fields of a page after its entries.
 #[derive(Deserialize)]
 struct PageEnd {
     count: u64,
     cursor: Option<String>,
 }
 
-/// A JSON document of a listing that is written page by page, each entry on a line.
+/// The JSON document of a listing, which is written page by page, each entry on a line.
 #[derive(Default)]
-struct Document {
+struct JsonDocument {
     is_begun: bool,
     has_entries: bool,
     others: Vec<Value>,
 }
 
-impl Document {
+impl JsonDocument {
+    /// Writes the entries of a page, and retains the further ones for the end.
     fn add(&mut self, page: &Value, entries: &str, others: Option<&str>) -> io::Result<()> {
         let mut text = String::new();
         if !self.is_begun {
@@ -124,6 +124,7 @@ impl Document {
         write(&text)
     }
 
+    /// Writes the end of the document.
     fn end(&self, count: u64, others: Option<&str>, cursor: Option<&str>) -> io::Result<()> {
         let others = others.map_or_else(String::new, |name| {
             format!("\"{name}\": {}, ", Value::from(self.others.clone()))

@@ -18,18 +18,19 @@ use crate::{
     domain::Activity,
 };
 
-/// The end of a pause or of a quarantine.
+/// The options for the end of a pause or of a quarantine.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Ending {
-    /// It ends by itself after this many minutes. Without an end, an operator has to end it.
+    /// End automatically after this many minutes. Without --for and --until, it lasts until an operator ends it.
     #[arg(long = "for", value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=525_600))]
     minutes: Option<u32>,
-    /// It ends by itself at this time: a time with an offset (2026-11-28T18:00:00Z), a day in UTC, or a duration from now.
+    /// End automatically at this time: a time with an offset (2026-11-28T18:00:00Z), a day in UTC, or a duration from now.
     #[arg(long, value_name = "TIME", conflicts_with = "minutes")]
     until: Option<Moment>,
 }
 
 impl Ending {
+    /// Returns the time of the end, if there is one.
     pub(super) fn until(&self, now: UnixSeconds) -> Option<UnixSeconds> {
         let after = |minutes: u32| now + Duration::from_mins(minutes.into());
         let until = self.until.map(|until| until.ahead(now));
@@ -80,7 +81,7 @@ impl Pause {
         let since = output::time::show(self.since, now);
         let until = match self.until {
             Some(until) => format!("until {}", output::time::show(until, now)),
-            None => "until an operator resumes them".to_owned(),
+            None => "until an operator ends the pause".to_owned(),
         };
         format!("{activity} paused by {author} since {since}, {until}: {reason}")
     }

@@ -36,7 +36,7 @@ pub(super) enum PolicyCommand {
     },
     /// Show the changes that a document would make, or those between two versions.
     Diff(DiffArguments),
-    /// Put a document in force as a new version, after a look at the changes.
+    /// Show the changes that a document would make, ask for a confirmation, and put it in force as a new version.
     Apply(ApplyArguments),
     /// List the versions, newest first.
     History {
@@ -65,7 +65,7 @@ pub(super) struct DiffArguments {
 pub(super) struct ApplyArguments {
     /// A file with TOML or JSON; - for stdin.
     file: PathBuf,
-    /// Why, for the history and the audit.
+    /// Why, for the history of the policy and the audit.
     #[arg(long)]
     reason: Option<String>,
     /// Do not ask for a confirmation.
@@ -106,12 +106,12 @@ pub(super) async fn run(session: &Session, command: &PolicyCommand) -> Result<()
     }
 }
 
-fn policy() -> Call {
+fn policy_call() -> Call {
     Call::get(["admin", "policy"])
 }
 
 async fn get(session: &Session, version: Option<u32>) -> Result<(), CommandError> {
-    let call = policy().query("version", version);
+    let call = policy_call().query("version", version);
     if session.is_json() {
         return Session::write_json(&session.send(&call).await?);
     }
@@ -159,7 +159,7 @@ async fn compare(session: &Session, arguments: &DiffArguments) -> Result<(), Com
 }
 
 async fn version_in_force(session: &Session) -> Result<u32, ClientError> {
-    let version: PolicyVersion = session.send(&policy()).await?.json()?;
+    let version: PolicyVersion = session.send(&policy_call()).await?.json()?;
     Ok(version.version)
 }
 
@@ -173,7 +173,7 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
             check.version
         ));
         if session.is_json() {
-            return Session::write_json(&session.send(&policy()).await?);
+            return Session::write_json(&session.send(&policy_call()).await?);
         }
         return Ok(());
     }
@@ -188,7 +188,7 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
         .query("reason", arguments.reason.as_ref())
         .header("if-match", &format!("\"{}\"", check.version))?
         .body(document.body());
-    let answer = session.send(&call).await.map_err(changed_by_another)?;
+    let answer = session.send(&call).await.map_err(changed_meanwhile)?;
     if session.is_json() {
         return Session::write_json(&answer);
     }
@@ -200,11 +200,13 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
     Ok(())
 }
 
-fn changed_by_another(error: ClientError) -> CommandError {
+/// Adds a hint to the error of a version in force that is not the one for which the changes were shown.
+fn changed_meanwhile(error: ClientError) -> CommandError {
     match error.code() {
         Some("POLICY_CHANGED") => CommandError::hinted(
             error,
-            "somebody was faster, and nothing was changed; repeat the command to see the changes to that version",
+            "another version was put in force in the meantime, and nothing was changed; repeat the command to see the \
+             changes to it",
         ),
         _ => error.into(),
     }
@@ -239,7 +241,7 @@ struct Check {
     changes: Vec<Change>,
 }
 
-/// A value that a document cannot have.
+/// An invalid value in a document.
 #[derive(Deserialize)]
 struct Fault {
     path: String,
@@ -248,7 +250,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// Reads the faults in the detail of an error.
+    /// Returns the faults in the details of an error.
     fn all(detail: &Value) -> Vec<Self> {
         Vec::deserialize(&detail["faults"]).unwrap_or_default()
     }

@@ -44,12 +44,12 @@ pub(super) struct RunArguments {
     yes: bool,
 }
 
-/// The jobs.
+/// The subcommands of `admin run`: those of `job`, and a job that only the API starts.
 #[derive(Clone, Debug, Subcommand)]
 enum RunJob {
     #[command(flatten)]
     Job(JobCommand),
-    /// Remove all sandboxes from the table that are stale, or whose deletion failed.
+    /// Remove all sandboxes of a status, stale or `deletion_failed`, from the table.
     BulkDelete {
         /// The status of the sandboxes.
         #[arg(long, value_parser = PossibleValuesParser::new([Status::Stale, Status::DeletionFailed].map(Status::as_str)))]
@@ -134,7 +134,7 @@ async fn question(session: &Session, job: &RunJob) -> Result<Option<String>, Com
     Ok(Some(question))
 }
 
-/// Adds to the error of a job that is running how to follow its run.
+/// Adds a hint to the error of a job that is already running: how to follow its run.
 fn started_already(error: ClientError) -> CommandError {
     if let ClientError::Rejected { code, detail, .. } = &error
         && code == "JOB_RUNNING"
@@ -150,12 +150,12 @@ fn follow_hint(id: &str) -> String {
     format!("follow it with: sandbox-broker admin jobs {id} --follow")
 }
 
-/// Follows a run to its end, and shows its result.
+/// Follows a run to its end, and writes its result.
 ///
 /// # Errors
 /// The run failed, or was stopped before it had done all its work.
 pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, CommandError> {
-    // Listens before anything is shown that the user could want to interrupt.
+    // Before the progress is shown, so that Ctrl-C during it never ends the command without the remark.
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|error| CommandError::Failed(format!("cannot listen for Ctrl-C: {error}")))?;
     let answer = tokio::select! {

@@ -18,7 +18,7 @@ use crate::{
     clock::UnixSeconds,
 };
 
-/// The numbers of a report that count nothing.
+/// The numbers of a report that are not counts.
 const NO_COUNTS: [&str; 3] = ["duration_ms", "grace_period_hours", "deferred_since"];
 
 /// A run of a job.
@@ -98,7 +98,7 @@ impl Run {
         counts.join(", ")
     }
 
-    /// Returns the remarks that the counts do not show, such as why the run did not do all its work.
+    /// Returns the texts of the report, such as why the run did not do all its work.
     fn notes(&self) -> Vec<String> {
         let texts = self.counts.iter().filter(|(name, _)| *name != "status");
         let texts =
@@ -108,7 +108,7 @@ impl Run {
             .collect()
     }
 
-    /// Returns how many sandboxes are done, and how many there are; `None` if the job does not know it.
+    /// Returns the number of sandboxes that are done and the number that are due; `None` if the job does not report them.
     pub(super) fn progress(&self) -> Option<(u64, u64)> {
         let count = |name: &str| self.counts.get(name).and_then(Value::as_u64);
         let parts: &[&str] = match self.job.as_str() {

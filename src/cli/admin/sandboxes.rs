@@ -28,7 +28,7 @@ pub(super) struct SandboxesArguments {
     limit: Option<u64>,
 }
 
-/// A sandbox in a listing.
+/// A sandbox, as a listing or the answer to an action shows it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sandbox {
     #[serde(rename = "sandbox_id")]
@@ -47,9 +47,9 @@ pub(super) struct Sandbox {
 
 /// An item of the pool that is no valid sandbox.
 #[derive(Debug, Deserialize)]
-pub(super) struct Unreadable {
-    pub(super) key: String,
-    pub(super) fault: String,
+struct Unreadable {
+    key: String,
+    fault: String,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +108,7 @@ pub(super) fn row(session: &Session, sandbox: &Sandbox) -> [Cell; 7] {
     ]
 }
 
-/// Returns why a sandbox has its status, as far as its operators should know.
+/// Returns why a sandbox has its status, if its item states it.
 fn note(sandbox: &Sandbox) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     match sandbox.status.parse::<Status>() {

@@ -28,8 +28,8 @@ pub(super) struct TimelineArguments {
 #[derive(Debug, Deserialize)]
 pub(super) struct Timeline {
     pub(super) sandbox: Option<Map<String, Value>>,
-    pub(super) unreadable: Option<Map<String, Value>>,
-    pub(super) tombstone: Option<Map<String, Value>>,
+    unreadable: Option<Map<String, Value>>,
+    tombstone: Option<Map<String, Value>>,
     pub(super) events: Vec<Record>,
     cursor: Option<String>,
 }
@@ -52,7 +52,7 @@ const FIELDS: [&str; 14] = [
     "kept_until",
 ];
 
-/// The ends of the names of fields that are times.
+/// The suffixes of the names of fields that are times.
 const TIMES: [&str; 3] = ["_at", "_until", "_synced"];
 
 /// Shows a sandbox and its events.
@@ -96,14 +96,14 @@ pub(super) async fn show(
     Ok(())
 }
 
-/// Reads a sandbox and its last events.
+/// Reads a sandbox and its last `limit` recorded events.
 pub(super) async fn read(session: &Session, id: &str, limit: u64) -> Result<Answer, ClientError> {
     let call = Call::get(["admin", "sandboxes", id]).query("limit", Some(limit));
     session.send(&call).await
 }
 
-/// Returns the fields of an object that have a value as a table.
-pub(super) fn fields(session: &Session, object: &Map<String, Value>) -> Table {
+/// Returns a table of the fields of an object that have a value.
+fn fields(session: &Session, object: &Map<String, Value>) -> Table {
     let mut table = Table::of_fields();
     let first = FIELDS.iter().filter_map(|name| object.get_key_value(*name));
     let others = object

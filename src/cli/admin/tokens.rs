@@ -24,7 +24,7 @@ use crate::{
 pub(super) enum TokensCommand {
     /// List the named tokens, also those that ended in the last 30 days.
     List,
-    /// Create a token. Its secret is printed to stdout, once and alone; the rest to stderr.
+    /// Create a token. Its secret is printed to stdout, only this once; everything else to stderr.
     Create(NewToken),
     /// Revoke a token. Its sandboxes stay allocated.
     Revoke {
@@ -48,7 +48,7 @@ pub(super) struct NewToken {
     /// A lab that the token is bound to, for the role track; may be repeated. Default: any lab.
     #[arg(long = "lab", value_name = "LAB")]
     labs: Vec<String>,
-    /// The beginning of the name prefixes that the token is bound to, for the role track; may be repeated.
+    /// A beginning of the name prefixes that the token is bound to, for the role track; may be repeated. Default: any.
     #[arg(long = "name-prefix", value_name = "PREFIX")]
     name_prefixes: Vec<String>,
     /// When it expires: a day in UTC, a time with an offset, or a duration from now (90d). Default: never.

@@ -86,35 +86,35 @@ fn signals() -> io::Result<[Signal; 4]> {
     ])
 }
 
-/// Reads the overview, without retries: the next read comes soon.
+/// Reads the overview once: the next tick is the retry.
 async fn read(session: &Session) -> Result<Answer, ClientError> {
     let call = Call::get(["admin", "overview"]);
     session.client.send_within(&call, Duration::ZERO).await
 }
 
-/// The last overview, and the absence of the broker since then.
+/// The last overview, and the outage since then.
 #[derive(Default)]
 struct State {
     /// The last overview, as a document and as its parts.
     last: Option<(Value, Overview)>,
-    /// Since when the broker has not answered, and why.
-    absence: Option<(UnixSeconds, String)>,
+    /// The beginning of an outage, and its last error.
+    outage: Option<(UnixSeconds, String)>,
 }
 
 impl State {
-    /// Takes the result of a read.
+    /// Applies the result of a read.
     ///
     /// # Errors
-    /// One that no further read changes, such as a token that was revoked.
+    /// An error that is not transient, such as that of a revoked token.
     fn update(&mut self, read: Result<Answer, ClientError>) -> Result<(), ClientError> {
         match read {
             Ok(answer) => {
                 self.last = Some((answer.json()?, answer.json()?));
-                self.absence = None;
+                self.outage = None;
             }
             Err(error) if error.is_transient() => {
-                let since = self.absence.as_ref().map(|(since, _)| *since);
-                self.absence = Some((
+                let since = self.outage.as_ref().map(|(since, _)| *since);
+                self.outage = Some((
                     since.unwrap_or_else(|| SystemClock.now()),
                     error.to_string(),
                 ));
@@ -124,20 +124,23 @@ impl State {
         Ok(())
     }
 
-    fn absence(&self) -> Option<String> {
-        let (since, error) = self.absence.as_ref()?;
+    /// Returns a sentence about the outage, if there is one.
+    fn outage(&self) -> Option<String> {
+        let (since, error) = self.outage.as_ref()?;
         let since = show(*since, SystemClock.now());
-        Some(format!("The broker does not answer since {since}: {error}"))
+        Some(format!(
+            "The broker has not answered since {since}: {error}"
+        ))
     }
 }
 
-/// A way to show the state.
+/// A form of the output.
 trait Screen {
-    /// Shows the state.
+    /// Writes the state.
     fn draw(&mut self, state: &State) -> io::Result<()>;
 }
 
-/// The whole screen of a terminal, which is restored in the end.
+/// The whole screen of a terminal, whose content is restored when this is dropped.
 struct Terminal;
 
 impl Terminal {
@@ -157,8 +160,8 @@ impl Screen for Terminal {
     fn draw(&mut self, state: &State) -> io::Result<()> {
         let (columns, rows) = terminal_size().unwrap_or((80, 24));
         let mut lines = Vec::new();
-        if let Some(absence) = state.absence() {
-            lines.push(Cell::warning(&absence).line(Some(columns)));
+        if let Some(outage) = state.outage() {
+            lines.push(Cell::warning(&outage).line(Some(columns)));
         }
         if let Some((_, overview)) = &state.last {
             let title = format!(
@@ -169,7 +172,7 @@ impl Screen for Terminal {
             lines.push(String::new());
             lines.extend(overview.lines(Some(columns)));
         }
-        // A line beyond the last row would scroll the others away.
+        // A line below the last row would scroll the first ones off the screen.
         if lines.len() > rows {
             lines.truncate(rows.saturating_sub(1));
             lines.push("(the rest does not fit)".to_owned());
@@ -177,13 +180,13 @@ impl Screen for Terminal {
         let lines = lines
             .iter()
             .map(|line| format!("{}{END_OF_LINE}", coloured(line)));
-        let picture = lines.collect::<Vec<_>>().join("\r\n");
-        // In one write, so that no half of a picture is shown.
-        write(&format!("{HOME}{picture}{BELOW}"))
+        let frame = lines.collect::<Vec<_>>().join("\r\n");
+        // In one write, so that no half of a frame is shown.
+        write(&format!("{HOME}{frame}{BELOW}"))
     }
 }
 
-/// Returns a line without its colours if the terminal should have none (`NO_COLOR`).
+/// Returns a line, without its colours if the user wants none (`NO_COLOR`).
 fn coloured(line: &str) -> String {
     match AutoStream::choice(&io::stdout()) {
         ColorChoice::Never => strip_str(line).to_string(),
@@ -191,7 +194,7 @@ fn coloured(line: &str) -> String {
     }
 }
 
-/// Writes text with control sequences, of which anstream would remove those for the cursor together with the colours.
+/// Writes text with control sequences. A stream of anstream would remove those for the cursor together with the colours.
 fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(text.as_bytes())?;
@@ -203,8 +206,8 @@ struct JsonLines;
 
 impl Screen for JsonLines {
     fn draw(&mut self, state: &State) -> io::Result<()> {
-        if let Some(absence) = state.absence() {
-            notice(absence);
+        if let Some(outage) = state.outage() {
+            notice(outage);
         } else if let Some((document, _)) = &state.last {
             write(&escape_controls(&format!("{document}\n")))?;
         }
@@ -220,7 +223,7 @@ struct Changes {
 
 impl Screen for Changes {
     fn draw(&mut self, state: &State) -> io::Result<()> {
-        let summary = match (&state.absence, &state.last) {
+        let summary = match (&state.outage, &state.last) {
             (Some(_), _) => "the broker does not answer".to_owned(),
             (None, Some((_, overview))) => overview.summary(),
             (None, None) => return Ok(()),

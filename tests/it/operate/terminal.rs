@@ -125,7 +125,7 @@ async fn policy_that_another_operator_changes_meanwhile_is_not_overwritten() {
     })
     .await;
     assert_eq!(status.code(), Some(1), "{screen}");
-    assert!(screen.contains("somebody was faster"), "{screen}");
+    assert!(screen.contains("in the meantime"), "{screen}");
     let policy = operator.run(&["policy", "get"]).await.text();
     assert!(policy.contains("90"), "{policy}");
 }

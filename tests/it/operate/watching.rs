@@ -66,7 +66,7 @@ fn watch_survives_the_absence_of_the_broker() {
     let mut terminal = Terminal::run(operator.command(&WATCH), 40, 100);
     terminal.wait_for("available");
     broker.kill();
-    let screen = terminal.wait_for("The broker does not answer since 20");
+    let screen = terminal.wait_for("The broker has not answered since 20");
     assert!(screen.contains("STATUS"), "the last counts stay: {screen}");
     terminal.send(Terminal::INTERRUPT);
     assert!(output_of(&terminal).ends_with(RESTORED));

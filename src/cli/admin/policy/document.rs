@@ -29,7 +29,7 @@ pub(super) struct Document {
     media_type: &'static str,
 }
 
-/// A value that two versions do not have in common.
+/// A value that differs between two versions.
 #[derive(Debug, Deserialize)]
 pub(super) struct Change {
     path: String,
@@ -66,10 +66,10 @@ impl Document {
         }
     }
 
-    /// Returns the changes that the document would make. Writes its faults, one a line.
+    /// Returns the changes that the document would make.
     ///
     /// # Errors
-    /// [`CommandError::Failed`] if it has faults.
+    /// [`CommandError::Failed`] if it has faults, which are then written to stdout, one a line.
     pub(super) async fn check(&self, session: &Session) -> Result<(Answer, Check), CommandError> {
         let call = Call::post(["admin", "policy", "check"]).body(self.body());
         let error = match session.send(&call).await {
@@ -106,12 +106,12 @@ fn media_type(text: &str) -> &'static str {
     if text.starts_with('{') { JSON } else { TOML }
 }
 
-/// Writes changes, one a line: `+` for a value that is new, `-` for one that is removed, `~` for one that changes.
+/// Writes changes, one a line: `+` for a value that is added, `-` for one that is removed, `~` for one that changes.
 ///
 /// # Errors
 /// The error of stdout.
 pub(super) fn write_changes(changes: &[Change]) -> io::Result<()> {
-    // Nothing is cut: somebody decides on them.
+    // Lines are not cut to the terminal: an operator decides on the complete values.
     let lines: Vec<_> = changes
         .iter()
         .map(|change| change.cell().line(None))
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn form_of_a_document_is_seen_from_its_beginning() {
+    fn media_type_follows_from_the_first_character() {
         for text in ["{}", "\n  { \"lab\": [] }", "\u{FEFF}{}"] {
             assert_eq!(media_type(text), JSON, "{text}");
         }
