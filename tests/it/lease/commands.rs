@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::desk::{Desk, ME, outcome};
+use super::{
+    desk::{Desk, ME, outcome},
+    front::Action,
+};
 use crate::support::{BINARY, Terminal};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +75,7 @@ async fn sandbox_is_allocated_shown_extended_replaced_and_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_code_tells_how_a_command_failed() {
+async fn exit_code_names_the_kind_of_failure() {
     let desk = Desk::new(1).await;
     for (arguments, code, part) in [
         ("show 2000000", 4, "SANDBOX_NOT_FOUND"),
@@ -93,20 +96,20 @@ async fn exit_code_tells_how_a_command_failed() {
         assert_eq!((actual, stdout), (code, ""), "{arguments}: {failed:?}");
         assert!(failed.stderr.contains(part), "{arguments}: {failed:?}");
     }
-    let mut nameless = desk.lease(&["list"]);
-    nameless.env_remove("BROKER_CALLER");
-    let nameless = outcome(nameless).await;
-    assert_eq!(nameless.code, 2, "{nameless:?}");
-    assert!(nameless.stderr.contains("--caller"), "{nameless:?}");
-    let mut unset = desk.lease(&["list"]);
-    unset.env_remove("BROKER_API_URL");
-    let unset = outcome(unset).await;
-    assert_eq!(unset.code, 2, "{unset:?}");
-    assert!(unset.stderr.contains("set BROKER_API_URL"), "{unset:?}");
+    for (variable, part) in [
+        ("BROKER_CALLER", "--caller"),
+        ("BROKER_API_URL", "set BROKER_API_URL"),
+    ] {
+        let mut list = desk.lease(&["list"]);
+        list.env_remove(variable);
+        let failed = outcome(list).await;
+        assert_eq!(failed.code, 2, "{failed:?}");
+        assert!(failed.stderr.contains(part), "{failed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn allocation_waits_for_a_sandbox_as_long_as_it_is_told() {
+async fn allocation_is_retried_for_the_time_of_the_wait_option() {
     let desk = Desk::new(0).await;
     let (mut answers, none) = (
         0,
@@ -115,9 +118,9 @@ async fn allocation_waits_for_a_sandbox_as_long_as_it_is_told() {
     desk.front.rule(move |_| {
         answers += 1;
         if answers > 2 {
-            return super::front::Action::Pass;
+            return Action::Pass;
         }
-        super::front::Action::Answer(409, vec![("retry-after", "1")], none.to_string())
+        Action::Answer(409, vec![("retry-after", "1")], none.to_string())
     });
     desk.pool.add(["lab-adventure-0001"]).await;
     let allocated = desk.run(&["allocate", "--wait", "60"]).await;
@@ -183,6 +186,8 @@ fn no_option_takes_a_token() {
         &["lease", "--help"][..],
         &["lease", "allocate", "--help"],
         &["lease", "run", "--help"],
+        &["admin", "--help"],
+        &["admin", "stats", "--help"],
     ] {
         let help = std::process::Command::new(BINARY)
             .args(arguments)

@@ -1,10 +1,10 @@
-//! Servers that fail, that are no brokers, or whose texts are hostile.
+//! Failing connections and brokers, servers that are no brokers, and hostile texts in answers.
 
 use serde_json::json;
 
 use super::{desk::Desk, front::Action};
 
-/// Answers everything as `action` does.
+/// Returns a rule that meets every request with `action`.
 fn always(action: Action) -> impl FnMut(&str) -> Action + Send + 'static {
     move |_| action.clone()
 }
@@ -15,9 +15,9 @@ fn error(status: u16, code: &str, message: &str) -> Action {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_that_passes_is_retried() {
+async fn transient_fault_is_retried() {
     let desk = Desk::new(1).await;
-    // A few for each command, because the pauses grow.
+    // Three for each command, because the pauses grow with each retry.
     let connection = [Action::Reset, Action::Cut, Action::Shorten];
     let refusals = [
         error(429, "RATE_LIMIT_EXCEEDED", "Too many requests."),
@@ -44,7 +44,7 @@ async fn fault_that_passes_is_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_that_does_not_pass_in_time_is_reported() {
+async fn transient_fault_that_outlasts_the_wait_is_reported() {
     let desk = Desk::new(1).await;
     for (action, part) in [
         (
@@ -172,7 +172,7 @@ async fn hostile_text_does_not_reach_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn remaining_time_is_that_of_the_broker_whatever_this_machine_shows() {
+async fn remaining_time_is_relative_to_the_clock_of_the_broker() {
     let desk = Desk::new(1).await;
     let body = json!({
         "sandbox_id": "1", "name": "lab-1", "external_id": "identity/accounts/1",
@@ -193,7 +193,7 @@ async fn remaining_time_is_that_of_the_broker_whatever_this_machine_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broker_that_restarts_is_waited_for() {
+async fn release_waits_for_a_broker_that_restarts() {
     let desk = Desk::new(1).await;
     let (client, pool) = (&desk.broker.client, &desk.pool);
     let id = client.allocate(super::desk::ME).await.sandbox_id();

@@ -1,4 +1,4 @@
-//! The desk of a user: a command line, a network and a broker.
+//! The desk of a user, the setup of these tests: a home folder with a command line, a network and a broker.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::support::{Pool, TRACK, TestBroker, command, unignore_signals};
 
 /// How long to wait for a line of a command.
 const LIMIT: Duration = Duration::from_mins(1);
-/// The caller.
+/// The caller of all commands.
 pub const ME: &str = "ada@laptop";
 
 pub struct Desk {
@@ -45,7 +45,7 @@ impl Outcome {
 }
 
 impl Desk {
-    /// Starts a broker with so many sandboxes.
+    /// Starts a broker whose pool has so many sandboxes, and the network in front of it.
     pub async fn new(sandboxes: usize) -> Self {
         let pool = Pool::of(sandboxes).await;
         let broker = pool.broker().await;
@@ -68,7 +68,7 @@ impl Desk {
         fs::write(file, text).unwrap();
     }
 
-    /// Lets a command end that runs [`UNTIL_GO`].
+    /// Ends the commands that run [`UNTIL_GO`].
     pub fn go(&self) {
         self.write("go", "");
     }
@@ -117,7 +117,7 @@ impl Desk {
     }
 }
 
-/// A loop of a shell that ends when the test says so, or after some minutes.
+/// A loop of a shell that ends at [`Desk::go`], or after some minutes.
 pub const UNTIL_GO: &str =
     "i=0; while [ ! -e go ] && [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
 
@@ -169,7 +169,7 @@ impl Lines {
         Some(line)
     }
 
-    /// Returns all lines, after the last one.
+    /// Waits for the end of the stream, and returns all its lines.
     fn all(mut self) -> String {
         while self.next().is_some() {}
         self.seen

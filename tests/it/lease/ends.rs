@@ -117,7 +117,7 @@ async fn sandbox_of_a_command_that_cannot_be_started_is_released_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_sandbox_the_command_is_not_started() {
+async fn command_is_not_started_without_a_sandbox() {
     let desk = Desk::new(0).await;
     let none = desk.run_script(&[], "touch started").await;
     assert_eq!(none.code, 75, "{none:?}");
@@ -135,7 +135,7 @@ async fn without_a_sandbox_the_command_is_not_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sandbox_of_a_killed_run_expires_and_disturbs_no_other_run() {
+async fn sandbox_of_a_killed_run_expires_and_affects_no_other_run() {
     let desk = Desk::new(2).await;
     let mut killed = Running::start(desk.lease_run(&[], "echo $$; exec sleep 300"));
     let command: i32 = killed.line().parse().unwrap();
@@ -157,12 +157,12 @@ async fn sandbox_of_a_killed_run_expires_and_disturbs_no_other_run() {
             .all(|(_, status)| *status == Status::PendingDeletion),
         "{used:?}"
     );
-    // It goes on, as after any killed wrapper.
+    // The command survives the end of `lease run`.
     kill_process(Pid::from_raw(command).unwrap(), Signal::KILL).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn run_ends_with_its_command_and_not_with_what_that_left_running() {
+async fn run_ends_with_its_command_and_not_with_the_background_processes() {
     let desk = Desk::new(1).await;
     let script = "{ touch daemon-started; while [ ! -e go ]; do sleep 0.02; done; touch daemon-ended; } \
                   >/dev/null 2>&1 & exit 4";
@@ -185,7 +185,7 @@ async fn command_can_use_the_broker_as_the_same_caller() {
     );
     desk.write(".config/sandbox-broker/config.toml", &contexts);
     let broker = crate::support::BINARY;
-    // A replacement by the command: the run releases the new sandbox.
+    // The command replaces its sandbox, so the run releases the new one.
     let script = format!(
         "{broker} lease replace $SANDBOX_ID --reason broken --output json && {broker} lease list"
     );
@@ -201,7 +201,7 @@ async fn command_can_use_the_broker_as_the_same_caller() {
             .all(|(_, status)| *status == Status::PendingDeletion),
         "{used:?}"
     );
-    // Other users can read the file.
+    // Other users can read the file of the contexts.
     assert!(outcome.stderr.contains("chmod 600"), "{outcome:?}");
 }
 

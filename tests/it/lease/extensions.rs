@@ -9,9 +9,14 @@ use super::{
     front::Action,
 };
 
-/// Starts a run whose lease seems to last two seconds.
+/// Starts a run whose leases seem to last two seconds.
 fn start(desk: &Desk, options: &[&str]) -> (Running, String) {
-    desk.front.shorten_leases(2);
+    start_with_leases_of(2, desk, options)
+}
+
+/// Starts a run whose leases seem to last so many seconds.
+fn start_with_leases_of(seconds: u64, desk: &Desk, options: &[&str]) -> (Running, String) {
+    desk.front.shorten_leases(seconds);
     let script = format!("echo $SANDBOX_ID; {UNTIL_GO}; exit 6");
     let mut run = Running::start(desk.lease_run(options, &script));
     let id = run.line();
@@ -33,7 +38,7 @@ async fn lease_is_extended_while_the_command_runs() {
     desk.go();
     let outcome = run.end();
     assert_eq!(outcome.code, 6);
-    // Extensions are no news.
+    // No remark reports an extension that succeeds.
     assert_eq!(outcome.stderr.lines().count(), 2, "{outcome:?}");
     assert!(
         desk.front
@@ -45,9 +50,9 @@ async fn lease_is_extended_while_the_command_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extension_is_repeated_and_its_failure_is_reported_once() {
+async fn failing_extension_is_retried_and_reported_once() {
     let desk = Desk::new(1).await;
-    let mut failures = 1;
+    let mut failures = 2;
     desk.front.rule(move |request| {
         if request.ends_with("/extend") && failures > 0 {
             failures -= 1;
@@ -57,7 +62,8 @@ async fn extension_is_repeated_and_its_failure_is_reported_once() {
         }
         Action::Pass
     });
-    let (mut run, _) = start(&desk, &[]);
+    // The retries have half of the lease, which is longer than their pauses.
+    let (mut run, _) = start_with_leases_of(6, &desk, &[]);
     run.remark("cannot be extended yet: Too many.");
     run.remark("is held until");
     desk.go();
@@ -72,7 +78,7 @@ async fn extension_is_repeated_and_its_failure_is_reported_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn maximum_of_the_lab_is_announced_once_before_the_end() {
-    // The lab permits four hours. The answer says so, or the refusal of an extension beyond.
+    // The lab permits four hours: the answer to an extension states it, or the refusal of a further one.
     for passed in [Duration::ZERO, Duration::from_hours(2)] {
         let desk = Desk::new(1).await;
         let (run, _) = start(&desk, &["--duration", "240"]);

@@ -1,4 +1,4 @@
-//! The network between the command line and a broker: it records requests, loses and changes answers.
+//! The network in front of a broker: it records the requests of the command line, and loses or changes answers.
 
 use std::{
     io,
@@ -39,13 +39,13 @@ pub enum Action {
     Shorten,
     /// The broker receives the request after a notification.
     Hold(Arc<Notify>),
-    /// Somebody else answers: status, headers and body.
+    /// Another server answers with a status, headers and a body, and the broker receives nothing.
     Answer(u16, Vec<(&'static str, &'static str)>, String),
 }
 
 type Rule = Box<dyn FnMut(&str) -> Action + Send>;
 
-/// A port that forwards requests to a broker.
+/// A port that forwards requests to a broker, as the current rule decides.
 pub struct Front {
     pub url: String,
     state: Arc<State>,
@@ -57,7 +57,7 @@ struct State {
     rule: Mutex<Rule>,
     seen: watch::Sender<Vec<String>>,
     began: Instant,
-    /// How long leases seem to last from each request on, in seconds.
+    /// The seconds that a lease seems to last from each request on, if they are changed.
     span: Mutex<Option<u64>>,
 }
 
@@ -78,19 +78,19 @@ impl Front {
         Self { url, state }
     }
 
-    /// Decides on requests from now on by their method and path, such as `POST /v1/allocate`.
+    /// Sets the rule, which decides on each request by its method and path, such as `POST /v1/allocate`.
     pub fn rule(&self, rule: impl FnMut(&str) -> Action + Send + 'static) {
         *self.state.rule.lock().unwrap() = Box::new(rule);
     }
 
-    /// Meets the requests with these actions, one each, and then forwards them.
+    /// Sets a rule with one of these actions for each of the next requests, and then [`Action::Pass`].
     pub fn script(&self, actions: impl IntoIterator<Item = Action>) {
         let mut actions: Vec<_> = actions.into_iter().collect();
         actions.reverse();
         self.rule(move |_| actions.pop().unwrap_or(Action::Pass));
     }
 
-    /// Lets each lease seem to end so many seconds after the request that allocated or extended it.
+    /// Changes answers so that a lease seems to end so many seconds after the request that allocated or extended it.
     pub fn shorten_leases(&self, seconds: u64) {
         *self.state.span.lock().unwrap() = Some(seconds);
     }

@@ -1,4 +1,4 @@
-//! `lease`: sandboxes for people and their programs, over the API.
+//! `lease`, as its user types it: the binary against a broker behind a network that fails.
 
 mod commands;
 mod connection;

@@ -1,4 +1,4 @@
-//! `lease run` with the broker away.
+//! `lease run` while the broker is unavailable.
 
 use sandbox_broker::domain::Status;
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::support::{BINARY, Signal};
 
-/// Loses the requests whose path ends with `end`.
-fn without(end: &'static str) -> impl FnMut(&str) -> Action + Send + 'static {
+/// Returns a rule that loses the requests whose path ends with `end`.
+fn losing(end: &'static str) -> impl FnMut(&str) -> Action + Send + 'static {
     move |request| {
         if request.ends_with(end) {
             Action::Reset
@@ -20,9 +20,9 @@ fn without(end: &'static str) -> impl FnMut(&str) -> Action + Send + 'static {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn release_is_repeated_until_the_broker_is_back() {
+async fn release_is_retried_until_the_broker_is_available_again() {
     let desk = Desk::new(1).await;
-    desk.front.rule(without("/mark-for-deletion"));
+    desk.front.rule(losing("/mark-for-deletion"));
     let mut run = Running::start(desk.lease_run(&[], "exit 5"));
     run.remark("cannot be released yet");
     desk.front.wait_for(2, "/mark-for-deletion").await;
@@ -34,12 +34,12 @@ async fn release_is_repeated_until_the_broker_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sandbox_that_is_left_is_named_with_the_command_that_releases_it() {
+async fn sandbox_that_was_not_released_is_reported_with_the_command_that_releases_it() {
     let desk = Desk::new(1).await;
-    desk.front.rule(without("/mark-for-deletion"));
+    desk.front.rule(losing("/mark-for-deletion"));
     let mut run = Running::start(desk.lease_run(&["--caller", "ada's play"], "exit 5"));
     run.remark("cannot be released yet");
-    // Nobody has to wait for the end of the retries.
+    // A signal ends the retries.
     run.signal(Signal::INT);
     let left = run.end();
     assert_eq!(left.code, 5);
@@ -67,7 +67,7 @@ async fn sandbox_that_is_left_is_named_with_the_command_that_releases_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn release_that_is_refused_for_good_is_not_repeated() {
+async fn release_that_is_refused_for_good_is_not_retried() {
     let desk = Desk::new(1).await;
     desk.front.rule(|request| {
         if !request.ends_with("/mark-for-deletion") {

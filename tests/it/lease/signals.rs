@@ -71,7 +71,7 @@ async fn stopped_command_ends_by_a_signal_to_the_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signal_that_was_ignored_at_the_start_stays_ignored() {
     let desk = Desk::new(1).await;
-    // As `nohup` does. The second signal arrives after the first.
+    // The shell ignores SIGHUP, as `nohup` does. SIGUSR1 arrives after it, so SIGHUP has had no effect.
     let script = "trap 'exit 4' USR1; (kill -HUP $PPID; kill -USR1 $PPID); i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
     let run = desk.lease_run(&[], script);
     let mut nohup = Command::new("sh");
@@ -160,7 +160,7 @@ async fn key_of_the_terminal_reaches_the_command_once() {
 async fn run_stops_and_continues_with_its_command() {
     let desk = Desk::new(1).await;
     desk.front.shorten_leases(2);
-    // A shell with job control, as at a desk.
+    // An interactive shell, which has job control.
     let mut shell = Command::new("sh");
     shell
         .arg("-im")
