@@ -12,10 +12,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox_broker::domain::Status;
-use serde_json::Value;
 
 use super::front::Front;
-use crate::support::{Pool, TRACK, TestBroker, command, unignore_signals};
+use crate::support::{Outcome, Pool, TRACK, TestBroker, command, unignore_signals};
 
 /// How long to wait for a line of a command.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -27,21 +26,6 @@ pub struct Desk {
     pub broker: TestBroker,
     pub front: Front,
     home: tempfile::TempDir,
-}
-
-/// The outcome of a command.
-#[derive(Debug)]
-pub struct Outcome {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Outcome {
-    pub fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
-    }
 }
 
 impl Desk {
@@ -124,12 +108,7 @@ pub const UNTIL_GO: &str =
 /// Runs a command to its end. The broker answers from this runtime, so its threads must stay free.
 pub async fn outcome(mut command: Command) -> Outcome {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let output = output.await.unwrap();
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    output.await.unwrap().into()
 }
 
 /// A command in progress. It is killed when it is dropped.

@@ -15,42 +15,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{ADMIN, TestBroker, command};
+use crate::support::{ADMIN, Outcome, TestBroker, command};
 
 /// An operator at a command line, with a token of the role admin.
 struct Operator {
     directory: TempDir,
     variables: BTreeMap<String, String>,
-}
-
-/// The result of a command.
-#[derive(Debug)]
-struct Output {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Output {
-    fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
-    }
-
-    /// Returns the output after checking that the command succeeded.
-    fn text(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.stdout
-    }
-
-    /// Returns the lines of the output.
-    fn lines(&self) -> Vec<&str> {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.stdout.lines().collect()
-    }
 }
 
 impl Operator {
@@ -81,12 +53,12 @@ impl Operator {
     }
 
     /// Runs a command without a terminal.
-    async fn run(&self, arguments: &[&str]) -> Output {
+    async fn run(&self, arguments: &[&str]) -> Outcome {
         self.run_with(arguments, "").await
     }
 
     /// Runs a command without a terminal and with this input.
-    async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+    async fn run_with(&self, arguments: &[&str], input: &str) -> Outcome {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -98,11 +70,6 @@ impl Operator {
             let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
             child.wait_with_output().unwrap()
         });
-        let output = work.await.unwrap();
-        Output {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        work.await.unwrap().into()
     }
 }

@@ -10,6 +10,7 @@ mod engine;
 mod engine_server;
 pub mod fastapi;
 mod load_balancer;
+mod outcome;
 mod pool;
 mod process;
 pub mod proxy;
@@ -22,6 +23,7 @@ pub use self::{
     client::{Answer, BrokerClient, warning_codes},
     csp::simulated_csp,
     load_balancer::{KeyAnswer, LoadBalancer, person},
+    outcome::Outcome,
     pool::{Pool, account, assert_each_has_one, key},
     process::{BINARY, BrokerProcess, Signal, command, laptop, unignore_signals},
     proxy::Proxy,
