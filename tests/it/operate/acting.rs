@@ -23,7 +23,7 @@ async fn destructive_command_without_a_terminal_needs_a_confirmation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn actions_show_the_sandbox_after_them() {
+async fn action_shows_the_sandbox_as_it_is_after_it() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -57,7 +57,7 @@ async fn actions_show_the_sandbox_after_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_action_succeeds_only_if_it_is_the_same() {
+async fn repeated_action_succeeds_only_with_the_same_reason() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -77,7 +77,7 @@ async fn repeated_action_succeeds_only_if_it_is_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn role_that_does_not_suffice_is_named() {
+async fn refusal_of_a_role_names_the_required_one() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -160,7 +160,7 @@ async fn secret_of_a_new_token_is_alone_on_stdout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broker_that_is_away_is_tried_again_and_reported() {
+async fn call_to_an_unavailable_broker_is_retried_and_its_failure_reported() {
     let operator = Operator::at("http://127.0.0.1:9");
     let away = operator.run(&["stats", "--wait", "0"]).await;
     assert_eq!(away.code, 75, "{away:?}");

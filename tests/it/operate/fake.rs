@@ -1,4 +1,4 @@
-//! A server with answers that a broker does not give, or not when a test needs them.
+//! A server with the answers of a broker that a test cannot obtain from a real one.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,8 @@ use axum::{
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// Answers requests with these in turn, the last one for ever. Returns its URL, and the requests that it receives.
+/// Starts a server that gives these answers in turn, and the last one to all further requests. Returns its URL, and the
+/// requests that it receives.
 pub(super) async fn fake_broker(answers: Vec<(u16, Value)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let received = Arc::clone(&requests);

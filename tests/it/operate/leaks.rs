@@ -22,7 +22,7 @@ async fn leaks_are_listed_by_lab_and_released_together() {
     let none = operator.run(&["leaks"]).await;
     assert_eq!((none.code, none.stdout.as_str()), (0, ""));
     assert!(none.stderr.contains("no allocation"), "{none:?}");
-    // Longer than any of them usually lasts, by its own end.
+    // Past the end of all of them. Their labs have no history.
     broker.clock.advance(Duration::from_hours(12));
     let listed = operator.run(&["leaks"]).await;
     assert_eq!(listed.lines().len(), 4, "{listed:?}");
@@ -33,7 +33,7 @@ async fn leaks_are_listed_by_lab_and_released_together() {
         .json();
     let leaks = document["leaks"].as_array().unwrap().iter();
     let mut callers: Vec<_> = leaks.map(|leak| leak["caller"].as_str().unwrap()).collect();
-    // They began in the same second, so either may be first.
+    // Both were allocated in the same second, so either may be first.
     callers.sort_unstable();
     assert_eq!(callers, ["play-1", "play-2"]);
     let release = [&of_lab[..], &["--release", "--reason", "the class is over"]].concat();
@@ -61,7 +61,7 @@ async fn leak_that_cannot_be_read_is_not_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leaks_without_an_outcome_are_tried_again_and_failures_are_reported() {
+async fn unattempted_release_of_a_leak_is_repeated_and_a_failed_one_is_reported() {
     let leak = |id: &str| {
         json!({ "sandbox_id": id, "name": id, "caller": "play", "lab": "a", "allocated_at": 5, "extended_at": null,
             "expires_at": 9, "held_sec": 7, "usual_sec": 3, "basis": "history" })

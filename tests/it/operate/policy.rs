@@ -8,7 +8,7 @@ use crate::support::Pool;
 const TOML: &str = "[[lab]]\nid = \"cloud-101\"\nmax_held = 5\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn document_is_applied_and_comes_back_as_it_was() {
+async fn document_is_applied_compared_and_returned_unchanged() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -68,7 +68,7 @@ async fn document_is_applied_and_comes_back_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_are_shown_one_a_line_and_change_nothing() {
+async fn document_with_faults_is_refused_with_one_fault_a_line() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);

@@ -1,4 +1,4 @@
-//! Commands that read: stats, sandboxes, sandbox, audit, tokens, forecast.
+//! Commands that read: stats, sandboxes, sandbox, audit, forecast.
 
 use std::{
     collections::BTreeSet,
@@ -91,7 +91,7 @@ async fn sandboxes_are_filtered_and_unreadable_items_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reader_that_closes_the_pipe_ends_a_listing_quietly() {
+async fn listing_ends_quietly_when_its_reader_closes_the_pipe() {
     let pool = Pool::of(1200).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -101,7 +101,7 @@ async fn reader_that_closes_the_pipe_ends_a_listing_quietly() {
         let work = tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().unwrap();
             let mut line = String::new();
-            // Smaller than the pipe, so that the command meets the closed end.
+            // Smaller than the listing, so that the command still writes after the end of its reader.
             let mut reader = BufReader::with_capacity(64, child.stdout.take().unwrap());
             reader.read_line(&mut line).unwrap();
             drop(reader);
@@ -145,7 +145,7 @@ async fn export_that_fails_in_the_middle_is_no_complete_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disk_that_is_full_fails_an_export() {
+async fn export_to_a_full_disk_fails() {
     let pool = Pool::of(3).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
@@ -163,7 +163,7 @@ async fn disk_that_is_full_fails_an_export() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn texts_of_the_api_cannot_change_the_terminal() {
+async fn texts_of_the_api_are_shown_without_control_characters() {
     let text = "\u{1b}[31mred\u{7}\u{9b}2J\u{202e}x\nnext";
     let sandbox = json!({ "sandbox_id": "1", "name": text, "status": text, "allocated_to_track": text,
         "track_name": text, "allocated_at": 0, "expires_at": null });
@@ -172,7 +172,7 @@ async fn texts_of_the_api_cannot_change_the_terminal() {
     let error = json!({ "error": { "code": "X", "message": text, "request_id": text } });
     let (failing, _) = fake_broker(vec![(400, error)]).await;
     for arguments in [&["sandboxes"][..], &["sandboxes", "--output", "json"]] {
-        // Colours would be shown, as on a terminal.
+        // With colours, as on a terminal.
         for url in [&url, &failing] {
             let operator = Operator::at(url).with("CLICOLOR_FORCE", "1");
             let output = operator.run(arguments).await;
@@ -316,6 +316,19 @@ async fn stats_have_counts_pauses_pools_and_warnings() {
     assert!(stats.lines().any(|line| line.starts_with("! ")), "{stats}");
     let document = operator.run(&["stats", "--output", "json"]).await.json();
     assert_eq!(document["counts"]["available"], 3);
+    let resumed = operator.run(&["resume", "deletions"]).await.text();
+    assert_eq!(resumed, "deletions not paused\n");
+    let stats = operator.run(&["stats"]).await.text();
+    assert!(!stats.contains("paused by"), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forecast_has_the_pools_of_the_policy_and_its_assumptions() {
+    let pool = Pool::of(4).await;
+    let broker = pool.broker().await;
+    let operator = Operator::of(&broker);
+    let policy = json!({ "pool": [{ "name_prefix": "lab-adventure", "target_available": 9 }] });
+    broker.client.set_policy(0, &policy).await;
     let at = ["forecast", "--at", "2026-11-18T20:00:00Z"];
     let forecast = operator.run(&at).await.text();
     assert!(forecast.contains("lab-adventure  9"), "{forecast}");
@@ -323,8 +336,4 @@ async fn stats_have_counts_pauses_pools_and_warnings() {
     let past = operator.run(&["forecast", "--at", "2026-11-01"]).await;
     assert_eq!(past.code, 1);
     assert!(past.stderr.contains("INVALID_PARAMETER"), "{past:?}");
-    let resumed = operator.run(&["resume", "deletions"]).await.text();
-    assert_eq!(resumed, "deletions not paused\n");
-    let stats = operator.run(&["stats"]).await.text();
-    assert!(!stats.contains("paused by"), "{stats}");
 }

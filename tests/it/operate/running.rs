@@ -59,7 +59,7 @@ async fn run_in_progress_is_named_and_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_and_disabled_jobs_say_so() {
+async fn run_of_a_paused_or_disabled_job_reports_the_reason() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);

@@ -13,7 +13,7 @@ impl Operator {
     }
 }
 
-/// Waits on a thread for what a command writes, because the broker answers from the runtime of the test.
+/// Runs blocking work on another thread, because the broker answers from the runtime of the test.
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
@@ -52,7 +52,7 @@ async fn statuses_are_coloured_on_a_terminal_unless_the_user_wants_none() {
         let operator = Operator::of(&broker).with(name, "1");
         let terminal = operator.on_terminal(&["sandboxes"], 100);
         let output = on_a_thread(move || {
-            // To the end.
+            // Waits for the end of the program.
             let _ = terminal.wait_until(|_| false);
             terminal.output()
         });
@@ -67,7 +67,7 @@ async fn statuses_are_coloured_on_a_terminal_unless_the_user_wants_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn question_shows_the_sandbox_and_only_yes_confirms() {
+async fn question_describes_the_sandbox_and_only_yes_confirms_it() {
     let (_pool, broker) = with_a_long_row().await;
     let operator = Operator::of(&broker);
     let release = ["release", "lab-adventure-0000", "--reason", "left"];

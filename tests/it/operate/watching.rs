@@ -31,7 +31,7 @@ async fn watch_redraws_and_restores_the_terminal() {
     let operator = Operator::of(&broker).with("NO_COLOR", "1");
     let work = move || {
         let mut terminal = Terminal::run(operator.command(&WATCH), 12, 60);
-        // The last line of the picture.
+        // The last line of a frame.
         let screen = terminal.wait_for("(the rest does not fit)");
         assert!(screen.contains("Ctrl-C ends"), "{screen}");
         assert!(
@@ -58,7 +58,7 @@ async fn watch_redraws_and_restores_the_terminal() {
 }
 
 #[test]
-fn watch_survives_the_absence_of_the_broker() {
+fn watch_continues_while_the_broker_does_not_answer() {
     let data = tempfile::tempdir().unwrap();
     let variables = crate::support::laptop(data.path());
     let broker = BrokerProcess::serve(data.path(), &variables);
