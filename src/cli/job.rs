@@ -21,7 +21,7 @@ use crate::{
         expiry::ExpiryJob,
         refill::RefillJob,
         removal::RemovalJob,
-        run::{self, Report},
+        run::{Job, Report},
         runner::JobStartError,
         sync::SyncJob,
     },
@@ -70,11 +70,7 @@ pub async fn run(config: &Config, job: JobCommand) -> anyhow::Result<ExitCode> {
     result
 }
 
-async fn run_once<J: run::Job>(
-    app: &App,
-    signals: &mut Signals,
-    job: J,
-) -> anyhow::Result<ExitCode> {
+async fn run_once<J: Job>(app: &App, signals: &mut Signals, job: J) -> anyhow::Result<ExitCode> {
     let handle = match app.state().runner.start(job).await {
         Ok(handle) => handle,
         Err(error @ JobStartError::Running { .. }) => {

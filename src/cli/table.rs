@@ -19,18 +19,11 @@ use crate::{
 pub async fn run(config: &Config, table: TableCommand) -> anyhow::Result<ExitCode> {
     let storage = Storage::open(config, Metrics::new()).await?;
     let name = &config.store.table.name;
+    let context = || format!("table {name}");
     match table {
         TableCommand::Create => {
-            let creation = storage
-                .store
-                .create_tables()
-                .await
-                .with_context(|| format!("table {name}"))?;
-            let differences = storage
-                .store
-                .compare_tables()
-                .await
-                .with_context(|| format!("table {name}"))?;
+            let creation = storage.store.create_tables().await.with_context(context)?;
+            let differences = storage.store.compare_tables().await.with_context(context)?;
             if !differences.is_empty() {
                 let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
                 bail!("table {name}: {}", differences.join("; "));
@@ -42,7 +35,7 @@ pub async fn run(config: &Config, table: TableCommand) -> anyhow::Result<ExitCod
                 .store
                 .migrate(config.terms, SystemClock.now())
                 .await
-                .with_context(|| format!("table {name}"))?;
+                .with_context(context)?;
             print(serde_json::to_string(&migration)?);
         }
         TableCommand::ToFastapi => {
@@ -50,7 +43,7 @@ pub async fn run(config: &Config, table: TableCommand) -> anyhow::Result<ExitCod
                 .store
                 .convert_for_fastapi(&SystemClock)
                 .await
-                .with_context(|| format!("table {name}"))?;
+                .with_context(context)?;
             if conversion.brokers_seen {
                 tracing::warn!(
                     "a broker has counted the pool within the last minutes: as long as one runs, an operator can \

@@ -13,11 +13,7 @@ use super::{
     clock::{self, BrokerTime},
     say,
 };
-use crate::{
-    cli::output::time,
-    client::{Answer, ClientError},
-    clock::UnixSeconds,
-};
+use crate::{cli::output::time, client::ClientError, clock::UnixSeconds};
 
 /// The shortest pause between two extensions, for a lease that is almost over.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -228,12 +224,9 @@ impl<'a> Keeper<'a> {
 
     async fn read(&self, id: &str) -> Result<Sandbox, ClientError> {
         let call = self.session.calls.sandbox(id)?;
-        let answer: Answer = self
-            .session
-            .client
-            .send_until(&call, READ_WAIT, &CancellationToken::new(), |_, _| {})
-            .await?;
-        answer.json()
+        let (client, never) = (&self.session.client, CancellationToken::new());
+        let answer = client.send_until(&call, READ_WAIT, &never, |_, _| {});
+        answer.await?.json()
     }
 
     fn lose(&mut self, reason: &str) {
