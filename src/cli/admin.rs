@@ -51,7 +51,7 @@ enum AdminCommand {
     Sandboxes(sandboxes::SandboxesArguments),
     /// Show one sandbox and its events, also if it has been deleted.
     Sandbox(timeline::TimelineArguments),
-    /// Release a sandbox, whoever holds it; the next cleanup deletes it.
+    /// Release a sandbox of any holder; the next cleanup deletes it.
     Release(actions::ActionArguments),
     /// Set a sandbox aside: it is neither allocated nor deleted until its quarantine ends. Its holder, if any, loses it.
     Quarantine(actions::QuarantineArguments),

@@ -133,7 +133,7 @@ async fn allocation_is_retried_for_the_time_of_the_wait_option() {
         2,
         "{allocated:?}"
     );
-    assert_eq!(desk.front.seen().len(), 3);
+    assert_eq!(desk.front.requests().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

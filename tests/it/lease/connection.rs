@@ -40,7 +40,7 @@ async fn transient_fault_is_retried() {
     }
     let remark = "Too many requests. [RATE_LIMIT_EXCEEDED, request r-1]; retrying in";
     assert!(remarks.contains(remark), "{remarks}");
-    assert_eq!(desk.front.seen().len(), 8);
+    assert_eq!(desk.front.requests().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn transient_fault_that_outlasts_the_wait_is_reported() {
         );
         assert!(failed.stderr.contains(part), "{part}: {failed:?}");
     }
-    assert_eq!(desk.front.seen().len(), 6);
+    assert_eq!(desk.front.requests().len(), 6);
     let unreachable = desk
         .run(&["list", "--wait", "0", "--url", "http://127.0.0.1:9"])
         .await;
@@ -123,7 +123,7 @@ async fn server_that_is_no_broker_is_recognised_at_once() {
         assert!(!failed.stderr.contains("hunter2"), "{failed:?}");
     }
     // A redirect would carry the token to another server.
-    assert_eq!(desk.front.seen().len(), 5);
+    assert_eq!(desk.front.requests().len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,7 +100,7 @@ async fn command_that_cannot_be_found_costs_no_sandbox() {
         assert_eq!(outcome.code, code, "{outcome:?}");
         assert!(outcome.stderr.contains(program), "{outcome:?}");
     }
-    assert_eq!(desk.front.seen(), [""; 0]);
+    assert_eq!(desk.front.requests(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

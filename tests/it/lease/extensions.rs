@@ -42,7 +42,7 @@ async fn lease_is_extended_while_the_command_runs() {
     assert_eq!(outcome.stderr.lines().count(), 2, "{outcome:?}");
     assert!(
         desk.front
-            .seen()
+            .requests()
             .last()
             .unwrap()
             .ends_with("/mark-for-deletion")
@@ -112,7 +112,7 @@ async fn command_goes_on_after_an_operator_released_its_sandbox() {
             outcome.stderr.contains(&format!("status {status}")),
             "{outcome:?}"
         );
-        let requests = desk.front.seen().join("\n");
+        let requests = desk.front.requests().join("\n");
         assert!(!requests.contains("mark-for-deletion"), "{requests}");
     }
 }
@@ -129,6 +129,6 @@ async fn run_continues_with_the_sandbox_that_replaced_its_own() {
     let outcome = run.end();
     assert!(outcome.stderr.contains(&third), "{outcome:?}");
     let released = format!("POST /v1/sandboxes/{third}/mark-for-deletion");
-    assert_eq!(desk.front.seen().last(), Some(&released));
+    assert_eq!(desk.front.requests().last(), Some(&released));
     assert_eq!(desk.pool.holdings().await.len(), 0);
 }

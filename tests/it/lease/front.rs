@@ -55,7 +55,7 @@ struct State {
     broker: String,
     http: reqwest::Client,
     rule: Mutex<Rule>,
-    seen: watch::Sender<Vec<String>>,
+    requests: watch::Sender<Vec<String>>,
     began: Instant,
     /// The seconds that a lease seems to last from each request on, if they are changed.
     span: Mutex<Option<u64>>,
@@ -70,7 +70,7 @@ impl Front {
             broker: base.to_owned(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             rule: Mutex::new(Box::new(|_| Action::Pass)),
-            seen: watch::Sender::default(),
+            requests: watch::Sender::default(),
             began: Instant::now(),
             span: Mutex::default(),
         });
@@ -96,17 +96,17 @@ impl Front {
     }
 
     /// Returns the requests so far.
-    pub fn seen(&self) -> Vec<String> {
-        self.state.seen.borrow().clone()
+    pub fn requests(&self) -> Vec<String> {
+        self.state.requests.borrow().clone()
     }
 
     /// Waits until so many requests whose method and path end with `end` have arrived.
     pub async fn wait_for(&self, count: usize, end: &str) {
-        let mut seen = self.state.seen.subscribe();
+        let mut seen = self.state.requests.subscribe();
         let arrived = seen
             .wait_for(|seen| seen.iter().filter(|request| request.ends_with(end)).count() >= count);
         let arrived = tokio::time::timeout(LIMIT, arrived).await;
-        assert!(arrived.is_ok(), "{end}: {:?}", self.seen());
+        assert!(arrived.is_ok(), "{end}: {:?}", self.requests());
     }
 }
 
@@ -129,7 +129,9 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
 /// Answers a request. An error resets the connection.
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let name = format!("{} {}", request.method(), request.uri().path());
-    state.seen.send_modify(|seen| seen.push(name.clone()));
+    state
+        .requests
+        .send_modify(|requests| requests.push(name.clone()));
     let action = {
         let mut rule = state.rule.lock().unwrap();
         (*rule)(&name)

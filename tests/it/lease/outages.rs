@@ -88,7 +88,7 @@ async fn release_that_is_refused_for_good_is_not_retried() {
     }
     let releases = desk
         .front
-        .seen()
+        .requests()
         .into_iter()
         .filter(|request| request.ends_with("/mark-for-deletion"));
     assert_eq!(releases.count(), 1);

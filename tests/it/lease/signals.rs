@@ -181,7 +181,7 @@ async fn run_stops_and_continues_with_its_command() {
     terminal.wait_for("ready");
     terminal.send(Terminal::SUSPEND);
     terminal.wait_for("Stopped");
-    let before = desk.front.seen().len();
+    let before = desk.front.requests().len();
     terminal.send("fg\r");
     desk.front.wait_for(before + 1, "").await;
     desk.go();

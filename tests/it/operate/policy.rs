@@ -25,7 +25,7 @@ async fn document_is_applied_compared_and_returned_unchanged() {
     let again = operator.run_with(&apply, &text).await;
     assert_eq!(again.code, 0, "{again:?}");
     assert!(again.stderr.contains("nothing to do"), "{again:?}");
-    // JSON is recognised by its beginning, whatever the name of the file.
+    // JSON is recognised by its first character, not by the name of the file.
     let file = operator.directory.path().join("policy.txt");
     let changed = json!({ "lab": [{ "id": "cloud-101", "max_held": 6 }] });
     std::fs::write(&file, changed.to_string()).unwrap();
