@@ -167,8 +167,8 @@ def parts_that_scripts_share_are_equal(_world):
     shared = {title: users for title, copies in scripts.items() for users in copies.values()}
     assert shared == {
         "Shared part": SCRIPTS, "Shared part, requests to the broker": BROKER_SCRIPTS,
-        "Shared part, ids in paths": ["cleanup", "extend", "replace", *CSP_SCRIPTS],
+        "Shared part, texts in URLs": ["cleanup", "extend", "replace", *CSP_SCRIPTS],
         "Shared part, values": ["setup", "extend", "replace"], "Shared part, files of a sandbox": ["setup", "replace"],
-        "Shared part, words of a shell": ["setup", "replace", "csp-user"],
-        "Shared part, names of existing tracks": ["setup", "cleanup", "replace"], "Shared part, requests to CSP": CSP_SCRIPTS,
+        "Shared part, exports for a shell": ["setup", "replace", "csp-user"],
+        "Shared part, files of existing tracks": ["setup", "cleanup", "replace"], "Shared part, requests to CSP": CSP_SCRIPTS,
     }, shared
