@@ -312,7 +312,7 @@ def csp_user_cleanup_that_fails_deletes_the_rest_and_can_be_repeated(world):
     play = world.student(CSP_API_KEY_HOURS="1", CSP_JOIN_TOKEN="1")
     play.run("csp-user").succeeded()
     world.csp_proxy(play, answers={"/api_keys/": (403, {}, '{"error": [{"message": "not yours"}]}')})
-    play.run("csp-user-cleanup").failed("the API key was answered with HTTP 403: not yours")
+    play.run("csp-user-cleanup").failed("the deletion of the API key was answered with HTTP 403: not yours")
     assert not users(csp, play) and "user_id.txt" in play.files()
     play.environment["CSP_URL"] = csp.root
     result = play.run("csp-user-cleanup").succeeded()
