@@ -7,17 +7,16 @@ import signal
 import subprocess
 import time
 
-from harness import HTML, case
+from harness import FILES, HTML, case
 from servers import Simulator, until
 
 USER_FILES = {"user_email.txt", "user_password.txt", "user_id.txt", "user_credentials.sh"}
 ALL_FILES = USER_FILES | {"api_key.txt", "join_token.txt"}
-VALUES = {"sandbox_id", "name", "external_id", "account_id", "sfdc_account_id", "expires_at"}
 JOIN_TOKENS = "/atlas-host-activation/v1/jointoken"
 
 
 def user_files(play):
-    return {name: text for name, text in play.files().items() if name not in VALUES}
+    return {name: text for name, text in play.files().items() if name not in FILES}
 
 
 def account(play):
@@ -29,7 +28,7 @@ def users(csp, play):
 
 
 def exported(play, path):
-    """What the shell of the play finds in the file with the credentials."""
+    """Returns the variables that the file with the credentials exports."""
     shown = subprocess.run([*play.shell, "-euc", f'. "{path}"; env'], capture_output=True, text=True, check=True)
     names = ("CSP_USER_", "SFDC_", "BLOXONE_", "TF_VAR_", "INFOBLOX_")
     return dict(line.split("=", 1) for line in shown.stdout.splitlines() if line.startswith(names))
@@ -205,7 +204,7 @@ def csp_user_after_a_replacement_creates_a_user_in_the_new_account(world):
 
 
 @case
-def csp_user_leaves_its_files_beside_those_of_existing_tracks(world):
+def csp_user_writes_its_files_beside_those_of_existing_tracks(world):
     play = world.student(LEGACY_FILES="1")
     elsewhere = play.directory / "elsewhere"
     elsewhere.mkdir()
@@ -265,7 +264,7 @@ def errors_of_csp_that_a_retry_would_not_change_are_final(world):
 
 
 @case
-def csp_user_cleanup_deletes_what_csp_user_has_created_and_can_be_repeated(world):
+def csp_user_cleanup_deletes_user_key_and_token_and_can_be_repeated(world):
     csp = world.shared.simulator
     play = world.student(CSP_API_KEY_HOURS="1", CSP_JOIN_TOKEN="1")
     play.run("csp-user").succeeded()

@@ -11,7 +11,7 @@ import subprocess
 from harness import BROKER_SCRIPTS, CSP_SCRIPTS, EXAMPLES, SCRIPTS, case
 from servers import TOKEN, Simulator, started, until
 
-# Prints what the commands of an author may depend on. The names are of variables that a shell itself changes.
+# Prints the state of a shell on which commands of an author may depend, without the variables that the shell itself changes.
 STATE = r"""
 state() {
     umask
@@ -23,7 +23,7 @@ state() {
 
 
 @case
-def commands_below_a_script_find_their_own_settings(world):
+def commands_below_a_script_keep_their_own_settings(world):
     for script, prelude in [("setup", "umask 022"), ("setup", "set -f; umask 002; LC_ALL=C.UTF-8; trap 'echo bye' EXIT; url=mine"),
                             ("extend", "set -f"), ("replace", "url=mine; reason=mine"), ("cleanup", "set -eu; token=mine"),
                             ("cleanup", ""), ("csp-user", "set -eu; umask 022; password=mine; trap 'echo bye' EXIT"),

@@ -32,7 +32,7 @@ def extend_sends_the_minutes_and_writes_the_new_end(world):
 
 
 @case
-def extend_at_the_limit_lets_the_play_go_on(world):
+def extend_at_the_limit_succeeds_with_a_warning(world):
     proxy = world.proxy(problem(409, "EXTENSION_LIMIT_REACHED"))
     play = world.play()
     play.run("setup").succeeded()
@@ -96,7 +96,7 @@ def the_line_in_the_readme_extends_the_lease(world):
 
 
 @case
-def replace_fails_with_a_message_at_the_limit_and_leaves_the_files(world):
+def replace_that_fails_reports_the_reason_and_keeps_the_files(world):
     play = world.play()
     play.run("setup").succeeded()
     before = play.files()
@@ -109,7 +109,7 @@ def replace_fails_with_a_message_at_the_limit_and_leaves_the_files(world):
 
 
 @case
-def replace_leaves_the_files_of_another_sandbox(world):
+def replace_writes_the_files_of_the_new_sandbox(world):
     play = world.play(REPLACE_REASON='DNS says "no" \\ \u6f22')
     play.run("setup").succeeded()
     old = play.sandbox()
@@ -149,7 +149,7 @@ def replace_killed_after_the_replacement_returns_the_same_sandbox(world):
 
 
 @case
-def setup_on_another_host_follows_a_replacement(world):
+def setup_on_another_host_writes_the_files_of_the_new_sandbox(world):
     one, other = world.play(), world.play(helpers="watching-helpers")
     other.environment["INSTRUQT_PARTICIPANT_ID"] = one.id
     one.run("setup").succeeded()

@@ -1,8 +1,8 @@
-"""What existing tracks use: the names of the FastAPI service's scripts for files and variables."""
+"""The files and variables of existing tracks, which were written for the scripts of the FastAPI service."""
 
 import subprocess
 
-from harness import allocated, case
+from harness import FILES, allocated, case
 from servers import ADMIN, TOKEN
 
 LEGACY_FILES = {"subtenant_id.txt", "broker_sandbox_id", "external_id.txt", "sandbox_id.txt", "sandbox_name.txt",
@@ -27,7 +27,7 @@ def own_directory(play, name):
 
 
 @case
-def names_of_existing_tracks_are_written_where_the_setup_runs(world):
+def files_of_existing_tracks_are_written_where_the_setup_runs(world):
     play = world.play(LEGACY_FILES="1")
     where = own_directory(play, "scripts of the lab")
     result = play.run("setup", cwd=where).succeeded()
@@ -43,11 +43,11 @@ def names_of_existing_tracks_are_written_where_the_setup_runs(world):
         "sandbox_name.txt": sandbox["name"], "sfdc_account_id.txt": sandbox["sfdc_account_id"]}, found
     assert exported(play, where / "sandbox_env.sh") == [sandbox["name"], account, sandbox_id, sandbox["sfdc_account_id"]]
     assert {path.stat().st_mode & 0o777 for path in where.iterdir()} == {0o644}
-    assert set(play.files()) == {"sandbox_id", "name", "external_id", "account_id", "sfdc_account_id", "expires_at"}
+    assert set(play.files()) == FILES
 
 
 @case
-def names_of_existing_tracks_follow_a_replacement_and_go_with_the_cleanup(world):
+def files_of_existing_tracks_follow_a_replacement_and_are_removed_by_the_cleanup(world):
     play = world.play(LEGACY_FILES="1")
     where, elsewhere = own_directory(play, "scripts"), own_directory(play, "elsewhere")
     play.run("setup", cwd=where).succeeded()
@@ -67,7 +67,7 @@ def names_of_existing_tracks_follow_a_replacement_and_go_with_the_cleanup(world)
 
 
 @case
-def names_of_existing_tracks_are_not_written_unless_wanted(world):
+def files_of_existing_tracks_are_written_on_request_only(world):
     for variables in {}, {"LEGACY_FILES": ""}, {"LEGACY_FILES": "0"}:
         play = world.play(**variables)
         where = own_directory(play, "scripts")
@@ -77,7 +77,7 @@ def names_of_existing_tracks_are_not_written_unless_wanted(world):
 
 
 @case
-def directory_of_the_names_of_existing_tracks_can_be_set(world):
+def directory_of_the_files_of_existing_tracks_can_be_set(world):
     play = world.play(LEGACY_FILES="1")
     play.environment["LEGACY_DIR"] = str(play.directory / "new" / "folder")
     where = own_directory(play, "scripts")
@@ -102,7 +102,7 @@ def sandbox_env_sh_quotes_its_values(world):
 
 
 @case
-def variables_of_existing_tracks_stand_for_address_and_token(world):
+def variables_of_existing_tracks_set_address_and_token(world):
     proxy = world.proxy()
     play = world.play(BROKER_API_URL=proxy.url, BROKER_API_TOKEN=TOKEN)
     del play.environment["BROKER_URL"], play.environment["BROKER_TOKEN"]

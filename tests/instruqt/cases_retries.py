@@ -1,4 +1,4 @@
-"""Faults that pass: retries, backoff and the time-out."""
+"""Temporary faults: retries, backoff and the time-out."""
 
 import os
 import signal
@@ -56,9 +56,9 @@ def retry_after_is_respected(world):
 
 
 @case
-def setup_shows_why_allocations_are_paused_and_goes_on_after_the_pause(world):
+def setup_logs_the_reason_of_a_pause_and_succeeds_after_it(world):
     reason = "CSP is being repaired until noon"
-    # The broker asks for 30 s; the proxy shortens that.
+    # The broker answers with a Retry-After of 30 s, which the proxy shortens.
     broker = world.own_broker()
     proxy = world.proxy(upstream=broker, retry_after="1")
     play = world.play(proxy.url)

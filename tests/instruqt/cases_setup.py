@@ -97,7 +97,7 @@ def values_are_sent_as_they_are(world):
 
 
 @case
-def setup_asks_for_the_duration_of_the_track(world):
+def setup_requests_the_duration_of_the_track(world):
     for minutes, lasts in [("90", 90), ("999", 240)]:
         proxy = world.proxy()
         play = world.play(proxy.url, DURATION_MINUTES=minutes)

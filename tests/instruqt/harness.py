@@ -1,4 +1,4 @@
-"""The fixtures of the cases: a play on its host, and what surrounds it."""
+"""The fixtures of the cases: plays on their hosts, and the servers and helper programs around them."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ SHELLS = {name: command for name, command in
 BROKER_SCRIPTS = ["setup", "cleanup", "extend", "replace"]
 CSP_SCRIPTS = ["csp-user", "csp-user-cleanup"]
 SCRIPTS = BROKER_SCRIPTS + CSP_SCRIPTS
-# Files by which one script tells another what it did. The values for authors are beside them.
+# Files in which scripts keep notes for each other, beside the values for authors.
 NOTES = {".caller", ".legacy", ".csp_account", ".api_key", ".join_token"}
 FILES = {"sandbox_id", "name", "external_id", "account_id", "sfdc_account_id", "expires_at"}
 HTML = "<!doctype html><html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1></html>"
@@ -56,7 +56,7 @@ class Play:
         return self.finish(self.start(script, *options, cwd=cwd))
 
     def files(self):
-        """The files for authors, and whatever should not be left."""
+        """Returns the files but the notes: those for authors, and any temporary file that a script left behind."""
         found = self.home.iterdir() if self.home.is_dir() else []
         return {path.name: path.read_text() for path in found if path.name not in NOTES}
 
@@ -137,7 +137,7 @@ class World:
         return play
 
     def give_csp(self, play, simulator):
-        """Sets the variables for CSP, as far as the case has not."""
+        """Sets the variables for CSP, except for those that the case has set."""
         play.environment = {
             "CSP_URL": simulator.root, "INFOBLOX_EMAIL": Simulator.EMAIL, "INFOBLOX_PASSWORD": Simulator.PASSWORD,
             "CSP_BACKOFF_MS": "100", "CSP_BACKOFF_MAX_MS": "400", "CSP_TIMEOUT_SEC": "20", **play.environment}
@@ -172,19 +172,23 @@ CASES = []
 
 
 def case(function):
+    """Adds a function to the cases. It is called with a World of its own for each shell."""
     CASES.append(function)
     return function
 
 
 def problem(status, code, **headers):
+    """Returns an error of the broker, as a fault of the proxy."""
     return status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(
         {"error": {"code": code, "message": "Injected.", "request_id": "r-1"}, "detail": {"code": code}})
 
 
 def allocated(sandbox_id, **more):
+    """Returns an answer to an allocation or a replacement, as a fault of the proxy."""
     return 200, {}, json.dumps({"sandbox_id": sandbox_id, "name": f"lab-{sandbox_id}", "external_id": f"identity/accounts/a-{sandbox_id}",
                                 "allocated_at": 1795000000, "expires_at": 1795003600, "sfdc_account_id": None, **more})
 
 
 def granted(expires_at):
+    """Returns an answer to an extension, as a fault of the proxy."""
     return 200, {}, json.dumps({"sandbox_id": "77", "expires_at": expires_at, "max_expires_at": expires_at + 3600})

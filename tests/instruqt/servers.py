@@ -39,10 +39,11 @@ def end_all():
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def until(condition, what, seconds=20):
+def until(condition, awaited, seconds=20):
+    """Waits until the condition returns a true value, and returns that."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited too long for {what}"
+        assert time.monotonic() < end, f"waited too long for {awaited}"
         time.sleep(0.02)
     return value
 
@@ -140,7 +141,7 @@ class Simulator:
         return self.call(method, f"/simulator/{path}", body)[1]
 
     def session(self, account, email=EMAIL, password=PASSWORD):
-        """Signs in and switches to an account. Returns the header for further calls, or None if CSP refuses."""
+        """Signs in and switches to an account. Returns the Authorization header for further calls, or None if CSP refuses."""
         for path, body in [("/v2/session/users/sign_in", {"email": email, "password": password}),
                            ("/v2/session/account_switch", {"id": f"identity/accounts/{account}"})]:
             status, answer = self.call("POST", path, body, authorization if "switch" in path else "")
