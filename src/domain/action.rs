@@ -92,9 +92,7 @@ impl ActionOrder {
                 return Err(in_status);
             }
             SandboxAction::Release
-                if self
-                    .allocation
-                    .is_some_and(|seen| !seen.is_that_of(sandbox)) =>
+                if self.allocation.is_some_and(|seen| !seen.matches(sandbox)) =>
             {
                 return Err(ActionRefusal::AllocationChanged);
             }

@@ -1,16 +1,16 @@
-//! Leaks: allocations that are likely held after their play is over, by how long those of their lab usually last.
+//! Leaks: allocations whose play is likely over, judged by how long the allocations of their lab usually last.
 
 use std::time::Duration;
 
 use super::{LONGEST_DURATION, Sandbox, Status, percentile::percentile_95};
 use crate::clock::UnixSeconds;
 
-/// The number of durations below which the history of a lab says nothing.
+/// The number of durations from which on the history of a lab has a usual one.
 const FEWEST_DURATIONS: usize = 10;
-/// No play is suspected to be over so soon after its last sign, however short the plays of its lab usually are.
+/// The shortest time after its last sign at which a play is suspected to be over, however short the plays of its lab are.
 const SHORTEST_SILENCE: Duration = Duration::from_mins(30);
 
-/// How long the last allocations of a lab lasted that their holders released.
+/// How long the last allocations of a lab have lasted, as far as their holders released them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabHistory {
     /// Some of the last durations, in no order.
@@ -29,7 +29,7 @@ impl LabHistory {
     }
 
     /// Returns how long after its last sign a play of the lab is suspected to be over: half as long again as is usual,
-    /// because of 100 plays that go on, five are older than the 95th percentile. `None` with too few durations.
+    /// because 5 of 100 plays last longer than the 95th percentile. `None` with too few durations.
     #[must_use]
     pub fn suspected_after(&self) -> Option<Duration> {
         let usual = self.usual()?;
@@ -60,7 +60,7 @@ pub struct Usual {
 pub struct Leak {
     /// The sandbox that is held.
     pub sandbox: Sandbox,
-    /// Since when, until now.
+    /// How long it has been held.
     pub held: Duration,
     /// How long such an allocation usually lasts.
     pub usual: Usual,
@@ -76,9 +76,9 @@ pub struct SeenAllocation {
 }
 
 impl SeenAllocation {
-    /// Returns whether `sandbox` is still in this allocation, and nobody has extended it since.
+    /// Returns whether `sandbox` still has this allocation, not extended since.
     #[must_use]
-    pub fn is_that_of(self, sandbox: &Sandbox) -> bool {
+    pub fn matches(self, sandbox: &Sandbox) -> bool {
         let is_extended = self
             .expires_at
             .is_some_and(|seen| sandbox.expires_at.is_some_and(|end| end > seen));
@@ -87,11 +87,11 @@ impl SeenAllocation {
 }
 
 impl Sandbox {
-    /// Returns how long its play held it, for the history of its lab: until the holder released it. `None` if the allocation
-    /// ended in any other way, or replaced another one: such a play began before. Nor is a duration credible that clocks
-    /// which differ have measured.
+    /// Returns how long its play held the sandbox, for the history of its lab: until the holder released it. `None` if the
+    /// allocation ended in any other way; if the sandbox replaced another one, because its play began before; and if the
+    /// duration is negative or longer than any allowed one, because clocks differ.
     #[must_use]
-    pub fn played(&self) -> Option<Duration> {
+    pub fn play_duration(&self) -> Option<Duration> {
         let released_at = self.lease.released_at?;
         if self.lease.replaces.is_some() {
             return None;
@@ -99,9 +99,9 @@ impl Sandbox {
         since(self.allocated_at, released_at).filter(|held| *held <= LONGEST_DURATION)
     }
 
-    /// Returns how long the sandbox has been held, and how long that is usual, if its play is likely over at `now`: the time
-    /// since the last sign of the play, its allocation or extension, is longer than the history of its lab suggests.
-    /// Without one, the end of the allocation counts.
+    /// Returns how long the sandbox has been held, and how long such an allocation usually lasts, if its play is likely over
+    /// at `now`: the time since the last sign of the play, its allocation or extension, is longer than
+    /// [`LabHistory::suspected_after`]. Without a usual duration, the end of the allocation counts.
     #[must_use]
     pub fn overstayed(
         &self,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn short_plays_of_a_lab_make_no_others_suspected_at_once() {
+    fn no_allocation_is_suspected_within_half_an_hour() {
         let history = history([1; 100]);
         assert_eq!(suspected_at(&held(), Some(&history), 30), None);
         assert!(suspected_at(&held(), Some(&history), 31).is_some());
@@ -226,7 +226,7 @@ mod tests {
         sandbox.lease.extended_at = Some(START + MINUTE * 100);
         assert_eq!(suspected_at(&sandbox, Some(&history), 190), None);
         assert!(suspected_at(&sandbox, Some(&history), 191).is_some());
-        // One that a clock far ahead has recorded is none.
+        // An extension in the future, recorded by a clock that is ahead, does not count.
         sandbox.lease.extended_at = Some(START + MINUTE * 10_000);
         assert!(suspected_at(&sandbox, Some(&history), 91).is_some());
     }
@@ -255,32 +255,40 @@ mod tests {
     }
 
     #[test]
-    fn only_the_release_by_its_holder_is_the_end_of_a_play() {
+    fn play_duration_is_known_only_after_a_release_by_the_holder() {
         let released = |minutes: i64| {
             let mut sandbox = held();
             sandbox.lease.released_at = Some(UnixSeconds(START.0 + minutes * 60));
             sandbox
         };
-        assert_eq!(released(50).played(), Some(MINUTE * 50));
-        assert_eq!(held().played(), None, "expired, or released by an operator");
-        assert_eq!(released(-1).played(), None, "measured by two clocks");
-        assert_eq!(released(31 * 24 * 60).played(), None, "longer than any lab");
+        assert_eq!(released(50).play_duration(), Some(MINUTE * 50));
+        assert_eq!(
+            held().play_duration(),
+            None,
+            "expired, or released by an operator"
+        );
+        assert_eq!(released(-1).play_duration(), None, "measured by two clocks");
+        assert_eq!(
+            released(31 * 24 * 60).play_duration(),
+            None,
+            "longer than any lab"
+        );
         let mut replacing = released(50);
         replacing.lease.replaces = Some(SandboxId::stored("2"));
-        assert_eq!(replacing.played(), None, "its play began before");
+        assert_eq!(replacing.play_duration(), None, "its play began before");
     }
 
     #[test]
-    fn allocation_is_the_seen_one_unless_it_is_another_or_was_extended() {
+    fn seen_allocation_matches_unless_it_is_another_one_or_was_extended() {
         let seen = |start: UnixSeconds, end| SeenAllocation {
             allocated_at: start,
             expires_at: end,
         };
         let end = held().expires_at;
-        assert!(seen(START, None).is_that_of(&held()));
-        assert!(seen(START, end).is_that_of(&held()));
-        assert!(!seen(START + MINUTE, end).is_that_of(&held()));
-        assert!(!seen(START, Some(START)).is_that_of(&held()));
+        assert!(seen(START, None).matches(&held()));
+        assert!(seen(START, end).matches(&held()));
+        assert!(!seen(START + MINUTE, end).matches(&held()));
+        assert!(!seen(START, Some(START)).matches(&held()));
     }
 
     proptest! {
@@ -303,7 +311,7 @@ mod tests {
                 prop_assert!(now > allocated_at && !held.is_zero());
                 prop_assert_eq!(usual.basis == Basis::History, history.usual().is_some());
             }
-            prop_assert!(sandbox.played().is_none_or(|held| held <= LONGEST_DURATION));
+            prop_assert!(sandbox.play_duration().is_none_or(|held| held <= LONGEST_DURATION));
         }
     }
 }

@@ -15,14 +15,14 @@ pub(super) struct PlayDurations(HashMap<LabId, Vec<(SandboxId, Duration)>>);
 impl PlayDurations {
     /// Adds the duration of the play that held `sandbox`, if its holder has released it and its lab is known.
     pub(super) fn add(&mut self, sandbox: &Sandbox) {
-        if let Some((lab, held)) = sandbox.lab().zip(sandbox.played()) {
+        if let Some((lab, held)) = sandbox.lab().zip(sandbox.play_duration()) {
             let of_lab = self.0.entry(lab.clone()).or_default();
             of_lab.push((sandbox.id().clone(), held));
         }
     }
 
-    /// Adds them to the histories, one write for each lab. If one fails, the others are not tried: their loss only makes
-    /// the histories older.
+    /// Adds the durations to the histories, one write for each lab. After a failed write the others are not tried: a history
+    /// without them is only older.
     pub(super) async fn record(self, context: &JobContext) {
         let now = context.clock.now();
         for (lab, durations) in self.0 {
