@@ -18,9 +18,9 @@ use crate::{
     store::{Listed, Position},
 };
 
-/// The number of releases at the same time, which leave the other slots of calls to allocations.
+/// The number of concurrent releases, which leave the other slots for database calls to allocations.
 const CONCURRENT_RELEASES: usize = 8;
-/// The time after which no more releases are begun: those in progress end within the time limit of the request.
+/// The time after which no further release is started, so that those in progress end within the time limit of the request.
 const RELEASE_TIME: Duration = Duration::from_secs(12);
 
 /// A page of leaks.
@@ -41,9 +41,9 @@ pub struct LeakPage {
 pub enum LeakRelease {
     /// The allocation was released.
     Released,
-    /// It was not, or that is unknown.
+    /// It was not released, or the outcome is unknown.
     Failed(BrokerError),
-    /// The time was over before.
+    /// [`RELEASE_TIME`] was over before the release was started.
     NotAttempted,
 }
 
@@ -84,8 +84,8 @@ impl Broker {
         })
     }
 
-    /// Releases allocations that an operator has seen, each with its audit records, and returns the outcome of each, in
-    /// their order. None ends the others.
+    /// Releases allocations that an operator has seen, each with its audit records, and returns the outcome of each, in the
+    /// same order. A failure does not stop the others.
     pub async fn release_leaks(
         &self,
         seen: Vec<(SandboxId, SeenAllocation)>,
@@ -101,7 +101,7 @@ impl Broker {
             };
             Box::pin(self.execute(&id, &order)).await.map(drop)
         });
-        let outcomes = begun_within(RELEASE_TIME, releases).await;
+        let outcomes = run_within(RELEASE_TIME, releases).await;
         let outcomes = outcomes.into_iter().map(|outcome| match outcome {
             Some(Ok(())) => LeakRelease::Released,
             Some(Err(error)) => LeakRelease::Failed(error),
@@ -111,22 +111,23 @@ impl Broker {
     }
 }
 
-/// Runs tasks, [`CONCURRENT_RELEASES`] at a time, and returns their results in their order; `None` for those that would
-/// have begun after `time`.
-async fn begun_within<T>(
+/// Runs tasks, [`CONCURRENT_RELEASES`] at a time, and returns their results in the same order; `None` for those that would
+/// have started after `time`.
+async fn run_within<T>(
     time: Duration,
     tasks: impl Iterator<Item = impl Future<Output = T>>,
 ) -> Vec<Option<T>> {
     let end = Instant::now() + time;
     let permits = Semaphore::new(CONCURRENT_RELEASES);
-    let mut begun = Vec::new();
+    let mut runs = Vec::new();
     for task in tasks {
-        begun.push(begun_before(end, task, &permits));
+        runs.push(run_if_before(end, task, &permits));
     }
-    join_all(begun).await
+    join_all(runs).await
 }
 
-async fn begun_before<T>(
+/// Runs a task once there is a permit, unless `end` has come by then.
+async fn run_if_before<T>(
     end: Instant,
     task: impl Future<Output = T>,
     permits: &Semaphore,
@@ -157,19 +158,25 @@ fn leak_of(
 mod tests {
     use super::*;
 
+    /// Tasks that return their number, after a different number of steps each.
+    fn tasks(count: usize) -> impl Iterator<Item = impl Future<Output = usize>> {
+        (0..count).map(|number| async move {
+            for _ in 0..(number * 7) % 5 {
+                tokio::task::yield_now().await;
+            }
+            number
+        })
+    }
+
     #[tokio::test]
     async fn results_are_in_the_order_of_the_tasks() {
-        let tasks = |count: usize| {
-            (0..count).map(|number| async move {
-                for _ in 0..(number * 7) % 5 {
-                    tokio::task::yield_now().await;
-                }
-                number
-            })
-        };
-        let results = begun_within(RELEASE_TIME, tasks(100)).await;
+        let results = run_within(RELEASE_TIME, tasks(100)).await;
         assert!(results.into_iter().eq((0..100).map(Some)));
-        let too_late = begun_within(Duration::ZERO, tasks(20)).await;
-        assert_eq!(too_late, [None; 20]);
+    }
+
+    #[tokio::test]
+    async fn no_task_is_started_after_the_end() {
+        let results = run_within(Duration::ZERO, tasks(20)).await;
+        assert_eq!(results, [None; 20]);
     }
 }

@@ -1,7 +1,7 @@
 //! The histories of labs: how long their last allocations lasted, one item of the companion table for each lab.
 //!
-//! A duration takes one of [`PLACES`], by a hash of its sandbox, from the one that has it. So one update adds durations
-//! without a read, and adds none twice; the item keeps some of the last few hundred.
+//! A duration is stored in one of [`PLACES`] attributes, chosen by a hash of its sandbox, in place of an earlier one. So one
+//! update adds durations without a read, and a repeated update adds none twice; the item has some of the last few hundred.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,9 +22,9 @@ use crate::{
 };
 
 const PARTITION: &str = "DURATIONS";
-/// The beginning of the attributes with durations, in seconds, one for each place. It is short, so that an item is below 1 KB,
+/// The prefix of the attributes with durations, in seconds, one for each place. It is short, so that an item is below 1 KB,
 /// one write unit.
-const HELD: &str = "d";
+const DURATION: &str = "d";
 /// The maximum number of durations of a lab.
 const PLACES: u16 = 100;
 /// How long a history is kept after its last duration.
@@ -41,7 +41,7 @@ impl PoolStore {
         durations: &[(SandboxId, Duration)],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        // Only another service writes a longer name of a lab, or an empty one.
+        // Empty, or too long for a key: only an item of the FastAPI service may have such an id of a lab.
         if !is_sort_key(lab.as_str()) {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl PoolStore {
             .expression_attribute_values(":ttl", number((now + RETENTION).0));
         let mut assignments = vec!["updated_at = :now, #ttl = :ttl".to_owned()];
         for (place, seconds) in places {
-            let name = format!("{HELD}{place:02}");
+            let name = format!("{DURATION}{place:02}");
             assignments.push(format!("{name} = :{name}"));
             update = update.expression_attribute_values(format!(":{name}"), number(seconds));
         }
@@ -103,7 +103,7 @@ fn seconds(held: Duration) -> i64 {
 fn read(item: &Item) -> Option<(LabId, LabHistory)> {
     let attributes = Attributes::of(item);
     let lab = LabId::stored(attributes.text("SK")?);
-    let names = item.keys().filter(|name| name.starts_with(HELD));
+    let names = item.keys().filter(|name| name.starts_with(DURATION));
     let durations = names.filter_map(|name| u64::try_from(attributes.number(name)?).ok());
     let history = LabHistory {
         durations: durations.map(Duration::from_secs).collect(),

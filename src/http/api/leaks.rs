@@ -36,7 +36,7 @@ error_set! {
 /// The maximum number of allocations in a request.
 const MAX_RELEASES: usize = 500;
 
-/// The operations whose body may be as large as a document.
+/// The operations whose body is a list, and may be as large as a policy document.
 pub(super) const WITH_LIST: [(Method, &str); 1] = [(Method::POST, "/admin/leaks/release")];
 
 /// The routes of this module.
@@ -94,7 +94,7 @@ struct LeakBody {
     held_sec: u64,
     /// How many seconds such an allocation usually lasts.
     usual_sec: u64,
-    /// From what that is known.
+    /// The source of `usual_sec`.
     basis: BasisBody,
 }
 
@@ -256,13 +256,13 @@ impl ReleaseLeaksBody {
 struct LeakReleasesBody {
     /// The number of allocations released.
     released: usize,
-    /// The number of those that cannot be released, such as those whose end has come.
+    /// The number of those that cannot be released, such as those that have been released or have expired since.
     refused: usize,
     /// The number of those whose release failed: repeat the request for these.
     failed: usize,
-    /// The number of those for which the time of the request was too short: repeat the request for these.
+    /// The number of those that were not started in the time of the request: repeat the request for these.
     not_attempted: usize,
-    /// The outcome of each.
+    /// The outcome of each release.
     results: Vec<LeakReleaseBody>,
 }
 
@@ -281,7 +281,8 @@ struct LeakReleaseBody {
 }
 
 /// The outcome of a release: `released`; `refused`, because of the state of its sandbox, so that a repetition changes
-/// nothing; `failed`, so that it may have been released nevertheless; `not_attempted`.
+/// nothing; `failed`, by an error of the broker or its database, so that it may have been released nevertheless;
+/// `not_attempted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = LeakOutcome)]
@@ -295,8 +296,8 @@ enum OutcomeBody {
 impl LeakReleasesBody {
     fn new(results: Vec<LeakReleaseBody>) -> Self {
         let count = |outcome| {
-            let is_so = |result: &&LeakReleaseBody| result.outcome == outcome;
-            results.iter().filter(is_so).count()
+            let has_outcome = |result: &&LeakReleaseBody| result.outcome == outcome;
+            results.iter().filter(has_outcome).count()
         };
         Self {
             released: count(OutcomeBody::Released),
@@ -361,9 +362,9 @@ async fn list_leaks(
 
 /// Release allocations that were listed
 ///
-/// Each as by `POST /admin/sandboxes/{sandbox_id}/release`, with an audit record and an outcome of its own; none ends the
-/// others. An allocation that is not the listed one is refused with `ALLOCATION_CHANGED`. The request may be repeated: those
-/// that are released already are then refused with `SANDBOX_PENDING_DELETION`.
+/// Each as by `POST /admin/sandboxes/{sandbox_id}/release`, with an audit record and an outcome of its own; a failure does
+/// not stop the others. An allocation that is not the listed one is refused with `ALLOCATION_CHANGED`. The request may be
+/// repeated: those that are released already are then refused with `SANDBOX_PENDING_DELETION`.
 #[utoipa::path(
     post,
     path = "/admin/leaks/release",
