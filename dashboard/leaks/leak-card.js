@@ -1,4 +1,4 @@
-// The card of the allocations whose play is likely over: the usual duration of each lab, and their release in one go.
+// The card of the allocations whose play is likely over: their list and release, and the usual duration of each lab.
 
 import { errorLine, fill, h, newId, rescueFocus, scrollRegion, section, setText, table } from "../lib/dom.js";
 import { dateTime, number } from "../lib/format.js";
@@ -33,7 +33,7 @@ export function leakCard(context) {
   const mayAct = may("operator");
   const checkedRows = createCheckedRows();
   let rows = [];
-  let shownRows = []; // Those of the current page.
+  let shownRows = []; // The rows of the current page.
   let shownOptions = "";
 
   const lab = h("select", { id: newId("lab"), onchange: showFirstPage });
@@ -152,7 +152,7 @@ export function leakCard(context) {
     draw();
   }
 
-  /** Those that were refused are not as the table has them, so it is loaded again. */
+  /** Releases the checked rows, then loads the list again, because a refusal means that it was out of date. */
   async function releaseChecked(action) {
     const newer = await performOnAll(action, checkedRows.among(rows), context, releaseInBatches(api));
     if (!newer) return;

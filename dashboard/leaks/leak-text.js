@@ -1,4 +1,4 @@
-// The allocations whose play is likely over in words, and the selection among them, without the DOM.
+// Texts about allocations whose play is likely over, and their selection by lab, without the DOM.
 
 import { duration, number, plural, sandboxes } from "../lib/format.js";
 import { NO_LAB } from "../sandboxes/rows.js";
@@ -8,7 +8,7 @@ export const rowOf = (leak) => ({
   ...leak, status: "allocated", allocated_to_track: leak.caller, track_name: leak.lab,
 });
 
-/** `2 h 30 min`, with the usual duration: `2 h 30 min, usually 55 min`, `4 h 10 min, was to end after 4 h` */
+/** `2 h 30 min, usually 55 min`; without a usual duration `4 h 10 min, was to end after 4 h`. */
 export function heldText({ held_sec: held, usual_sec: usual, basis }) {
   const compared = basis === "history" ? `usually ${duration(usual)}` : `was to end after ${duration(usual)}`;
   return `${duration(held)}, ${compared}`;
@@ -28,7 +28,7 @@ export function labOptions(rows) {
     .map(([value, count]) => ({ value, label: `${value === NO_LAB ? "(no lab)" : value} (${number(count)})` }));
 }
 
-/** `12 sandboxes of 2 labs have been held for longer than usual.` */
+/** `12 sandboxes of 2 labs: held for longer than usual.` */
 export function summaryText(rows) {
   if (rows.length === 0) return "No sandbox has been held for longer than is usual for its lab.";
   const labs = new Set(rows.map(labOf)).size;

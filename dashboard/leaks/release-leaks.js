@@ -6,7 +6,7 @@ import { whileRateLimited } from "../sandboxes/perform.js";
 import { rowOf } from "./leak-text.js";
 
 const PAGE_SIZE = 1000;
-/** The allocations of one request: few enough that progress is seen. */
+/** The number of allocations in a request: small, so that the progress of a release is visible. */
 const BATCH = 50;
 
 /** Returns all leaks as rows, the oldest allocation first, and the labs with a history: `{rows, labs}`. */
@@ -23,7 +23,7 @@ export async function loadLeaks(api) {
   return { rows: [...rows.values()], labs };
 }
 
-/** Releases rows, a batch after the other; a sender of `performOnAll`. */
+/** Returns a sender for `performOnAll` that releases rows, one batch after another. */
 export function releaseInBatches(api) {
   return async (rows, { reason }, { onSent, onResult, isStopped }) => {
     for (let begin = 0; begin < rows.length && !isStopped(); begin += BATCH) {
@@ -35,7 +35,7 @@ export function releaseInBatches(api) {
   };
 }
 
-/** Returns the result of each row, as `perform` does. A failed request fails all of them, and none of another batch. */
+/** Returns the result of each row, as `perform` does. A failed request fails every row of the batch. */
 async function releaseBatch(api, reason, rows) {
   const allocations = rows.map(({ sandbox_id, allocated_at, expires_at }) => ({ sandbox_id, allocated_at, expires_at }));
   try {

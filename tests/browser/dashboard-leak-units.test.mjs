@@ -1,4 +1,4 @@
-// Tests the modules of the leaks that do not need a browser.
+// Tests the modules of dashboard/leaks that do not need a browser.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
@@ -76,7 +76,7 @@ describe("release", () => {
 
   const all = (outcome, more = {}) => ({ allocations }) => ({ results: allocations.map(() => ({ outcome, ...more })) });
 
-  test("requests are of a bounded size, and name what was seen", async () => {
+  test("requests are of a bounded size, and name the listed allocations", async () => {
     const { sizes, results } = await release((body) => {
       assert.equal(body.reason, "over");
       assert.deepEqual(Object.keys(body.allocations[0]), ["sandbox_id", "allocated_at", "expires_at"]);

@@ -1,4 +1,4 @@
-// Tests the card of the allocations whose play is likely over: what it shows, and their release in one go.
+// Tests the card of the allocations whose play is likely over: the list, and the release in one go.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { assertAccessible } from "./accessible.mjs";
@@ -22,7 +22,7 @@ afterEach(async () => {
 const card = () => page.locator("section.card").filter({ has: page.getByRole("heading", { name: "Play likely over" }) });
 const row = (id) => card().getByRole("row").filter({ has: page.getByRole("button", { name: id, exact: true }) });
 
-/** Allocates sandboxes of a lab, and returns them with what the broker has of them. */
+/** Allocates sandboxes of a lab, and returns them with the sandboxes of the admin API. */
 async function held(lab, count) {
   const all = [];
   for (let number = 0; number < count; number += 1) {
@@ -32,7 +32,7 @@ async function held(lab, count) {
   return all;
 }
 
-/** Makes the broker list sandboxes as leaks for as long as they are allocated: its clock has no time for a play. */
+/** Replaces the broker's list of leaks by these sandboxes while they are allocated: no play is long enough in a test. */
 async function listAsLeaks(all, more = {}) {
   await editAnswers(page, "**/admin/leaks?*", async (json) => {
     const leaks = [];
@@ -47,13 +47,13 @@ async function listAsLeaks(all, more = {}) {
   });
 }
 
-test("without a leak the card says so", { timeout }, async () => {
+test("the card shows that there is no leak", { timeout }, async () => {
   await signIn();
   await card().getByText("No sandbox has been held for longer than is usual for its lab.").waitFor();
   assert.equal(await card().getByRole("table").count(), 0);
 });
 
-test("the card says how long each has been held, and what is usual", { timeout }, async () => {
+test("the card shows how long each sandbox has been held, and the usual durations", { timeout }, async () => {
   const all = await held("leaks-101", 2);
   await listAsLeaks(all, { caller: HTML });
   await signIn();
@@ -74,7 +74,7 @@ test("the card says how long each has been held, and what is usual", { timeout }
   for (const one of all) await release(one);
 });
 
-test("the selected ones are released with one reason and a result each", { timeout }, async () => {
+test("selected leaks are released with one reason and a result each", { timeout }, async () => {
   const all = await held("leaks-101", 3);
   const [other] = await held("leaks-102", 1);
   await listAsLeaks([...all, other]);
