@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{LAB, MINUTE, allocate, ids, page};
 use crate::support::{Pool, Proxy, START, TestBroker, proxy::Fault, simulated_csp};
 
-/// The plays whose durations count.
+/// The number of plays whose durations count.
 const PLAYS: usize = 20;
 
 /// Boots a broker on a pool of 40 sandboxes, whose cleanup makes no pauses.
@@ -22,7 +22,7 @@ async fn broker(pool: &Pool, endpoint: &str) -> TestBroker {
     broker
 }
 
-/// Makes [`PLAYS`] plays of the lab, each of 50 minutes, that release their sandboxes.
+/// Runs [`PLAYS`] plays of the lab, each of 50 minutes, that release their sandboxes.
 async fn play(broker: &TestBroker) {
     let callers: Vec<_> = (0..PLAYS).map(|number| format!("play-{number}")).collect();
     let mut held = Vec::new();
@@ -45,7 +45,7 @@ async fn history_has_the_durations_of_plays_that_released_their_sandboxes() {
     let pool = Pool::new().await;
     let broker = broker(&pool, pool.engine.endpoint()).await;
     let client = &broker.client;
-    // Long plays whose end says nothing about their duration.
+    // Long plays that are not in the history: not released by their holder, replaced, or without a lab.
     let by_operator = allocate(&broker, LAB, "by-operator").await;
     let replaced = allocate(&broker, LAB, "replaced").await;
     allocate(&broker, LAB, "expires").await;
@@ -89,13 +89,13 @@ async fn later_plays_of_a_lab_are_judged_by_its_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cleanup_succeeds_without_the_histories() {
+async fn cleanup_succeeds_if_no_history_can_be_written() {
     let pool = Pool::new().await;
     let proxy = Proxy::to(pool.engine.endpoint()).await;
     let broker = broker(&pool, &proxy.endpoint()).await;
     play(&broker).await;
     proxy.until_quiet().await;
-    // Of the updates of a run, the first takes the lease; each of the others fails as often as it is tried.
+    // The first update of a run takes the lease. That of the history fails at all three attempts.
     proxy.inject_after(1, "UpdateItem", Fault::ServerError);
     proxy.inject_once("UpdateItem", Fault::ServerError);
     proxy.inject_once("UpdateItem", Fault::ServerError);

@@ -31,15 +31,15 @@ fn ids(page: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Records plays of a lab that were released after so many minutes.
-async fn remember(pool: &Pool, lab: &str, minutes: u32) {
-    let of_each = |number| {
+/// Adds plays that released their sandboxes after so many minutes to the history of a lab.
+async fn add_plays(pool: &Pool, lab: &str, minutes: u32) {
+    let duration = |number| {
         (
             SandboxId::parse(format!("{number}")).unwrap(),
             MINUTE * minutes,
         )
     };
-    let durations: Vec<_> = (0..40).map(of_each).collect();
+    let durations: Vec<_> = (0..40).map(duration).collect();
     let lab = LabId::parse(lab).unwrap();
     pool.store
         .add_durations(&lab, &durations, START)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{LAB, MINUTE, allocate, release};
 use crate::support::{ADMIN, BrokerClient, Pool, Proxy, START, audit};
 
-/// An allocation of `START` as it was listed.
+/// An allocation that began at [`START`], as it was listed.
 fn seen(id: &str) -> Value {
     json!({ "sandbox_id": id, "allocated_at": START, "expires_at": START + MINUTE * 240 })
 }
@@ -164,7 +164,7 @@ async fn extension_between_read_and_write_keeps_the_allocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn releases_without_an_answer_of_the_database_are_repeated_by_the_same_request() {
+async fn failed_releases_succeed_when_the_request_is_repeated() {
     let pool = Pool::of(2).await;
     let mut proxy = Proxy::to(pool.engine.endpoint()).await;
     let broker = pool.broker_behind(&proxy).await;
@@ -192,7 +192,7 @@ async fn releases_without_an_answer_of_the_database_are_repeated_by_the_same_req
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_names_up_to_500_allocations_each_validly() {
+async fn request_names_1_to_500_valid_allocations_and_a_reason() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
     let client = &broker.client;
