@@ -1,8 +1,8 @@
 //! The simulated API for the API keys of the users of an account.
 //!
-//! A key belongs to the user who creates it. The calls and the error are those that public clients of Infoblox know:
-//! `POST /v2/current_api_keys` and `DELETE /v2/api_keys/<uuid>` of the PowerShell module ibPS, and labs that found out
-//! that `expires_at` is required.
+//! A key belongs to the user who creates it. The sources of the calls and the error are public clients of Infoblox:
+//! `POST /v2/current_api_keys` and `DELETE /v2/api_keys/<uuid>` are in the PowerShell module ibPS, and labs have found that
+//! `expires_at` is required.
 
 use axum::{
     Json, Router,
@@ -29,8 +29,9 @@ const ID_PREFIX: &str = "identity/apikeys/";
 pub(super) struct ApiKey {
     id: String,
     name: String,
-    /// By the simulator's time, in milliseconds.
+    /// When the key ends by the simulator's time, in milliseconds since 1970.
     expires_ms: i64,
+    /// The same time, as it was requested.
     expires_at: String,
     /// The resource id of the user; `None` for the operator.
     user_id: Option<String>,
@@ -89,7 +90,7 @@ async fn create_key(
     Body(new): Body<NewKey>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let user = inner.user_of_session(&headers, account);
@@ -128,7 +129,7 @@ async fn create_key(
 
 async fn list_keys(State(simulator): State<Simulator>, request: Request) -> Response {
     let inner = simulator.lock();
-    let Some(account) = inner.account_of_session(request.headers()) else {
+    let Some(account) = inner.account_of_request(request.headers()) else {
         return unauthorized();
     };
     let keys = inner.api_keys.iter();
@@ -145,7 +146,7 @@ async fn delete_key(
     headers: HeaderMap,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let id = format!("{ID_PREFIX}{uuid}");

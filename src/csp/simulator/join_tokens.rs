@@ -1,7 +1,7 @@
 //! The simulated API for join tokens, with which hosts become part of an account.
 //!
-//! Attributes, unique names and the revocation are those of Infoblox's published client (`infraprovision` of
-//! bloxone-go-client), which calls them below `/host-activation`; labs use `/atlas-host-activation`.
+//! Attributes, unique names and revocation are taken from Infoblox's published client (`infraprovision` of
+//! bloxone-go-client), which uses paths below `/host-activation`; labs use `/atlas-host-activation`.
 
 use axum::{
     Json, Router,
@@ -20,6 +20,7 @@ use super::{
     sessions::unauthorized,
 };
 
+/// The paths of labs and of Infoblox's client, which have the same effect.
 const PATHS: [&str; 2] = [
     "/atlas-host-activation/v1/jointoken",
     "/host-activation/v1/jointoken",
@@ -64,7 +65,7 @@ async fn create_token(
     Body(new): Body<NewToken>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let account_id = account.id.clone();
@@ -90,7 +91,7 @@ async fn create_token(
 
 async fn list_tokens(State(simulator): State<Simulator>, request: Request) -> Response {
     let inner = simulator.lock();
-    let Some(account) = inner.account_of_session(request.headers()) else {
+    let Some(account) = inner.account_of_request(request.headers()) else {
         return unauthorized();
     };
     let tokens = inner.join_tokens.iter();
@@ -107,7 +108,7 @@ async fn revoke_token(
     headers: HeaderMap,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let account_id = account.id.clone();

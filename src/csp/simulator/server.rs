@@ -136,7 +136,7 @@ impl Inner {
             Call::Delete => self.accounts.find(&resource_id(request)),
             Call::Switch => self.accounts.find(&text(body, "id")),
             Call::Groups | Call::Users | Call::ApiKeys | Call::JoinTokens | Call::Niosxaas => {
-                self.account_of_session(request.headers())
+                self.account_of_request(request.headers())
             }
             Call::Any | Call::List | Call::SignIn => None,
         };

@@ -1,4 +1,4 @@
-//! The simulated NIOSXaaS API: list and delete the services of the account to which a session has switched.
+//! The simulated NIOSXaaS API: list and delete the services of the account that a request concerns.
 //!
 //! Every second account has a service that a lab creates, and every fifth has one of another name.
 
@@ -42,9 +42,9 @@ impl Simulator {
 }
 
 impl Inner {
-    /// Returns the services of the account to which the session has switched.
-    fn services_of_session(&self, headers: &HeaderMap) -> Option<Vec<Service>> {
-        let account = self.account_of_session(headers)?;
+    /// Returns the services of the account that a request concerns.
+    fn services_of_request(&self, headers: &HeaderMap) -> Option<Vec<Service>> {
+        let account = self.account_of_request(headers)?;
         let mut services = of_account(&account.id, account.csp_id);
         services.retain(|service| !self.deleted_services.contains(&service.id));
         Some(services)
@@ -72,7 +72,7 @@ fn of_account(account: &str, csp_id: u64) -> Vec<Service> {
 }
 
 async fn list_services(State(simulator): State<Simulator>, request: Request) -> Response {
-    let Some(services) = simulator.lock().services_of_session(request.headers()) else {
+    let Some(services) = simulator.lock().services_of_request(request.headers()) else {
         return unauthorized();
     };
     let entries: Vec<Value> = services
@@ -92,7 +92,7 @@ async fn delete_service(
     Path(uuid): Path<String>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(services) = inner.services_of_session(&headers) else {
+    let Some(services) = inner.services_of_request(&headers) else {
         return unauthorized();
     };
     match services

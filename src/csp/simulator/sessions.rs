@@ -1,4 +1,4 @@
-//! Sessions of users: sign in, and switch to an account.
+//! Sessions of the operator and of the users of accounts: sign in, and switch to an account.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,11 +23,11 @@ const LIFETIME: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 struct Session {
-    /// The e-mail address, if the user is one of an account, and not the operator.
-    student: Option<String>,
+    /// The e-mail address of the user of an account who has signed in; `None` for the operator.
+    user_email: Option<String>,
     /// The resource id of the account to which the session has switched.
     account: Option<String>,
-    /// By the simulator's time, in milliseconds.
+    /// When it was opened by the simulator's time, in milliseconds since 1970.
     opened_ms: i64,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct Sessions(HashMap<String, Session>);
 
 impl Inner {
     /// Opens a session, and removes the expired ones. Returns its token.
-    fn open_session(&mut self, student: Option<String>, account: Option<String>) -> String {
+    fn open_session(&mut self, user_email: Option<String>, account: Option<String>) -> String {
         let opened_ms = self.accounts.now_ms();
         let sessions = &mut self.sessions.0;
         sessions.retain(|_, session| session.is_valid(opened_ms));
         let token = Uuid::new_v4().to_string();
         let session = Session {
-            student,
+            user_email,
             account,
             opened_ms,
         };
@@ -66,12 +66,12 @@ impl Inner {
     }
 
     fn still_has_user(&self, session: &Session) -> bool {
-        let student = session.student.as_deref();
-        student.is_none_or(|email| self.users_with_email(email).next().is_some())
+        let email = session.user_email.as_deref();
+        email.is_none_or(|email| self.users_with_email(email).next().is_some())
     }
 
-    /// Returns the existing account to which the session of a request has switched, or that of its API key.
-    pub(super) fn account_of_session(&self, headers: &HeaderMap) -> Option<&SimulatedAccount> {
+    /// Returns the existing account that a request concerns: the one to which its session has switched, or that of its API key.
+    pub(super) fn account_of_request(&self, headers: &HeaderMap) -> Option<&SimulatedAccount> {
         let account = match self.session(headers) {
             Some(session) => session.account.as_deref(),
             None => self.account_of_api_key(headers),
@@ -79,13 +79,13 @@ impl Inner {
         self.accounts.find(account?)
     }
 
-    /// Returns the user whose session a request has, as far as it is one of `account`. The operator is of none.
+    /// Returns the user of `account` whose session a request has; `None` for a session of the operator.
     pub(super) fn user_of_session(
         &self,
         headers: &HeaderMap,
         account: &SimulatedAccount,
     ) -> Option<&AccountUser> {
-        let email = self.session(headers)?.student.as_deref()?;
+        let email = self.session(headers)?.user_email.as_deref()?;
         self.users_with_email(email)
             .find(|user| user.account_id == account.id)
     }
@@ -110,7 +110,7 @@ impl Simulator {
     }
 }
 
-/// The answer to a request without a session that has switched to an existing account.
+/// The answer to a request without a valid API key and without a session that has switched to an existing account.
 pub(super) fn unauthorized() -> Response {
     error(
         StatusCode::UNAUTHORIZED,
@@ -132,9 +132,9 @@ pub(super) async fn sign_in(
     if !inner.accepts(&credentials) {
         return error(StatusCode::UNAUTHORIZED, "wrong e-mail address or password");
     }
-    let is_student = inner.users_with_email(&credentials.email).next().is_some();
-    let student = is_student.then_some(credentials.email);
-    Json(json!({ "jwt": inner.open_session(student, None) })).into_response()
+    let is_user = inner.users_with_email(&credentials.email).next().is_some();
+    let user_email = is_user.then_some(credentials.email);
+    Json(json!({ "jwt": inner.open_session(user_email, None) })).into_response()
 }
 
 #[derive(Deserialize)]
@@ -149,22 +149,22 @@ pub(super) async fn switch(
     Body(switch): Body<Switch>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(student) = inner
+    let Some(user_email) = inner
         .session(&headers)
-        .map(|session| session.student.clone())
+        .map(|session| session.user_email.clone())
     else {
         return error(StatusCode::UNAUTHORIZED, "sign in first");
     };
     if inner.accounts.find(&switch.id).is_none() {
         return error(StatusCode::NOT_FOUND, "no such account");
     }
-    let is_admitted = student.as_deref().is_none_or(|email| {
+    let is_admitted = user_email.as_deref().is_none_or(|email| {
         let mut accounts = inner.users_with_email(email);
         accounts.any(|user| user.account_id == switch.id)
     });
     if !is_admitted {
         return error(StatusCode::FORBIDDEN, "the user is not one of this account");
     }
-    let token = inner.open_session(student, Some(switch.id));
+    let token = inner.open_session(user_email, Some(switch.id));
     (inner.success(), Json(json!({ "jwt": token }))).into_response()
 }

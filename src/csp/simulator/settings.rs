@@ -24,9 +24,10 @@ pub struct Settings {
     pub unique_names: bool,
     /// The status code of answers to creations and switches.
     pub success: SuccessStatus,
-    /// The form of lists of found accounts, groups and users.
+    /// The form of lists of found accounts, groups, users, API keys and join tokens.
     pub lists: ListForm,
-    /// The only user that can sign in; anyone can if `None`, except with the password `wrong`.
+    /// The only operator that can sign in; anyone can if `None`, except with the password `wrong`. Users of accounts sign in
+    /// with their own passwords.
     pub user: Option<SimulatedUser>,
 }
 

@@ -1,4 +1,4 @@
-//! The simulated API for the groups and users of the account to which a session has switched.
+//! The simulated API for the groups and users of the account that a session or an API key concerns.
 
 use axum::{
     Json, Router,
@@ -19,7 +19,7 @@ use super::{
     sessions::unauthorized,
 };
 
-/// The groups of a usable account that labs give to a student's user.
+/// The names of the groups of a usable account: those to which labs add a student's user.
 const GROUPS: [&str; 2] = ["act_admin", "user"];
 
 /// A user of an account. Users are not saved.
@@ -63,7 +63,7 @@ impl Simulator {
 }
 
 impl Inner {
-    /// Returns the groups of an account as resource ids and names: none until it is usable.
+    /// Returns the groups of an account as resource ids and names; none until it is usable.
     fn groups_of(&self, account: &SimulatedAccount) -> Vec<(String, &'static str)> {
         if !self.accounts.is_usable(account, &self.settings) {
             return Vec::new();
@@ -98,7 +98,7 @@ fn no_such_user() -> Response {
 
 async fn list_groups(State(simulator): State<Simulator>, request: Request) -> Response {
     let inner = simulator.lock();
-    let Some(account) = inner.account_of_session(request.headers()) else {
+    let Some(account) = inner.account_of_request(request.headers()) else {
         return unauthorized();
     };
     let groups = inner.groups_of(account).into_iter();
@@ -114,7 +114,7 @@ async fn list_users(State(simulator): State<Simulator>, request: Request) -> Res
         Err(message) => return error(StatusCode::BAD_REQUEST, &message),
     };
     let inner = simulator.lock();
-    let Some(account) = inner.account_of_session(request.headers()) else {
+    let Some(account) = inner.account_of_request(request.headers()) else {
         return unauthorized();
     };
     let entries: Vec<Value> = inner
@@ -143,7 +143,7 @@ async fn create_user(
     Body(new): Body<NewUser>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let mut of_account = inner
@@ -187,7 +187,7 @@ async fn set_password(
     Body(body): Body<NewPassword>,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let Some(position) = inner.position_of_user(account, &uuid) else {
@@ -219,7 +219,7 @@ async fn delete_user(
     headers: HeaderMap,
 ) -> Response {
     let mut inner = simulator.lock();
-    let Some(account) = inner.account_of_session(&headers) else {
+    let Some(account) = inner.account_of_request(&headers) else {
         return unauthorized();
     };
     let Some(position) = inner.position_of_user(account, &uuid) else {

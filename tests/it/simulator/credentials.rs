@@ -43,12 +43,12 @@ fn in_hours(hours: i64) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_signs_in_with_its_password_and_switches_to_its_account_only() {
+async fn user_signs_in_with_the_own_password_only_and_switches_to_the_own_account_only() {
     let csp = Csp::new(2).await;
     let accounts = csp.simulator.accounts();
     let operator = csp.switched_to(&accounts[0].id).await;
     let uuid = student(&csp, &operator).await;
-    // Without the user, any password but `wrong` is one of the operator.
+    // Without that user, any password but `wrong` is accepted, for the operator.
     let (status, _) = csp.sign_in(EMAIL, "another").await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 
@@ -68,7 +68,7 @@ async fn user_signs_in_with_its_password_and_switches_to_its_account_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn api_key_is_of_the_user_who_creates_it_and_ends() {
+async fn api_key_belongs_to_the_user_who_creates_it_until_its_end() {
     let csp = Csp::new(2).await;
     let accounts = csp.simulator.accounts();
     let operator = csp.switched_to(&accounts[0].id).await;
@@ -151,7 +151,7 @@ async fn join_token_is_created_listed_and_revoked() {
         let other = csp.switched_to(&accounts[1].id).await;
         assert_eq!(csp.delete(&one, &other).await, StatusCode::NOT_FOUND);
         assert_eq!(csp.delete(&one, &session).await, StatusCode::NO_CONTENT);
-        // Its record and its name remain.
+        // The record of a revoked token remains, and with it its name.
         let (status, _) = csp.post(&path, &session, &name).await;
         assert_eq!(status, StatusCode::CONFLICT);
     }

@@ -88,7 +88,7 @@ async fn session_expires_after_an_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_configured_user_can_sign_in() {
+async fn only_a_configured_operator_can_sign_in() {
     let csp = Csp::new(0).await;
     for (email, password) in [
         ("", "password"),
