@@ -20,7 +20,7 @@ IMAGE = {"User": f"{USER}:{USER}", "Env": [], "WorkingDir": "/", "Entrypoint": [
 DATA = {"DATA_DIR": "/dev/shm/pool"}
 CALLER = {"X_Instruqt_Sandbox_ID": "play-1"}
 TOKEN = "dev-track-token"
-# Those of laptops are not accepted with a CSP elsewhere.
+# With CSP_MODE=live, the broker rejects the default tokens of laptops.
 TOKENS = {"BROKER_API_TOKEN": "a-track-token", "BROKER_ADMIN_TOKEN": "an-admin-token", "CSP_API_TOKEN": "simulated"}
 ACCOUNTS = 3
 

@@ -1,4 +1,4 @@
-"""Containers under crun, and the checks of what runs in them, for scripts/check-image and scripts/check-static."""
+"""Containers under crun, and functions that check them, for scripts/check-image.py and scripts/check-static.py."""
 
 import contextlib
 import http.client
@@ -15,11 +15,12 @@ import threading
 import time
 
 USER = 65532
-# The path in distroless images.
+# The path of the certificate authorities in distroless images.
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def check(holds, title):
+    """Prints the title of a check, and ends the program if it does not hold."""
     if not holds:
         sys.exit(f"FAILED: {title}")
     print(f"ok: {title}", flush=True)
@@ -159,7 +160,7 @@ def tls_proxy(port, *hosts):
         names = ",".join(f"DNS:{host}" for host in hosts)
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-            + ["-subj", "/CN=check-image", "-addext", f"subjectAltName={names}"]
+            + ["-subj", "/CN=test", "-addext", f"subjectAltName={names}"]
             + ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate],
             check=True,
             capture_output=True,
@@ -176,7 +177,7 @@ def tls_proxy(port, *hosts):
 def containers(root, image):
     """Yields a function that runs a container. After a failure, the output of all containers is printed."""
     running = []
-    with tempfile.TemporaryDirectory(prefix="check-image-") as home:
+    with tempfile.TemporaryDirectory(prefix="containers-") as home:
 
         def run(name, **options):
             running.append(Container(pathlib.Path(home), name, root, image, **options))
