@@ -53,7 +53,7 @@ class Checker:
         self.check_reference()
 
     def check_link(self, name, page, link):
-        """The link resolves to a file of the site, and its anchor to an id."""
+        """Checks that a link leads to a file of the site, and its anchor to an id there."""
         self.checked += 1
         place = urlsplit(urljoin(urljoin(f"{self.path}{name}", page.base), link))
         if not place.path.startswith(self.path):

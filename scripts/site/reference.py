@@ -3,7 +3,7 @@
 import json
 import re
 
-# The pages of operations: tag, file, title.
+# The pages of operations, by their readers: tag, file, title.
 READERS = [
     ("Tracks", "plays.md", "Plays"),
     ("Admin", "operators.md", "Operators"),
@@ -18,7 +18,7 @@ KEYWORDS = {
     "$ref", "type", "enum", "format", "description", "example", "properties", "required", "items", "oneOf", "allOf",
     "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "additionalProperties", "propertyNames",
 }
-# A code that more endpoints return is not linked to each of them.
+# An error code links to the endpoints that return it, unless there are more.
 FEW_ENDPOINTS = 8
 
 
@@ -77,6 +77,7 @@ def type_of(schema):
 
 
 def words(schema, name):
+    """One of the types of a schema, with its limits."""
     if name == "array" and "items" in schema:
         return f"array of {type_of(schema['items'])}{limits(schema, 'Items', ' items')}"
     if name == "object" and isinstance(schema.get("additionalProperties"), dict):

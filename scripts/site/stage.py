@@ -45,12 +45,17 @@ class Site:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
+    def copy(self, path):
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, file)
+
     def place_of(self, path):
-        """Where a page is in the site: the page of a folder is its index."""
+        """The place of a page in the site: the README of a folder is its index."""
         return re.sub(r"(^|/)README\.md$", r"\1index.md", path)
 
     def target_of(self, page, target):
-        """A link in the site, for a link of a page in the repository."""
+        """The target in the site of a link of a page in the repository. A picture is copied to the site."""
         if re.match(r"[a-z]+:|#", target):
             return target
         path, mark, anchor = target.partition("#")
@@ -62,8 +67,7 @@ class Site:
         if not Path(path).exists():
             self.faults.append(f"{page}: {target} does not exist")
         elif Path(path).suffix in PICTURES:
-            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, self.folder / path)
+            self.copy(path)
             return target
         return f"{self.repository_url}/{'tree' if Path(path).is_dir() else 'blob'}/HEAD/{path}{mark}{anchor}"
 
@@ -79,6 +83,7 @@ class Site:
         return "".join([*parts, self.with_targets(page, text[done:])])
 
     def with_targets(self, page, text):
+        """A text of a page, outside of code, with its links rewritten."""
         return TARGET.sub(lambda found: self.target_of(page, found[0]), text)
 
     def stage(self):
@@ -87,7 +92,7 @@ class Site:
                 self.faults.append(f"{CONTENTS}: {page} does not exist")
                 continue
             self.write(self.place_of(page), self.rewritten(page))
-        shutil.copyfile(OPENAPI, self.folder / OPENAPI)
+        self.copy(OPENAPI)
         reference = []
         for file, title, text in Reference(json.loads(Path(OPENAPI).read_text())).pages():
             self.write(f"{REFERENCE}/{file}", text)
@@ -96,7 +101,8 @@ class Site:
         self.write("SUMMARY.md", self.contents(reference[1:] + decisions))
 
     def contents(self, further):
-        """The table of contents, with paths from the root of the site; further pages follow the index of their folder."""
+        """The table of contents, with paths from the root of the site. Further pages, as (title, path), follow the index of
+        their folder."""
         lines = []
         for line in Path(CONTENTS).read_text().splitlines():
             line = TARGET.sub(lambda found: posixpath.normpath(f"docs/{self.target_of(CONTENTS, found[0])}"), line)
