@@ -36,8 +36,8 @@ error_set! {
 /// The maximum number of allocations in a request.
 const MAX_RELEASES: usize = 500;
 
-/// The operations whose body is a list, and may be as large as a policy document.
-pub(super) const WITH_LIST: [(Method, &str); 1] = [(Method::POST, "/admin/leaks/release")];
+/// The operations whose body may be large: a list of allocations.
+pub(super) const WITH_LARGE_BODY: [(Method, &str); 1] = [(Method::POST, "/admin/leaks/release")];
 
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<AppState> {

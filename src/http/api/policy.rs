@@ -46,8 +46,8 @@ error_set! {
     HistoryErrors: InvalidParameter, InvalidCursor, StoreUnavailable
 }
 
-/// The operations whose body is a policy document, which may be larger than other bodies.
-pub(super) const WITH_DOCUMENT: [(Method, &str); 2] = [
+/// The operations whose body may be large: a policy document.
+pub(super) const WITH_LARGE_BODY: [(Method, &str); 2] = [
     (Method::PUT, "/admin/policy"),
     (Method::POST, "/admin/policy/check"),
 ];

@@ -27,7 +27,7 @@ use crate::{
         headers::CSP_MODE,
         middleware::{
             admission::{self, Admission, RequiredRoles},
-            body::{self, BodyReader, DocumentOperation},
+            body::{self, BodyReader, LargeBodyOperation},
             client::TrustedProxies,
             cors,
             overload::InFlightLimit,
@@ -68,7 +68,7 @@ pub(crate) fn build(state: AppState) -> Router {
     let mut protected = timed.merge(jobs::routes());
     let required = openapi::required_roles(protected.get_openapi_mut(), &state.base_path);
     let bodies = BodyReader::new(
-        with_document(&required, &state.base_path),
+        with_large_body(&required, &state.base_path),
         body::BODY_TIMEOUT,
     );
     let protected = protected.layer(from_fn_with_state(
@@ -147,13 +147,15 @@ pub(crate) fn build(state: AppState) -> Router {
 }
 
 /// Returns the operations whose body may be large: a policy document, or a list of allocations.
-fn with_document(required: &RequiredRoles, base_path: &str) -> Vec<DocumentOperation> {
-    let operations = policy::WITH_DOCUMENT.into_iter().chain(leaks::WITH_LIST);
+fn with_large_body(required: &RequiredRoles, base_path: &str) -> Vec<LargeBodyOperation> {
+    let operations = policy::WITH_LARGE_BODY
+        .into_iter()
+        .chain(leaks::WITH_LARGE_BODY);
     let operations = operations.filter_map(|(method, path)| {
         let operation = (method, format!("{base_path}{path}"));
         let role = *required.get(&operation)?;
         let (method, route) = operation;
-        Some(DocumentOperation {
+        Some(LargeBodyOperation {
             method,
             route,
             role,

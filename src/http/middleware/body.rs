@@ -23,11 +23,11 @@ use crate::{
 
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// The largest body of the operations that take a document, in bytes.
-const MAX_DOCUMENT: usize = 256 * 1024;
-/// The number of requests with such a body at a time, for each of these operations, which bounds their memory. Further ones
-/// wait. Those that viewers may send do not delay those of admins.
-const DOCUMENTS: usize = 8;
+/// The largest body of the operations whose body may be large, in bytes.
+const MAX_LARGE_BODY: usize = 256 * 1024;
+/// The number of such requests at a time, for each of these operations, which bounds their memory. Further ones wait. Requests
+/// that viewers may send do not delay those of admins.
+const LARGE_BODIES: usize = 8;
 /// The longest time that a client may take to send its body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that a request may take. Requests that start jobs have no such limit.
@@ -36,13 +36,13 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reads the body before the handler runs, so that the limit of its size holds whether or not the client declares it.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
-    with_document: Vec<(DocumentOperation, Semaphore)>,
+    with_large_body: Vec<(LargeBodyOperation, Semaphore)>,
     timeout: Duration,
 }
 
-/// An operation whose body is a document.
+/// An operation whose body may be large: a policy document, or a list of allocations.
 #[derive(Debug)]
-pub(crate) struct DocumentOperation {
+pub(crate) struct LargeBodyOperation {
     pub(crate) method: Method,
     pub(crate) route: String,
     /// The lowest role that suffices.
@@ -59,11 +59,11 @@ pub(super) struct ReadBody<'a> {
 impl BodyReader {
     /// Creates the reader.
     #[must_use]
-    pub(crate) fn new(with_document: Vec<DocumentOperation>, timeout: Duration) -> Self {
-        let with_document = with_document.into_iter();
+    pub(crate) fn new(with_large_body: Vec<LargeBodyOperation>, timeout: Duration) -> Self {
+        let with_large_body = with_large_body.into_iter();
         Self {
-            with_document: with_document
-                .map(|operation| (operation, Semaphore::new(DOCUMENTS)))
+            with_large_body: with_large_body
+                .map(|operation| (operation, Semaphore::new(LARGE_BODIES)))
                 .collect(),
             timeout,
         }
@@ -77,11 +77,11 @@ impl BodyReader {
         if request.body().is_end_stream() {
             return Ok((request, ReadBody::default()));
         }
-        let operation = self.document_operation(&request);
+        let operation = self.large_body_operation(&request);
         let (parts, body) = request.into_parts();
         let read = match operation {
             Some((operation, permits)) if operation.is_permitted(&parts.extensions) => {
-                timeout(self.timeout, read_document(body, permits)).await
+                timeout(self.timeout, read_large(body, permits)).await
             }
             Some(_) => timeout(self.timeout, discard(body)).await,
             None => timeout(self.timeout, read_small(body)).await,
@@ -91,40 +91,40 @@ impl BodyReader {
         Ok((request, body))
     }
 
-    fn document_operation(&self, request: &Request) -> Option<&(DocumentOperation, Semaphore)> {
+    fn large_body_operation(&self, request: &Request) -> Option<&(LargeBodyOperation, Semaphore)> {
         let route: &MatchedPath = request.extensions().get()?;
-        let mut operations = self.with_document.iter();
+        let mut operations = self.with_large_body.iter();
         operations.find(|(operation, _)| {
             operation.method == request.method() && operation.route == route.as_str()
         })
     }
 }
 
-impl DocumentOperation {
+impl LargeBodyOperation {
     fn is_permitted(&self, extensions: &Extensions) -> bool {
         let principal: Option<&Principal> = extensions.get();
         principal.is_some_and(|principal| principal.roles.include(self.role))
     }
 }
 
-async fn read_document(body: Body, permits: &Semaphore) -> Result<ReadBody<'_>, ApiError> {
+async fn read_large(body: Body, permits: &Semaphore) -> Result<ReadBody<'_>, ApiError> {
     // Fails only for a closed semaphore, and this one is never closed.
     let permit = permits.acquire().await.ok();
     Ok(ReadBody {
-        bytes: read_up_to(MAX_DOCUMENT, body).await?,
+        bytes: read_up_to(MAX_LARGE_BODY, body).await?,
         _permit: permit,
     })
 }
 
-/// Reads a document of a principal that the handler refuses, so that it receives the answer, without the memory for it.
+/// Reads a large body of a principal that the handler refuses, so that it receives the answer, without the memory for it.
 async fn discard(body: Body) -> Result<ReadBody<'static>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut size: usize = 0;
     while let Some(chunk) = chunks.next().await {
         let length = chunk.map_or(usize::MAX, |chunk| chunk.len());
         size = size.saturating_add(length);
-        if size > MAX_DOCUMENT {
-            return Err(too_large(MAX_DOCUMENT));
+        if size > MAX_LARGE_BODY {
+            return Err(too_large(MAX_LARGE_BODY));
         }
     }
     Ok(ReadBody::default())
@@ -208,10 +208,10 @@ mod tests {
         assert_eq!(error.code(), ErrorCode::RequestTimeout);
     }
 
-    /// Returns a router that takes a document from admins at `/document`, and from viewers at `/check`.
-    fn with_document(limit: Duration) -> Router {
+    /// Returns a router that takes a large body from admins at `/document`, and from viewers at `/check`.
+    fn with_large_body(limit: Duration) -> Router {
         let operations = [("/document", Role::Admin), ("/check", Role::Viewer)];
-        let operations = operations.map(|(route, role)| DocumentOperation {
+        let operations = operations.map(|(route, role)| LargeBodyOperation {
             method: Method::PUT,
             route: route.to_owned(),
             role,
@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn document_may_be_larger_than_other_bodies() {
-        let router = with_document(BODY_TIMEOUT);
+    async fn large_body_is_accepted_where_the_operation_permits_it() {
+        let router = with_large_body(BODY_TIMEOUT);
         for (path, role, bytes, expected) in [
-            ("/document", Role::Admin, MAX_DOCUMENT, StatusCode::OK),
+            ("/document", Role::Admin, MAX_LARGE_BODY, StatusCode::OK),
             (
                 "/document",
                 Role::Admin,
-                MAX_DOCUMENT + 1,
+                MAX_LARGE_BODY + 1,
                 StatusCode::PAYLOAD_TOO_LARGE,
             ),
             ("/other", Role::Admin, MAX_BODY, StatusCode::OK),
@@ -273,16 +273,16 @@ mod tests {
             &router,
             "/document",
             Role::Viewer,
-            vec![b' '; MAX_DOCUMENT].into(),
+            vec![b' '; MAX_LARGE_BODY].into(),
         );
         let not_read = (StatusCode::OK, "0".to_owned());
         assert_eq!(refused.await, not_read, "its handler refuses it");
     }
 
     #[tokio::test]
-    async fn slow_documents_end_in_time_and_delay_no_other_body() {
-        let router = with_document(Duration::from_millis(200));
-        let slow = (0..=DOCUMENTS).map(|_| send(&router, "/document", Role::Admin, endless()));
+    async fn slow_large_bodies_end_in_time_and_delay_no_other_body() {
+        let router = with_large_body(Duration::from_millis(200));
+        let slow = (0..=LARGE_BODIES).map(|_| send(&router, "/document", Role::Admin, endless()));
         let paths = ["/other", "/check"].into_iter();
         let others = paths.map(|path| send(&router, path, Role::Admin, "{}".into()));
         let (slow, others) = tokio::join!(join_all(slow), join_all(others));
