@@ -102,6 +102,9 @@ def make_helpers(root):
             for file in sandbox_id name external_id account_id; do
                 [ ! -e "$SANDBOX_DIR/$file" ] || printf ' %s\\n' "$(cat "$SANDBOX_DIR/$file")" >>"$HOME/snapshots"
             done"""},
+        # Runs the command in $MEANWHILE once, while the script that sets the first variable waits.
+        "nesting-helpers": {"fail-message": fail_message, "agent": """[ "$3" != SANDBOX_NAME ] || [ -z "${MEANWHILE:-}" ] ||
+            { command=$MEANWHILE; unset MEANWHILE; eval "$command"; }"""},
     }
     for directory, scripts in helpers.items():
         (root / directory).mkdir()
