@@ -45,3 +45,22 @@ def temporary_files_of_killed_runs_are_removed(world):
     play.run("setup").succeeded()
     assert set(play.files()) == FILES, play.files()
 
+
+@case
+def link_or_file_in_the_place_of_a_new_file_does_not_count(world):
+    for script, files in ("setup", 0o644), ("csp-user", 0o600):
+        play = world.student() if script == "csp-user" else world.play()
+        where, victim = play.directory / "lab", play.directory / "victim"
+        where.mkdir()
+        play.environment |= {"LEGACY_FILES": "1", "LEGACY_DIR": str(where)}
+        new = f"{where}/.sandbox-broker-$$.new"
+        for plant in f'ln -s "{victim}" "{new}"', f'umask 0; echo left >"{new}"':
+            victim.write_text("mine")
+            command = f'({plant}); exec {" ".join(play.shell)} "{EXAMPLES / script}"'
+            process = started([*play.shell, "-c", command], env=play.environment, cwd=play.directory, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            play.finish(process).succeeded()
+            assert victim.read_text() == "mine"
+            found = list(where.iterdir())
+            assert found and not [path for path in found if path.is_symlink() or "new" in path.name], found
+            assert {path.stat().st_mode & 0o777 for path in found} == {files}, found
