@@ -92,7 +92,7 @@ def the_token_appears_in_no_command_line_log_or_trace(world):
         for name in "BROKER_TOKEN", "BROKER_API_TOKEN":
             play.environment.pop(name, None)
         play.environment |= {"BROKER_URL": proxy.url, **dict.fromkeys(names, TOKEN)}
-        process = play.start(script, "-x")
+        process = play.start(script, "-aCfx")
         assert proxy.forwarded.wait(20)
         found = exposures(process.pid, [TOKEN.encode(), b"for csp-user only"])
         proxy.resume.set()
@@ -123,7 +123,7 @@ def secrets_of_csp_user_appear_in_no_command_line_log_trace_or_other_file(world)
     for script, requests in ("csp-user", 9), ("csp-user-cleanup", 5):
         proxy = world.csp_proxy(play, watch=watch)
         session.clear()
-        process = play.start(script, "-x")
+        process = play.start(script, "-aCfx")
         session.append(process.pid)
         result = play.finish(process).succeeded()
         collect()
