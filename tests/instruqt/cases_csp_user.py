@@ -235,6 +235,9 @@ def settings_of_csp_user_are_validated(world):
         play.environment[name] = value
         play.run("csp-user").failed(name)
         del play.environment[name]
+    # A line break in a password that another program has left would start another option of curl.
+    (play.home / "user_password.txt").write_text('a\noutput = "stolen"')
+    play.run("csp-user").failed("user_password.txt contains a control character")
     world.play(**{name: play.environment[name] for name in play.environment if name.startswith(("CSP_", "INFOBLOX_"))}).run(
         "csp-user").failed("account_id does not exist; run setup on this host first")
     assert not proxy.seen, "a request was made"

@@ -99,6 +99,13 @@ def pages_of_a_load_balancer_are_retried(world):
 
 
 @case
+def a_response_that_is_too_large_is_not_read_and_retried(world):
+    proxy = world.proxy((200, {}, " " * (10 << 20) + '{"sandbox_id"'))
+    result = world.play(proxy.url).run("setup").succeeded()
+    assert "Maximum file size exceeded" in result.log and len(proxy.seen) == 2, result
+
+
+@case
 def setup_waits_for_a_temporarily_unavailable_broker(world):
     broker = world.own_broker()
     broker.stop()
