@@ -41,7 +41,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Creates a call of the path that `segments` form below the broker's URL. A `/` in a segment is escaped.
+    /// Creates a call of the path that `segments` form below the broker's URL. Each is one segment, whatever it contains; one
+    /// that cannot be sent as it is fails when the call is sent.
     pub fn new<S: Into<String>>(method: Method, segments: impl IntoIterator<Item = S>) -> Self {
         Self {
             method,

@@ -180,8 +180,10 @@ impl Client {
     fn url_of(&self, call: &Call) -> Result<Url, ClientError> {
         let mut url = self.url.clone();
         for segment in &call.segments {
-            // A URL with such a segment has another path.
-            if matches!(segment.as_str(), "" | "." | "..") {
+            // A URL has no line breaks and tabs, so they would be dropped: the rest may be another id, or a step up.
+            let has_dropped = segment.contains(['\t', '\n', '\r']);
+            // These would change the path.
+            if has_dropped || matches!(segment.as_str(), "" | "." | "..") {
                 return Err(ClientError::Usage(format!("{segment:?} is not an id")));
             }
         }

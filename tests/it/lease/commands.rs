@@ -80,6 +80,8 @@ async fn exit_code_names_the_kind_of_failure() {
     for (arguments, code, part) in [
         ("show 2000000", 4, "SANDBOX_NOT_FOUND"),
         ("show ..", 2, "is not an id"),
+        ("show .\t.", 2, "is not an id"),
+        ("release lab-adventure-\n0000", 2, "is not an id"),
         ("show lab-adventure-0000", 3, "NOT_SANDBOX_OWNER"),
         ("release 2000000", 4, "SANDBOX_NOT_FOUND"),
         ("allocate --prefix none-", 75, "NO_SANDBOXES_AVAILABLE"),
