@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
+/// The longest text of an error that is shown, in characters.
+const MAX_TEXT: usize = 10_000;
 /// The pauses between attempts.
 const BACKOFF: BackoffConfig = BackoffConfig {
     base: Duration::from_millis(500),
@@ -211,7 +213,10 @@ impl Client {
             .and_then(|mut body| body.get_mut("error").map(Value::take))
             .filter(|detail| detail["code"].is_string());
         if let Some(detail) = detail {
-            let text_of = |name: &str| detail[name].as_str().unwrap_or("unknown").to_owned();
+            let text_of = |name: &str| {
+                let text = detail[name].as_str().unwrap_or("unknown");
+                text.chars().take(MAX_TEXT).collect::<String>()
+            };
             let mut message = text_of("message");
             if status == StatusCode::UNAUTHORIZED {
                 let place = &self.token_place;

@@ -337,3 +337,15 @@ async fn forecast_has_the_pools_of_the_policy_and_its_assumptions() {
     assert_eq!(past.code, 1);
     assert!(past.stderr.contains("INVALID_PARAMETER"), "{past:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_of_any_length_is_shown_as_far_as_somebody_reads_it() {
+    let long = json!({ "error": { "code": "INVALID", "message": "word ".repeat(100_000), "request_id": "r" } });
+    let (url, _) = fake_broker(vec![(400, long)]).await;
+    let failed = Operator::at(&url).run(&["stats"]).await;
+    assert!(
+        (5_000..20_000).contains(&failed.stderr.len()),
+        "{}",
+        failed.stderr.len()
+    );
+}
