@@ -126,6 +126,15 @@ impl Answer {
         date::parse(self.headers.get(DATE)?)
     }
 
+    /// Returns the error that this answer is not one of a broker.
+    #[must_use]
+    pub fn not_a_broker(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::NotABroker {
+            url: self.url.clone(),
+            reason: reason.into(),
+        }
+    }
+
     /// Returns the body as a JSON document; `null` if it is empty.
     ///
     /// # Errors
@@ -136,9 +145,8 @@ impl Answer {
         } else {
             &self.text
         };
-        serde_json::from_str(text).map_err(|error| ClientError::NotABroker {
-            url: self.url.clone(),
-            reason: format!("the answer is not of the expected form ({error})"),
+        serde_json::from_str(text).map_err(|error| {
+            self.not_a_broker(format!("the answer is not of the expected form ({error})"))
         })
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::{pages::Pages, session::Session};
 use crate::{
     cli::{
         error::CommandError,
@@ -116,9 +116,11 @@ async fn read(session: &Session, lab: Option<&str>) -> Result<AllLeaks, ClientEr
         labs: Vec::new(),
     };
     let mut cursor: Option<String> = None;
+    let mut pages = Pages::default();
     loop {
         let call = Call::get(["admin", "leaks"]).query("limit", Some(PAGE));
-        let page: Page = session.send(&call.query("cursor", cursor)).await?.json()?;
+        let answer = session.send(&call.query("cursor", cursor)).await?;
+        let page: Page = pages.add(answer)?.json()?;
         found.generated_at = page.generated_at;
         let is_wanted = |entry: &Value| lab.is_none() || entry["lab"].as_str() == lab;
         found.leaks.extend(page.leaks.into_iter().filter(is_wanted));
@@ -166,24 +168,23 @@ async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), 
             })
             .collect();
         let body = json!({ "reason": reason, "allocations": allocations });
-        let call = Call::post(["admin", "leaks", "release"]).json(body);
-        let sent: Releases = match session.send(&call).await {
-            Ok(answer) => answer.json()?,
+        let sent = match send(session, body, left.len()).await {
+            Ok(sent) => sent,
             Err(error) => {
                 write_results(session, &results)?;
                 return Err(error.into());
             }
         };
         let is_unattempted = |result: &Value| result["outcome"] == "not_attempted";
-        let made_progress = !sent.results.iter().all(is_unattempted);
+        let made_progress = !sent.iter().all(is_unattempted);
         let is_repeated = |result: &Value| made_progress && is_unattempted(result);
         let again = left
             .iter()
-            .zip(&sent.results)
+            .zip(&sent)
             .filter(|(_, result)| is_repeated(result));
         let again: Vec<_> = again.map(|(leak, _)| *leak).collect();
         let is_final = |result: &Value| !is_repeated(result);
-        results.extend(sent.results.into_iter().filter(is_final));
+        results.extend(sent.into_iter().filter(is_final));
         left = again.into_iter().chain(rest).collect();
     }
     write_results(session, &results)?;
@@ -197,6 +198,19 @@ async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), 
         count => Err(CommandError::TryAgain(format!(
             "{count} allocations may still be held; repeat the command"
         ))),
+    }
+}
+
+/// Releases `count` allocations, and returns the outcome of each.
+async fn send(session: &Session, body: Value, count: usize) -> Result<Vec<Value>, ClientError> {
+    let call = Call::post(["admin", "leaks", "release"]).json(body);
+    let answer = session.send(&call).await?;
+    let Releases { results } = answer.json()?;
+    if results.len() == count {
+        Ok(results)
+    } else {
+        let reason = format!("it returned {} outcomes of {count} releases", results.len());
+        Err(answer.not_a_broker(reason))
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! As JSON a listing is one document, which ends after the last page. So an export that fails before cannot be parsed.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -45,8 +48,10 @@ impl Listing {
         let mut document = JsonDocument::default();
         let mut printed = 0;
         let mut cursor = None;
+        let mut pages = Pages::default();
         loop {
-            let answer = match self.page(session, printed, cursor.as_deref()).await {
+            let page = self.page(session, printed, cursor.as_deref()).await;
+            let answer = match page.and_then(|answer| pages.add(answer)) {
                 Ok(answer) => answer,
                 Err(error) if printed > 0 => {
                     let error = Box::new(error);
@@ -61,7 +66,7 @@ impl Listing {
                 table.write()?;
             }
             let end: PageEnd = answer.json()?;
-            printed += end.count;
+            printed = end.count.saturating_add(printed);
             cursor = end.cursor;
             if cursor.is_none() || self.limit.is_some_and(|limit| printed >= limit) {
                 break;
@@ -86,6 +91,34 @@ impl Listing {
         let left = self.limit.map_or(PAGE, |limit| limit - printed);
         let call = self.call.clone().query("limit", Some(left.min(PAGE)));
         session.send(&call.query("cursor", cursor)).await
+    }
+}
+
+/// The pages of a listing so far.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// Their cursors.
+    cursors: BTreeSet<String>,
+}
+
+/// The cursor of a page.
+#[derive(Deserialize)]
+struct PageCursor {
+    cursor: Option<String>,
+}
+
+impl Pages {
+    /// Adds a page.
+    ///
+    /// # Errors
+    /// [`ClientError::NotABroker`] if it leads back to a page before: the listing would never end.
+    pub(super) fn add(&mut self, page: Answer) -> Result<Answer, ClientError> {
+        let PageCursor { cursor } = page.json()?;
+        if cursor.is_none_or(|cursor| self.cursors.insert(cursor)) {
+            Ok(page)
+        } else {
+            Err(page.not_a_broker("a page of the list leads back to one before"))
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub(super) fn table() -> Table {
 
 /// Returns the row of a run in [`table()`].
 pub(super) fn row(session: &Session, run: &Run) -> [Cell; 6] {
-    let took = run.finished_at.unwrap_or(session.now).0 - run.started_at.0;
+    let end = run.finished_at.unwrap_or(session.now);
+    let took = end.0.saturating_sub(run.started_at.0);
     let took = Duration::from_secs(u64::try_from(took).unwrap_or(0));
     [
         run.id.as_str().into(),

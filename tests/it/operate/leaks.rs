@@ -61,6 +61,21 @@ async fn leak_that_cannot_be_read_is_not_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn missing_outcome_of_a_release_is_an_error() {
+    let leak = json!({ "sandbox_id": "1", "name": "1", "caller": "play", "lab": "a", "allocated_at": 5, "extended_at": null,
+        "expires_at": 9, "held_sec": 7, "usual_sec": 3, "basis": "history" });
+    let page = json!({ "generated_at": 20, "leaks": [leak], "labs": [], "cursor": null });
+    let (url, _) = fake_broker(vec![(200, page), (200, json!({ "results": [] }))]).await;
+    let release = ["leaks", "--release", "--reason", "over", "--yes"];
+    let output = Operator::at(&url).run(&release).await;
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output.stderr.contains("0 outcomes of 1 releases"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unattempted_release_of_a_leak_is_repeated_and_a_failed_one_is_reported() {
     let leak = |id: &str| {
         json!({ "sandbox_id": id, "name": id, "caller": "play", "lab": "a", "allocated_at": 5, "extended_at": null,

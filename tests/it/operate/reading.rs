@@ -50,6 +50,19 @@ async fn sandboxes_are_listed_from_all_pages_and_up_to_a_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn listing_that_would_never_end_is_an_error() {
+    let page = |cursor: &str| json!({ "sandboxes": [], "leaks": [], "labs": [], "generated_at": 1, "count": 0, "cursor": cursor });
+    for listing in ["sandboxes", "leaks"] {
+        let pages = vec![(200, page("a")), (200, page("b")), (200, page("a"))];
+        let (url, requests) = fake_broker(pages).await;
+        let output = Operator::at(&url).run(&[listing]).await;
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stderr.contains("leads back"), "{output:?}");
+        assert_eq!(requests.lock().unwrap().len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sandboxes_are_filtered_and_unreadable_items_are_shown() {
     let pool = Pool::with_names(["lab-a-1", "lab-a-2", "lab-b-1"]).await;
     pool.rewrite_sandbox(
@@ -119,7 +132,7 @@ async fn export_that_fails_in_the_middle_is_no_complete_document() {
         json!({ "at": 1_795_000_000, "action": "job.start", "actor": "anna", "role": "admin", "target": "job/sync",
             "outcome": "done", "reason": null, "before": null, "after": null, "number": n })
     };
-    let page = |n| json!({ "records": [record(n)], "count": 1, "cursor": "next" });
+    let page = |n| json!({ "records": [record(n)], "count": 1, "cursor": format!("after-{n}") });
     let gone = json!({ "error": { "code": "INVALID_CURSOR", "message": "The cursor is too old.", "request_id": "r-1" } });
     for (status, code) in [(400, 1), (503, 75)] {
         let answers = vec![(200, page(1)), (200, page(2)), (status, gone.clone())];
