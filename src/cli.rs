@@ -12,6 +12,7 @@ pub mod job;
 pub mod lease;
 pub mod output;
 pub mod serve;
+mod shell;
 pub mod table;
 pub mod worker;
 

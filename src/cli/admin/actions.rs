@@ -15,6 +15,7 @@ use crate::{
         error::CommandError,
         lease::minutes,
         output::{self, confirm, notice},
+        shell::command_line,
     },
     client::{Call, ClientError},
     domain::Status,
@@ -226,7 +227,8 @@ async fn result_of_repetition(
             Ok(sandbox.into())
         }
         _ => {
-            let hint = format!("see: sandbox-broker admin sandbox {}", action.id);
+            let command = command_line(["admin", "sandbox", action.id]);
+            let hint = format!("see: {command}");
             Err(CommandError::hinted(error, hint))
         }
     }

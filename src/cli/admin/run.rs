@@ -19,6 +19,7 @@ use crate::{
         JobCommand,
         error::CommandError,
         output::{self, Progress, confirm, notice},
+        shell::command_line,
     },
     client::{Answer, Call, ClientError},
     domain::{JobName, Status},
@@ -147,7 +148,8 @@ fn started_already(error: ClientError) -> CommandError {
 }
 
 fn follow_hint(id: &str) -> String {
-    format!("follow it with: sandbox-broker admin jobs {id} --follow")
+    let command = command_line(["admin", "jobs", id, "--follow"]);
+    format!("follow it with: {command}")
 }
 
 /// Follows a run to its end, and writes its result.

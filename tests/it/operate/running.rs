@@ -59,6 +59,16 @@ async fn run_in_progress_is_named_and_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn command_line_to_paste_is_quoted() {
+    let running = json!({ "error": { "code": "JOB_RUNNING", "message": "It runs.", "request_id": "r",
+        "run_id": "sync-1; echo $HOME" } });
+    let (url, _) = fake_broker(vec![(409, running)]).await;
+    let refused = Operator::at(&url).run(&["run", "sync"]).await;
+    let line = "sandbox-broker admin jobs 'sync-1; echo $HOME' --follow";
+    assert!(refused.stderr.contains(line), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_of_a_paused_or_disabled_job_reports_the_reason() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
