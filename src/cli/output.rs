@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use self::{
     progress::Progress,
-    prompt::confirm,
+    prompt::{confirm, confirm_preview},
     style::{Cell, Style},
     table::Table,
 };

@@ -10,7 +10,7 @@ use super::{pages::Pages, session::Session};
 use crate::{
     cli::{
         error::CommandError,
-        output::{self, Cell, Table, confirm, time::duration},
+        output::{self, Cell, Table, confirm_preview, time::duration},
     },
     client::{Call, ClientError},
     clock::UnixSeconds,
@@ -84,12 +84,14 @@ struct Release {
 pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result<(), CommandError> {
     let found = read(session, arguments.lab.as_deref()).await?;
     let leaks: Vec<Leak> = Session::parts(&found.leaks)?;
-    if !session.is_json() {
-        table(session, &leaks).write()?;
-        if leaks.is_empty() {
-            output::notice("no allocation is held for longer than is usual");
-            return Ok(());
-        }
+    let list = if session.is_json() {
+        Ok(())
+    } else {
+        table(session, &leaks).write()
+    };
+    if leaks.is_empty() && !session.is_json() {
+        output::notice("no allocation is held for longer than is usual");
+        return list.map_err(Into::into);
     }
     let Some(reason) = arguments.reason.as_ref().filter(|_| arguments.release) else {
         if session.is_json() {
@@ -97,13 +99,13 @@ pub(super) async fn run(session: &Session, arguments: &LeaksArguments) -> Result
                 "generated_at": found.generated_at, "leaks": found.leaks, "labs": found.labs, "cursor": null
             }))?;
         }
-        return Ok(());
+        return list.map_err(Into::into);
     };
     if !arguments.yes && !leaks.is_empty() {
         let count = leaks.len();
-        confirm(&format!(
-            "Release these {count} allocations? Their holders lose the sandboxes."
-        ))?;
+        let question =
+            format!("Release these {count} allocations? Their holders lose the sandboxes.");
+        confirm_preview(list, &question)?;
     }
     release(session, &leaks, reason).await
 }
@@ -171,7 +173,8 @@ async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), 
         let sent = match send(session, body, left.len()).await {
             Ok(sent) => sent,
             Err(error) => {
-                write_results(session, &results)?;
+                // The error counts, also if nobody reads the outcomes.
+                let _ = write_results(session, &results);
                 return Err(error.into());
             }
         };
@@ -187,14 +190,14 @@ async fn release(session: &Session, leaks: &[Leak], reason: &str) -> Result<(), 
         results.extend(sent.into_iter().filter(is_final));
         left = again.into_iter().chain(rest).collect();
     }
-    write_results(session, &results)?;
+    let written = write_results(session, &results);
     let may_be_held = |result: &&Value| {
         ["failed", "not_attempted"]
             .iter()
             .any(|outcome| result["outcome"] == *outcome)
     };
     match results.iter().filter(may_be_held).count() {
-        0 => Ok(()),
+        0 => written,
         count => Err(CommandError::TryAgain(format!(
             "{count} allocations may still be held; repeat the command"
         ))),

@@ -14,7 +14,7 @@ use super::{pages::Listing, session::Session};
 use crate::{
     cli::{
         error::CommandError,
-        output::{self, Table, confirm, notice},
+        output::{self, Table, confirm_preview, notice},
     },
     client::{Call, ClientError},
     clock::UnixSeconds,
@@ -177,12 +177,15 @@ async fn apply(session: &Session, arguments: &ApplyArguments) -> Result<(), Comm
         }
         return Ok(());
     }
-    if !session.is_json() {
-        document::write_changes(&check.changes)?;
-    }
+    let changes = if session.is_json() {
+        Ok(())
+    } else {
+        document::write_changes(&check.changes)
+    };
     if !arguments.yes {
         let next = check.version.saturating_add(1);
-        confirm(&format!("Put these changes in force as version {next}?"))?;
+        let question = format!("Put these changes in force as version {next}?");
+        confirm_preview(changes, &question)?;
     }
     let call = Call::new(Method::PUT, ["admin", "policy"])
         .query("reason", arguments.reason.as_ref())

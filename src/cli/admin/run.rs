@@ -168,13 +168,14 @@ pub(super) async fn follow(session: &Session, id: &str) -> Result<ExitCode, Comm
         }
     };
     let run: Run = answer.json()?;
-    if session.is_json() {
-        Session::write_json(&answer)?;
+    let written = if session.is_json() {
+        Session::write_json(&answer)
     } else {
-        run_record::write(session, &run)?;
-    }
+        run_record::write(session, &run)
+    };
+    // The state counts, also if nobody reads the result.
     match run.state.as_str() {
-        "succeeded" => Ok(ExitCode::SUCCESS),
+        "succeeded" => written.map(|()| ExitCode::SUCCESS),
         "failed" => {
             let error = run.error.unwrap_or_default();
             Err(CommandError::Failed(format!("the run failed: {error}")))

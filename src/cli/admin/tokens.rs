@@ -13,6 +13,7 @@ use crate::{
             self, Cell, Table, confirm, notice,
             time::{Moment, show},
         },
+        shell::command_line,
     },
     client::Call,
     clock::UnixSeconds,
@@ -120,10 +121,23 @@ async fn create(session: &Session, token: &NewToken) -> Result<(), CommandError>
         ),
         _ => error.into(),
     })?;
-    if session.is_json() {
-        return Session::write_json(&answer);
-    }
     let Created { token, secret } = answer.json()?;
+    let written = if session.is_json() {
+        output::write_json(&answer.json()?)
+    } else {
+        announce(session, &token);
+        output::write_line(secret)
+    };
+    written.map_err(|error| {
+        let command = command_line(["admin", "tokens", "revoke", &token.id]);
+        CommandError::Failed(format!(
+            "the secret cannot be written ({error}), and cannot be shown again; revoke the token: {command}"
+        ))
+    })
+}
+
+/// Says which token the secret that follows belongs to.
+fn announce(session: &Session, token: &Token) {
     let end = match token.expires_at {
         Some(at) => format!("expires {}", show(at, session.now)),
         None => "does not expire".to_owned(),
@@ -132,14 +146,6 @@ async fn create(session: &Session, token: &NewToken) -> Result<(), CommandError>
         "token {} of {} with the role {} {end}; its secret is shown only now:",
         token.id, token.name, token.role
     ));
-    if let Err(error) = output::write_line(secret) {
-        let id = &token.id;
-        return Err(CommandError::Failed(format!(
-            "the secret cannot be written ({error}), and cannot be shown again; revoke the token: sandbox-broker admin \
-             tokens revoke {id}"
-        )));
-    }
-    Ok(())
 }
 
 async fn revoke(session: &Session, id: &str, yes: bool) -> Result<(), CommandError> {

@@ -4,6 +4,19 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::{cli::error::CommandError, domain::one_line};
 
+/// Asks like [`confirm`] after a preview of the changes.
+///
+/// # Errors
+/// Those of [`confirm`], and [`CommandError::Failed`] if the preview could not be written.
+pub fn confirm_preview(preview: io::Result<()>, question: &str) -> Result<(), CommandError> {
+    preview.map_err(|error| {
+        CommandError::Failed(format!(
+            "the changes cannot be shown ({error}); nothing was changed"
+        ))
+    })?;
+    confirm(question)
+}
+
 /// Asks on the terminal for a confirmation.
 ///
 /// # Errors

@@ -7,11 +7,12 @@ mod policy;
 mod reading;
 mod running;
 mod terminal;
+mod unread;
 mod watching;
 
 use std::{
     collections::BTreeMap,
-    io::Write,
+    io::{Write, pipe},
     process::{Command, Stdio},
 };
 
@@ -60,8 +61,21 @@ impl Operator {
     /// Runs a command without a terminal and with this input.
     async fn run_with(&self, arguments: &[&str], input: &str) -> Outcome {
         let mut command = self.command(arguments);
-        command.stdin(Stdio::piped());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
+        Self::output(command, input).await
+    }
+
+    /// Runs a command whose stdout is a pipe without a reader.
+    async fn run_unread(&self, arguments: &[&str], input: &str) -> Outcome {
+        let mut command = self.command(arguments);
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+        Self::output(command, input).await
+    }
+
+    async fn output(mut command: Command, input: &str) -> Outcome {
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let input = input.to_owned();
         // The broker answers from this runtime, so its threads must stay free.
         let work = tokio::task::spawn_blocking(move || {

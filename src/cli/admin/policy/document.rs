@@ -86,11 +86,12 @@ impl Document {
         if faults.is_empty() {
             return Err(error.into());
         }
+        // The document has faults, also if nobody reads them.
         if session.is_json() {
-            output::write_json(&json!({ "faults": detail["faults"] }))?;
+            let _ = output::write_json(&json!({ "faults": detail["faults"] }));
         }
         for Fault { path, got, takes } in faults.iter().filter(|_| !session.is_json()) {
-            output::write_line(format_args!("{path}: got {got}, takes {takes}"))?;
+            let _ = output::write_line(format_args!("{path}: got {got}, takes {takes}"));
         }
         let number = faults.len();
         let noun = if number == 1 { "fault" } else { "faults" };
