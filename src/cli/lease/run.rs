@@ -129,7 +129,9 @@ async fn allocate<'a>(
             return signal.map(Start::Interrupted).ok_or(error);
         }
     };
-    let sandbox: Sandbox = answer.json()?;
+    let sandbox: Sandbox = answer
+        .json()
+        .inspect_err(|_| warn_of_unknown_sandbox(session, minutes))?;
     let keeper = Keeper::new(session, sandbox, minutes, sent);
     if let Some(signal) = signal.or_else(|| signals.try_next()) {
         release(&keeper, signals).await;
@@ -232,7 +234,7 @@ fn leaves_open(error: &ClientError, before: bool) -> bool {
 fn warn_of_unknown_sandbox(session: &Session, minutes: u32) {
     let list = session.command(&["list"]);
     say(format_args!(
-        "a sandbox may have been allocated although no answer arrived: it expires by itself after its lease of {minutes} \
+        "a sandbox may have been allocated although no answer named it: it expires by itself after its lease of {minutes} \
          minutes and the grace period. To see it: {list}"
     ));
 }

@@ -95,6 +95,18 @@ async fn release_that_is_refused_for_good_is_not_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answer_to_an_allocation_that_names_no_sandbox_is_reported() {
+    let desk = Desk::new(1).await;
+    desk.front
+        .rule(|_| Action::Answer(201, vec![], r#"{"sandbox": "1"}"#.to_owned()));
+    let run = desk.run_script(&[], "echo started").await;
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    for part in ["may have been allocated", "lease list", "is not a broker"] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_answers_cost_no_second_sandbox() {
     let desk = Desk::new(3).await;
     desk.front.script([
