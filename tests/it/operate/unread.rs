@@ -81,7 +81,7 @@ async fn outcomes_of_releases_that_failed_are_not_needed_for_the_exit_code() {
     let failed = json!({ "results": [{ "sandbox_id": "1", "outcome": "failed", "code": null, "message": null }] });
     let away = json!({ "error": { "code": "INVALID_BODY", "message": "No.", "request_id": "r" } });
     for (answer, code) in [((200, failed), 75), ((400, away), 1)] {
-        let (url, _): (String, _) = fake_broker(vec![(200, page.clone()), answer]).await;
+        let (url, _) = fake_broker(vec![(200, page.clone()), answer]).await;
         let release = ["leaks", "--release", "--reason", "over", "--yes"];
         let output = Operator::at(&url).run_unread(&release, "").await;
         assert_eq!(output.code, code, "{output:?}");
