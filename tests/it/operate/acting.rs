@@ -1,9 +1,10 @@
 //! Commands that change something: actions on sandboxes, and tokens.
 
+use sandbox_broker::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::{Operator, fake::fake_broker};
-use crate::support::{Pool, START};
+use crate::support::Pool;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn destructive_command_without_a_terminal_needs_a_confirmation() {
@@ -26,6 +27,9 @@ async fn destructive_command_without_a_terminal_needs_a_confirmation() {
 async fn action_shows_the_sandbox_as_it_is_after_it() {
     let pool = Pool::of(1).await;
     let broker = pool.broker().await;
+    // `--for` counts from the clock of the system.
+    let now = SystemClock.now();
+    broker.clock.set(now);
     let operator = Operator::of(&broker);
     let id = "lab-adventure-0000";
     let act = async |action: &str, more: &[&str]| {
@@ -43,7 +47,7 @@ async fn action_shows_the_sandbox_as_it_is_after_it() {
     let row = act("extend", &["--minutes", "600", "--output", "json"])
         .await
         .json();
-    assert_eq!(row["expires_at"], START.0 + 600 * 60);
+    assert_eq!(row["expires_at"], now.0 + 600 * 60);
     let refused = act("delete", &["--yes"]).await;
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("SANDBOX_ALLOCATED"), "{refused:?}");
@@ -116,7 +120,7 @@ async fn secret_of_a_new_token_is_alone_on_stdout() {
         "--name-prefix",
         "lab-",
         "--expires",
-        "2027-01-01",
+        "2036-12-01",
     ];
     let created = operator.run(&create).await;
     let secret = created.stdout.strip_suffix('\n').unwrap().to_owned();
@@ -129,7 +133,7 @@ async fn secret_of_a_new_token_is_alone_on_stdout() {
         "{created:?}"
     );
     assert!(
-        created.stderr.contains("2027-01-01T00:00:00Z"),
+        created.stderr.contains("2036-12-01T00:00:00Z"),
         "{created:?}"
     );
     let taken = operator.run(&create).await;

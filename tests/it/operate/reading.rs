@@ -8,6 +8,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use sandbox_broker::clock::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{Operator, fake::fake_broker};
@@ -223,7 +224,7 @@ async fn sandbox_is_shown_with_its_events_newest_first() {
         fields.contains("pending_deletion") && fields.contains("play-1"),
         "{fields}"
     );
-    assert!(fields.contains("2026-11-18T11:06:40Z"), "{fields}");
+    assert!(fields.contains("2036-11-19T11:06:40Z"), "{fields}");
     assert!(!fields.contains("null"), "{fields}");
     assert!(events.starts_with("AT "), "{events}");
     assert!(
@@ -255,14 +256,16 @@ async fn audit_is_filtered_by_days_and_names() {
         let action = |record: &serde_json::Value| record["action"].as_str().unwrap().to_owned();
         records.iter().map(action).collect::<Vec<_>>()
     };
-    // The broker's clock shows 2026-11-18T11:06:40Z.
-    let day = ["--from", "2026-11-18", "--to", "2026-11-18"];
+    // The broker's clock shows 2036-11-19T11:06:40Z.
+    let day = ["--from", "2036-11-19", "--to", "2036-11-19"];
     assert_eq!(records(&day).await, ["pause.set", "sandbox.release"]);
-    assert!(records(&["--from", "2026-11-19"]).await.is_empty());
-    assert!(records(&["--to", "2026-11-17"]).await.is_empty());
-    assert_eq!(records(&["--to", "1h"]).await.len(), 2);
+    assert!(records(&["--from", "2036-11-20"]).await.is_empty());
+    assert!(records(&["--to", "2036-11-18"]).await.is_empty());
+    // By the clock of the system, which shows an earlier time.
+    assert!(records(&["--to", "1h"]).await.is_empty());
+    assert_eq!(records(&["--from", "1h"]).await.len(), 2);
     assert_eq!(
-        records(&["--from", "2026-11-18T12:06:40+01:00"])
+        records(&["--from", "2036-11-19T12:06:40+01:00"])
             .await
             .len(),
         2
@@ -295,6 +298,8 @@ async fn audit_is_filtered_by_days_and_names() {
 async fn stats_have_counts_pauses_pools_and_warnings() {
     let pool = Pool::of(4).await;
     let broker = pool.broker().await;
+    // `--for` counts from the clock of the system.
+    broker.clock.set(SystemClock.now());
     let operator = Operator::of(&broker);
     broker.client.allocate("play-1").await.sandbox_id();
     let policy = json!({ "pool": [{ "name_prefix": "lab-adventure", "target_available": 9 }],
@@ -342,11 +347,11 @@ async fn forecast_has_the_pools_of_the_policy_and_its_assumptions() {
     let operator = Operator::of(&broker);
     let policy = json!({ "pool": [{ "name_prefix": "lab-adventure", "target_available": 9 }] });
     broker.client.set_policy(0, &policy).await;
-    let at = ["forecast", "--at", "2026-11-18T20:00:00Z"];
+    let at = ["forecast", "--at", "2036-11-19T20:00:00Z"];
     let forecast = operator.run(&at).await.text();
     assert!(forecast.contains("lab-adventure  9"), "{forecast}");
     assert!(forecast.contains("Assumptions:\n- "), "{forecast}");
-    let past = operator.run(&["forecast", "--at", "2026-11-01"]).await;
+    let past = operator.run(&["forecast", "--at", "2036-11-01"]).await;
     assert_eq!(past.code, 1);
     assert!(past.stderr.contains("INVALID_PARAMETER"), "{past:?}");
 }
