@@ -96,7 +96,7 @@ async fn account_that_never_becomes_usable_is_set_aside_with_a_reason_and_return
         (
             "quarantine_reason",
             json!(
-                "checks have found the account not usable for 5 minutes, until 2026-11-18T11:11:40Z: the account has no \
+                "checks have found the account not usable for 5 minutes, until 2036-11-19T11:11:40Z: the account has no \
                  groups yet"
             ),
         ),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use sandbox_broker::clock::{Clock, SystemClock};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{LAB, allocate, allocated, assert_refused, held, set_quota, until_known};
@@ -204,6 +205,8 @@ async fn quota_is_kept_and_used_after_a_broker_was_killed_in_a_burst() {
     let _alone = run_alone().await;
     let pool = Pool::of(100).await;
     let a = pool.broker().await;
+    // That of the other process.
+    a.clock.set(SystemClock.now());
     set_quota(&a.client, 30).await;
     let directory = tempfile::tempdir().unwrap();
     let killed = BrokerProcess::serve(directory.path(), &pool.variables(&[]));
