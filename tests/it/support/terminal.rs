@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::fd::AsFd,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex},
@@ -71,8 +71,7 @@ impl Terminal {
         let reader = Arc::clone(&display);
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // The end is an error: no program has the terminal open any more.
-            while let Ok(count @ 1..) = source.read(&mut bytes) {
+            while let Ok(count @ 1..) = read_output(&mut source, &mut bytes) {
                 reader.update(|state| {
                     state.parser.process(&bytes[..count]);
                     state.output.extend_from_slice(&bytes[..count]);
@@ -139,6 +138,12 @@ impl Terminal {
         assert!(is_closed, "the program did not end:\n{screen}");
         (self.child.wait().unwrap(), screen)
     }
+}
+
+/// Reads output of the terminal. The end is an error: no program has the terminal open any more. Linux looks for output
+/// before it looks for the end, so it misses output in between, which the second attempt reads.
+fn read_output(source: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
+    source.read(bytes).or_else(|_| source.read(bytes))
 }
 
 impl Display {
