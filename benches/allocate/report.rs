@@ -85,21 +85,16 @@ pub fn burst(bare: &[Outcome], brokers: &[Outcome]) {
     println!("| burst | {} |", cells.join(" | "));
 }
 
-/// `measured`: the seconds of the new allocations and of the retry storm, by round.
+/// `measured`: the seconds with one request of each caller, and with the same request to both brokers, by round.
 pub fn storm(callers: usize, measured: &[(f64, f64)]) {
-    let ratio = median(
-        measured
-            .iter()
-            .map(|(fresh, storm)| storm / fresh)
-            .collect(),
-    );
+    let ratio = median(measured.iter().map(|(once, twice)| twice / once).collect());
     let millis =
         |figure: fn(&(f64, f64)) -> f64| median(measured.iter().map(figure).collect()) * 1e3;
     println!(
         "\nRetry storm: {callers} new allocations in {:.0} ms; {callers} callers with the same request to both \
          brokers in {:.0} ms; ratio {ratio:.2}",
-        millis(|(fresh, _)| *fresh),
-        millis(|(_, storm)| *storm),
+        millis(|(once, _)| *once),
+        millis(|(_, twice)| *twice),
     );
 }
 

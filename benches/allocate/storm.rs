@@ -32,32 +32,27 @@ pub async fn measure(engine: &Engine, program: &Path, rounds: usize) -> Result<(
         for number in 0..2 * CALLERS {
             students.push(Student::connect(&brokers[number % brokers.len()]).await?);
         }
-        let students = storm(students, &format!("warm-up-{round}")).await?.0;
-        // In turn, so that neither is always the one on the smaller table.
-        let (fresh, stormy) = if round % 2 == 0 {
-            let (students, fresh) = fresh(students, &format!("fresh-{round}")).await?;
-            (fresh, storm(students, &format!("storm-{round}")).await?.1)
+        let (students, _) = send_twice(students, &format!("warm-up-{round}")).await?;
+        let (once, twice) = (format!("once-{round}"), format!("twice-{round}"));
+        // In turn, so that neither is always the one on the smaller pool.
+        measured.push(if round % 2 == 0 {
+            let (students, once) = send_once(students, &once).await?;
+            (once, send_twice(students, &twice).await?.1)
         } else {
-            let (students, stormy) = storm(students, &format!("storm-{round}")).await?;
-            (fresh(students, &format!("fresh-{round}")).await?.1, stormy)
-        };
-        measured.push((fresh, stormy));
+            let (students, twice) = send_twice(students, &twice).await?;
+            (send_once(students, &once).await?.1, twice)
+        });
     }
     report::storm(CALLERS, &measured);
     Ok(())
 }
 
-/// One request of each caller, half of them to each broker. Returns the duration in seconds.
-async fn fresh(mut students: Vec<Student>, run: &str) -> Result<(Vec<Student>, f64)> {
+/// Sends a request of each caller, half of them to each broker. Returns the duration in seconds.
+async fn send_once(mut students: Vec<Student>, run: &str) -> Result<(Vec<Student>, f64)> {
     let spare = students.split_off(CALLERS);
-    let answers = allocate_concurrently(
-        students
-            .into_iter()
-            .enumerate()
-            .map(|(number, student)| (student, format!("{run}-{number}")))
-            .collect(),
-    )
-    .await?;
+    let requests = students.into_iter().enumerate();
+    let requests = requests.map(|(number, student)| (student, format!("{run}-{number}")));
+    let answers = allocate_concurrently(requests.collect()).await?;
     for answered in &answers {
         let status = answered.status;
         ensure!(status == 201, "a caller received the status {status}");
@@ -66,16 +61,11 @@ async fn fresh(mut students: Vec<Student>, run: &str) -> Result<(Vec<Student>, f
     Ok((students_of(answers).chain(spare).collect(), seconds))
 }
 
-/// The same request of each caller to both brokers. Returns the duration in seconds.
-async fn storm(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, f64)> {
-    let answers = allocate_concurrently(
-        students
-            .into_iter()
-            .enumerate()
-            .map(|(number, student)| (student, format!("{run}-{}", number / 2)))
-            .collect(),
-    )
-    .await?;
+/// Sends the request of each caller to both brokers. Returns the duration in seconds.
+async fn send_twice(students: Vec<Student>, run: &str) -> Result<(Vec<Student>, f64)> {
+    let requests = students.into_iter().enumerate();
+    let requests = requests.map(|(number, student)| (student, format!("{run}-{}", number / 2)));
+    let answers = allocate_concurrently(requests.collect()).await?;
     for pair in answers.chunks(2) {
         let caller = &pair[0].caller;
         ensure!(
