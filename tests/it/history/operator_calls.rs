@@ -32,8 +32,8 @@ impl World {
             caller: body.allocated_to_track,
             expires_at: body.expires_at,
         };
-        let act = self.order_act(broker, &path, body, done);
-        self.record_act(sandbox, action, act).await
+        let act = self.send_action(broker, &path, body, done);
+        self.record_action(sandbox, action, act).await
     }
 
     /// Releases an allocation as it was listed among the leaks, and returns whether it was done.
@@ -74,11 +74,12 @@ impl World {
                 _ => ActAnswer::Unknown(code),
             }
         };
-        let release = self.order_act(broker, "leaks/release", &body, done);
-        self.record_act(sandbox, RELEASE_LISTED, release).await
+        let release = self.send_action(broker, "leaks/release", &body, done);
+        self.record_action(sandbox, RELEASE_LISTED, release).await
     }
 
-    async fn order_act<B: DeserializeOwned>(
+    /// Sends an order of an operator, and returns its answer; `done` reads a body with the status 200.
+    async fn send_action<B: DeserializeOwned>(
         &self,
         broker: usize,
         path: &str,
@@ -106,7 +107,8 @@ impl World {
         }
     }
 
-    async fn record_act(
+    /// Awaits an action, and records it. Returns whether it was done.
+    async fn record_action(
         &self,
         sandbox: &str,
         action: &str,
