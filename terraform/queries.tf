@@ -64,7 +64,7 @@ locals {
       logs = ["broker"]
       text = <<-EOT
         filter message = "request" and status >= 400 and status < 500
-        | stats count(*) as refused by outcome, action, track_id, client
+        | stats count(*) as refused by outcome, action, principal, track_id, client
         | sort refused desc
         | limit 100
       EOT
