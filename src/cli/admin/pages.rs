@@ -78,6 +78,8 @@ impl Listing {
             notice(format_args!(
                 "there may be more than these {printed}: raise --limit"
             ));
+        } else if printed == 0 {
+            notice(format_args!("no {} found", self.entries));
         }
         Ok(())
     }

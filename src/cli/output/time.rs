@@ -86,7 +86,8 @@ impl FromStr for Moment {
             .ok()
             .filter(|_| text.starts_with(|first: char| first.is_ascii_digit()));
         span.map(Self::Span).ok_or(
-            "it takes a date (2026-11-28), a date and time with an offset (2026-11-28T10:00:00Z), or a duration (24h, 7d)",
+            "it takes a date (2026-11-28), a date and time with an offset (2026-11-28T10:00:00Z), Unix seconds, or a duration \
+             (24h, 7d)",
         )
     }
 }

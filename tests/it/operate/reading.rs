@@ -289,6 +289,11 @@ async fn audit_is_filtered_by_days_and_names() {
         "{table}"
     );
     assert!(table.contains("status=allocated"), "{table}");
+    let none = operator.run(&["audit", "--actor", "nobody"]).await;
+    assert_eq!(
+        (none.code, none.stdout.as_str(), none.stderr.as_str()),
+        (0, "", "no records found\n")
+    );
     let invalid = operator.run(&["audit", "--from", "yesterday"]).await;
     assert_eq!(invalid.code, 2);
     assert!(invalid.stderr.contains("24h"), "{invalid:?}");
