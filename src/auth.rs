@@ -6,6 +6,8 @@ mod token_format;
 
 pub(crate) mod load_balancer;
 
+pub(crate) use self::token_format::is_named;
+
 use std::{
     collections::HashSet,
     sync::{Arc, RwLock},
@@ -232,7 +234,7 @@ impl Authenticator {
     fn refresh_for(&self, token: &str) -> Option<&RefreshRequest> {
         if token_format::id_of(token).is_some() {
             Some(&self.named_refresh)
-        } else if token_format::is_named(token) {
+        } else if is_named(token) {
             None
         } else {
             self.env_refresh.as_ref()

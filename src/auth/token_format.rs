@@ -26,7 +26,7 @@ pub(super) fn generate(id: &TokenId) -> String {
 
 /// Returns whether a text begins as a named token does.
 #[must_use]
-pub(super) fn is_named(token: &str) -> bool {
+pub(crate) fn is_named(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Reader;
 use crate::{
-    auth::{AuthConfig, is_public},
+    auth::{AuthConfig, is_named, is_public},
     csp::{CspConfig, CspMode},
     http::HttpConfig,
     jobs::{RefillConfig, SHORTEST_SETTLE},
@@ -55,6 +55,18 @@ pub(super) fn refuse_unsafe(
              else reaches them",
             public.join(" and in ")
         ));
+    }
+    for (variable, tokens, principal) in [
+        ("BROKER_API_TOKEN", &auth.track_tokens, "env-track"),
+        ("BROKER_ADMIN_TOKEN", &auth.admin_tokens, "env-admin"),
+    ] {
+        // The command line reads its token from the same variable.
+        if tokens.iter().any(|token| is_named(token.expose_secret())) {
+            reader.warn(format!(
+                "{variable} has a token that begins with sbt_, as named tokens do: with it, the owner of a named token \
+                 acts as {principal}",
+            ));
+        }
     }
     if store.table.companion == store.table.name {
         reader.refuse(

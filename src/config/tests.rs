@@ -274,6 +274,21 @@ fn public_token_is_accepted_with_a_warning_on_a_simulated_pool_of_this_machine_o
 }
 
 #[test]
+fn named_token_in_the_environment_is_warned_of() {
+    let token = "sbt_3f2a6c1e8f0b4a7e_secret";
+    for (variable, principal) in [
+        ("BROKER_API_TOKEN", "env-track"),
+        ("BROKER_ADMIN_TOKEN", "env-admin"),
+    ] {
+        let config = production_config(&[(variable, token)]);
+        assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
+        assert!(has_warning(&config, &format!("{variable} has a token")));
+        assert!(has_warning(&config, &format!("acts as {principal}")));
+        assert!(!has_warning(&config, token));
+    }
+}
+
+#[test]
 fn settings_of_a_pool_elsewhere_are_rejected_until_store_and_mode_say_what_is_meant() {
     for pair in [
         ("DDB_TABLE_NAME", "SandboxPool"),
