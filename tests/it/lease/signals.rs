@@ -71,12 +71,25 @@ async fn stopped_command_ends_by_a_signal_to_the_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signal_that_was_ignored_at_the_start_stays_ignored() {
     let desk = Desk::new(1).await;
-    // The shell ignores SIGHUP, as `nohup` does. SIGUSR1 arrives after it, so SIGHUP has had no effect.
+    // SIGUSR1 arrives after SIGHUP, which has had no effect.
     let script = "trap 'exit 4' USR1; (kill -HUP $PPID; kill -USR1 $PPID); i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
-    let run = desk.lease_run(&[], script);
-    let mut nohup = Command::new("sh");
-    nohup
-        .args(["-c", "trap '' HUP; exec \"$@\"", "sh", BINARY])
+    let run = ignoring("HUP", &desk.lease_run(&[], script));
+    assert_eq!(Running::start(run).end().code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_code_is_known_where_the_ends_of_children_are_ignored() {
+    let desk = Desk::new(1).await;
+    let run = ignoring("CHLD", &desk.lease_run(&[], "exit 3"));
+    assert_eq!(Running::start(run).end().code, 3);
+}
+
+/// Lets `run` begin with an ignored signal, as below `nohup`.
+fn ignoring(signal: &str, run: &Command) -> Command {
+    let mut command = Command::new("env");
+    command
+        .arg(format!("--ignore-signal={signal}"))
+        .arg(BINARY)
         .args(run.get_args())
         .env_clear()
         .envs(
@@ -84,7 +97,7 @@ async fn signal_that_was_ignored_at_the_start_stays_ignored() {
                 .filter_map(|(name, value)| Some((name, value?))),
         )
         .current_dir(run.get_current_dir().unwrap());
-    assert_eq!(Running::start(nohup).end().code, 4);
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! Signals to `lease run`, which forwards them to the command.
 
-use std::{fs, io, process::ExitCode, thread};
+use std::{fs, io, process::ExitCode, sync::Arc, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
 };
 use tokio::{process::Child, sync::mpsc};
@@ -31,6 +31,8 @@ impl Signals {
     /// # Errors
     /// The operating system refuses a handler.
     pub(super) fn listen() -> io::Result<Self> {
+        // If the parent ignored this one, the system would not keep the exit status of the command.
+        signal_hook::flag::register(SIGCHLD, Arc::default())?;
         let ignored = ignored();
         let heard = SIGNALS.into_iter().filter(|number| !ignored(*number));
         let mut signals = SignalsInfo::<WithOrigin>::new(heard)?;
