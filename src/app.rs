@@ -258,8 +258,7 @@ impl App {
         let metrics = Metrics::new();
         let storage = Storage::open(config, metrics.clone()).await?;
         let store = storage.store.clone();
-        tables::check(config, &store).await?;
-        tables::migrate_once(config, &store, &*clock).await?;
+        Box::pin(tables::prepare(config, &store, &*clock)).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let csp_endpoint = CspEndpoint::open(config, &tasks, &stop).await?;
         let secrets = SecretsRefresher::new(
@@ -275,12 +274,13 @@ impl App {
         let refresher = CandidateRefresher::new(store.clone(), candidates, tasks.clone());
         let backoff =
             |stream: u64| Backoff::new(config.allocation.backoff, seed.wrapping_add(stream));
-        let pauses = PauseWatch::open(store.clone(), Arc::clone(&clock), backoff(3))
-            .await
-            .map_err(|source| unusable(config, source))?;
+        let (pauses, policy) = tokio::join!(
+            PauseWatch::open(store.clone(), Arc::clone(&clock), backoff(3)),
+            PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms),
+        );
+        let pauses = pauses.map_err(|source| unusable(config, source))?;
         // In every process: a run that is stopped may be the only task of its process.
         tasks.spawn(pauses.clone().run(stop.clone()));
-        let policy = PolicyWatch::open(store.clone(), Arc::clone(&clock), config.terms).await;
         tasks.spawn(policy.clone().run(stop.clone()));
         let held = LabsHeldCount::new(store.clone(), tasks.clone());
         let timeout = config.allocation.timeout;

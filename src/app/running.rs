@@ -44,8 +44,8 @@ impl RunningBroker {
         let (listener, address) = listen(config.http.address(), "HOST and PORT")?;
         let metrics_listener = listen_for_metrics(config)?;
         let mut app = App::start(config, clock, seed).await?;
-        app.warm_up(config).await?;
-        app.start_named_tokens().await;
+        let (warm_up, ()) = tokio::join!(app.warm_up(config), app.start_named_tokens());
+        warm_up?;
         let router = router::build(app.state.clone());
         let timeouts = ConnectionTimeouts::with_idle(config.http.keep_alive);
         let limits = ConnectionLimits::of_machine(config.http.edge.trusted_hops > 0);

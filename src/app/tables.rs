@@ -9,8 +9,21 @@ use crate::{
     store::{Engine, PoolStore, SCHEMA_VERSION},
 };
 
+/// Compares the tables with the required schema, and migrates the pool's table if necessary.
+pub(super) async fn prepare(
+    config: &Config,
+    store: &PoolStore,
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
+    let (check, version) = tokio::join!(check(config, store), store.schema_version());
+    // First, because it says what to do about a table that does not exist.
+    check?;
+    let version = version.map_err(|source| unusable(config, source))?;
+    migrate_from(version, config, store, clock).await
+}
+
 /// Compares the tables with the required schema. Without the permission to describe them, they are used as they are.
-pub(super) async fn check(config: &Config, store: &PoolStore) -> Result<(), StartError> {
+async fn check(config: &Config, store: &PoolStore) -> Result<(), StartError> {
     let differences = match store.compare_tables().await {
         Ok(differences) => differences,
         Err(error) => {
@@ -36,15 +49,12 @@ pub(super) async fn check(config: &Config, store: &PoolStore) -> Result<(), Star
 
 /// Migrates the pool's table if it was written by the FastAPI service, which wrote no claims. The layout of an earlier
 /// build is migrated only where no other process can use the table.
-pub(super) async fn migrate_once(
+async fn migrate_from(
+    version: Option<u32>,
     config: &Config,
     store: &PoolStore,
     clock: &dyn Clock,
 ) -> Result<(), StartError> {
-    let version = store
-        .schema_version()
-        .await
-        .map_err(|source| unusable(config, source))?;
     match version {
         Some(found) if found > SCHEMA_VERSION => Err(StartError::NewerSchema {
             table: config.store.table.name.clone(),
