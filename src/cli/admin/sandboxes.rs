@@ -43,6 +43,7 @@ pub(super) struct Sandbox {
     released_by: Option<String>,
     check_error: Option<String>,
     quarantine_reason: Option<String>,
+    quarantined_until: Option<UnixSeconds>,
 }
 
 /// An item of the pool that is no valid sandbox.
@@ -95,8 +96,11 @@ pub(super) fn table() -> Table {
 
 /// Returns a sandbox as a row of [`table`].
 pub(super) fn row(session: &Session, sandbox: &Sandbox) -> [Cell; 7] {
-    let is_allocated = sandbox.status == Status::Allocated.as_str();
-    let ends = sandbox.expires_at.filter(|_| is_allocated);
+    let ends = match sandbox.status.parse::<Status>() {
+        Ok(Status::Allocated) => sandbox.expires_at,
+        Ok(Status::Quarantined) => sandbox.quarantined_until,
+        _ => None,
+    };
     [
         sandbox.id.as_str().into(),
         sandbox.name.as_str().into(),

@@ -37,10 +37,9 @@ async fn action_shows_the_sandbox_as_it_is_after_it() {
         operator.run(&arguments).await
     };
     let row = act("quarantine", &["--yes", "--for", "60"]).await.text();
-    assert!(
-        row.contains("quarantined") && row.contains("DNS does not resolve"),
-        "{row}"
-    );
+    for expected in ["quarantined", "(in 60 min)", "DNS does not resolve"] {
+        assert!(row.contains(expected), "no {expected:?}: {row}");
+    }
     let row = act("restore", &["--output", "json"]).await.json();
     assert_eq!(row["status"], "available");
     broker.client.allocate("play-1").await.sandbox_id();
