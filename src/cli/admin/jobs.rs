@@ -42,6 +42,10 @@ pub(super) async fn show(
     arguments: &JobsArguments,
 ) -> Result<ExitCode, CommandError> {
     match &arguments.id {
+        Some(id) if JobName::ALL.iter().any(|job| job.as_str() == id) => {
+            let hint = format!("{id} is a job, not the id of a run; its runs: --job {id}");
+            return Err(CommandError::Usage(hint));
+        }
         Some(id) if arguments.follow => return run::follow(session, id).await,
         Some(id) => {
             let answer = run_record::read(session, id).await?;

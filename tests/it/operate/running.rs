@@ -32,6 +32,9 @@ async fn run_is_followed_to_its_result() {
     let one = operator.run(&["jobs", id]).await.text();
     assert!(one.contains(id), "{one}");
     assert_eq!(operator.run(&["jobs", "sync-0-0"]).await.code, 4);
+    let job = operator.run(&["jobs", "sync"]).await;
+    assert_eq!(job.code, 2, "{job:?}");
+    assert!(job.stderr.contains("--job sync"), "{job:?}");
     simulator.inject([Fault::always(FaultKind::Status { code: 401 })]);
     let failed = operator.run(&["run", "sync", "--force", "--yes"]).await;
     assert_eq!(failed.code, 1, "{failed:?}");
