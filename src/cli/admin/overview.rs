@@ -18,6 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Overview {
     pub(super) at: UnixSeconds,
+    counted_at: Option<UnixSeconds>,
     pub(super) counts: BTreeMap<String, u64>,
     allocations_last_hour: u64,
     releases_last_hour: u64,
@@ -138,8 +139,15 @@ impl Overview {
             let lasts = duration(Duration::from_secs(seconds));
             format!("; at this rate, the available sandboxes last for {lasts}")
         });
+        // The broker answers from its last count, which may be older than what an operator has just done.
+        let counted = self
+            .counted_at
+            .filter(|counted_at| *counted_at < self.at)
+            .map_or_else(String::new, |counted_at| {
+                format!(" Counted {}.", relative(counted_at, self.at))
+            });
         let flow = format!(
-            "In the last hour {} allocations and {} releases{lasts}.",
+            "In the last hour {} allocations and {} releases{lasts}.{counted}",
             self.allocations_last_hour, self.releases_last_hour
         );
         lines.push(Cell::from(flow).line(width));

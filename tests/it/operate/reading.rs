@@ -323,8 +323,11 @@ async fn stats_have_counts_pauses_pools_and_warnings() {
         paused.starts_with("deletions paused by env-admin since"),
         "{paused}"
     );
+    operator.run(&["stats"]).await.text();
+    broker.clock.advance(Duration::from_secs(4));
     let stats = operator.run(&["stats"]).await.text();
     for expected in [
+        "Counted 4 s ago.",
         "deletions paused by env-admin",
         "available         3",
         "allocated         1",
