@@ -165,9 +165,14 @@ pub(super) fn warnings_of_services(
         (WarningCode::BreakerOpen, message)
     });
     let rejected = rejected.iter().filter_map(|(name, since)| {
+        let effect = if *name == "niosxaas" {
+            "No account is checked, and no NIOSXaaS service is deleted, until NIOSXAAS_EMAIL and NIOSXAAS_PASSWORD are \
+             valid. Sync and the deletion of accounts go on."
+        } else {
+            "Nothing is synchronised, created or deleted until they are replaced."
+        };
         let message = format!(
-            "{name} has rejected the broker's credentials since {}. Nothing is synchronised or deleted until they are \
-             replaced.",
+            "{name} has rejected the broker's credentials since {}. {effect}",
             (*since)?
         );
         Some((WarningCode::CredentialsRejected, message))

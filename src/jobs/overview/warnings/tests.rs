@@ -181,3 +181,22 @@ fn pool_without_an_available_sandbox_is_a_warning_in_every_state() {
         assert!(warnings_of_pools(&all_are).is_empty(), "said of all");
     }
 }
+
+#[test]
+fn rejected_credentials_name_what_stops() {
+    let message = |name| {
+        let warnings: Vec<_> =
+            warnings_of_services(&[], &[(name, Some(UnixSeconds(1_774_000_000)))]).collect();
+        let [(WarningCode::CredentialsRejected, message)] = &warnings[..] else {
+            panic!("{warnings:?}")
+        };
+        message.clone()
+    };
+    assert!(message("csp").contains("Nothing is synchronised"));
+    let niosxaas = message("niosxaas");
+    assert!(
+        niosxaas.contains("No account is checked") && niosxaas.contains("Sync and the deletion"),
+        "{niosxaas}"
+    );
+    assert_eq!(warnings_of_services(&[], &[("csp", None)]).count(), 0);
+}
