@@ -40,6 +40,11 @@ def check_broker(run):
     path = f"/v1/sandboxes/{sandbox['sandbox_id']}/mark-for-deletion"
     same(ask("POST", path, TOKEN, **CALLER)[0], 200, "a release")
     same(ask("GET", "/dashboard")[0], 200, "the dashboard")
+    client = {"BROKER_API_URL": "http://127.0.0.1:8080/v1", "BROKER_API_TOKEN": TOKEN, "BROKER_CALLER": "play-2"}
+    lease = run("lease", command=["lease", "run", "--", "/sandbox-broker", "--version"], environment=client)
+    same(lease.wait(30), 0, "lease run ends as its command does")
+    output = lease.output()
+    check(version.output() in output and "is released" in output, "its command runs, and its sandbox is released")
     same(broker.stop(30), 0, "SIGTERM ends the broker with exit code 0")
 
 
