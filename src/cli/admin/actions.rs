@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     pauses::Ending,
@@ -18,6 +18,7 @@ use crate::{
         shell::command_line,
     },
     client::{Call, ClientError},
+    clock::UnixSeconds,
     domain::Status,
 };
 
@@ -67,7 +68,7 @@ pub(super) async fn release(
         "Release it? Its holder loses it, and it is deleted.",
     )
     .await?;
-    let action = Action::new("release", Some(Status::PendingDeletion), arguments);
+    let action = Action::new("release", &["SANDBOX_PENDING_DELETION"], arguments);
     act(session, &action).await
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn quarantine(
 ) -> Result<(), CommandError> {
     let question = "Set it aside? If it has a holder, the holder loses it.";
     ask(session, &arguments.action, question).await?;
-    let mut action = Action::new("quarantine", Some(Status::Quarantined), &arguments.action);
+    let mut action = Action::new("quarantine", &["SANDBOX_QUARANTINED"], &arguments.action);
     if let Some(until) = arguments.ending.until(session.now) {
         action.body["until"] = json!(until);
     }
@@ -90,7 +91,8 @@ pub(super) async fn restore(
     session: &Session,
     arguments: &ActionArguments,
 ) -> Result<(), CommandError> {
-    act(session, &Action::new("restore", None, arguments)).await
+    let refusals = &["SANDBOX_AVAILABLE", "SANDBOX_PROVISIONING", "SANDBOX_STALE"];
+    act(session, &Action::new("restore", refusals, arguments)).await
 }
 
 /// Deletes a sandbox.
@@ -99,7 +101,7 @@ pub(super) async fn delete(
     arguments: &ActionArguments,
 ) -> Result<(), CommandError> {
     ask(session, arguments, "Delete it?").await?;
-    let action = Action::new("delete", Some(Status::PendingDeletion), arguments);
+    let action = Action::new("delete", &["SANDBOX_PENDING_DELETION"], arguments);
     act(session, &action).await
 }
 
@@ -111,7 +113,8 @@ pub(super) async fn extend(
     let action = Action {
         id: &arguments.id,
         verb: "extend",
-        reached: None,
+        // A repetition in the same second. A later one moves the end by as much as has passed.
+        refusals: &["EXTENSION_LIMIT_REACHED"],
         reason: &arguments.reason,
         body: json!({ "minutes": arguments.minutes, "reason": arguments.reason }),
     };
@@ -122,18 +125,22 @@ pub(super) async fn extend(
 struct Action<'a> {
     id: &'a str,
     verb: &'static str,
-    /// The status to which it leads, if the API refuses a repetition with the error of that status.
-    reached: Option<Status>,
+    /// The codes with which the API refuses a repetition.
+    refusals: &'static [&'static str],
     reason: &'a str,
     body: Value,
 }
 
 impl<'a> Action<'a> {
-    fn new(verb: &'static str, reached: Option<Status>, arguments: &'a ActionArguments) -> Self {
+    fn new(
+        verb: &'static str,
+        refusals: &'static [&'static str],
+        arguments: &'a ActionArguments,
+    ) -> Self {
         Self {
             id: &arguments.id,
             verb,
-            reached,
+            refusals,
             reason: &arguments.reason,
             body: json!({ "reason": arguments.reason }),
         }
@@ -201,11 +208,10 @@ async fn result_of_repetition(
     action: &Action<'_>,
     error: ClientError,
 ) -> Result<Value, CommandError> {
-    let reached = action.reached.map(|status| {
-        let status = status.as_str().to_uppercase();
-        format!("SANDBOX_{status}")
-    });
-    if reached.is_none() || error.code() != reached.as_deref() {
+    if !error
+        .code()
+        .is_some_and(|code| action.refusals.contains(&code))
+    {
         return Err(error.into());
     }
     let me: Value = session.send(&Call::get(["admin", "me"])).await?.json()?;
@@ -220,7 +226,7 @@ async fn result_of_repetition(
             && last.reason.as_deref().map(str::trim) == Some(action.reason.trim())
     });
     match timeline.sandbox {
-        Some(sandbox) if is_same => {
+        Some(sandbox) if is_same && !is_over(&sandbox, session.now) => {
             notice(
                 "it was done before: the newest event of the sandbox is this action, with this reason",
             );
@@ -230,6 +236,33 @@ async fn result_of_repetition(
             let command = command_line(["admin", "sandbox", action.id]);
             let hint = format!("see: {command}");
             Err(CommandError::hinted(error, hint))
+        }
+    }
+}
+
+/// Whether a sandbox is in an allocation that has ended, so that an earlier extension of it has no effect any more.
+fn is_over(sandbox: &Map<String, Value>, now: UnixSeconds) -> bool {
+    let ended = |at: &Value| at.as_i64().is_some_and(|at| at <= now.0);
+    sandbox.get("status").and_then(Value::as_str) == Some(Status::Allocated.as_str())
+        && sandbox.get("expires_at").is_some_and(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_allocation_past_its_end_is_over() {
+        let now = UnixSeconds(1_774_000_000);
+        for (status, expires_at, expected) in [
+            ("allocated", json!(now.0), true),
+            ("allocated", json!(now.0 + 1), false),
+            ("allocated", Value::Null, false),
+            ("pending_deletion", json!(now.0), false),
+        ] {
+            let sandbox = json!({"status": status, "expires_at": expires_at});
+            let found = is_over(sandbox.as_object().unwrap(), now);
+            assert_eq!(found, expected, "{sandbox}");
         }
     }
 }

@@ -65,18 +65,40 @@ async fn repeated_action_succeeds_only_with_the_same_reason() {
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
     let id = broker.client.allocate("play-1").await.sandbox_id();
-    let release = async |reason: &str| {
-        let arguments = ["release", &id, "--yes", "--reason", reason];
+    let act = async |action: &[&str], reason: &str| {
+        let arguments = [action, &["--reason", reason]].concat();
         operator.run(&arguments).await
     };
-    assert_eq!(release("the student has left").await.code, 0);
-    let again = release("the student has left").await;
+    let extend = ["extend", &id, "--minutes", "600"];
+    let release = ["release", &id, "--yes"];
+    for action in [&extend[..], &release] {
+        assert_eq!(act(action, "the class runs late").await.code, 0);
+        let again = act(action, "the class runs late").await;
+        assert!(again.stderr.contains("done before"), "{again:?}");
+        let other = act(action, "another reason").await;
+        assert_eq!(other.code, 1, "{other:?}");
+        let hint = format!("sandbox-broker admin sandbox {id}");
+        assert!(other.stderr.contains(&hint), "{other:?}");
+    }
+    let of_released = act(&extend, "the class runs late").await;
+    assert_eq!(of_released.code, 1, "{of_released:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_restoration_succeeds() {
+    let pool = Pool::of(1).await;
+    let broker = pool.broker().await;
+    let operator = Operator::of(&broker);
+    let id = pool.sandboxes().await[0].id().to_string();
+    let quarantine = ["quarantine", &id, "--yes", "--reason", "DNS"];
+    assert_eq!(operator.run(&quarantine).await.code, 0);
+    let restore = ["restore", &id, "--reason", "repaired"];
+    assert_eq!(operator.run(&restore).await.code, 0);
+    let again = operator.run(&restore).await;
     assert!(again.stderr.contains("done before"), "{again:?}");
-    assert!(again.text().contains("pending_deletion"));
-    let other = release("another reason").await;
-    assert_eq!(other.code, 1);
-    let hint = format!("sandbox-broker admin sandbox {id}");
-    assert!(other.stderr.contains(&hint), "{other:?}");
+    assert!(again.text().contains("available"));
+    let other = operator.run(&["restore", &id, "--reason", "x"]).await;
+    assert_eq!(other.code, 1, "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
