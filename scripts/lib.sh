@@ -10,13 +10,15 @@ fail() {
 
 # --- Clean-up -------------------------------------------------------------------------------------------------------
 
-# Processes to end and folders to remove when the script exits.
-processes=() folders=()
+# Folders to remove when the script exits.
+folders=()
 
+# Ends the processes in the background, too. Only those that still run: the system may have given the id of another one to a
+# process of somebody else.
 clean_up() {
   local each
-  for each in ${processes[@]+"${processes[@]}"}; do kill "$each" 2>/dev/null || true; done
-  for each in ${processes[@]+"${processes[@]}"}; do wait "$each" 2>/dev/null || true; done
+  for each in $(jobs -pr); do kill "$each" 2>/dev/null || true; done
+  wait
   rm -rf ${folders[@]+"${folders[@]}"}
 }
 trap clean_up EXIT
@@ -142,7 +144,6 @@ start_server() {
     accepts_connections "$port" && continue
     "${@:3}" "$port" >"$log" 2>&1 &
     server=$!
-    processes+=("$server")
     for ((tries = 0; tries < 600; tries++)); do
       accepts_connections "$port" && return
       kill -0 "$server" 2>/dev/null || break
@@ -185,7 +186,6 @@ start_broker() {
   (cd "$1" && exec env HOST=127.0.0.1 PORT=0 DATA_DIR="$1/pool" LOG_FORMAT="${LOG_FORMAT:-json}" \
     LOG_LEVEL="${LOG_LEVEL:-info}" "$SANDBOX_BROKER" serve) >"$1/broker.log" 2>&1 &
   broker=$!
-  processes+=("$broker")
   # The log event, or the banner that LOG_FORMAT=pretty prints at any LOG_LEVEL.
   BROKER_URL=$(wait_for "$broker" "$1/broker.log" \
     's#.*"listening".*"address":"\([^"]*\)".*#http://\1#p; s#^ *API *\(http:[^ ]*\)/v1$#\1#p')
@@ -197,7 +197,6 @@ start_simulator() {
   : >"$1/simulator.log"
   "$SANDBOX_BROKER" csp-simulator --port 0 "${@:2}" >"$1/simulator.log" 2>&1 &
   local simulator=$!
-  processes+=("$simulator")
   CSP_BASE_URL=$(wait_for "$simulator" "$1/simulator.log" 's/.*CSP_BASE_URL=//p')
   export CSP_BASE_URL
 }
@@ -232,27 +231,28 @@ beside() {
   mkdir -p "$root/target/log"
   log=$(mktemp "$root/target/log/step-XXXXXX")
   (
-    began=$SECONDS self=$BASHPID
-    trap 'echo "$((SECONDS - began)) $(cpu_ticks "$self")" >"$log.time"' EXIT
+    began=$SECONDS self=$BASHPID end=$log.end
+    # A shell forgets the status of a process that ended long ago, if a new one gets its id.
+    trap 'echo "$? $((SECONDS - began)) $(cpu_ticks "$self")" >"$end"' EXIT
     "${@:2}" &
     command=$!
     # The command is a function in a subshell, so its children have to be ended, too.
     trap 'pkill -TERM -P "$command" 2>/dev/null; kill "$command" 2>/dev/null; exit 143' TERM
     wait "$command"
   ) >"$log" 2>&1 &
-  processes+=($!)
   beside+=("$! $log $1")
 }
 
 join_steps() {
-  local each pid log title wall cpu failed=
+  local each pid log title status wall cpu failed=
   end_step
   for each in "${beside[@]}"; do
     read -r pid log title <<<"$each"
     printf '\n=== %s (beside others)\n' "$title"
-    wait "$pid" || failed=$title
+    wait "$pid" 2>/dev/null || true
     cat "$log"
-    read -r wall cpu <"$log.time" || wall=0 cpu=0
+    read -r status wall cpu <"$log.end" || status=1 wall=0 cpu=0
+    [ "$status" = 0 ] || failed=$title
     timings+=("$(printf '%6d %6d  %s' "$wall" $((cpu / 100)) "$title (beside others)")")
   done
   beside=()
