@@ -1,5 +1,7 @@
 //! Commands that change something: actions on sandboxes, and tokens.
 
+use std::time::Duration;
+
 use sandbox_broker::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -79,6 +81,8 @@ async fn repeated_action_succeeds_only_with_the_same_reason() {
         assert_eq!(other.code, 1, "{other:?}");
         let hint = format!("sandbox-broker admin sandbox {id}");
         assert!(other.stderr.contains(&hint), "{other:?}");
+        // Actions at the same time have no order.
+        broker.clock.advance(Duration::from_secs(1));
     }
     let of_released = act(&extend, "the class runs late").await;
     assert_eq!(of_released.code, 1, "{of_released:?}");
@@ -92,6 +96,8 @@ async fn repeated_restoration_succeeds() {
     let id = pool.sandboxes().await[0].id().to_string();
     let quarantine = ["quarantine", &id, "--yes", "--reason", "DNS"];
     assert_eq!(operator.run(&quarantine).await.code, 0);
+    // Actions at the same time have no order.
+    broker.clock.advance(Duration::from_secs(1));
     let restore = ["restore", &id, "--reason", "repaired"];
     assert_eq!(operator.run(&restore).await.code, 0);
     let again = operator.run(&restore).await;
