@@ -31,7 +31,7 @@ impl Signals {
     /// # Errors
     /// The operating system refuses a handler.
     pub(super) fn listen() -> io::Result<Self> {
-        // If the parent ignored this one, the system would not keep the exit status of the command.
+        // If the parent ignored SIGCHLD, the system would not keep the exit status of the command without a handler.
         signal_hook::flag::register(SIGCHLD, Arc::default())?;
         let ignored = ignored();
         let heard = SIGNALS.into_iter().filter(|number| !ignored(*number));
