@@ -274,7 +274,7 @@ fn public_token_is_accepted_with_a_warning_on_a_simulated_pool_of_this_machine_o
 }
 
 #[test]
-fn named_token_in_the_environment_is_warned_of() {
+fn named_token_in_the_environment_causes_a_warning() {
     let token = "sbt_3f2a6c1e8f0b4a7e_secret";
     for (variable, principal) in [
         ("BROKER_API_TOKEN", "env-track"),
