@@ -73,19 +73,19 @@ async fn signal_that_was_ignored_at_the_start_stays_ignored() {
     let desk = Desk::new(1).await;
     // SIGUSR1 arrives after SIGHUP, which has had no effect.
     let script = "trap 'exit 4' USR1; (kill -HUP $PPID; kill -USR1 $PPID); i=0; while [ $((i += 1)) -lt 9999 ]; do sleep 0.02; done";
-    let run = ignoring("HUP", &desk.lease_run(&[], script));
+    let run = with_ignored_signal("HUP", &desk.lease_run(&[], script));
     assert_eq!(Running::start(run).end().code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_code_is_known_where_the_ends_of_children_are_ignored() {
+async fn exit_code_is_known_although_sigchld_was_ignored_at_the_start() {
     let desk = Desk::new(1).await;
-    let run = ignoring("CHLD", &desk.lease_run(&[], "exit 3"));
+    let run = with_ignored_signal("CHLD", &desk.lease_run(&[], "exit 3"));
     assert_eq!(Running::start(run).end().code, 3);
 }
 
-/// Lets `run` begin with an ignored signal, as below `nohup`.
-fn ignoring(signal: &str, run: &Command) -> Command {
+/// Returns `run` as a command that starts with an ignored signal, as `nohup` would start it.
+fn with_ignored_signal(signal: &str, run: &Command) -> Command {
     let mut command = Command::new("env");
     command
         .arg(format!("--ignore-signal={signal}"))
