@@ -78,7 +78,7 @@ impl World {
         self.record_action(sandbox, RELEASE_LISTED, release).await
     }
 
-    /// Sends an order of an operator, and returns its answer; `done` reads a body with the status 200.
+    /// Sends an action of an operator, and returns the answer; `done` reads a body with the status 200.
     async fn send_action<B: DeserializeOwned>(
         &self,
         broker: usize,
