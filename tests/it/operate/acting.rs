@@ -63,48 +63,38 @@ async fn action_shows_the_sandbox_as_it_is_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_action_succeeds_only_with_the_same_reason() {
-    let pool = Pool::of(1).await;
+    let pool = Pool::of(2).await;
     let broker = pool.broker().await;
     let operator = Operator::of(&broker);
-    let id = broker.client.allocate("play-1").await.sandbox_id();
+    let held = broker.client.allocate("play-1").await.sandbox_id();
+    let ids = pool.sandboxes().await;
+    let mut ids = ids.iter().map(|sandbox| sandbox.id().to_string());
+    let free = ids.find(|id| *id != held).unwrap();
     let act = async |action: &[&str], reason: &str| {
         let arguments = [action, &["--reason", reason]].concat();
         operator.run(&arguments).await
     };
-    let extend = ["extend", &id, "--minutes", "600"];
-    let release = ["release", &id, "--yes"];
-    for action in [&extend[..], &release] {
-        assert_eq!(act(action, "the class runs late").await.code, 0);
-        let again = act(action, "the class runs late").await;
+    let extend = ["extend", &held, "--minutes", "600"];
+    for (action, shown) in [
+        (&extend[..], "allocated"),
+        (&["release", &held, "--yes"], "pending_deletion"),
+        (&["quarantine", &free, "--yes"], "quarantined"),
+        (&["restore", &free], "available"),
+        (&["delete", &free, "--yes"], "pending_deletion"),
+    ] {
+        assert_eq!(act(action, "DNS fails").await.code, 0, "{action:?}");
+        let again = act(action, "DNS fails").await;
         assert!(again.stderr.contains("done before"), "{again:?}");
+        assert!(again.text().contains(shown));
         let other = act(action, "another reason").await;
         assert_eq!(other.code, 1, "{other:?}");
-        let hint = format!("sandbox-broker admin sandbox {id}");
+        let hint = format!("sandbox-broker admin sandbox {}", action[1]);
         assert!(other.stderr.contains(&hint), "{other:?}");
         // Actions at the same time have no order.
         broker.clock.advance(Duration::from_secs(1));
     }
-    let of_released = act(&extend, "the class runs late").await;
+    let of_released = act(&extend, "DNS fails").await;
     assert_eq!(of_released.code, 1, "{of_released:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn repeated_restoration_succeeds() {
-    let pool = Pool::of(1).await;
-    let broker = pool.broker().await;
-    let operator = Operator::of(&broker);
-    let id = pool.sandboxes().await[0].id().to_string();
-    let quarantine = ["quarantine", &id, "--yes", "--reason", "DNS"];
-    assert_eq!(operator.run(&quarantine).await.code, 0);
-    // Actions at the same time have no order.
-    broker.clock.advance(Duration::from_secs(1));
-    let restore = ["restore", &id, "--reason", "repaired"];
-    assert_eq!(operator.run(&restore).await.code, 0);
-    let again = operator.run(&restore).await;
-    assert!(again.stderr.contains("done before"), "{again:?}");
-    assert!(again.text().contains("available"));
-    let other = operator.run(&["restore", &id, "--reason", "x"]).await;
-    assert_eq!(other.code, 1, "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
