@@ -160,6 +160,25 @@ async fn table_with_another_schema_is_refused_with_the_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn start_without_a_table_says_how_to_create_it() {
+    let pool = Pool::new().await;
+    let remedy = "does not exist: run `sandbox-broker table create`";
+    let table = format!("{}-absent", pool.table);
+    let variables = pool.variables(&[("DDB_TABLE_NAME", &table)]);
+    let error = start(variables.clone()).await.unwrap_err();
+    for title in ["the pool's table", "the companion table"] {
+        assert!(error.contains(&format!("{title} {remedy}")), "{error}");
+    }
+    Spec::required().create(&pool, &table).await;
+    let error = start(variables).await.unwrap_err();
+    assert!(!error.contains("the pool's table"), "{error}");
+    assert!(
+        error.contains(&format!("the companion table {remedy}")),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ttl_on_another_attribute_is_refused_and_a_disabled_one_is_enabled() {
     let pool = Pool::new().await;
     let table = format!("{}-ttl", pool.table);
